@@ -1,0 +1,1 @@
+"""Sound from files, pipes and microphones, as 16 kHz mono float32."""

@@ -1,0 +1,44 @@
+"""Every exception voxmlx raises on purpose."""
+
+__all__ = [
+    "AudioError",
+    "CheckpointError",
+    "ConfigError",
+    "DelayError",
+    "OutputError",
+    "SessionError",
+    "TokenizerError",
+    "VoxmlxError",
+]
+
+
+class VoxmlxError(Exception):
+    """Base of the tree. Its message says what was got, expected, and what to do."""
+
+
+class AudioError(VoxmlxError):
+    """Sound that cannot be read or used: wrong type, shape, file, or values."""
+
+
+class CheckpointError(VoxmlxError):
+    """A model directory or Hub id whose files are missing, damaged or unfit."""
+
+
+class ConfigError(CheckpointError):
+    """A `params.json` with an unknown, missing or impossible entry."""
+
+
+class TokenizerError(CheckpointError):
+    """A `tekken.json` that is missing, damaged or of another vocabulary."""
+
+
+class DelayError(VoxmlxError):
+    """A delay the model was not trained for."""
+
+
+class SessionError(VoxmlxError):
+    """A session used after it was finished."""
+
+
+class OutputError(VoxmlxError):
+    """A result that cannot be written where the user asked."""
