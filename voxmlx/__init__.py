@@ -1,0 +1,48 @@
+"""Live speech to text with Voxtral Mini 4B Realtime, on MLX.
+
+The names below load on first use, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from voxmlx.checkpoint import Checkpoint, load
+    from voxmlx.config import LEGAL_DELAYS_MS
+    from voxmlx.errors import VoxmlxError
+    from voxmlx.events import Event, Finished, TextDelta, TokenDecoded
+    from voxmlx.session import Session
+
+__all__ = [
+    "LEGAL_DELAYS_MS",
+    "Checkpoint",
+    "Event",
+    "Finished",
+    "Session",
+    "TextDelta",
+    "TokenDecoded",
+    "VoxmlxError",
+    "load",
+]
+
+_HOMES = {
+    "Checkpoint": "checkpoint",
+    "Event": "events",
+    "Finished": "events",
+    "LEGAL_DELAYS_MS": "config",
+    "Session": "session",
+    "TextDelta": "events",
+    "TokenDecoded": "events",
+    "VoxmlxError": "errors",
+    "load": "checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'voxmlx' has no attribute {name!r}")
+    return getattr(import_module(f"voxmlx.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

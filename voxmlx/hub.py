@@ -1,0 +1,87 @@
+"""A model's name -> a local directory, downloaded from the Hub if need be."""
+
+import re
+from pathlib import Path
+
+from voxmlx.errors import CheckpointError
+
+__all__ = ["MISTRAL_FILES", "locate"]
+
+MISTRAL_FILES = ("params.json", "consolidated.safetensors", "tekken.json")
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def locate(model: str | Path) -> Path:
+    """The directory of `model`: itself, or a Hub id's snapshot.
+
+    A snapshot that is already in the cache is used without a network; a download
+    shows huggingface_hub's progress bars and resumes where it broke off.
+    Raises CheckpointError when there is neither.
+    """
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise CheckpointError(
+            f"{model} is a file; name the directory that holds {', '.join(MISTRAL_FILES)}"
+        )
+    if not _HUB_ID.fullmatch(str(model)):
+        raise CheckpointError(
+            f"no directory {str(model)!r}, and it is no Hub id either; give a model "
+            "directory or an id such as mistralai/Voxtral-Mini-4B-Realtime-2602"
+        )
+    return _download(str(model))
+
+
+def _download(repo_id: str) -> Path:
+    # Local imports: the network client must not load with the package.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    files = list(MISTRAL_FILES)
+    try:
+        cached = Path(
+            snapshot_download(repo_id, allow_patterns=files, local_files_only=True)
+        )
+        if all((cached / name).is_file() for name in files):
+            return cached
+    except LocalEntryNotFoundError:
+        pass
+    except HFValidationError as error:
+        raise CheckpointError(f"{repo_id!r} is no Hub id: {error}") from None
+    try:
+        found = Path(snapshot_download(repo_id, allow_patterns=files))
+    except GatedRepoError:
+        raise CheckpointError(
+            f"{repo_id} asks for consent: accept its terms on its Hub page, then run "
+            "`hf auth login`"
+        ) from None
+    except RepositoryNotFoundError:
+        raise CheckpointError(
+            f"{repo_id} is neither a directory here nor a repository on the Hub; check "
+            "the spelling, or run `hf auth login` if it is private"
+        ) from None
+    except LocalEntryNotFoundError:
+        raise CheckpointError(
+            f"{repo_id} is no directory here, is not in the Hub cache, and the Hub "
+            "cannot be reached; check the network, or name a model directory"
+        ) from None
+    except (HfHubHTTPError, OSError) as error:
+        reason = (
+            str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        )
+        raise CheckpointError(f"downloading {repo_id} failed: {reason}") from None
+    missing = [name for name in files if not (found / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{repo_id} has no {', '.join(missing)}; it is no Voxtral Realtime model in "
+            "Mistral's layout"
+        )
+    return found

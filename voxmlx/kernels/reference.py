@@ -1,0 +1,60 @@
+"""What each operation means, in plain mx: the definition of correct."""
+
+import math
+
+import mlx.core as mx
+
+__all__ = [
+    "attention_reference",
+    "gelu_reference",
+    "rotate_reference",
+    "swiglu_reference",
+]
+
+
+def attention_reference(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    mask: mx.array | None,
+    scale: float,
+) -> mx.array:
+    """softmax(scale * q k^T) v, with the softmax in float32.
+
+    queries [B, Hq, T, D], keys and values [B, Hk, S, D], Hq a multiple of Hk;
+    mask [B or 1, 1, T, S] is True where a query may look, None where it may look
+    everywhere. Returns [B, Hq, T, D] in the dtype of the queries.
+    """
+    B, Hq, T, D = queries.shape
+    Hk = keys.shape[1]
+    q = (queries * scale).astype(mx.float32).reshape(B, Hk, Hq // Hk, T, D)
+    k = keys.astype(mx.float32)[:, :, None]
+    v = values.astype(mx.float32)[:, :, None]
+    scores = q @ k.swapaxes(-1, -2)  # [B, Hk, Hq / Hk, T, S]
+    if mask is not None:
+        scores = mx.where(mask[:, :, None], scores, -mx.inf)
+    weights = mx.softmax(scores, axis=-1, precise=True)
+    return (weights @ v).reshape(B, Hq, T, D).astype(queries.dtype)
+
+
+def rotate_reference(x: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
+    """Rotate interleaved pairs of x [B, H, T, D] by angles [B or 1, 1, T, D / 2].
+
+    (x0, x1) -> (x0 cos - x1 sin, x0 sin + x1 cos), computed in float32.
+    RoPE as in Su et al. 2021, arXiv:2104.09864, equation 15.
+    """
+    pairs = x.astype(mx.float32).reshape(*x.shape[:-1], -1, 2)
+    even, odd = pairs[..., 0], pairs[..., 1]
+    rotated = mx.stack([even * cos - odd * sin, even * sin + odd * cos], axis=-1)
+    return rotated.reshape(x.shape).astype(x.dtype)
+
+
+def gelu_reference(x: mx.array) -> mx.array:
+    """x times the normal distribution function of x: the exact GELU, by erf."""
+    return x * (1 + mx.erf(x / math.sqrt(2))) / 2
+
+
+def swiglu_reference(gate_up: mx.array) -> mx.array:
+    """silu(gate) * up for gate and up side by side: [..., 2 F] -> [..., F]."""
+    gate, up = mx.split(gate_up, 2, axis=-1)
+    return gate * mx.sigmoid(gate) * up

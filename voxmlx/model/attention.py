@@ -1,0 +1,58 @@
+"""Sliding-window self-attention over a ring of past keys."""
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from voxmlx.config import DecoderConfig, EncoderConfig
+from voxmlx.kernels import attention, rotate
+from voxmlx.model.cache import RingKVCache, RingStep
+from voxmlx.model.rope import Rotary
+
+__all__ = ["Attention", "Step", "begin_step"]
+
+
+class Step:
+    """What every layer of one transformer step shares: rings, slots and angles."""
+
+    __slots__ = ("cache", "cos", "ring", "sin")
+
+    def __init__(
+        self, cache: RingKVCache, ring: RingStep, cos: mx.array, sin: mx.array
+    ) -> None:
+        self.cache, self.ring, self.cos, self.sin = cache, ring, cos, sin
+
+
+def begin_step(cache: RingKVCache, rotary: Rotary, n: int) -> Step:
+    """Advance `cache` by n positions and prepare what the layers need."""
+    cos, sin = rotary.angles(cache.position, n)
+    return Step(cache, cache.advance(n), cos, sin)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention [B, T, dim] -> [B, T, dim]; q, k, v in one product.
+
+    With `bias`, the queries, values and outputs have one and the keys do not; the
+    keys' part of the packed bias is zero.
+    """
+
+    def __init__(self, config: EncoderConfig | DecoderConfig, *, bias: bool) -> None:
+        super().__init__()
+        self.n_heads = config.n_heads
+        self.n_kv_heads = config.n_kv_heads
+        self.head_dim = config.head_dim
+        n_rows = (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
+        self.qkv_proj = nn.Linear(config.dim, n_rows, bias=bias)
+        self.o_proj = nn.Linear(self.n_heads * self.head_dim, config.dim, bias=bias)
+
+    def __call__(self, x: mx.array, layer: int, step: Step) -> mx.array:
+        B, T, _ = x.shape
+        qkv = self.qkv_proj(x).reshape(B, T, -1, self.head_dim).swapaxes(1, 2)
+        n_rotated = self.n_heads + self.n_kv_heads
+        qk = rotate(qkv[:, :n_rotated], step.cos, step.sin)  # [B, H, T, D]
+        keys, values = step.cache.update(
+            layer, qk[:, self.n_heads :], qkv[:, n_rotated:], step.ring
+        )
+        out = attention(
+            qk[:, : self.n_heads], keys, values, step.ring.mask, self.head_dim**-0.5
+        )
+        return self.o_proj(out.swapaxes(1, 2).reshape(B, T, -1))

@@ -1,0 +1,171 @@
+"""The last `window` keys and values of a stream, in fixed memory."""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["RingKVCache", "RingStep"]
+
+
+@dataclass(slots=True)
+class RingStep:
+    """Where one step of T entries goes and what its queries may see.
+
+    The same for every layer, so it is worked out once per step. `slots` is a
+    number where the entries lie side by side in the same place of every row.
+    """
+
+    slots: int | mx.array
+    n_visible: int
+    mask: mx.array | None  # [B or 1, 1, T, S], None: every query sees every key
+    history: mx.array | None  # slots of the earlier entries, when they are copied
+    n_written: int
+
+
+@dataclass(slots=True)
+class RingKVCache:
+    """Rings of one transformer: keys and values [B, H, capacity, D] per layer.
+
+    A query sees `window` entries, itself included. Steps of up to `step` entries
+    are written in place, over entries that have left every window, and attend to
+    the ring as it lies: softmax does not mind the order and RoPE is already in the
+    keys. A larger step attends to a copy of the window followed by its own
+    entries; that copy is what a larger step costs.
+
+    `head` and `length` [B] wrap at `capacity`, `position` [B] at 2^64.
+    """
+
+    window: int
+    step: int
+    keys: list[mx.array]
+    values: list[mx.array]
+    head: NDArray[np.int64]
+    length: NDArray[np.int64]
+    position: NDArray[np.uint64]
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        n_layers: int,
+        batch: int,
+        n_kv_heads: int,
+        head_dim: int,
+        window: int,
+        step: int,
+        dtype: mx.Dtype,
+        position: int = 0,
+    ) -> "RingKVCache":
+        """An empty ring. `step` is the size of the common step, in entries."""
+        # Whole steps, so that a common step never wraps in its middle.
+        capacity = -(-(window + step - 1) // step) * step
+        shape = (batch, n_kv_heads, capacity, head_dim)
+        return cls(
+            window=window,
+            step=step,
+            keys=[mx.zeros(shape, dtype) for _ in range(n_layers)],
+            values=[mx.zeros(shape, dtype) for _ in range(n_layers)],
+            head=np.zeros(batch, np.int64),
+            length=np.zeros(batch, np.int64),
+            position=np.full(batch, position % 2**64, np.uint64),
+        )
+
+    @property
+    def capacity(self) -> int:
+        return self.keys[0].shape[2]
+
+    def copy(self) -> "RingKVCache":
+        """An independent cache; rings are shared until either of them is written."""
+        return RingKVCache(
+            self.window,
+            self.step,
+            list(self.keys),
+            list(self.values),
+            self.head.copy(),
+            self.length.copy(),
+            self.position.copy(),
+        )
+
+    def advance(self, n: int) -> RingStep:
+        """Make room for n entries per row; then `update` each layer once."""
+        C = self.capacity
+        in_step = bool((self.head == self.head[0]).all())
+        in_step &= bool((self.length == self.length[0]).all())
+        head = int(self.head[0])
+        if in_step and n <= C - self.window + 1 and head + n <= C:
+            plan = self._plan_in_place(n, head)
+        else:
+            plan = self._plan_with_history(n)
+        self.head = (self.head + n) % C
+        self.length = np.minimum(self.length + n, C)
+        self.position = self.position + np.uint64(n)
+        return plan
+
+    def _plan_in_place(self, n: int, head: int) -> RingStep:
+        held = int(min(self.length[0] + n, self.capacity))
+        # Age of a slot: how many entries were written after it.
+        age = (head + n - 1 - np.arange(held)) % self.capacity
+        mask = self._visible(age, n)
+        return RingStep(
+            slots=head,
+            n_visible=held,
+            mask=None if mask.all() else mx.array(mask)[None, None],
+            history=None,
+            n_written=n,
+        )
+
+    def _plan_with_history(self, n: int) -> RingStep:
+        C = self.capacity
+        n_old = int(min(self.length.max(), self.window - 1))
+        back = np.arange(n_old, 0, -1)  # the oldest first
+        age = np.concatenate([back + n - 1, np.arange(n)[::-1]])
+        mask = self._visible(age, n)[None]
+        if n_old:
+            missing = np.zeros((len(self.head), 1, n_old + n), bool)
+            missing[:, 0, :n_old] = back > self.length[:, None]
+            if missing.any():
+                mask = mask & ~missing
+        n_written = min(n, C)
+        written = np.arange(n - n_written, n)
+        return RingStep(
+            slots=mx.array((self.head[:, None] + written) % C),
+            n_visible=n_old + n,
+            mask=None if mask.all() else mx.array(mask)[:, None],
+            history=mx.array((self.head[:, None] - back) % C),
+            n_written=n_written,
+        )
+
+    def _visible(self, key_age: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
+        """Which keys [S] each of the n newest entries, as queries, may see."""
+        distance = key_age[None] - np.arange(n)[::-1, None]
+        return (distance >= 0) & (distance < self.window)
+
+    def update(
+        self, layer: int, k: mx.array, v: mx.array, plan: RingStep
+    ) -> tuple[mx.array, mx.array]:
+        """Store k and v [B, H, n, D]; returns what to attend to [B, H, S, D]."""
+        keys, new_keys = _updated(self.keys[layer], k, plan)
+        values, new_values = _updated(self.values[layer], v, plan)
+        # The old ring must have no owner left when the new one is computed, or it
+        # is copied instead of written in place.
+        self.keys[layer], self.values[layer] = new_keys, new_values
+        return keys, values
+
+
+def _updated(ring: mx.array, x: mx.array, plan: RingStep) -> tuple[mx.array, mx.array]:
+    """(entries to attend to, ring with x stored)."""
+    if isinstance(plan.slots, int):
+        n = x.shape[2]
+        ring[:, :, plan.slots : plan.slots + n] = x
+        return ring[:, :, : plan.n_visible], ring
+    B, H, _, D = ring.shape
+    seen = x
+    if plan.history is not None and plan.history.shape[1]:
+        index = mx.broadcast_to(
+            plan.history[:, None, :, None], (B, H, plan.history.shape[1], D)
+        )
+        seen = mx.concatenate([mx.take_along_axis(ring, index, axis=2), x], axis=2)
+    index = mx.broadcast_to(plan.slots[:, None, :, None], (B, H, plan.n_written, D))
+    return seen, mx.put_along_axis(ring, index, x[:, :, -plan.n_written :], axis=2)

@@ -1,0 +1,120 @@
+"""Audio embedding plus previous token -> logits of the next token."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from voxmlx.config import DecoderConfig
+from voxmlx.kernels import gelu
+from voxmlx.model.attention import begin_step
+from voxmlx.model.cache import RingKVCache
+from voxmlx.model.layer import Layer
+from voxmlx.model.rope import Rotary
+
+__all__ = ["Decoder", "DecoderState"]
+
+TIME_THETA = 10_000.0
+
+
+@dataclass(slots=True)
+class DecoderState:
+    """The rings, and each layer's norm weight [B, dim] with the delay folded in."""
+
+    cache: RingKVCache
+    mlp_norms: list[mx.array]
+
+    def copy(self) -> "DecoderState":
+        return DecoderState(self.cache.copy(), list(self.mlp_norms))
+
+
+class DelayConditioning(nn.Module):
+    """Time embedding [B, dim] -> g [B, dim], a layer's answer to the delay."""
+
+    def __init__(self, dim: int, ada_dim: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(dim, ada_dim, bias=False)
+        self.up = nn.Linear(ada_dim, dim, bias=False)
+
+    def __call__(self, time: mx.array) -> mx.array:
+        return self.up(gelu(self.down(time)))
+
+
+class DecoderLayer(Layer):
+    """A layer whose second norm is scaled by 1 + g(delay)."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__(config, bias=False)
+        self.ada = DelayConditioning(config.dim, config.ada_dim)
+
+    def conditioned_norm(self, time: mx.array) -> mx.array:
+        """weight * (1 + g) [B, dim]: computed once per stream, not per step."""
+        weight = self.mlp_norm.weight
+        scale = 1 + self.ada(time.astype(weight.dtype)).astype(mx.float32)
+        return (weight.astype(mx.float32) * scale).astype(weight.dtype)
+
+
+class Decoder(nn.Module):
+    """Causal transformer [B, T, dim] -> logits [B, T, vocab]; the embedding is tied."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.rotary = Rotary(config.head_dim, config.rope_theta)
+        self.embedding = nn.Embedding(config.vocab_size, config.dim)
+        self.layers = [DecoderLayer(config) for _ in range(config.n_layers)]
+        self.norm = nn.RMSNorm(config.dim, config.norm_eps)
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        return self.norm.weight.dtype
+
+    def make_state(
+        self, delay_tokens: Sequence[int], position: int = 0
+    ) -> DecoderState:
+        """A fresh stream per entry of `delay_tokens`.
+
+        `position` is where the rotary counter starts.
+        """
+        c = self.config
+        time = time_embedding(delay_tokens, c.dim)
+        mlp_norms = [layer.conditioned_norm(time) for layer in self.layers]
+        mx.eval(mlp_norms)
+        cache = RingKVCache.make(
+            n_layers=c.n_layers,
+            batch=len(delay_tokens),
+            n_kv_heads=c.n_kv_heads,
+            head_dim=c.head_dim,
+            window=c.sliding_window,
+            step=1,
+            dtype=self.dtype,
+            position=position,
+        )
+        return DecoderState(cache, mlp_norms)
+
+    def embed(self, token_ids: mx.array) -> mx.array:
+        """[B, T] -> [B, T, dim]."""
+        return self.embedding(token_ids)
+
+    def step(
+        self, embeddings: mx.array, state: DecoderState, n_logits: int | None = None
+    ) -> mx.array:
+        """Logits [B, n, vocab] of the last `n_logits` positions (None: of all)."""
+        T = embeddings.shape[1]
+        step = begin_step(state.cache, self.rotary, T)
+        x = embeddings
+        for i, layer in enumerate(self.layers):
+            x = layer(x, i, step, state.mlp_norms[i])
+        n = T if n_logits is None else n_logits
+        return self.embedding.as_linear(self.norm(x[:, T - n :]))
+
+
+def time_embedding(delay_tokens: Sequence[int], dim: int) -> mx.array:
+    """Sinusoids of the delay, cosines first: [B, dim] float32."""
+    rates = np.exp(-math.log(TIME_THETA) * np.arange(dim // 2) / (dim // 2))
+    angle = np.array(delay_tokens, np.float64)[:, None] * rates
+    table = np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
+    return mx.array(table.astype(np.float32))

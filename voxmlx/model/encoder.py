@@ -1,0 +1,80 @@
+"""Mel frames -> encoder frames, in whole audio tokens."""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from voxmlx.config import EncoderConfig
+from voxmlx.model.attention import begin_step
+from voxmlx.model.cache import RingKVCache
+from voxmlx.model.conv import ConvStem, ConvStemState
+from voxmlx.model.layer import Layer
+from voxmlx.model.rope import Rotary
+
+__all__ = ["Encoder", "EncoderState"]
+
+
+@dataclass(slots=True)
+class EncoderState:
+    """Conv input, encoder frames short of a whole audio token, and the rings."""
+
+    stem: ConvStemState
+    pending: mx.array  # [B, 0 .. 3, dim]
+    cache: RingKVCache
+
+    def copy(self) -> "EncoderState":
+        return EncoderState(self.stem.copy(), self.pending, self.cache.copy())
+
+
+class Encoder(nn.Module):
+    """Causal transformer over [B, F, n_mels] -> [B, 4 n, dim], 20 ms a frame.
+
+    The transformer runs on whole audio tokens (`group` encoder frames), so its
+    results do not depend on the sizes of the pieces the sound arrived in.
+    """
+
+    def __init__(self, config: EncoderConfig, n_mels: int, group: int) -> None:
+        super().__init__()
+        self.config = config
+        self.group = group
+        self.rotary = Rotary(config.head_dim, config.rope_theta)
+        self.stem = ConvStem(n_mels, config.dim)
+        self.layers = [Layer(config, bias=True) for _ in range(config.n_layers)]
+        self.norm = nn.RMSNorm(config.dim, config.norm_eps)
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        return self.norm.weight.dtype
+
+    def make_state(self, batch: int = 1, position: int = 0) -> EncoderState:
+        """A fresh stream per row; `position` is where its rotary counter starts."""
+        c = self.config
+        return EncoderState(
+            stem=self.stem.make_state(batch),
+            pending=mx.zeros((batch, 0, c.dim), self.dtype),
+            cache=RingKVCache.make(
+                n_layers=c.n_layers,
+                batch=batch,
+                n_kv_heads=c.n_kv_heads,
+                head_dim=c.head_dim,
+                window=c.sliding_window,
+                step=self.group,
+                dtype=self.dtype,
+                position=position,
+            ),
+        )
+
+    def step(self, mel_frames: mx.array, state: EncoderState) -> mx.array:
+        """All encoder frames that whole audio tokens allow, possibly none."""
+        x = self.stem.step(mel_frames.astype(self.dtype), state.stem)
+        x = mx.concatenate([state.pending, x], axis=1)
+        n = x.shape[1] // self.group * self.group
+        state.pending = x[:, n:]
+        x = x[:, :n]
+        if n == 0:
+            return x
+        step = begin_step(state.cache, self.rotary, n)
+        for i, layer in enumerate(self.layers):
+            x = layer(x, i, step)
+        return self.norm(x)
