@@ -155,7 +155,8 @@ def _as_float32(samples: NDArray[Any]) -> NDArray[np.float32]:
         )
     if samples.dtype == np.int16:
         return samples.astype(np.float32) / np.float32(32768)
-    sound = samples.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # what overflows float32 is refused below
+        sound = samples.astype(np.float32, copy=False)
     finite = np.isfinite(sound)
     if not finite.all():
         first = int(np.argmin(finite))

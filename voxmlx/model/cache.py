@@ -157,8 +157,8 @@ class RingKVCache:
 def _updated(ring: mx.array, x: mx.array, plan: RingStep) -> tuple[mx.array, mx.array]:
     """(entries to attend to, ring with x stored)."""
     if isinstance(plan.slots, int):
-        n = x.shape[2]
-        ring[:, :, plan.slots : plan.slots + n] = x
+        # Not `ring[...] = x`: that would change the ring a copied state shares.
+        ring = mx.slice_update(ring, x, mx.array([plan.slots]), (2,))
         return ring[:, :, : plan.n_visible], ring
     B, H, _, D = ring.shape
     seen = x

@@ -1,0 +1,74 @@
+"""The reference operations against textbook NumPy."""
+
+import math
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from voxmlx import kernels
+
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("op", [kernels.attention, kernels.attention_reference])
+@pytest.mark.parametrize("has_mask", [True, False])
+def test_attention_is_softmax_of_scores_times_values(op, has_mask: bool) -> None:
+    q, k, v = normal(2, 4, 3, 8), normal(2, 2, 5, 8), normal(2, 2, 5, 8)
+    mask = np.ones((2, 1, 3, 5), bool)
+    if has_mask:
+        mask = RNG.random((2, 1, 3, 5)) < 0.6
+        mask[..., 0] = True
+    scores = np.einsum("bhtd,bhsd->bhts", q, k.repeat(2, axis=1)) * 0.3
+    scores = np.where(mask, scores, -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    expected = np.einsum("bhts,bhsd->bhtd", weights, v.repeat(2, axis=1))
+    got = op(
+        mx.array(q),
+        mx.array(k),
+        mx.array(v),
+        mx.array(mask) if has_mask else None,
+        0.3,
+    )
+    np.testing.assert_allclose(np.array(got), expected, rtol=0, atol=2e-6)
+
+
+def test_rotation_turns_interleaved_pairs() -> None:
+    x, angle = normal(2, 3, 4, 6), normal(2, 1, 4, 3)
+    pairs = x[..., ::2] + 1j * x[..., 1::2]
+    turned = pairs * np.exp(1j * angle)
+    got = np.array(
+        kernels.rotate(mx.array(x), mx.array(np.cos(angle)), mx.array(np.sin(angle)))
+    )
+    np.testing.assert_allclose(got[..., ::2], turned.real, atol=1e-6)
+    np.testing.assert_allclose(got[..., 1::2], turned.imag, atol=1e-6)
+
+
+def test_gelu_is_the_exact_one() -> None:
+    x = normal(50)
+    expected = [v * 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in x.tolist()]
+    np.testing.assert_allclose(np.array(kernels.gelu(mx.array(x))), expected, atol=1e-6)
+
+
+def test_swiglu_gates_the_second_half_by_the_first() -> None:
+    x = normal(3, 10)
+    gate, up = x[:, :5], x[:, 5:]
+    expected = gate / (1 + np.exp(-gate)) * up
+    got = np.array(kernels.swiglu(mx.array(x)))
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
+def test_operations_keep_a_half_precision_dtype(dtype: mx.Dtype) -> None:
+    x = mx.ones((1, 2, 3, 4), dtype)
+    angle = mx.zeros((1, 1, 3, 2))
+    assert kernels.rotate(x, angle, angle).dtype == dtype
+    assert kernels.gelu(x).dtype == dtype
+    assert kernels.swiglu(x).dtype == dtype
+    assert kernels.attention(x, x, x, None, 1.0).dtype == dtype
+    assert kernels.attention_reference(x, x, x, None, 1.0).dtype == dtype

@@ -1,0 +1,146 @@
+"""A ring shows each query exactly the window a full history would."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from voxmlx.model.cache import RingKVCache
+
+
+def make(window: int, step: int, batch: int = 1) -> RingKVCache:
+    return RingKVCache.make(
+        n_layers=1,
+        batch=batch,
+        n_kv_heads=1,
+        head_dim=1,
+        window=window,
+        step=step,
+        dtype=mx.float32,
+    )
+
+
+def seen_by_queries(
+    cache: RingKVCache, entries: np.ndarray
+) -> list[list[list[float]]]:
+    """Push entries [B, n]; for each row and query, the entries it sees, sorted."""
+    B, n = entries.shape
+    x = mx.array(entries.astype(np.float32))[:, None, :, None]
+    plan = cache.advance(n)
+    keys, values = cache.update(0, x, -x, plan)
+    np.testing.assert_array_equal(np.array(values), -np.array(keys))
+    mask = np.ones((B, 1, n, keys.shape[2]), bool)
+    if plan.mask is not None:
+        mask &= np.array(plan.mask)
+    flat = np.array(keys)[:, 0, :, 0]
+    return [[sorted(flat[b][mask[b, 0, q]]) for q in range(n)] for b in range(B)]
+
+
+def windows(first: int, n: int, window: int) -> list[list[float]]:
+    """What n queries from entry `first` on should see, entries numbered from 1."""
+    return [
+        [float(e) for e in range(max(1, q - window + 1), q + 1)]
+        for q in range(first, first + n)
+    ]
+
+
+@given(
+    window=st.integers(1, 20),
+    step=st.integers(1, 5),
+    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=25),
+)
+@settings(max_examples=150, deadline=None)
+def test_every_query_sees_itself_and_the_window_before_it(
+    window: int, step: int, sizes: list[int]
+) -> None:
+    cache = make(window, step)
+    done = 0
+    for n in sizes:
+        entries = np.arange(done + 1, done + n + 1)[None]
+        assert seen_by_queries(cache, entries)[0] == windows(done + 1, n, window)
+        done += n
+
+
+@given(
+    histories=st.lists(st.integers(0, 40), min_size=2, max_size=4),
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8),
+)
+@settings(max_examples=60, deadline=None)
+def test_rows_of_different_histories_see_their_own(
+    histories: list[int], sizes: list[int]
+) -> None:
+    window, step = 7, 2
+    cache = make(window, step, batch=len(histories))
+    for row, n in enumerate(histories):
+        alone = make(window, step)
+        if n:
+            seen_by_queries(alone, np.arange(1, n + 1)[None])
+        for joint, single in zip(
+            (cache.keys, cache.values), (alone.keys, alone.values), strict=True
+        ):
+            rows = [single[0] if b == row else joint[0][b : b + 1] for b in range(len(histories))]
+            joint[0] = mx.concatenate(rows)
+        cache.head[row], cache.length[row] = alone.head[0], alone.length[0]
+    done = np.array(histories)
+    for n in sizes:
+        entries = done[:, None] + np.arange(1, n + 1)
+        got = seen_by_queries(cache, entries)
+        assert got == [windows(int(d) + 1, n, window) for d in done]
+        done += n
+
+
+def test_memory_does_not_grow_and_counters_stay_small() -> None:
+    cache = make(window=8, step=4)
+    shape = cache.keys[0].shape
+    for _ in range(50):
+        seen_by_queries(cache, np.ones((1, 4)))
+        seen_by_queries(cache, np.ones((1, 13)))
+    assert cache.keys[0].shape == shape == (1, 1, 12, 1)
+    assert cache.head[0] < cache.capacity
+    assert cache.length[0] == cache.capacity
+
+
+def test_the_position_wraps_instead_of_growing() -> None:
+    cache = make(window=4, step=1)
+    cache.position[:] = 2**64 - 2
+    cache.advance(5)
+    assert cache.position[0] == 3
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_copy_goes_its_own_way(n: int) -> None:
+    cache = make(window=4, step=1)
+    seen_by_queries(cache, np.arange(1, 7)[None])
+    copy = cache.copy()
+    seen_by_queries(copy, np.full((1, n), 99))
+    assert seen_by_queries(cache, np.array([[7]]))[0] == [[4.0, 5.0, 6.0, 7.0]]
+
+
+def test_a_common_step_on_a_full_decoder_ring_needs_no_mask() -> None:
+    cache = make(window=8, step=1)
+    for i in range(20):
+        plan = cache.advance(1)
+        cache.update(0, mx.zeros((1, 1, 1, 1)), mx.zeros((1, 1, 1, 1)), plan)
+        assert plan.mask is None, i
+
+
+def test_a_common_step_writes_the_ring_in_place() -> None:
+    cache = RingKVCache.make(
+        n_layers=1,
+        batch=1,
+        n_kv_heads=4,
+        head_dim=64,
+        window=4096,
+        step=1,
+        dtype=mx.float32,
+    )
+    ring_bytes = cache.keys[0].nbytes
+    x = mx.ones((1, 4, 1, 64))
+    mx.eval(cache.keys, cache.values, x)
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    for _ in range(3):
+        cache.update(0, x, x, cache.advance(1))
+        mx.eval(cache.keys, cache.values)
+    assert mx.get_peak_memory() - before < ring_bytes / 100

@@ -1,0 +1,79 @@
+"""Sound in, ids out: batches, far positions, copies, and no end of sequence."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from tests.sounds import speech_like
+from voxmlx.checkpoint import Checkpoint
+from voxmlx.config import LEFT_PAD_TOKENS, SAMPLES_PER_AUDIO_TOKEN
+from voxmlx.model.voxtral import EOS_ID, NO_TOKEN, greedy
+
+SECONDS = 12
+
+
+@pytest.fixture(scope="module")
+def sound() -> np.ndarray:
+    """Left pad and speech, [1, n]."""
+    pad = np.zeros(LEFT_PAD_TOKENS * SAMPLES_PER_AUDIO_TOKEN, np.float32)
+    return np.concatenate([pad, speech_like(SECONDS * 16_000 + 40, seed=5)])[None]
+
+
+@pytest.mark.parametrize("delay_ms", [80, 480, 2400])
+def test_the_first_id_comes_once_the_prompt_is_heard(
+    tiny_checkpoint: Checkpoint, sound: np.ndarray, delay_ms: int
+) -> None:
+    model = tiny_checkpoint.model
+    ids = model.step(mx.array(sound), model.make_state(delay_ms))[0]
+    n_prompt = LEFT_PAD_TOKENS + delay_ms // 80 + 1
+    assert (ids[: n_prompt - 1] == NO_TOKEN).all()
+    assert (ids[n_prompt - 1 :] >= 0).all()
+    assert len(ids) == LEFT_PAD_TOKENS + SECONDS * 16_000 // SAMPLES_PER_AUDIO_TOKEN
+
+
+def test_a_batch_of_streams_gives_the_ids_each_gives_alone(
+    tiny_checkpoint: Checkpoint, sound: np.ndarray
+) -> None:
+    model = tiny_checkpoint.model
+    delays = [80, 2400, 480]
+    rows = np.concatenate([sound, np.roll(sound, 9999), sound])
+    together = model.step(mx.array(rows), model.make_state(delays))
+    for row, delay in enumerate(delays):
+        alone = model.step(mx.array(rows[row : row + 1]), model.make_state(delay))
+        np.testing.assert_array_equal(together[row], alone[0])
+
+
+@pytest.mark.parametrize("position", [10**6, 10**7])
+def test_logits_far_into_a_stream_equal_those_at_its_start(
+    tiny_checkpoint: Checkpoint, sound: np.ndarray, position: int
+) -> None:
+    model = tiny_checkpoint.model
+    logits = []
+    for start in (0, position):
+        state = model.make_state(480, position=start)
+        audio = model.encode(mx.array(sound), state)
+        x = audio + model.decoder.embed(mx.full((1, audio.shape[1]), 32))
+        logits.append(np.array(model.decoder.step(x, state.decoder)))
+    # Tighter than the 1e-3 one may ask for: only rounding of cos and sin differs.
+    np.testing.assert_allclose(logits[1], logits[0], rtol=0, atol=1e-4)
+
+
+def test_a_copied_state_goes_its_own_way(
+    tiny_checkpoint: Checkpoint, sound: np.ndarray
+) -> None:
+    model = tiny_checkpoint.model
+    half = sound.shape[1] // 2
+    first, second = mx.array(sound[:, :half]), mx.array(sound[:, half:])
+    state = model.make_state(480)
+    model.step(first, state)
+    copy = state.copy()
+    expected = model.step(second, state)
+    model.step(mx.array(speech_like(20_000, seed=8))[None], copy.copy())
+    np.testing.assert_array_equal(model.step(second, copy), expected)
+
+
+def test_end_of_sequence_is_never_chosen() -> None:
+    logits = mx.zeros((2, 10))
+    logits[:, EOS_ID] = 5.0
+    logits[1, 7] = 1.0
+    assert greedy(logits).tolist() == [0, 7]

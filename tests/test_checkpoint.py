@@ -1,0 +1,158 @@
+"""A checkpoint is used whole or refused by name."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+from tests.tiny import TinyModel
+from voxmlx import Checkpoint, load
+from voxmlx.errors import CheckpointError, ConfigError, TokenizerError
+
+WEIGHTS = "consolidated.safetensors"
+NORM = "norm.weight"
+QUERY = "layers.0.attention.wq.weight"
+
+
+@pytest.fixture
+def directory(tiny_checkpoint_dir: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(tiny_checkpoint_dir, tmp_path / "model"))
+
+
+def edit(directory: Path, change: Callable[[dict[str, mx.array]], None]) -> None:
+    tensors = dict(mx.load(str(directory / WEIGHTS)))
+    mx.eval(tensors)
+    change(tensors)
+    mx.save_safetensors(str(directory / WEIGHTS), tensors)
+
+
+def test_weights_are_packed_in_order(
+    tiny_checkpoint: Checkpoint, tiny_checkpoint_dir: Path
+) -> None:
+    stored = dict(mx.load(str(tiny_checkpoint_dir / WEIGHTS)))
+    layer = tiny_checkpoint.model.decoder.layers[0]
+    parts = [stored[f"layers.0.attention.w{x}.weight"] for x in "qkv"]
+    np.testing.assert_array_equal(
+        np.array(layer.attention.qkv_proj.weight), np.concatenate(parts)
+    )
+    parts = [stored[f"layers.0.feed_forward.w{x}.weight"] for x in "13"]
+    np.testing.assert_array_equal(
+        np.array(layer.mlp.gate_up_proj.weight), np.concatenate(parts)
+    )
+
+
+def test_keys_have_a_bias_of_zero(tiny_checkpoint: Checkpoint) -> None:
+    config = tiny_checkpoint.config.encoder
+    n = config.n_heads * config.head_dim
+    bias = tiny_checkpoint.model.encoder.layers[0].attention.qkv_proj["bias"]
+    assert mx.abs(bias[n : 2 * n]).max().item() == 0
+    assert mx.abs(bias[:n]).min().item() > 0
+    assert mx.abs(bias[2 * n :]).min().item() > 0
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_every_weight_has_the_dtype_asked_for(
+    tiny_checkpoint_dir: Path, dtype: str
+) -> None:
+    checkpoint = load(tiny_checkpoint_dir, dtype)
+    assert checkpoint.dtype == dtype
+    kinds = {a.dtype for _, a in tree_flatten(checkpoint.model.parameters())}
+    assert kinds == {getattr(mx, dtype)}
+
+
+def test_an_unknown_dtype_is_refused(tiny_checkpoint_dir: Path) -> None:
+    with pytest.raises(CheckpointError, match="use auto, float16, bfloat16, float32"):
+        load(tiny_checkpoint_dir, "int8")
+
+
+def test_a_missing_tensor_is_named(directory: Path) -> None:
+    edit(directory, lambda t: t.pop(QUERY))
+    with pytest.raises(CheckpointError, match=f"lacks tensor {QUERY};"):
+        load(directory)
+
+
+def test_an_extra_tensor_is_named(directory: Path) -> None:
+    edit(directory, lambda t: t.update(surprise=mx.zeros(3)))
+    with pytest.raises(CheckpointError, match="unknown tensor surprise;"):
+        load(directory)
+
+
+def test_a_wrong_shape_is_named_with_both(directory: Path) -> None:
+    edit(directory, lambda t: t.update({NORM: mx.zeros(60)}))
+    with pytest.raises(CheckpointError, match=r"norm\.weight is \[60\], config says \[64\]"):
+        load(directory)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(directory: Path, value: float) -> None:
+    def change(tensors: dict[str, mx.array]) -> None:
+        tensors[QUERY][3, 4] = value
+
+    edit(directory, change)
+    with pytest.raises(CheckpointError, match="qkv_proj.* NaN or infinite"):
+        load(directory)
+
+
+def test_weights_of_an_integer_type_are_refused(directory: Path) -> None:
+    edit(directory, lambda t: t.update({NORM: mx.zeros(64, mx.int32)}))
+    with pytest.raises(CheckpointError, match="stored as I32, expected a float"):
+        load(directory)
+
+
+@pytest.mark.parametrize(("part", "layers"), [("decoder", 1), ("decoder", 3), ("encoder", 1)])
+def test_another_number_of_layers_than_the_config_says_is_refused(
+    directory: Path, part: str, layers: int
+) -> None:
+    sizes = {f"{part}_layers": layers}
+    params = TinyModel(**sizes).params()
+    (directory / "params.json").write_text(json.dumps(params))
+    with pytest.raises(CheckpointError, match=r"(unknown|lacks) tensor .*layers\.[12]"):
+        load(directory)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, 20_000, -1])
+def test_a_file_cut_short_is_refused(directory: Path, keep: int) -> None:
+    path = directory / WEIGHTS
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match="damaged or cut short"):
+        load(directory)
+
+
+def test_a_file_of_noise_is_refused(directory: Path) -> None:
+    noise = np.random.default_rng(0).bytes(5000)
+    (directory / WEIGHTS).write_bytes(noise)
+    with pytest.raises(CheckpointError, match="damaged or cut short"):
+        load(directory)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        (WEIGHTS, CheckpointError),
+        ("params.json", ConfigError),
+        ("tekken.json", TokenizerError),
+    ],
+)
+def test_a_missing_file_is_named(
+    directory: Path, name: str, error: type[CheckpointError]
+) -> None:
+    (directory / name).unlink()
+    with pytest.raises(error, match=f"{name} is missing"):
+        load(directory)
+
+
+def test_a_file_instead_of_a_directory_is_refused(directory: Path) -> None:
+    with pytest.raises(CheckpointError, match="is a file; name the directory"):
+        load(directory / "params.json")
+
+
+@pytest.mark.parametrize("name", ["nowhere", "a/b/c", "./none/here/x"])
+def test_a_name_that_is_neither_directory_nor_hub_id_is_refused(name: str) -> None:
+    with pytest.raises(CheckpointError, match="no directory .* no Hub id"):
+        load(name)

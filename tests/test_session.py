@@ -1,0 +1,191 @@
+"""A session's promises to its owner."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from tests.contract import cut, piece_sizes
+from tests.sounds import speech_like
+from voxmlx import (
+    LEGAL_DELAYS_MS,
+    Checkpoint,
+    Event,
+    Finished,
+    Session,
+    TextDelta,
+    TokenDecoded,
+)
+from voxmlx.errors import AudioError, DelayError, SessionError
+
+SOUND = speech_like(4 * 16_000 + 777, seed=11)
+
+
+def transcribe(
+    checkpoint: Checkpoint, pieces: Sequence[np.ndarray], delay_ms: int = 480
+) -> list[Event]:
+    session = Session(checkpoint, delay_ms=delay_ms)
+    events = [event for piece in pieces for event in session.push(piece)]
+    return events + session.finish()
+
+
+def ids(events: Sequence[Event]) -> list[int]:
+    return [e.token_id for e in events if isinstance(e, TokenDecoded)]
+
+
+def text(events: Sequence[Event]) -> str:
+    return "".join(e.text for e in events if isinstance(e, TextDelta))
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_checkpoint: Checkpoint) -> list[Event]:
+    """What SOUND says when it arrives in one piece."""
+    return transcribe(tiny_checkpoint, [SOUND])
+
+
+@given(sizes=piece_sizes(len(SOUND)))
+@settings(max_examples=15, deadline=None)
+def test_ids_and_text_do_not_depend_on_block_size(
+    tiny_checkpoint: Checkpoint, whole: list[Event], sizes: list[int]
+) -> None:
+    pieces = transcribe(tiny_checkpoint, cut(SOUND, sizes))
+    assert ids(pieces) == ids(whole)
+    assert text(pieces) == text(whole)
+
+
+def test_single_samples_give_the_same_ids(tiny_checkpoint: Checkpoint) -> None:
+    sound = SOUND[:4000]
+    pieces = [sound[i : i + 1] for i in range(len(sound))]
+    assert ids(transcribe(tiny_checkpoint, pieces)) == ids(
+        transcribe(tiny_checkpoint, [sound])
+    )
+
+
+@pytest.mark.parametrize("n_samples", [0, 1, 1279, 1280, 1281, 16_000])
+@pytest.mark.parametrize("delay_ms", [80, 480, 2400])
+def test_a_stream_gives_one_id_per_audio_token_and_ten_more(
+    tiny_checkpoint: Checkpoint, n_samples: int, delay_ms: int
+) -> None:
+    events = transcribe(tiny_checkpoint, [SOUND[:n_samples]], delay_ms)
+    assert len(ids(events)) == -(-n_samples // 1280) + 10
+    assert events[-1] == Finished(n_samples // 16, len(ids(events)))
+
+
+def test_int16_and_float64_are_heard_as_float32(tiny_checkpoint: Checkpoint) -> None:
+    sound = SOUND[:32_000]
+    expected = ids(transcribe(tiny_checkpoint, [sound]))
+    pcm = (sound * 32768).astype(np.int16)
+    assert ids(transcribe(tiny_checkpoint, [pcm])) == expected
+    assert ids(transcribe(tiny_checkpoint, [sound.astype(np.float64)])) == expected
+
+
+@pytest.mark.parametrize(
+    ("bad", "named"),
+    [
+        (np.zeros((10, 2), np.float32), r"float32 of shape \[10, 2\]"),
+        (np.zeros((1, 10), np.int16), r"int16 of shape \[1, 10\]"),
+        (np.zeros(10, np.int32), "int32"),
+        (np.zeros(10, np.complex64), "complex64"),
+        (np.array(0.5, np.float32), r"shape \[\]"),
+        (np.array([0, np.nan, 0], np.float32), "sample 1 of 3 .* is nan"),
+        (np.array([0, 0, -np.inf]), "sample 2 of 3 .* is -inf"),
+        (np.array([1e300]), "sample 0"),
+        ([0.0, 0.1], "list"),
+    ],
+)
+def test_bad_sound_is_refused_and_the_session_goes_on(
+    tiny_checkpoint: Checkpoint, whole: list[Event], bad: np.ndarray, named: str
+) -> None:
+    session = Session(tiny_checkpoint)
+    events = session.push(SOUND[:20_000])
+    with pytest.raises(AudioError, match=named):
+        session.push(bad)
+    events += session.push(SOUND[20_000:]) + session.finish()
+    assert ids(events) == ids(whole)
+
+
+@pytest.mark.parametrize("delay_ms", [0, 20, 100, -80, 1280, 2480, 480.5, "480", True])
+def test_an_illegal_delay_is_refused_with_the_legal_ones(
+    tiny_checkpoint: Checkpoint, delay_ms: int
+) -> None:
+    with pytest.raises(DelayError, match=r"80, 160, .* 1200, 2400"):
+        Session(tiny_checkpoint, delay_ms=delay_ms)
+
+
+def test_every_legal_delay_is_accepted(tiny_checkpoint: Checkpoint) -> None:
+    assert len(LEGAL_DELAYS_MS) == 16
+    for delay_ms in LEGAL_DELAYS_MS:
+        assert Session(tiny_checkpoint, delay_ms=delay_ms).delay_ms == delay_ms
+
+
+def test_a_finished_session_takes_no_more_sound(tiny_checkpoint: Checkpoint) -> None:
+    session = Session(tiny_checkpoint)
+    session.finish()
+    assert session.finish() == []
+    with pytest.raises(SessionError, match="open a new Session"):
+        session.push(SOUND)
+    with pytest.raises(SessionError, match="open a new Session"):
+        session.flush()
+
+
+def test_flush_is_silence_and_the_stream_goes_on(tiny_checkpoint: Checkpoint) -> None:
+    session = Session(tiny_checkpoint, delay_ms=240)
+    first = session.push(SOUND[:20_000])
+    n_before = len(ids(first))
+    first += session.flush()
+    # Every audio token pushed so far, and 0.8 s more, has its id now.
+    assert len(ids(first)) == -(-20_000 // 1280) + 10 > n_before
+    lookahead = tiny_checkpoint.model.mel.lookahead
+    silence = np.zeros(-20_000 % 1280 + (3 + 10) * 1280 + lookahead, np.float32)
+    assert session.duration_ms == (20_000 + len(silence)) // 16
+    events = first + session.push(SOUND[20_000:]) + session.finish()
+    heard = [SOUND[:20_000], silence, SOUND[20_000:]]
+    assert ids(events) == ids(transcribe(tiny_checkpoint, heard, 240))
+
+
+def test_two_sessions_with_different_delays_do_not_disturb_each_other(
+    tiny_checkpoint: Checkpoint,
+) -> None:
+    sessions = {ms: Session(tiny_checkpoint, delay_ms=ms) for ms in (80, 2400)}
+    events: dict[int, list[Event]] = {80: [], 2400: []}
+    for piece in np.split(SOUND, range(3000, len(SOUND), 3000)):
+        for ms, session in sessions.items():
+            events[ms] += session.push(piece)
+    for ms, session in sessions.items():
+        events[ms] += session.finish()
+        assert ids(events[ms]) == ids(transcribe(tiny_checkpoint, [SOUND], ms))
+
+
+def test_times_are_stream_time_and_never_decrease(tiny_checkpoint: Checkpoint) -> None:
+    events = transcribe(tiny_checkpoint, [SOUND])
+    tokens = [e for e in events if isinstance(e, TokenDecoded)]
+    assert [t.index for t in tokens] == list(range(len(tokens)))
+    assert [t.time_ms for t in tokens] == [80 * (i + 1) for i in range(len(tokens))]
+    times = [e.time_ms for e in events if isinstance(e, TextDelta)]
+    assert times == sorted(times)
+
+
+def test_text_is_the_decoding_of_all_ids(tiny_checkpoint: Checkpoint) -> None:
+    events = transcribe(tiny_checkpoint, [SOUND])
+    assert text(events) == tiny_checkpoint.tokenizer.decode(ids(events))
+    assert text(events)
+
+
+def test_nothing_a_session_holds_grows(tiny_checkpoint: Checkpoint) -> None:
+    session = Session(tiny_checkpoint)
+
+    def held() -> dict[str, int]:
+        state = session._state
+        arrays = [*state.encoder.cache.keys, *state.decoder.cache.values]
+        arrays += [state.mel.pending, state.encoder.pending, state.token]
+        sizes = {f"array {i}": a.size for i, a in enumerate(arrays)}
+        sizes["pending"] = len(session._pending)
+        return sizes
+
+    piece = SOUND[: 1280 * 20]
+    session.push(piece)
+    before = held()
+    for _ in range(8):
+        session.push(piece)
+    assert held() == before
