@@ -85,7 +85,9 @@ def test_an_extra_tensor_is_named(directory: Path) -> None:
 
 def test_a_wrong_shape_is_named_with_both(directory: Path) -> None:
     edit(directory, lambda t: t.update({NORM: mx.zeros(60)}))
-    with pytest.raises(CheckpointError, match=r"norm\.weight is \[60\], config says \[64\]"):
+    with pytest.raises(
+        CheckpointError, match=r"norm\.weight is \[60\], config says \[64\]"
+    ):
         load(directory)
 
 
@@ -95,7 +97,7 @@ def test_weights_that_are_no_numbers_are_refused(directory: Path, value: float) 
         tensors[QUERY][3, 4] = value
 
     edit(directory, change)
-    with pytest.raises(CheckpointError, match="qkv_proj.* NaN or infinite"):
+    with pytest.raises(CheckpointError, match=r"qkv_proj.* NaN or infinite"):
         load(directory)
 
 
@@ -105,7 +107,9 @@ def test_weights_of_an_integer_type_are_refused(directory: Path) -> None:
         load(directory)
 
 
-@pytest.mark.parametrize(("part", "layers"), [("decoder", 1), ("decoder", 3), ("encoder", 1)])
+@pytest.mark.parametrize(
+    ("part", "layers"), [("decoder", 1), ("decoder", 3), ("encoder", 1)]
+)
 def test_another_number_of_layers_than_the_config_says_is_refused(
     directory: Path, part: str, layers: int
 ) -> None:
@@ -154,5 +158,5 @@ def test_a_file_instead_of_a_directory_is_refused(directory: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nowhere", "a/b/c", "./none/here/x"])
 def test_a_name_that_is_neither_directory_nor_hub_id_is_refused(name: str) -> None:
-    with pytest.raises(CheckpointError, match="no directory .* no Hub id"):
+    with pytest.raises(CheckpointError, match=r"no directory .* no Hub id"):
         load(name)

@@ -83,7 +83,10 @@ def test_an_incomplete_cached_copy_is_completed(
         (without_response(RepositoryNotFoundError), "neither a directory here nor"),
         (without_response(GatedRepoError), "asks for consent"),
         (LocalEntryNotFoundError("offline"), "the Hub cannot be reached"),
-        (OSError("disk full\nsecond line"), "downloading some/model failed: disk full$"),
+        (
+            OSError("disk full\nsecond line"),
+            "downloading some/model failed: disk full$",
+        ),
     ],
 )
 def test_each_failure_is_one_clear_line(

@@ -38,7 +38,13 @@ def test_a_character_is_emitted_whole_and_once(text: str) -> None:
 def test_blanks_between_the_bytes_of_a_character_do_not_break_it() -> None:
     stream = TextStream(BYTES)
     ids = byte_ids("é".encode())
-    assert [stream.push(i) for i in (ids[0], 32, 33, 32, ids[1])] == ["", "", "", "", "é"]
+    assert [stream.push(i) for i in (ids[0], 32, 33, 32, ids[1])] == [
+        "",
+        "",
+        "",
+        "",
+        "é",
+    ]
 
 
 def test_a_stream_that_ends_inside_a_character_says_so_once() -> None:
@@ -63,7 +69,7 @@ def test_control_ids_have_no_text() -> None:
 
 @pytest.mark.parametrize("token_id", [-1, 1256])
 def test_an_id_outside_the_vocabulary_is_an_error(token_id: int) -> None:
-    with pytest.raises(IndexError, match="outside 0..1255"):
+    with pytest.raises(IndexError, match=r"outside 0\.\.1255"):
         BYTES.piece(token_id)
 
 

@@ -1,16 +1,19 @@
 """A model directory or Hub id -> network and tokenizer, every tensor checked."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import mlx.core as mx
+import mlx.nn as nn
 
 from voxmlx.config import ModelConfig
 from voxmlx.errors import CheckpointError
 from voxmlx.hub import locate
-from voxmlx.layouts import StoredTensor, mistral_layout
+from voxmlx.layouts import ModelFiles, open_model
+from voxmlx.layouts.configs import Precision
+from voxmlx.layouts.tensors import PACKED, packed_path
 from voxmlx.model import VoxtralRealtime
 from voxmlx.tokenizer import Tokenizer
 
@@ -18,13 +21,7 @@ __all__ = ["Checkpoint", "DtypeName", "load"]
 
 DtypeName = Literal["auto", "float16", "bfloat16", "float32"]
 
-_FLOATS = {"F64", "F32", "F16", "BF16"}
-
-# Products that share an input run as one: (parts in order, the packed name).
-_PACKED = {
-    "attention.qkv_proj": ("attention.q_proj", "attention.k_proj", "attention.v_proj"),
-    "mlp.gate_up_proj": ("mlp.gate_proj", "mlp.up_proj"),
-}
+_PARAMETERS = ("weight", "scales", "biases", "bias")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +36,25 @@ class Checkpoint:
 
 
 def load(model: str | Path, dtype: DtypeName = "auto") -> Checkpoint:
-    """Load a model from a directory or a Hub id.
+    """Load a model, in any layout we know, from a directory or a Hub id.
 
     `dtype` is that of weights and activations; "auto" is float16 on M1 and M2,
     bfloat16 on later chips, float32 on a CPU.
     Raises CheckpointError (ConfigError, TokenizerError) naming the file or tensor.
     """
-    directory = locate(model)
-    config = ModelConfig.from_params_file(directory / "params.json")
+    files = open_model(locate(model))
     tokenizer = Tokenizer.from_file(
-        directory / "tekken.json", config.decoder.vocab_size
+        files.tokenizer_path, files.config.decoder.vocab_size
     )
     target = _resolve(dtype)
-    network = VoxtralRealtime(config)
-    weights = _read(
-        directory / "consolidated.safetensors", mistral_layout(config), target
-    )
-    network.load_weights(list(_packed(weights)), strict=True)
+    network = VoxtralRealtime(files.config)
+    _quantise_modules(network, _packed_precisions(files))
+    network.load_weights(list(_packed(files, _stored(files), target)), strict=True)
     network.eval()
+    mx.clear_cache()  # what packing left over
     return Checkpoint(
         name=str(model),
-        config=config,
+        config=files.config,
         model=network,
         tokenizer=tokenizer,
         dtype=str(target).removeprefix("mlx.core."),
@@ -82,96 +77,117 @@ def _resolve(dtype: DtypeName) -> mx.Dtype:
     return mx.bfloat16 if int(generation or 0) >= 15 else mx.float16
 
 
-def _read(
-    path: Path, layout: list[StoredTensor], dtype: mx.Dtype
-) -> dict[str, mx.array]:
-    """Every tensor of `layout`, lazily, under our names and in our shapes."""
-    header = _read_header(path)
-    wanted = {tensor.stored_name: tensor for tensor in layout}
-    _refuse(path, "lacks", wanted.keys() - header.keys())
-    _refuse(path, "has unknown", header.keys() - wanted.keys())
-    for name, (kind, shape) in header.items():
-        expected = wanted[name].stored_shape
-        if shape != expected:
-            raise CheckpointError(
-                f"{path.name}: {name} is {list(shape)}, config says {list(expected)}; "
-                "do params.json and the weights come from the same model?"
+def _packed_precisions(files: ModelFiles) -> dict[str, Precision]:
+    """How each module of the network is quantised; its parts must agree."""
+    found: dict[str, dict[str, Precision | None]] = {}
+    for path, module in files.modules.items():
+        if module.can_be_quantised:
+            parts = found.setdefault(packed_path(path), {})
+            parts[path] = files.precisions.get(path)
+    for packed, parts in found.items():
+        if len(set(parts.values())) > 1:
+            kinds = ", ".join(
+                f"{path.rpartition('.')[2]} {p.bits if p else 'no'} bits"
+                for path, p in parts.items()
             )
-        if kind not in _FLOATS:
             raise CheckpointError(
-                f"{path.name}: {name} is stored as {kind}, expected a float type"
+                f"{packed} runs as one product, and its parts differ ({kinds}); make "
+                "them alike: python -m convert SOURCE DEST --recipe q4"
             )
-    stored: Any = mx.load(str(path))
-    weights: dict[str, mx.array] = {}
-    for tensor in layout:
-        # Popped, so that nothing holds a tensor once it has been packed.
-        array: mx.array = stored.pop(tensor.stored_name)
-        if tensor.is_conv:
-            array = array.swapaxes(1, 2)
-        weights[tensor.name] = array.astype(dtype)
-    return weights
+    return {
+        packed: precision
+        for packed, parts in found.items()
+        if (precision := next(iter(parts.values()))) is not None
+    }
 
 
-def _read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Type and shape of each tensor, without reading one."""
-    # Local import: the package loads without it.
-    from safetensors import SafetensorError, safe_open
+def _quantise_modules(
+    network: VoxtralRealtime, precisions: Mapping[str, Precision]
+) -> None:
+    """Put quantised modules in place; their contents, never computed, are dropped."""
 
-    try:
-        with safe_open(path, framework="numpy") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            return {
-                name: (part.get_dtype(), tuple(part.get_shape()))
-                for name, part in slices.items()
-            }
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{path} is missing; a model directory needs params.json, "
-            "consolidated.safetensors and tekken.json"
-        ) from None
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is damaged or cut short ({error}); fetch it again"
-        ) from None
+    def predicate(path: str, _: nn.Module) -> bool | dict[str, int]:
+        precision = precisions.get(path)
+        if precision is None:
+            return False
+        return {"bits": precision.bits, "group_size": precision.group_size}
+
+    if precisions:
+        nn.quantize(network, class_predicate=predicate)
 
 
-def _refuse(path: Path, verb: str, names: set[str]) -> None:
-    if names:
-        first = min(names)
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        raise CheckpointError(
-            f"{path.name} {verb} tensor {first}{more}; do params.json and the weights "
-            "come from the same model?"
-        )
+def _stored(files: ModelFiles) -> dict[str, mx.array]:
+    """Every tensor under the name its file has for it, not read yet."""
+    stored: dict[str, mx.array] = {}
+    for path in files.paths:
+        loaded: Any = mx.load(str(path))
+        stored.update(loaded)
+    return stored
 
 
-def _packed(weights: dict[str, mx.array]) -> Iterator[tuple[str, mx.array]]:
-    """Join products that share an input; evaluate and check tensor by tensor."""
-    for name in list(weights):
-        if name not in weights:  # already packed
-            continue
-        packed, parts = _packing_of(name, weights)
-        array = weights.pop(name) if parts is None else mx.concatenate(parts)
-        if not mx.isfinite(array).all().item():
-            raise CheckpointError(
-                f"{packed} holds NaN or infinite weights; the file is damaged, or "
-                f"{array.dtype} is too narrow for it"
-            )
-        yield packed, array
+def _packed(
+    files: ModelFiles, stored: dict[str, mx.array], dtype: mx.Dtype
+) -> Iterator[tuple[str, mx.array]]:
+    """The network's parameters, read, joined and checked one by one.
+
+    Popped from `stored`, so that nothing holds a tensor once it has been packed.
+    """
+    for packed, parts in _packings(files):
+        for suffix in _PARAMETERS:
+            rows = [_take(files, stored, f"{part}.{suffix}") for part in parts]
+            if any(row is not None for row in rows):
+                array = _joined(rows, files, parts)
+                del rows
+                yield f"{packed}.{suffix}", _checked(f"{packed}.{suffix}", array, dtype)
 
 
-def _packing_of(
-    name: str, weights: dict[str, mx.array]
-) -> tuple[str, list[mx.array] | None]:
-    for packed, parts in _PACKED.items():
-        if f".{parts[0]}." not in name:
-            continue
-        names = [name.replace(parts[0], part) for part in parts]
-        arrays = [weights.pop(part, None) for part in names]
-        rows = [
-            # Keys have no bias: zeros stand in the packed one.
-            mx.zeros_like(arrays[0]) if array is None else array
-            for array in arrays
+def _packings(files: ModelFiles) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Modules of the network, each with the stored modules it is made of."""
+    groups: dict[str, tuple[str, ...]] = {}
+    for path in files.modules:
+        packed = packed_path(path)
+        groups[packed] = (*groups.get(packed, ()), path)
+    for packed, parts in groups.items():
+        for name, order in PACKED.items():
+            if packed.endswith(name):
+                stem = packed.removesuffix(name)
+                assert parts == tuple(stem + part for part in order)
+        yield packed, parts
+
+
+def _take(files: ModelFiles, stored: dict[str, mx.array], name: str) -> mx.array | None:
+    tensor = files.tensors.get(name)
+    if tensor is None:
+        return None
+    return files.layout.to_ours(tensor.module, stored.pop(tensor.stored_name))
+
+
+def _joined(
+    rows: list[mx.array | None], files: ModelFiles, parts: tuple[str, ...]
+) -> mx.array:
+    present = [row for row in rows if row is not None]
+    if len(rows) == 1:
+        return present[0]
+    # Keys have no bias: zeros stand in the packed one.
+    return mx.concatenate(
+        [
+            mx.zeros(files.modules[part].shape[:1], present[0].dtype)
+            if row is None
+            else row
+            for row, part in zip(rows, parts, strict=True)
         ]
-        return name.replace(parts[0], packed), rows
-    return name, None
+    )
+
+
+def _checked(name: str, array: mx.array, dtype: mx.Dtype) -> mx.array:
+    """`array` in memory, in `dtype` unless it is packed integers."""
+    if array.dtype == mx.uint32:
+        mx.eval(array)
+        return array
+    array = array.astype(dtype)
+    if not mx.isfinite(array).all().item():
+        raise CheckpointError(
+            f"{name} holds NaN or infinite weights; the file is damaged, or "
+            f"{dtype} is too narrow for it"
+        )
+    return array

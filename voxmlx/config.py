@@ -16,7 +16,9 @@ __all__ = [
     "DecoderConfig",
     "EncoderConfig",
     "ModelConfig",
+    "Section",
     "delay_tokens",
+    "read_object",
 ]
 
 _T = TypeVar("_T")
@@ -105,6 +107,15 @@ class ModelConfig:
     def mel_frames_per_audio_token(self) -> int:
         return SAMPLES_PER_AUDIO_TOKEN // self.audio.hop_length
 
+    def check_heads(self) -> None:
+        """Raises ConfigError unless query heads share key heads evenly."""
+        for part, name in ((self.encoder, "encoder"), (self.decoder, "decoder")):
+            if part.n_heads % part.n_kv_heads:
+                raise ConfigError(
+                    f"{name}: n_heads {part.n_heads} is not a multiple of "
+                    f"n_kv_heads {part.n_kv_heads}"
+                )
+
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> "ModelConfig":
         """Read the content of Mistral's `params.json`.
@@ -112,7 +123,7 @@ class ModelConfig:
         Raises ConfigError naming the first key that is unknown, missing, of the
         wrong type, or of a value this architecture does not have.
         """
-        root = _Section("params.json", params)
+        root = Section("params.json", params)
         multimodal = root.section("multimodal")
         args = multimodal.section("whisper_model_args")
         enc = args.section("encoder_args")
@@ -170,32 +181,32 @@ class ModelConfig:
         config = cls(audio, encoder, decoder, down.exactly("downsample_factor", 4))
         for section in (root, multimodal, args, enc, aud, down):
             section.refuse_the_rest()
-        for part, name in ((encoder, "encoder_args"), (decoder, "params.json")):
-            if part.n_heads % part.n_kv_heads:
-                raise ConfigError(
-                    f"{name}: n_heads {part.n_heads} is not a multiple of "
-                    f"n_kv_heads {part.n_kv_heads}"
-                )
+        config.check_heads()
         return config
 
     @classmethod
     def from_params_file(cls, path: Path) -> "ModelConfig":
         """Read `params.json`. Raises ConfigError as `from_params` does."""
-        try:
-            params = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ConfigError(
-                f"{path} is missing; a model directory needs params.json, "
-                "consolidated.safetensors and tekken.json"
-            ) from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ConfigError(f"{path} is not readable JSON: {error}") from None
-        if not isinstance(params, dict):
-            raise ConfigError(f"{path} holds no JSON object")
-        return cls.from_params(cast("dict[str, Any]", params))
+        return cls.from_params(read_object(path))
 
 
-class _Section:
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`. Raises ConfigError when there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path} is missing; a model directory needs params.json, "
+            "consolidated.safetensors and tekken.json"
+        ) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{path} is not readable JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no JSON object")
+    return cast("dict[str, Any]", content)
+
+
+class Section:
     """One JSON object whose every key must be asked for exactly once."""
 
     def __init__(self, name: str, content: Mapping[str, Any]) -> None:
@@ -207,11 +218,11 @@ class _Section:
             raise ConfigError(f"{self._name}: key {key!r} is missing")
         return self._left.pop(key)
 
-    def section(self, key: str) -> "_Section":
+    def section(self, key: str) -> "Section":
         content = self._take(key)
         if not isinstance(content, dict):
             raise ConfigError(f"{self._name}: {key!r} must be an object")
-        return _Section(key, cast("dict[str, Any]", content))
+        return Section(key, cast("dict[str, Any]", content))
 
     def integer(self, key: str) -> int:
         value = self._take(key)
@@ -248,6 +259,11 @@ class _Section:
         """Keys the file always has and inference does not depend on."""
         for key in keys:
             self._take(key)
+
+    def optional(self, *keys: str) -> None:
+        """Keys the file may have and inference does not depend on."""
+        for key in keys:
+            self._left.pop(key, None)
 
     def refuse_the_rest(self) -> None:
         if self._left:

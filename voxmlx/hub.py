@@ -4,10 +4,20 @@ import re
 from pathlib import Path
 
 from voxmlx.errors import CheckpointError
+from voxmlx.layouts import weight_paths
 
-__all__ = ["MISTRAL_FILES", "locate"]
+__all__ = ["MISTRAL_FILES", "MLX_FILES", "locate"]
 
 MISTRAL_FILES = ("params.json", "consolidated.safetensors", "tekken.json")
+
+# The other layouts', asked for only where there is no consolidated.safetensors: the
+# original repository holds the weights twice.
+MLX_FILES = (
+    "config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "tekken.json",
+)
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -50,7 +60,7 @@ def _download(repo_id: str) -> Path:
         cached = Path(
             snapshot_download(repo_id, allow_patterns=files, local_files_only=True)
         )
-        if all((cached / name).is_file() for name in files):
+        if _is_complete(cached):
             return cached
     except LocalEntryNotFoundError:
         pass
@@ -58,6 +68,8 @@ def _download(repo_id: str) -> Path:
         raise CheckpointError(f"{repo_id!r} is no Hub id: {error}") from None
     try:
         found = Path(snapshot_download(repo_id, allow_patterns=files))
+        if not (found / files[1]).is_file() and (found / "tekken.json").is_file():
+            found = Path(snapshot_download(repo_id, allow_patterns=list(MLX_FILES)))
     except GatedRepoError:
         raise CheckpointError(
             f"{repo_id} asks for consent: accept its terms on its Hub page, then run "
@@ -78,10 +90,24 @@ def _download(repo_id: str) -> Path:
             str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         )
         raise CheckpointError(f"downloading {repo_id} failed: {reason}") from None
+    if _is_complete(found):
+        return found
     missing = [name for name in files if not (found / name).is_file()]
-    if missing:
-        raise CheckpointError(
-            f"{repo_id} has no {', '.join(missing)}; it is no Voxtral Realtime model in "
-            "Mistral's layout"
-        )
-    return found
+    raise CheckpointError(
+        f"{repo_id} has no {', '.join(missing)}, nor config.json, model.safetensors and "
+        "tekken.json; it is no Voxtral Realtime model"
+    )
+
+
+def _is_complete(directory: Path) -> bool:
+    """Whether every file of some layout is there."""
+    if not (directory / "tekken.json").is_file():
+        return False
+    if (directory / MISTRAL_FILES[1]).is_file():
+        return (directory / MISTRAL_FILES[0]).is_file()
+    if not (directory / "config.json").is_file():
+        return False
+    try:
+        return bool(weight_paths(directory))
+    except CheckpointError:
+        return False

@@ -1,0 +1,570 @@
+"""The command: with a model that only counts, and end to end with a tiny one."""
+
+import argparse
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.audio.bad_files import BAD_FILES
+from tests.audio.wav_bytes import encode, wav_bytes
+from tests.sounds import speech_like
+from voxmlx.checkpoint import Checkpoint
+from voxmlx.errors import CheckpointError, SessionError
+from voxmlx.events import Event, Finished, TextDelta, TokenDecoded
+from voxmlx.session import Session
+from voxmlx.transcribe import Recogniser, main, transcribe, trimmed
+
+ROOT = Path(__file__).parent.parent
+
+
+class Counting:
+    """A stream that says one word, and one token, for every second it has heard."""
+
+    def __init__(self) -> None:
+        self.n_samples = 0
+        self.n_words = 0
+
+    def push(self, samples: np.ndarray, /) -> list[Event]:
+        assert samples.ndim == 1
+        assert samples.dtype == np.float32
+        self.n_samples += len(samples)
+        events: list[Event] = []
+        while self.n_words < self.n_samples // 16_000:
+            events += self._say(f" w{self.n_words}\u00e9")
+        return events
+
+    def finish(self) -> list[Event]:
+        duration_ms = self.n_samples // 16
+        return [*self._say(" end "), Finished(duration_ms, self.n_words)]
+
+    def _say(self, text: str) -> list[Event]:
+        index, self.n_words = self.n_words, self.n_words + 1
+        time_ms = 1000 * (index + 1)
+        return [
+            TokenDecoded(1000 + index, index, time_ms),
+            TextDelta(text, time_ms),
+        ]
+
+
+class Shop:
+    """Where `main` gets its model from; notes what it was asked for."""
+
+    def __init__(self, start: Callable[[], Any] = Counting) -> None:
+        self.asked: list[argparse.Namespace] = []
+        self._start = start
+
+    def __call__(self, arguments: argparse.Namespace) -> Recogniser:
+        self.asked.append(arguments)
+        return Recogniser("counting", self._start)
+
+
+def no_model(arguments: argparse.Namespace) -> Recogniser:
+    raise AssertionError("the model was loaded before the cheap checks were done")
+
+
+def write_sound(path: Path, duration_s: float = 3.0) -> str:
+    soundfile.write(path, speech_like(round(16_000 * duration_s)), 16_000)
+    return str(path)
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> str:
+    """Three seconds of sound, which count as "w0 w1 w2 end"."""
+    return write_sound(tmp_path / "talk.wav")
+
+
+TALK_TEXT = "w0\u00e9 w1\u00e9 w2\u00e9 end"
+
+
+def error_lines(text: str) -> list[str]:
+    lines = text.splitlines()
+    assert all(line.startswith("voxmlx: error: ") for line in lines)
+    return lines
+
+
+def test_text_goes_to_standard_output(
+    talk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([talk], recogniser=Shop()) == 0
+    assert capsys.readouterr() == (TALK_TEXT + "\n", "")
+
+
+def test_json_has_the_text_the_ids_and_where_they_are_from(
+    talk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([talk, "--format", "json", "--delay", "960"], recogniser=Shop()) == 0
+    out, _ = capsys.readouterr()
+    assert json.loads(out) == {
+        "file": talk,
+        "model": "counting",
+        "delay_ms": 960,
+        "duration_ms": 3000,
+        "text": TALK_TEXT,
+        "tokens": [1000, 1001, 1002, 1003],
+    }
+    assert "\u00e9" in out
+
+
+def test_several_files_are_told_apart(
+    tmp_path: Path, talk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_sound(tmp_path / "other.flac", 1.0)
+    shop = Shop()
+    assert main([talk, other], recogniser=shop) == 0
+    assert capsys.readouterr().out == (
+        f"==> {talk} <==\n{TALK_TEXT}\n==> {other} <==\nw0\u00e9 end\n"
+    )
+    assert len(shop.asked) == 1, "the model was loaded more than once"
+
+
+def test_json_of_several_files_is_one_object_per_line(
+    tmp_path: Path, talk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_sound(tmp_path / "other.flac", 1.0)
+    assert main([talk, other, "--format", "json"], recogniser=Shop()) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["file"] for line in lines] == [talk, other]
+
+
+@pytest.mark.parametrize("suffix", ["txt", "json"])
+def test_an_output_directory_gets_a_file_per_input(
+    tmp_path: Path, talk: str, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_sound(tmp_path / "other.flac", 1.0)
+    results = tmp_path / "made" / "results"
+    arguments = [talk, other, "--output-dir", str(results), "--format", suffix]
+    assert main(arguments, recogniser=Shop()) == 0
+    assert capsys.readouterr() == ("", "")
+    texts = {path.name: path.read_text(encoding="utf-8") for path in results.iterdir()}
+    assert texts.keys() == {f"talk.{suffix}", f"other.{suffix}"}
+    if suffix == "json":
+        texts = {name: json.loads(text)["text"] + "\n" for name, text in texts.items()}
+    assert [*texts.values()].count(TALK_TEXT + "\n") == 1
+
+
+def test_one_bad_file_does_not_stop_the_others(
+    tmp_path: Path, talk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_sound(tmp_path / "other.flac", 1.0)
+    missing = str(tmp_path / "missing.wav")
+    results = tmp_path / "results"
+    arguments = [talk, missing, other, "--output-dir", str(results)]
+    assert main(arguments, recogniser=Shop()) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert error_lines(err) == [
+        f"voxmlx: error: {missing} does not exist; check its path"
+    ]
+    assert {path.name for path in results.iterdir()} == {"talk.txt", "other.txt"}
+
+
+def test_a_file_that_proves_bad_half_way_does_not_stop_the_others(
+    tmp_path: Path, talk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.wav"
+    sound = speech_like(48_000)
+    sound[40_000] = np.nan
+    bad.write_bytes(wav_bytes(encode(sound, "f32"), encoding="f32"))
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "bad.txt").write_text("of an earlier run")
+    arguments = [str(bad), talk, "--output-dir", str(results)]
+    assert main(arguments, recogniser=Shop()) == 1
+    (line,) = error_lines(capsys.readouterr().err)
+    assert "NaN or infinite sample at 2.500 s" in line
+    assert {path.name for path in results.iterdir()} == {"bad.txt", "talk.txt"}
+    assert (results / "bad.txt").read_text() == "of an earlier run"
+
+
+def test_text_printed_before_a_fault_ends_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "cut.flac"
+    soundfile.write(path, speech_like(16_000 * 12), 16_000)
+    path.write_bytes(path.read_bytes()[:-10])
+    assert main([str(path)], recogniser=Shop()) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("w0\u00e9 w1\u00e9")
+    assert out.endswith("\u00e9\n")
+    assert len(error_lines(err)) == 1
+
+
+@pytest.mark.parametrize("delay", ["0", "20", "100", "-80", "1280", "2401"])
+def test_an_illegal_delay_is_an_error_that_lists_the_legal_ones(
+    talk: str, delay: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([talk, "--delay", delay], recogniser=no_model) == 1
+    (line,) = error_lines(capsys.readouterr().err)
+    assert f"delay of {delay} ms" in line
+    assert "80, 160, 240" in line
+    assert "1200, 2400" in line
+
+
+@pytest.mark.parametrize(
+    "wrong", [[], ["--delay", "soon"], ["--format", "srt"], ["--fast"], ["-", "-"]]
+)
+def test_wrong_arguments_exit_with_2(
+    talk: str, wrong: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([talk, *wrong] if wrong else [], recogniser=no_model)
+    assert "usage: voxmlx-transcribe" in capsys.readouterr().err
+
+
+def test_the_model_is_not_loaded_when_no_file_can_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "empty.wav"
+    empty.write_bytes(b"")
+    arguments = [str(empty), str(tmp_path / "missing.wav"), str(tmp_path)]
+    assert main(arguments, recogniser=no_model) == 1
+    assert len(error_lines(capsys.readouterr().err)) == 3
+
+
+def test_the_model_is_not_loaded_when_outputs_collide(
+    tmp_path: Path, talk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    twin = write_sound(tmp_path / "talk.flac")
+    results = tmp_path / "results"
+    arguments = [talk, twin, "--output-dir", str(results)]
+    assert main(arguments, recogniser=no_model) == 1
+    (line,) = error_lines(capsys.readouterr().err)
+    assert "would both be written to" in line
+    assert not results.exists()
+
+
+def test_the_model_is_not_loaded_when_the_output_directory_is_a_file(
+    talk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([talk, "--output-dir", talk], recogniser=no_model) == 1
+    (line,) = error_lines(capsys.readouterr().err)
+    assert "is a file, expected a directory" in line
+
+
+@pytest.mark.parametrize("error", [CheckpointError, SessionError])
+def test_an_error_of_the_model_is_one_line(
+    talk: str, error: type[CheckpointError], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(arguments: argparse.Namespace) -> Recogniser:
+        raise error("the model\nis not well")
+
+    assert main([talk], recogniser=fail) == 1
+    assert capsys.readouterr() == ("", "voxmlx: error: the model is not well\n")
+
+
+def test_ctrl_c_leaves_nothing_half_written(
+    tmp_path: Path, talk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(Counting):
+        def finish(self) -> list[Event]:
+            raise KeyboardInterrupt
+
+    results = tmp_path / "results"
+    results.mkdir()
+    arguments = [talk, "--output-dir", str(results)]
+    assert main(arguments, recogniser=Shop(Interrupted)) == 130
+    assert capsys.readouterr() == ("", "")
+    assert list(results.iterdir()) == []
+
+
+def test_each_file_has_a_stream_of_its_own(
+    tmp_path: Path, talk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([talk, talk], recogniser=Shop()) == 0
+    assert capsys.readouterr().out.count(TALK_TEXT) == 2
+
+
+def test_events_come_while_the_sound_is_still_being_read() -> None:
+    n_read = 0
+
+    def pieces() -> Any:
+        nonlocal n_read
+        for _ in range(3):
+            n_read += 1
+            yield np.zeros(16_000, np.float32)
+
+    events = transcribe(pieces(), Counting())
+    assert isinstance(next(events), TokenDecoded)
+    assert n_read == 1
+    assert isinstance([*events][-1], Finished)
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(alphabet=" \n\tab\u00e9", max_size=5)))
+def test_trimming_loses_only_white_space_at_the_ends(texts: list[str]) -> None:
+    pieces = list(trimmed(texts))
+    assert "".join(pieces) == "".join(texts).strip()
+    assert "" not in pieces
+
+
+def test_text_is_not_held_back_by_trimming() -> None:
+    given_out = trimmed(iter([" Hello", " ", "world"]))
+    assert [next(given_out), next(given_out)] == ["Hello", " world"]
+
+
+def test_half_an_hour_of_text_needs_little_memory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "long.wav"
+    with open(path, "wb") as file:
+        file.write(wav_bytes(b"", data_size=16_000 * 2 * 1800))
+        file.truncate(file.tell() + 16_000 * 2 * 1800)
+    results = tmp_path / "results"
+    tracemalloc.start()
+    try:
+        status = main([str(path), "--output-dir", str(results)], recogniser=Shop())
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert status == 0
+    assert (results / "long.txt").read_text(encoding="utf-8").count("w") == 1800
+    assert peak_bytes < 4 * 2**20
+
+
+# ---- End to end, in a process of its own.
+
+# Python code that runs the command with the counting model, for what needs a
+# process but no network.
+WITH_COUNTING = (
+    "import sys; from tests.test_transcribe import *; "
+    "sys.exit(main(sys.argv[1:], recogniser=Shop()))"
+)
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+
+
+def run(
+    arguments: Sequence[str | Path], stdin: bytes = b"", **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run the command, as a user would."""
+    done = subprocess.run(
+        [sys.executable, "-m", "voxmlx.transcribe", *map(str, arguments)],
+        input=stdin,
+        env=environment(),
+        capture_output=True,
+        check=False,
+        **options,
+    )
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+    )
+
+
+def start_counting(*arguments: str, **streams: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", WITH_COUNTING, *arguments], env=environment(), **streams
+    )
+
+
+def assert_one_error_line(stderr: str) -> None:
+    assert "Traceback" not in stderr
+    assert len(error_lines(stderr)) == 1
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_file_ends_the_command_with_one_line_and_no_output(
+    tmp_path: Path, tiny_checkpoint_dir: Path, name: str
+) -> None:
+    write, _ = BAD_FILES[name]
+    path = tmp_path / name
+    write(path)
+    results = tmp_path / "results"
+    results.mkdir()
+    done = run([path, "--model", tiny_checkpoint_dir, "--output-dir", results])
+    assert (done.returncode, done.stdout) == (1, "")
+    assert_one_error_line(done.stderr)
+    assert str(path) in done.stderr
+    assert list(results.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("sound", "message"),
+    [
+        pytest.param(b"", r"standard input is empty", id="nothing"),
+        pytest.param(bytes(3201), "ends in the middle of a sample", id="odd"),
+        pytest.param(wav_bytes(bytes(3200))[:-2], "is cut short", id="cut"),
+        pytest.param(wav_bytes(b""), "holds no sound", id="no samples"),
+        pytest.param(b"fLaC" + bytes(100), "carries FLAC", id="flac"),
+    ],
+)
+def test_bad_standard_input_ends_the_command_with_one_line(
+    tmp_path: Path, tiny_checkpoint_dir: Path, sound: bytes, message: str
+) -> None:
+    results = tmp_path / "results"
+    done = run(
+        ["-", "--model", tiny_checkpoint_dir, "--output-dir", results], stdin=sound
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert_one_error_line(done.stderr)
+    assert message in done.stderr
+    assert not results.exists() or list(results.iterdir()) == []
+
+
+def test_a_file_of_a_tiny_model_gives_the_ids_of_a_session(
+    tmp_path: Path, tiny_checkpoint_dir: Path, tiny_checkpoint: Checkpoint
+) -> None:
+    sound = speech_like(16_000 * 3 + 123)
+    path = tmp_path / "talk.flac"
+    soundfile.write(path, sound, 16_000)
+    session = Session(tiny_checkpoint, delay_ms=240)
+    events = [*session.push(sound), *session.finish()]
+    arguments = ["--format", "json", "--delay", "240", "--dtype", "float32"]
+    done = run([path, "--model", tiny_checkpoint_dir, *arguments])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == {
+        "file": str(path),
+        "model": str(tiny_checkpoint_dir),
+        "delay_ms": 240,
+        "duration_ms": 3007,
+        "text": "".join(e.text for e in events if isinstance(e, TextDelta)).strip(),
+        "tokens": [e.token_id for e in events if isinstance(e, TokenDecoded)],
+    }
+
+
+def test_a_file_a_piped_wav_and_a_headerless_pipe_give_the_same(
+    tmp_path: Path, tiny_checkpoint_dir: Path
+) -> None:
+    pcm = encode(speech_like(20_000), "s16")
+    (tmp_path / "talk.wav").write_bytes(wav_bytes(pcm))
+    piped = wav_bytes(pcm, riff_size=0xFFFF_FFFF, data_size=0xFFFF_FFFF)
+    options = ["--model", tiny_checkpoint_dir, "--format", "json"]
+    results = [
+        run([tmp_path / "talk.wav", *options]),
+        run(["-", *options], stdin=piped),
+        run(["-", *options], stdin=pcm),
+    ]
+    assert [done.returncode for done in results] == [0, 0, 0]
+    assert len({tuple(json.loads(done.stdout)["tokens"]) for done in results}) == 1
+
+
+def test_a_model_that_is_no_model_is_one_line(tmp_path: Path, talk: str) -> None:
+    done = run([talk, "--model", tmp_path])
+    assert (done.returncode, done.stdout) == (1, "")
+    assert_one_error_line(done.stderr)
+
+
+def test_a_standard_input_that_is_a_terminal_or_closed_is_refused() -> None:
+    controller, terminal = pty.openpty()
+    closed = ["sh", "-c", 'exec "$@" <&-', "sh"]
+    command = [sys.executable, "-m", "voxmlx.transcribe", "-"]
+    try:
+        for prefix, word in (([], "terminal"), (closed, "closed")):
+            done = subprocess.run(
+                [*prefix, *command],
+                stdin=terminal,
+                env=environment(),
+                capture_output=True,
+                check=False,
+                text=True,
+            )
+            assert done.returncode == 1
+            assert_one_error_line(done.stderr)
+            assert f"standard input is {'a ' * (word == 'terminal')}{word}" in (
+                done.stderr
+            )
+    finally:
+        os.close(controller)
+        os.close(terminal)
+
+
+def test_text_is_printed_while_the_sound_is_still_coming() -> None:
+    with start_counting("-", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(bytes(32_000))
+        process.stdin.flush()
+        assert process.stdout.read(4) == "w0\u00e9".encode()
+        process.stdin.close()
+        assert process.stdout.read() == b" end\n"
+    assert process.returncode == 0
+
+
+def test_a_reader_that_goes_away_gets_no_traceback() -> None:
+    with start_counting(
+        "-", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write(bytes(32_000))
+        process.stdin.flush()
+        process.stdout.read(1)
+        process.stdout.close()
+        process.stdin.write(bytes(32_000))
+        process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_one_line(talk: str) -> None:
+    with (
+        open("/dev/full", "wb") as full,
+        start_counting(talk, stdout=full, stderr=subprocess.PIPE) as process,
+    ):
+        assert process.stderr is not None
+        stderr = process.stderr.read().decode()
+    assert process.returncode == 1
+    assert_one_error_line(stderr)
+    assert "standard output cannot be written" in stderr
+
+
+def test_ctrl_c_ends_the_command_with_130_and_no_file(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    with start_counting(
+        "-",
+        "--output-dir",
+        str(results),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(bytes(32_000))
+        process.stdin.flush()
+        while not (results.exists() and list(results.iterdir())):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == b""
+    assert process.returncode == 130
+    assert list(results.iterdir()) == []
+
+
+def test_names_that_are_not_utf_8_are_printed_with_escapes(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path)
+    path = folder + b"/talk\xff.wav"
+    try:
+        with open(path, "wb") as file:
+            file.write(wav_bytes(bytes(32_000)))
+    except OSError:
+        pytest.skip("this file system knows only UTF-8 names")
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_COUNTING, path, "--format", "json"],
+        env=environment() | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"},
+        capture_output=True,
+        check=True,
+    )
+    result = json.loads(done.stdout.decode("utf-8"))
+    assert os.fsencode(result["file"]) == path
+    assert result["text"] == "w0\u00e9 end"
+
+
+def test_help_and_version_need_no_file() -> None:
+    assert "examples:" in run(["--help"]).stdout
+    assert run(["--version"]).stdout.startswith("voxmlx ")

@@ -1,0 +1,276 @@
+"""The config.json of each layout -> ModelConfig and what is quantised how."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+from voxmlx.config import (
+    AUDIO_TOKEN_MS,
+    SAMPLE_RATE,
+    AudioConfig,
+    DecoderConfig,
+    EncoderConfig,
+    ModelConfig,
+    Section,
+)
+from voxmlx.errors import ConfigError
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MODEL_TYPE",
+    "Precision",
+    "Quantisation",
+    "our_architecture",
+    "read_config",
+]
+
+MODEL_TYPE = "voxmlx"
+FORMAT_VERSION = 1
+
+_BITS = (2, 3, 4, 5, 6, 8)
+_GROUP_SIZES = (32, 64, 128)
+
+# transformers leaves a key out of config.json where its own default holds.
+_HF_AUDIO_DEFAULTS: dict[str, Any] = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_mel_bins": 128,
+    "rms_norm_eps": 1e-5,
+    "sliding_window": 750,
+    "head_dim": 64,
+    "hidden_act": "silu",
+    "activation_function": "gelu",
+}
+_HF_TEXT_DEFAULTS: dict[str, Any] = {
+    "vocab_size": 131072,
+    "hidden_size": 3072,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 26,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-5,
+    "head_dim": 128,
+    "sliding_window": 8192,
+    "hidden_act": "silu",
+}
+_HF_ROPE_THETA = 1_000_000.0
+_HF_ADA_DIM = 32  # no key: transformers builds no other
+_LOG_MEL_MAX = 1.5  # in transformers' preprocessor_config.json, or nowhere
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """How MLX's affine quantisation stores a matrix: bits a weight, weights a group."""
+
+    bits: int
+    group_size: int
+
+
+class Quantisation:
+    """MLX's `quantization` object: one precision for all, exceptions by path."""
+
+    def __init__(self, content: Mapping[str, Any] | None) -> None:
+        self._by_path: dict[str, Precision | None] = {}
+        self._default: Precision | None = None
+        if content is None:
+            return
+        rest = dict(content)
+        shared = {k: rest.pop(k) for k in ("group_size", "bits", "mode") if k in rest}
+        self._default = _precision("quantization", shared)
+        for path, entry in rest.items():
+            name = f"quantization of {path}"
+            if entry is True:
+                self._by_path[path] = self._default
+            elif entry is False:
+                self._by_path[path] = None
+            elif isinstance(entry, dict):
+                self._by_path[path] = _precision(name, cast("dict[str, Any]", entry))
+            else:
+                raise ConfigError(
+                    f"config.json: {name} is {entry!r}, expected an object or a boolean"
+                )
+
+    @property
+    def paths(self) -> set[str]:
+        """The modules it names."""
+        return set(self._by_path)
+
+    def of(self, path: str) -> Precision | None:
+        """What it says of the module a file calls `path`; None: kept as it is."""
+        return self._by_path.get(path, self._default)
+
+
+def _precision(name: str, content: Mapping[str, Any]) -> Precision:
+    section = Section(name, {"mode": "affine", **content})
+    section.exactly("mode", "affine")
+    precision = Precision(section.integer("bits"), section.integer("group_size"))
+    section.refuse_the_rest()
+    if precision.bits not in _BITS or precision.group_size not in _GROUP_SIZES:
+        raise ConfigError(
+            f"{name}: {precision.bits} bits in groups of {precision.group_size}, "
+            f"expected bits in {_BITS} and groups in {_GROUP_SIZES}"
+        )
+    return precision
+
+
+def read_config(content: Mapping[str, Any]) -> tuple[ModelConfig, Quantisation]:
+    """What any layout's config.json says; which one, its keys tell.
+
+    Raises ConfigError naming a key that is missing or wrong; unknown keys are
+    refused in our own layout and in every section that describes the network.
+    Others' top level holds their programs' settings, which are not ours to judge.
+    """
+    if content.get("model_type") == MODEL_TYPE:
+        return _read_ours(content), Quantisation(content["quantization"])
+    quantisation = Quantisation(
+        content.get("quantization", content.get("quantization_config"))
+    )
+    if "multimodal" in content:
+        params = {k: v for k, v in content.items() if not k.startswith("quantization")}
+        return ModelConfig.from_params(params), quantisation
+    if "encoder_args" in content:
+        return _read_mlx_audio(content), quantisation
+    if "audio_config" in content:
+        return _read_transformers(content), quantisation
+    raise ConfigError(
+        f"config.json describes a {content.get('model_type')!r} model, expected Voxtral "
+        "Realtime as Mistral, transformers, mlx-audio, awni/voxmlx or convert write it"
+    )
+
+
+def our_architecture(config: ModelConfig) -> dict[str, Any]:
+    """The part of our config.json that `read_config` makes a ModelConfig of."""
+    return {
+        "model_type": MODEL_TYPE,
+        "format_version": FORMAT_VERSION,
+        **asdict(config),
+    }
+
+
+def _read_ours(content: Mapping[str, Any]) -> ModelConfig:
+    root = Section("config.json", content)
+    root.exactly("model_type", MODEL_TYPE)
+    root.exactly("format_version", FORMAT_VERSION)
+    root.unused("quantization", "dtype", "recipe", "source", "voxmlx_version")
+    aud, enc, dec = (root.section(key) for key in ("audio", "encoder", "decoder"))
+    config = ModelConfig(
+        audio=_audio(aud),
+        encoder=EncoderConfig(**_transformer(enc)),
+        decoder=DecoderConfig(
+            **_transformer(dec),
+            vocab_size=dec.integer("vocab_size"),
+            ada_dim=dec.integer("ada_dim"),
+        ),
+        downsample_factor=root.exactly("downsample_factor", 4),
+    )
+    for section in (root, aud, enc, dec):
+        section.refuse_the_rest()
+    config.check_heads()
+    return config
+
+
+def _read_mlx_audio(content: Mapping[str, Any]) -> ModelConfig:
+    root = Section("config.json", content)
+    enc, dec = root.section("encoder_args"), root.section("decoder")
+    nested = "audio_encoding_args" in content["encoder_args"]
+    aud = (enc if nested else root).section("audio_encoding_args")
+    config = ModelConfig(
+        audio=_audio(aud),
+        encoder=EncoderConfig(**_transformer(enc)),
+        decoder=DecoderConfig(
+            **_transformer(dec),
+            vocab_size=dec.integer("vocab_size"),
+            ada_dim=dec.integer("ada_rms_norm_t_cond_dim"),
+        ),
+        downsample_factor=enc.exactly("downsample_factor", 4),
+    )
+    aud.optional("chunk_length_s", "transcription_format")
+    enc.exactly("causal", True)
+    enc.exactly("use_biases", True)
+    enc.optional("pos_embed", "ffn_type", "norm_type")
+    enc.optional("vocab_size", "use_cache", "max_source_positions")
+    dec.exactly("tied_embeddings", True)
+    dec.exactly("ada_rms_norm_t_cond", True)
+    dec.optional("use_biases", "causal")
+    for section in (aud, enc, dec):
+        section.refuse_the_rest()
+    config.check_heads()
+    return config
+
+
+def _read_transformers(content: Mapping[str, Any]) -> ModelConfig:
+    text = {**_HF_TEXT_DEFAULTS, **content.get("text_config", {})}
+    audio = {**_HF_AUDIO_DEFAULTS, **content["audio_config"]}
+    audio["num_key_value_heads"] = audio["num_attention_heads"]
+    enc, dec = Section("audio_config", audio), Section("text_config", text)
+    enc.exactly("activation_function", "gelu")
+    config = ModelConfig(
+        audio=AudioConfig(
+            sampling_rate=SAMPLE_RATE,
+            frame_rate=1000 / AUDIO_TOKEN_MS,
+            num_mel_bins=enc.integer("num_mel_bins"),
+            hop_length=160,
+            window_size=400,
+            global_log_mel_max=_LOG_MEL_MAX,
+        ),
+        encoder=EncoderConfig(**_hf_transformer(enc, audio)),
+        decoder=DecoderConfig(
+            **_hf_transformer(dec, text),
+            vocab_size=dec.integer("vocab_size"),
+            ada_dim=_HF_ADA_DIM,
+        ),
+        downsample_factor=Section(
+            "config.json", {"downsample_factor": 4, **content}
+        ).exactly("downsample_factor", 4),
+    )
+    config.check_heads()
+    return config
+
+
+def _audio(section: Section) -> AudioConfig:
+    return AudioConfig(
+        sampling_rate=section.exactly("sampling_rate", SAMPLE_RATE),
+        frame_rate=section.exactly("frame_rate", 1000 / AUDIO_TOKEN_MS),
+        num_mel_bins=section.integer("num_mel_bins"),
+        hop_length=section.exactly("hop_length", 160),
+        window_size=section.exactly("window_size", 400),
+        global_log_mel_max=section.number("global_log_mel_max"),
+    )
+
+
+def _transformer(section: Section) -> dict[str, Any]:
+    return {
+        "dim": section.even("dim"),
+        "n_layers": section.integer("n_layers"),
+        "head_dim": section.even("head_dim"),
+        "hidden_dim": section.integer("hidden_dim"),
+        "n_heads": section.integer("n_heads"),
+        "n_kv_heads": section.integer("n_kv_heads"),
+        "rope_theta": section.number("rope_theta"),
+        "norm_eps": section.number("norm_eps"),
+        "sliding_window": section.integer("sliding_window"),
+    }
+
+
+def _hf_transformer(section: Section, content: Mapping[str, Any]) -> dict[str, Any]:
+    section.exactly("hidden_act", "silu")
+    rope = content.get("rope_parameters") or content.get("rope_scaling") or {}
+    theta = rope.get("rope_theta", content.get("rope_theta", _HF_ROPE_THETA))
+    kind = rope.get("rope_type", "default")
+    if kind != "default":
+        raise ConfigError(
+            f"config.json: rope_type is {kind!r}, this architecture has 'default'"
+        )
+    return {
+        "dim": section.even("hidden_size"),
+        "n_layers": section.integer("num_hidden_layers"),
+        "head_dim": section.even("head_dim"),
+        "hidden_dim": section.integer("intermediate_size"),
+        "n_heads": section.integer("num_attention_heads"),
+        "n_kv_heads": section.integer("num_key_value_heads"),
+        "rope_theta": Section("rope_parameters", {"theta": theta}).number("theta"),
+        "norm_eps": section.number("rms_norm_eps"),
+        "sliding_window": section.integer("sliding_window"),
+    }

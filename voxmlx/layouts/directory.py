@@ -1,0 +1,228 @@
+"""A directory -> its layout, architecture, and where each tensor of ours lies."""
+
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from voxmlx.config import ModelConfig, read_object
+from voxmlx.errors import CheckpointError
+from voxmlx.layouts.configs import Precision, Quantisation, read_config
+from voxmlx.layouts.names import LAYOUTS, MISTRAL, OURS, Layout
+from voxmlx.layouts.tensors import Module, model_modules
+
+__all__ = ["ModelFiles", "StoredTensor", "open_model", "weight_paths"]
+
+_FLOATS = {"F64", "F32", "F16", "BF16"}
+_ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "U32": 4}
+_MISTRAL_WEIGHTS = "consolidated.safetensors"
+_INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """Where a tensor of ours lies, in the order and type the file has it."""
+
+    module: Module
+    suffix: str  # weight, bias; of a quantised module also scales, biases
+    stored_name: str
+    path: Path
+    dtype: str  # safetensors' name
+    shape: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.module.path}.{self.suffix}"
+
+    @property
+    def n_bytes(self) -> int:
+        return prod(self.shape) * _ITEM_BYTES[self.dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A model directory, checked whole: every tensor is used, none is missing."""
+
+    directory: Path
+    layout: Layout
+    config: ModelConfig
+    modules: dict[str, Module]
+    precisions: dict[str, Precision]  # of the modules that are quantised
+    tensors: dict[str, StoredTensor]  # by our name, in the network's order
+    paths: tuple[Path, ...]
+
+    @property
+    def tokenizer_path(self) -> Path:
+        return self.directory / "tekken.json"
+
+
+def open_model(directory: Path) -> ModelFiles:
+    """Read the configuration and every header of a model in any layout.
+
+    Raises CheckpointError (ConfigError) naming the file, key or tensor.
+    """
+    config_path = directory / "config.json"
+    if _is_mistral(directory):
+        config = ModelConfig.from_params_file(directory / "params.json")
+        quantisation = Quantisation(None)
+    else:
+        config, quantisation = read_config(read_object(config_path))
+    paths = weight_paths(directory)
+    headers: dict[str, tuple[Path, str, tuple[int, ...]]] = {}
+    for path in paths:
+        for name, (dtype, shape) in _read_header(path).items():
+            if name in headers:
+                raise CheckpointError(
+                    f"{path.name} holds {name}, which {headers[name][0].name} holds too;"
+                    " remove the file that is not part of the model"
+                )
+            headers[name] = (path, dtype, shape)
+    modules = {module.path: module for module in model_modules(config)}
+    layout = _detect(modules, headers.keys(), directory)
+    return _match(directory, layout, config, modules, quantisation, headers, paths)
+
+
+def _is_mistral(directory: Path) -> bool:
+    if (directory / _MISTRAL_WEIGHTS).exists():
+        return True
+    return not (directory / "config.json").exists()
+
+
+def weight_paths(directory: Path) -> tuple[Path, ...]:
+    """The files of `directory` that hold its weights, in order.
+
+    Raises CheckpointError naming one that should be there and is not.
+    """
+    if _is_mistral(directory):
+        return (directory / _MISTRAL_WEIGHTS,)
+    index = directory / _INDEX
+    if index.exists():
+        weight_map = read_object(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise CheckpointError(f"{index} has no weight_map; fetch it again")
+        names = sorted({str(name) for name in weight_map.values()})
+        for name in names:
+            if "/" in name or "\\" in name:
+                raise CheckpointError(
+                    f"{index} names {name!r}, expected a file beside it"
+                )
+            if not (directory / name).is_file():
+                raise CheckpointError(
+                    f"{directory / name} is missing, and {_INDEX} lists it; fetch it "
+                    "again, or convert again"
+                )
+        return tuple(directory / name for name in names)
+    found = tuple(sorted(directory.glob("model*.safetensors")))
+    if not found:
+        raise CheckpointError(
+            f"{directory / 'model.safetensors'} is missing; a model directory needs its "
+            "weights beside config.json"
+        )
+    return found
+
+
+def _detect(modules: Iterable[str], names: Set[str], directory: Path) -> Layout:
+    """The layout that shares most names with the files."""
+    if _is_mistral(directory):
+        return MISTRAL
+
+    def n_known(layout: Layout) -> int:
+        return sum(f"{layout.stored_path(path)}.weight" in names for path in modules)
+
+    return max(LAYOUTS, key=n_known)
+
+
+def _match(
+    directory: Path,
+    layout: Layout,
+    config: ModelConfig,
+    modules: dict[str, Module],
+    quantisation: Quantisation,
+    headers: dict[str, tuple[Path, str, tuple[int, ...]]],
+    paths: tuple[Path, ...],
+) -> ModelFiles:
+    precisions: dict[str, Precision] = {}
+    expected: dict[str, tuple[Module, str, tuple[int, ...]]] = {}
+    for module in modules.values():
+        stored = layout.stored_path(module.path)
+        shape = layout.stored_shape(module)
+        precision = quantisation.of(stored) if module.can_be_quantised else None
+        # Only our own config.json names what is quantised; elsewhere the files do.
+        is_quantised = f"{stored}.scales" in headers or (
+            layout is OURS and precision is not None
+        )
+        if is_quantised and precision is None:
+            raise CheckpointError(
+                f"{headers[f'{stored}.scales'][0].name}: {stored} is quantised, and "
+                "config.json does not say how; do both come from the same conversion?"
+            )
+        if is_quantised and precision is not None:
+            precisions[module.path] = precision
+            rows, columns = shape
+            n_packed = columns * precision.bits // 32
+            n_groups = columns // precision.group_size
+            expected[f"{stored}.weight"] = (module, "weight", (rows, n_packed))
+            expected[f"{stored}.scales"] = (module, "scales", (rows, n_groups))
+            expected[f"{stored}.biases"] = (module, "biases", (rows, n_groups))
+        else:
+            expected[f"{stored}.weight"] = (module, "weight", shape)
+        if module.has_bias:
+            expected[f"{stored}.bias"] = (module, "bias", shape[:1])
+    described = paths[0].name if len(paths) == 1 else directory.name
+    _refuse(described, "lacks", expected.keys() - headers.keys())
+    _refuse(described, "has unknown", headers.keys() - expected.keys())
+    if layout is OURS and (strangers := quantisation.paths - modules.keys()):
+        raise CheckpointError(
+            f"config.json says how {min(strangers)} is quantised, and the model has no "
+            "such module; fetch config.json again"
+        )
+    tensors: dict[str, StoredTensor] = {}
+    for stored_name, (module, suffix, shape) in expected.items():
+        path, dtype, found = headers[stored_name]
+        if found != shape:
+            raise CheckpointError(
+                f"{path.name}: {stored_name} is {list(found)}, config says "
+                f"{list(shape)}; do config and weights come from the same model?"
+            )
+        packed = suffix == "weight" and module.path in precisions
+        if dtype != "U32" if packed else dtype not in _FLOATS:
+            raise CheckpointError(
+                f"{path.name}: {stored_name} is stored as {dtype}, expected "
+                f"{'U32' if packed else 'a float type'}"
+            )
+        tensor = StoredTensor(module, suffix, stored_name, path, dtype, found)
+        tensors[tensor.name] = tensor
+    return ModelFiles(directory, layout, config, modules, precisions, tensors, paths)
+
+
+def _refuse(described: str, verb: str, names: set[str]) -> None:
+    if names:
+        first = min(names)
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        raise CheckpointError(
+            f"{described} {verb} tensor {first}{more}; do config and weights come from "
+            "the same model?"
+        )
+
+
+def _read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Type and shape of each tensor, without reading one."""
+    # Local import: the package loads without it.
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            return {
+                name: (part.get_dtype(), tuple(part.get_shape()))
+                for name, part in slices.items()
+            }
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path} is missing; a model directory needs params.json, "
+            "consolidated.safetensors and tekken.json"
+        ) from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or cut short ({error}); fetch it again"
+        ) from None
