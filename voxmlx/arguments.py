@@ -20,7 +20,7 @@ __all__ = [
     "run_command",
 ]
 
-DEFAULT_MODEL = "mlx-community/Voxtral-Mini-4B-Realtime-2602-4bit"
+DEFAULT_MODEL = "mistralai/Voxtral-Mini-4B-Realtime-2602"
 DEFAULT_DELAY_MS = 480
 
 _DISTRIBUTION = "voxmlx-realtime"

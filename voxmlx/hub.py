@@ -55,7 +55,7 @@ def _download(repo_id: str) -> Path:
         RepositoryNotFoundError,
     )
 
-    files = list(MISTRAL_FILES)
+    files: list[str] = list(MISTRAL_FILES)
     try:
         cached = Path(
             snapshot_download(repo_id, allow_patterns=files, local_files_only=True)

@@ -148,12 +148,16 @@ def _as_float32(samples: NDArray[Any]) -> NDArray[np.float32]:
             f"samples are a {type(samples).__name__}, expected a NumPy array of "
             "float32, float64 or int16"
         )
-    if samples.ndim != 1 or samples.dtype not in (np.float32, np.float64, np.int16):
+    if samples.ndim != 1 or samples.dtype.type not in (
+        np.float32,
+        np.float64,
+        np.int16,
+    ):
         raise AudioError(
             f"samples are {samples.dtype} of shape {list(samples.shape)}, expected one "
             "dimension of float32, float64 or int16; average channels first"
         )
-    if samples.dtype == np.int16:
+    if samples.dtype.type is np.int16:
         return samples.astype(np.float32) / np.float32(32768)
     with np.errstate(over="ignore"):  # what overflows float32 is refused below
         sound = samples.astype(np.float32, copy=False)

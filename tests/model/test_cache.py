@@ -21,9 +21,7 @@ def make(window: int, step: int, batch: int = 1) -> RingKVCache:
     )
 
 
-def seen_by_queries(
-    cache: RingKVCache, entries: np.ndarray
-) -> list[list[list[float]]]:
+def seen_by_queries(cache: RingKVCache, entries: np.ndarray) -> list[list[list[float]]]:
     """Push entries [B, n]; for each row and query, the entries it sees, sorted."""
     B, n = entries.shape
     x = mx.array(entries.astype(np.float32))[:, None, :, None]
@@ -79,7 +77,10 @@ def test_rows_of_different_histories_see_their_own(
         for joint, single in zip(
             (cache.keys, cache.values), (alone.keys, alone.values), strict=True
         ):
-            rows = [single[0] if b == row else joint[0][b : b + 1] for b in range(len(histories))]
+            rows = [
+                single[0] if b == row else joint[0][b : b + 1]
+                for b in range(len(histories))
+            ]
             joint[0] = mx.concatenate(rows)
         cache.head[row], cache.length[row] = alone.head[0], alone.length[0]
     done = np.array(histories)

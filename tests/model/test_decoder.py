@@ -22,7 +22,9 @@ def test_two_delays_share_one_model_undisturbed(tiny_checkpoint: Checkpoint) -> 
     parts: dict[int, list[np.ndarray]] = {1: [], 30: []}
     for t in range(40):
         for delay, state in states.items():
-            parts[delay].append(np.array(decoder.step(mx.array(x[:, t : t + 1]), state)))
+            parts[delay].append(
+                np.array(decoder.step(mx.array(x[:, t : t + 1]), state))
+            )
     for delay, expected in alone.items():
         got = np.concatenate(parts[delay], axis=1)
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4)

@@ -1,7 +1,7 @@
 """Chooses, once per process, the body each operation runs with."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import mlx.core as mx
 
@@ -22,7 +22,7 @@ def _fused(body: _F) -> _F:
     Compiling on the CPU backend needs a C++ compiler at run time, which a user's
     machine need not have; on Metal it is part of the system.
     """
-    return mx.compile(body) if mx.metal.is_available() else body
+    return cast(_F, mx.compile(body)) if mx.metal.is_available() else body
 
 
 rotate = _fused(rotate_reference)

@@ -1,6 +1,7 @@
 """The last `window` keys and values of a stream, in fixed memory."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -111,7 +112,7 @@ class RingKVCache:
         return RingStep(
             slots=head,
             n_visible=held,
-            mask=None if mask.all() else mx.array(mask)[None, None],
+            mask=None if mask.all() else _to_mx(mask)[None, None],
             history=None,
             n_written=n,
         )
@@ -132,7 +133,7 @@ class RingKVCache:
         return RingStep(
             slots=mx.array((self.head[:, None] + written) % C),
             n_visible=n_old + n,
-            mask=None if mask.all() else mx.array(mask)[:, None],
+            mask=None if mask.all() else _to_mx(mask)[:, None],
             history=mx.array((self.head[:, None] - back) % C),
             n_written=n_written,
         )
@@ -152,6 +153,11 @@ class RingKVCache:
         # is copied instead of written in place.
         self.keys[layer], self.values[layer] = new_keys, new_values
         return keys, values
+
+
+def _to_mx(mask: Any) -> mx.array:
+    """mx.array's annotation leaves out NumPy's bool; the function does not."""
+    return mx.array(mask)
 
 
 def _updated(ring: mx.array, x: mx.array, plan: RingStep) -> tuple[mx.array, mx.array]:

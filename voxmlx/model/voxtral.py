@@ -147,7 +147,7 @@ class VoxtralRealtime(nn.Module):
                 best = greedy(logits[:, 0])[:, None]
                 chosen += [blank] * (n - 1)
                 if forced.any():
-                    inside = mx.array(forced)[:, None]
+                    inside = mx.array(forced.tolist())[:, None]
                     chosen.append(mx.where(inside, NO_TOKEN, best))
                     best = mx.where(inside, STREAMING_PAD_ID, best)
                 else:
