@@ -111,7 +111,8 @@ def test_many_channels_make_pieces_shorter_not_larger(tmp_path: Path) -> None:
     path.write_bytes(wav_bytes(bytes(2 * 512 * 8_000), n_channels=512))
     with open_audio(path) as audio:
         lengths = [len(piece) for piece in audio.pieces(5.0)]
-    assert lengths == [2048, 2048, 2048, 1856]
+    assert max(lengths) == 2048
+    assert sum(lengths) == 8_000
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
