@@ -1,0 +1,1 @@
+"""Turns checkpoints of any layout into ours: renamed, quantised, verified."""

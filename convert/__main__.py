@@ -1,0 +1,246 @@
+"""python -m convert: a checkpoint in any layout -> ours, quantised, verified."""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from convert import quality
+from convert.manifest import MANIFEST_NAME, check
+from convert.output import Advance, Output
+from convert.plan import SHARD_BYTES, Plan, make_plan
+from convert.recipes import DEFAULT_RECIPE, RECIPES, DtypeName
+from convert.upload import check_token, upload
+from voxmlx import load
+from voxmlx.arguments import add_version_argument, run_command
+from voxmlx.hub import locate
+from voxmlx.layouts import open_model
+from voxmlx.tokenizer import Tokenizer
+
+__all__ = ["convert", "main"]
+
+_DTYPES = ("float16", "bfloat16", "float32")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.check is not None:
+        if options.source is not None:
+            parser.error("--check DEST takes no SOURCE; give one or the other")
+        return run_command(lambda: _check(options.check))
+    if options.source is None or options.destination is None:
+        parser.error("SOURCE and DEST are required; or use --check DEST")
+    if options.recipe not in RECIPES:
+        parser.error(f"no recipe {options.recipe!r}; use one of {', '.join(RECIPES)}")
+    fixed = RECIPES[options.recipe].dtype
+    if fixed is not None and options.dtype not in (None, fixed):
+        parser.error(
+            f"recipe {options.recipe} stores {fixed}, --dtype says {options.dtype}; "
+            "leave one of them out"
+        )
+    return run_command(lambda: _run(options))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> Any:
+        self.exit(2, f"voxmlx-convert: error: {message} (--help explains)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="voxmlx-convert",
+        description="Convert Voxtral Realtime weights: any layout in, ours out, "
+        "quantised by a recipe. An interrupted conversion goes on where it was.",
+        epilog="recipes: "
+        + "; ".join(f"{recipe.name}: {recipe.summary}" for recipe in RECIPES.values()),
+    )
+    parser.add_argument(
+        "source",
+        nargs="?",
+        metavar="SOURCE",
+        help="model directory or Hub id in Mistral's, transformers', mlx-audio's, "
+        "awni/voxmlx's or our layout, quantised or not",
+    )
+    parser.add_argument(
+        "destination", nargs="?", type=Path, metavar="DEST", help="directory to make"
+    )
+    parser.add_argument(
+        "--recipe", default=DEFAULT_RECIPE, metavar="NAME", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=_DTYPES,
+        help="type of scales and of what is not quantised (default: bfloat16)",
+    )
+    parser.add_argument(
+        "--verify",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="AUDIO",
+        help="measure the result against the source on these sounds; a .txt beside a "
+        "sound is its transcript",
+    )
+    parser.add_argument(
+        "--reference-dtype",
+        choices=_DTYPES,
+        help="the source's type in --verify (default: float32 where memory allows, "
+        "else bfloat16)",
+    )
+    parser.add_argument("--upload", metavar="REPO", help="then upload to this Hub id")
+    parser.add_argument(
+        "--check", type=Path, metavar="DEST", help="verify the checksums of a result"
+    )
+    add_version_argument(parser)
+    return parser
+
+
+def _check(directory: Path) -> int:
+    n = check(directory)
+    print(f"{directory}: {n} files agree with {MANIFEST_NAME}")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.upload is not None:
+        check_token()
+    sounds = quality.read_sounds(options.verify)
+    convert(
+        options.source,
+        options.destination,
+        recipe=options.recipe,
+        dtype=options.dtype,
+        sounds=sounds,
+        reference_dtype=options.reference_dtype,
+    )
+    if options.upload is not None:
+        print(upload(options.destination, options.upload))
+    return 0
+
+
+def convert(
+    source: str,
+    destination: Path,
+    *,
+    recipe: str = DEFAULT_RECIPE,
+    dtype: DtypeName | None = None,
+    sounds: Sequence[quality.Sound] = (),
+    reference_dtype: DtypeName | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> Plan:
+    """Make `destination` from `source`, whole or not at all.
+
+    Raises VoxmlxError in one line: CheckpointError for the source, OutputError for
+    the destination.
+    """
+    files = open_model(locate(source))
+    # Now rather than after an hour: the result is useless without it.
+    Tokenizer.from_file(files.tokenizer_path, files.config.decoder.vocab_size)
+    chosen = RECIPES[recipe]
+    name = source if not Path(source).expanduser().is_dir() else files.directory.name
+    plan = make_plan(
+        files,
+        chosen,
+        chosen.dtype or dtype or "bfloat16",
+        name,
+        metadata.version("voxmlx-realtime"),
+        shard_bytes,
+    )
+    output = Output(destination, plan)
+    if output.finish_interrupted():
+        return plan
+    with output.opened():
+        with _progress(plan) as advance:
+            output.write_weights(advance)
+        output.write_description()
+        if sounds:
+            result = _verify(plan, output.model, sounds, reference_dtype)
+            output.write_description(result)
+        output.publish()
+    print(
+        f"{destination}: {plan.n_bytes / 1e9:.3f} GB, {plan.bits_per_weight:.3f} bits "
+        f"per weight, recipe {plan.recipe.name}"
+    )
+    return plan
+
+
+def _verify(
+    plan: Plan,
+    result: Path,
+    sounds: Sequence[quality.Sound],
+    reference_dtype: DtypeName | None,
+) -> dict[str, Any]:
+    chosen = reference_dtype or _roomy_dtype(plan)
+    with tempfile.TemporaryDirectory(dir=result.parent) as scratch:
+        directory = Path(scratch)
+        source = load(plan.files.directory, chosen)
+        references = [quality.read(source, sound, directory) for sound in sounds]
+        del source
+        made = load(
+            result, cast("DtypeName", plan.dtype) if _has_metal() else "float32"
+        )
+        results = [
+            quality.read(made, sound, directory, reference.ids)
+            for sound, reference in zip(sounds, references, strict=True)
+        ]
+        content = quality.certificate(sounds, references, results, chosen, made.dtype)
+    return {
+        "recipe": plan.recipe.name,
+        "bits_per_weight": plan.bits_per_weight,
+        "bytes_per_audio_token": plan.bytes_per_audio_token,
+        "n_bytes": plan.n_bytes,
+        **content,
+    }
+
+
+def _has_metal() -> bool:
+    """MLX's quantised products on a CPU are inaccurate in half precision."""
+    import mlx.core as mx
+
+    return mx.metal.is_available()
+
+
+def _roomy_dtype(plan: Plan) -> DtypeName:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    fits = 4 * plan.n_weights < 0.6 * memory
+    return "float32" if fits else "bfloat16"
+
+
+@contextmanager
+def _progress(plan: Plan) -> Iterator[Advance]:
+    total = sum(tensor.n_bytes for tensor in plan.files.tensors.values())
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+    with bar:
+        task = bar.add_task(f"converting to {plan.recipe.name}", total=total)
+        yield lambda n: bar.advance(task, n)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""README.md of a converted model: what it is, and what its bits cost."""
+
+from typing import Any
+
+from convert.plan import Plan
+
+__all__ = ["model_card"]
+
+
+def model_card(plan: Plan, name: str, quality: dict[str, Any] | None) -> str:
+    """Markdown with the Hub's front matter."""
+    lines = ["---", "license: apache-2.0", "library_name: voxmlx"]
+    lines += ["pipeline_tag: automatic-speech-recognition"]
+    if "/" in plan.source_name:
+        lines.append(f"base_model: {plan.source_name}")
+    lines += ["tags:", "- mlx", "- voxtral", "- streaming", "---", ""]
+    lines += [
+        f"# {name}",
+        "",
+        f"Voxtral Realtime converted from `{plan.source_name}` by voxmlx "
+        f"{plan.version}: recipe `{plan.recipe.name}` ({plan.recipe.summary}), "
+        f"other weights in {plan.dtype}.",
+        "",
+        "```",
+        "pip install voxmlx-realtime",
+        f"python -m voxmlx.transcribe --model {name} sound.wav",
+        "```",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| size | {plan.n_bytes / 1e9:.3f} GB |",
+        f"| bits per weight | {plan.bits_per_weight:.3f} |",
+        f"| bytes per audio token (80 ms) | {plan.bytes_per_audio_token / 1e9:.3f} GB |",
+    ]
+    if quality is not None:
+        lines += _quality_rows(quality)
+    lines += ["", "`sha256sum -c SHA256SUMS` verifies the files.", ""]
+    return "\n".join(lines)
+
+
+def _quality_rows(quality: dict[str, Any]) -> list[str]:
+    total = quality["total"]
+    against = f"the source in {quality['reference_dtype']}"
+    rows = [
+        f"| measured against | {against}, {total['n_tokens']} tokens of "
+        f"{len(quality['sounds'])} sounds, delay {quality['delay_ms']} ms |",
+        f"| token agreement, same history | {total['token_agreement']:.2%} |",
+        f"| token agreement, own history | {total['free_token_agreement']:.2%} |",
+        f"| logit error, mean / max | {total['mean_logit_error']:.4f} / "
+        f"{total['max_logit_error']:.4f} |",
+        f"| KL divergence, mean | {total['mean_kl']:.6f} nats |",
+        f"| PAD margin, mean (source) | {_number(total['pad_margin'])} "
+        f"({_number(total['reference_pad_margin'])}) |",
+    ]
+    if total["wer"] is not None:
+        rows.append(
+            f"| WER (source), {quality['normaliser']} | {total['wer']:.2%} "
+            f"({total['reference_wer']:.2%}) |"
+        )
+    return rows
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.2f}"

@@ -1,0 +1,220 @@
+"""What a conversion will write, byte by byte, known before it begins."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+
+from convert.recipes import DtypeName, Recipe, precisions
+from voxmlx.layouts import ModelFiles, Module
+from voxmlx.layouts.configs import Precision, our_architecture
+
+__all__ = ["INDEX_NAME", "SHARD_BYTES", "OutputTensor", "Plan", "Shard", "make_plan"]
+
+SHARD_BYTES = 2**30
+INDEX_NAME = "model.safetensors.index.json"
+
+_CODES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTensor:
+    """One tensor of the result, under our name."""
+
+    module: Module
+    suffix: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.module.path}.{self.suffix}"
+
+    @property
+    def n_bytes(self) -> int:
+        size = {"F16": 2, "BF16": 2, "F32": 4, "U32": 4}[self.dtype]
+        for n in self.shape:
+            size *= n
+        return size
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One file of the result; a module is never split between two."""
+
+    name: str
+    tensors: tuple[OutputTensor, ...]
+
+    @property
+    def header(self) -> bytes:
+        """The safetensors header, its length first."""
+        entries: dict[str, Any] = {"__metadata__": {"format": "mlx"}}
+        offset = 0
+        for tensor in self.tensors:
+            end = offset + tensor.n_bytes
+            entries[tensor.name] = {
+                "dtype": tensor.dtype,
+                "shape": list(tensor.shape),
+                "data_offsets": [offset, end],
+            }
+            offset = end
+        text = json.dumps(entries, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        return len(text).to_bytes(8, "little") + text
+
+    @property
+    def n_bytes(self) -> int:
+        return len(self.header) + sum(tensor.n_bytes for tensor in self.tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole conversion. Equal plans of an unchanged source give equal bytes."""
+
+    files: ModelFiles
+    recipe: Recipe
+    dtype: DtypeName
+    source_name: str
+    version: str
+    precisions: dict[str, Precision]
+    shards: tuple[Shard, ...]
+
+    @property
+    def mx_dtype(self) -> mx.Dtype:
+        return getattr(mx, self.dtype)
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(shard.n_bytes for shard in self.shards)
+
+    @property
+    def n_weights(self) -> int:
+        """Numbers the network has, however they are stored."""
+        n = 0
+        for module in self.files.modules.values():
+            size = 1
+            for extent in module.shape:
+                size *= extent
+            n += size + (module.shape[0] if module.has_bias else 0)
+        return n
+
+    @property
+    def bits_per_weight(self) -> float:
+        n = sum(tensor.n_bytes for shard in self.shards for tensor in shard.tensors)
+        return 8 * n / self.n_weights
+
+    @property
+    def bytes_per_audio_token(self) -> int:
+        """Weights read to hear 80 ms: all but what only opens a session."""
+        return sum(
+            tensor.n_bytes
+            for shard in self.shards
+            for tensor in shard.tensors
+            if ".ada." not in tensor.module.path
+        )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The content of config.json."""
+        return {
+            **our_architecture(self.files.config),
+            "quantization": _quantization(self.files, self.precisions),
+            "dtype": self.dtype,
+            "recipe": self.recipe.name,
+            "source": self.source_name,
+            "voxmlx_version": self.version,
+        }
+
+    @property
+    def index(self) -> dict[str, Any]:
+        """The content of the index of shards."""
+        tensors = [(t, shard.name) for shard in self.shards for t in shard.tensors]
+        return {
+            "metadata": {"total_size": sum(t.n_bytes for t, _ in tensors)},
+            "weight_map": {t.name: name for t, name in tensors},
+        }
+
+    @property
+    def identity(self) -> str:
+        """A digest of all that the result depends on."""
+        stats = [(path.name, path.stat()) for path in self.files.paths]
+        facts = {
+            "source": [[name, s.st_size, s.st_mtime_ns] for name, s in stats],
+            "config": self.config,
+            "shards": [shard.header.hex() for shard in self.shards],
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def make_plan(
+    files: ModelFiles,
+    recipe: Recipe,
+    dtype: DtypeName,
+    source_name: str,
+    version: str,
+    shard_bytes: int = SHARD_BYTES,
+) -> Plan:
+    """Decide every tensor's type, shape and file."""
+    chosen = precisions(recipe, files.modules.values(), files.precisions)
+    groups: list[list[OutputTensor]] = [[]]
+    n_held = 0
+    for module in files.modules.values():
+        tensors = _outputs(module, chosen.get(module.path), _CODES[dtype])
+        n = sum(tensor.n_bytes for tensor in tensors)
+        if groups[-1] and n_held + n > shard_bytes:
+            groups.append([])
+            n_held = 0
+        groups[-1] += tensors
+        n_held += n
+    shards = tuple(
+        Shard(f"model-{i:05d}-of-{len(groups):05d}.safetensors", tuple(group))
+        for i, group in enumerate(groups, 1)
+    )
+    return Plan(files, recipe, dtype, source_name, version, chosen, shards)
+
+
+def _outputs(
+    module: Module, precision: Precision | None, dtype: str
+) -> list[OutputTensor]:
+    if precision is None:
+        tensors = [OutputTensor(module, "weight", dtype, module.shape)]
+    else:
+        rows, columns = module.shape
+        packed = rows, columns * precision.bits // 32
+        groups = rows, columns // precision.group_size
+        tensors = [
+            OutputTensor(module, "weight", "U32", packed),
+            OutputTensor(module, "scales", dtype, groups),
+            OutputTensor(module, "biases", dtype, groups),
+        ]
+    if module.has_bias:
+        tensors.append(OutputTensor(module, "bias", dtype, module.shape[:1]))
+    return tensors
+
+
+def _quantization(
+    files: ModelFiles, chosen: dict[str, Precision]
+) -> dict[str, Any] | None:
+    """MLX's form: what most modules have, then every exception by path."""
+    if not chosen:
+        return None
+    values: Sequence[Precision] = list(chosen.values())
+    usual = max(dict.fromkeys(values), key=values.count)
+    content: dict[str, Any] = {
+        "group_size": usual.group_size,
+        "bits": usual.bits,
+        "mode": "affine",
+    }
+    for path, module in files.modules.items():
+        precision = chosen.get(path)
+        if not module.can_be_quantised or precision == usual:
+            continue
+        content[path] = (
+            {"group_size": precision.group_size, "bits": precision.bits}
+            if precision is not None
+            else False
+        )
+    return content

@@ -1,0 +1,98 @@
+"""How many bits each part of the network gets, as data."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from voxmlx.layouts import Module, packed_path
+from voxmlx.layouts.configs import Precision
+
+__all__ = ["DEFAULT_RECIPE", "RECIPES", "DtypeName", "Recipe", "Rule", "precisions"]
+
+DtypeName = Literal["float16", "bfloat16", "float32"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Modules of the network that `pattern` matches, and what becomes of them.
+
+    The pattern is a glob over the paths of the *network*, where q, k, v are
+    `attention.qkv_proj` and gate, up are `mlp.gate_up_proj`: what runs as one
+    product cannot get two precisions.
+    """
+
+    pattern: str
+    precision: Precision | None  # None: not quantised
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Ordered rules; the first whose pattern matches decides."""
+
+    name: str
+    summary: str
+    rules: tuple[Rule, ...]
+    dtype: DtypeName | None = None  # None: the user's choice
+    is_source_kept: bool = False  # as the source has it, quantised or not
+
+    def precision(self, module: Module) -> Precision | None:
+        """What `module`, as files hold it, is quantised to.
+
+        A matrix whose rows are no whole number of groups is left as it is. Parts of
+        one product have rows of one length, so this too treats them alike.
+        """
+        if not module.can_be_quantised:
+            return None
+        path = packed_path(module.path)
+        for rule in self.rules:
+            if fnmatchcase(path, rule.pattern):
+                p = rule.precision
+                return None if p is None or module.shape[1] % p.group_size else p
+        return None
+
+
+def precisions(
+    recipe: Recipe, modules: Iterable[Module], of_source: dict[str, Precision]
+) -> dict[str, Precision]:
+    """The precision of every module that `recipe` leaves quantised, by our path."""
+    found = {
+        module.path: of_source.get(module.path)
+        if recipe.is_source_kept
+        else recipe.precision(module)
+        for module in modules
+    }
+    return {path: p for path, p in found.items() if p is not None}
+
+
+def _uniform(bits: int) -> tuple[Rule, ...]:
+    # The delay's products run once per session and not per step, and the inner
+    # one has rows of 32: nothing is gained there.
+    return (Rule("*.ada.*", None), Rule("*", Precision(bits, 64)))
+
+
+_Q4, _Q6, _Q8 = (Precision(bits, 64) for bits in (4, 6, 8))
+
+DEFAULT_RECIPE = "q4"
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("bf16", "every weight in bfloat16", (Rule("*", None),), "bfloat16"),
+        Recipe("fp16", "every weight in float16", (Rule("*", None),), "float16"),
+        Recipe("q8", "8 bits, embedding and adapter included", _uniform(8)),
+        Recipe("q6", "6 bits, embedding and adapter included", _uniform(6)),
+        Recipe("q4", "4 bits, embedding and adapter included", _uniform(4)),
+        Recipe(
+            "q4-mixed",
+            "4 bits, 8 where an error costs most",
+            (
+                Rule("*.ada.*", None),
+                Rule("adapter.*", _Q8),
+                Rule("encoder.layers.*.attention.*", _Q6),
+                Rule("*", _Q4),
+            ),
+        ),
+        Recipe("keep", "the source's own bits, renamed", (), is_source_kept=True),
+    )
+}

@@ -1,0 +1,147 @@
+"""A source's tensors, mapped into memory and read a block of rows at a time."""
+
+import json
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from voxmlx.errors import CheckpointError
+from voxmlx.layouts import ModelFiles, Module, StoredTensor
+
+__all__ = ["BLOCK_BYTES", "Source"]
+
+BLOCK_BYTES = 32 * 2**20
+
+# bfloat16 is no NumPy type: its bits travel as uint16.
+_NUMPY = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "U32": np.dtype("<u4"),
+}
+
+
+class Source:
+    """Reads modules of a checked model directory in our order, dense or packed."""
+
+    def __init__(self, files: ModelFiles) -> None:
+        self.files = files
+        self._maps = {path: _Mapped(path) for path in files.paths}
+
+    def n_bytes(self, module: Module) -> int:
+        """What the module takes in the source's files."""
+        return sum(tensor.n_bytes for tensor in self._tensors(module))
+
+    def blocks(self, module: Module, dtype: mx.Dtype) -> Iterator[mx.array]:
+        """The module's weight in `dtype`, some rows [n, ...] at a time.
+
+        Raises CheckpointError when a value is NaN or infinite in `dtype`.
+        """
+        precision = self.files.precisions.get(module.path)
+        weight = self._ours(module, "weight")
+        if precision is None:
+            for rows in _row_blocks(weight):
+                block = _to_mx(rows, self._tensor(module, "weight").dtype)
+                yield _finite(module, block.astype(dtype))
+            return
+        scales, biases = self._ours(module, "scales"), self._ours(module, "biases")
+        start = 0
+        for rows in _row_blocks(weight, expansion=32 // precision.bits):
+            part = slice(start, start + len(rows))
+            start = part.stop
+            block = mx.dequantize(
+                mx.array(np.ascontiguousarray(rows)),
+                self._mx(module, "scales", scales[part]).astype(mx.float32),
+                self._mx(module, "biases", biases[part]).astype(mx.float32),
+                group_size=precision.group_size,
+                bits=precision.bits,
+            )
+            yield _finite(module, block.astype(dtype))
+
+    def whole(self, module: Module, suffix: str, dtype: mx.Dtype) -> mx.array:
+        """A small tensor of the module, or the packed integers of its weight."""
+        array = self._mx(module, suffix, self._ours(module, suffix))
+        if array.dtype == mx.uint32:
+            return array
+        return _finite(module, array.astype(dtype))
+
+    def release(self, module: Module) -> None:
+        """Give the module's pages back; the file cache keeps them."""
+        for tensor in self._tensors(module):
+            self._maps[tensor.path].release(tensor.stored_name)
+
+    def _tensors(self, module: Module) -> list[StoredTensor]:
+        names = [f"{module.path}.{s}" for s in ("weight", "scales", "biases", "bias")]
+        return [self.files.tensors[n] for n in names if n in self.files.tensors]
+
+    def _tensor(self, module: Module, suffix: str) -> StoredTensor:
+        return self.files.tensors[f"{module.path}.{suffix}"]
+
+    def _array(self, tensor: StoredTensor) -> NDArray[np.generic]:
+        return self._maps[tensor.path].array(tensor)
+
+    def _ours(self, module: Module, suffix: str) -> NDArray[np.generic]:
+        array = self._array(self._tensor(module, suffix))
+        return self.files.layout.to_ours(module, array)
+
+    def _mx(self, module: Module, suffix: str, rows: NDArray[np.generic]) -> mx.array:
+        return _to_mx(rows, self._tensor(module, suffix).dtype)
+
+
+class _Mapped:
+    """One safetensors file; its header has been checked by `open_model`."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        n_header = int.from_bytes(self._map[:8], "little")
+        header = json.loads(self._map[8 : 8 + n_header])
+        start = 8 + n_header
+        self._spans = {
+            name: (start + entry["data_offsets"][0], start + entry["data_offsets"][1])
+            for name, entry in header.items()
+            if name != "__metadata__"
+        }
+
+    def array(self, tensor: StoredTensor) -> NDArray[np.generic]:
+        start, _ = self._spans[tensor.stored_name]
+        kind = _NUMPY[tensor.dtype]
+        n = int(np.prod(tensor.shape))
+        flat = np.frombuffer(self._map, kind, n, start)
+        return flat.reshape(tensor.shape)
+
+    def release(self, stored_name: str) -> None:
+        start, end = self._spans[stored_name]
+        start -= start % mmap.PAGESIZE
+        if hasattr(mmap, "MADV_DONTNEED") and end > start:
+            self._map.madvise(mmap.MADV_DONTNEED, start, end - start)
+
+
+def _row_blocks(
+    array: NDArray[np.generic], expansion: int = 1
+) -> Iterator[NDArray[np.generic]]:
+    row_bytes = max(1, array[:1].nbytes * expansion)
+    step = max(1, BLOCK_BYTES // row_bytes)
+    for start in range(0, len(array), step):
+        yield array[start : start + step]
+
+
+def _to_mx(array: NDArray[np.generic], stored: str) -> mx.array:
+    if stored == "F64":
+        array = array.astype(np.float32)
+    result = mx.array(np.ascontiguousarray(array))
+    return result.view(mx.bfloat16) if stored == "BF16" else result
+
+
+def _finite(module: Module, array: mx.array) -> mx.array:
+    if not mx.isfinite(array).all().item():
+        raise CheckpointError(
+            f"{module.path} holds NaN or infinite weights in {array.dtype}; the source is "
+            "damaged, or the type is too narrow for it (try --dtype bfloat16)"
+        )
+    return array

@@ -1,0 +1,184 @@
+"""Every layout loads, and converts to ours, without a number changing."""
+
+import json
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+from convert.__main__ import convert
+from tests.convert.directories import (
+    MODEL,
+    WRITERS,
+    mlx_audio_tensors,
+    write_awni,
+    write_mlx_audio,
+)
+from voxmlx import Checkpoint, load
+from voxmlx.errors import CheckpointError, ConfigError
+
+T = 20
+
+
+def logits(checkpoint: Checkpoint) -> np.ndarray:
+    """Logits [T, vocab] of seeded embeddings, encoder and adapter included."""
+    rng = np.random.default_rng(3)
+    model = checkpoint.model
+    state = model.make_state(480)
+    mel = mx.array(rng.standard_normal((1, 8 * T, 128)).astype(np.float32))
+    audio = model.adapter(model.encoder.step(mel, state.encoder))
+    tokens = mx.array(rng.integers(0, MODEL.vocab_size, (1, T)))
+    out = model.decoder.step(audio + model.decoder.embed(tokens), state.decoder)
+    return np.array(out[0].astype(mx.float32))
+
+
+def weights(checkpoint: Checkpoint) -> dict[str, mx.array]:
+    return dict(tree_flatten(checkpoint.model.parameters()))
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    directory = MODEL.write(tmp_path_factory.mktemp("reference") / "m")
+    return load(directory, "float32")
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+def test_every_layout_gives_the_same_logits_before_and_after_conversion(
+    layout: str, tmp_path: Path, reference: Checkpoint
+) -> None:
+    directory = WRITERS[layout](tmp_path / "source")
+    expected = logits(reference)
+    np.testing.assert_array_equal(logits(load(directory, "float32")), expected)
+    convert(str(directory), tmp_path / "ours", recipe="keep", dtype="float32")
+    np.testing.assert_array_equal(logits(load(tmp_path / "ours", "float32")), expected)
+
+
+@pytest.mark.parametrize("recipe", ["q4", "q6", "q8", "q4-mixed"])
+def test_a_recipe_is_what_mlx_quantises_the_network_to(
+    recipe: str, tmp_path: Path, source: Path
+) -> None:
+    convert(str(source), tmp_path / "ours", recipe=recipe, dtype="float32")
+    found = load(tmp_path / "ours", "float32")
+    expected = load(source, "float32").model
+    modules = dict(found.model.named_modules())
+
+    def same(path: str, _: nn.Module) -> bool | dict[str, int]:
+        module = modules[path]
+        if not isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding):
+            return False
+        return {"bits": module.bits, "group_size": module.group_size}
+
+    nn.quantize(expected, class_predicate=same)
+    for name, array in tree_flatten(expected.parameters()):
+        assert mx.array_equal(array, weights(found)[name]), name
+
+
+@pytest.mark.parametrize("write", [write_mlx_audio, write_awni])
+@pytest.mark.parametrize("bits", [4, 6])
+def test_a_quantised_directory_loads_as_it_is_and_converted(
+    write: object, bits: int, tmp_path: Path, reference: Checkpoint
+) -> None:
+    assert callable(write)
+    directory = write(tmp_path / "source", bits)
+    direct = load(directory, "float32")
+    modules = dict(direct.model.named_modules())
+
+    def same(path: str, _: nn.Module) -> bool | dict[str, int]:
+        chosen = isinstance(modules[path], nn.QuantizedLinear | nn.QuantizedEmbedding)
+        return {"bits": bits, "group_size": 64} if chosen else False
+
+    expected = load(MODEL.write(tmp_path / "plain"), "float32")
+    nn.quantize(expected.model, class_predicate=same)
+    assert isinstance(direct.model.decoder.embedding, nn.QuantizedEmbedding)
+    np.testing.assert_array_equal(logits(direct), logits(expected))
+    convert(str(directory), tmp_path / "ours", recipe="keep", dtype="float32")
+    ours = load(tmp_path / "ours", "float32")
+    np.testing.assert_array_equal(logits(ours), logits(direct))
+
+
+def test_a_quantised_source_can_be_quantised_otherwise(tmp_path: Path) -> None:
+    directory = write_mlx_audio(tmp_path / "source", 8)
+    convert(str(directory), tmp_path / "ours", recipe="q4", dtype="float32")
+    embedding = load(tmp_path / "ours", "float32").model.decoder.embedding
+    assert embedding.bits == 4
+    stored = mlx_audio_tensors()["decoder.tok_embeddings.weight"]
+    eight = mx.dequantize(*mx.quantize(stored, 64, 8), group_size=64, bits=8)
+    assert mx.array_equal(embedding.weight, mx.quantize(eight, 64, 4)[0])
+
+
+def test_parts_of_one_product_with_unlike_bits_are_refused(tmp_path: Path) -> None:
+    directory = write_mlx_audio(tmp_path / "m", 4)
+    path = directory / "model.safetensors"
+    tensors = dict(mx.load(str(path)))
+    mx.eval(tensors)
+    module = "decoder.layers.1.attention.wv"
+    plain = mlx_audio_tensors()[f"{module}.weight"]
+    parts = mx.quantize(plain, 64, 8)
+    for suffix, part in zip(("weight", "scales", "biases"), parts, strict=True):
+        tensors[f"{module}.{suffix}"] = part
+    mx.save_safetensors(str(path), tensors)
+    config = json.loads((directory / "config.json").read_text())
+    config["quantization"][module] = {"group_size": 64, "bits": 8}
+    (directory / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"layers\.1\.attention\.qkv_proj.*q4$"):
+        load(directory)
+    convert(str(directory), tmp_path / "ours", recipe="q4")
+    load(tmp_path / "ours")
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"surprise": 1}, "unknown key 'surprise'"),
+        ({"decoder": None}, "'decoder' must be an object"),
+        ({"format_version": 2}, "'format_version' is 2"),
+        ({"quantization": {"bits": 7, "group_size": 64}}, "7 bits in groups of 64"),
+        ({"quantization": {"bits": 4, "group_size": 64, "mode": "mxfp4"}}, "'mxfp4'"),
+        ({"model_type": "llama"}, "describes a 'llama' model"),
+    ],
+)
+def test_a_wrong_config_of_ours_is_refused_by_key(
+    change: dict[str, object], error: str, tmp_path: Path, source: Path
+) -> None:
+    convert(str(source), tmp_path / "ours")
+    path = tmp_path / "ours" / "config.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, **change}))
+    with pytest.raises(ConfigError, match=error):
+        load(tmp_path / "ours")
+
+
+@pytest.mark.parametrize("key", ["encoder", "dtype", "recipe", "quantization"])
+def test_a_missing_key_of_our_config_is_named(
+    key: str, tmp_path: Path, source: Path
+) -> None:
+    convert(str(source), tmp_path / "ours")
+    path = tmp_path / "ours" / "config.json"
+    content = json.loads(path.read_text())
+    del content[key]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=f"key '{key}' is missing"):
+        load(tmp_path / "ours")
+
+
+def test_a_missing_shard_is_named(tmp_path: Path, source: Path) -> None:
+    convert(str(source), tmp_path / "ours", shard_bytes=30_000)
+    shard = min((tmp_path / "ours").glob("model-*.safetensors"))
+    shard.unlink()
+    with pytest.raises(CheckpointError, match=f"{shard.name} is missing"):
+        load(tmp_path / "ours")
+
+
+def test_a_module_our_config_calls_quantised_must_be(
+    tmp_path: Path, source: Path
+) -> None:
+    convert(str(source), tmp_path / "ours", recipe="bf16")
+    path = tmp_path / "ours" / "config.json"
+    content = json.loads(path.read_text())
+    content["quantization"] = {"bits": 4, "group_size": 64}
+    path.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=r"lacks tensor .*(biases|scales)"):
+        load(tmp_path / "ours")
