@@ -1,0 +1,1 @@
+"""How the demo checkpoint is made: data, model, trainer, export (not installed)."""

@@ -1,0 +1,171 @@
+"""Training rows: several utterances in one stream, with inputs and targets."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from training.augment import SAMPLE_RATE, augment_utterance, background_noise
+from training.dataset import Dataset, Utterance
+from training.mel import LogMel
+from training.targets import (
+    BOS_ID,
+    LEFT_PAD_TOKENS,
+    LEGAL_DELAYS,
+    PAD_ID,
+    SAMPLES_PER_TOKEN,
+    WORD_ID,
+    schedule,
+)
+
+IGNORED = -100  # cross_entropy's ignore_index
+FEATURE_MASK = -0.3  # a middling log-mel value, in place of what is hidden
+MEL_FRAMES_PER_TOKEN = 8
+
+__all__ = ["IGNORED", "Batch", "StreamMaker"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """B rows of N audio tokens."""
+
+    log_mel: torch.Tensor  # float32 [B, 128, 8 N]
+    token_ids: torch.Tensor  # int64 [B, N], the token before each position
+    targets: torch.Tensor  # int64 [B, N], IGNORED where there is no loss
+    delay_tokens: torch.Tensor  # int64 [B]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    samples: np.ndarray
+    token_ids: list[int]
+    targets: list[int]
+    delay_tokens: int
+
+
+class StreamMaker:
+    """Draws rows from weighted sources; the same seed gives the same rows."""
+
+    def __init__(
+        self,
+        sources: Sequence[tuple[float, Dataset]],
+        encode_word: Callable[[str], tuple[int, ...]],
+        n_tokens: int,
+        seed: int,
+        mid_stream_odds: float = 0.35,
+    ) -> None:
+        self._sources = [dataset for _, dataset in sources]
+        weights = np.array([weight for weight, _ in sources], dtype=np.float64)
+        self._weights = weights / weights.sum()
+        self._encode_word = encode_word
+        self._n_tokens = n_tokens
+        self._mid_stream_odds = mid_stream_odds
+        self._rng = np.random.default_rng(seed)
+        self._log_mel = LogMel()
+        self._text_ids: list[int] = []
+
+    def batch(self, n_rows: int) -> Batch:
+        rows = [self._row() for _ in range(n_rows)]
+        log_mel = self._log_mel(torch.from_numpy(np.stack([r.samples for r in rows])))
+        self._mask_features(log_mel)
+        return Batch(
+            log_mel,
+            torch.tensor([r.token_ids for r in rows]),
+            torch.tensor([r.targets for r in rows]),
+            torch.tensor([r.delay_tokens for r in rows]),
+        )
+
+    def _row(self) -> _Row:
+        # A row that begins mid-stream has neither prompt nor silent prefix in sight,
+        # as every position of a long session.
+        is_mid_stream = self._rng.random() < self._mid_stream_odds
+        left = 0 if is_mid_stream else LEFT_PAD_TOKENS
+        delay = int(self._rng.choice(LEGAL_DELAYS))
+        lead = delay + 8 if is_mid_stream else 0  # tokens made, then cut off
+        n_tokens = self._n_tokens + lead
+        samples, words = self._sound(left, n_tokens)
+        targets = schedule(words, delay, n_tokens)
+        token_ids = [BOS_ID, *targets[:-1]]
+        self._corrupt(token_ids, left + delay)
+        samples = samples[lead * SAMPLES_PER_TOKEN :]
+        token_ids, targets = token_ids[lead:], targets[lead:]
+        n_ignored = 24 if is_mid_stream else left
+        targets[:n_ignored] = [IGNORED] * n_ignored
+        return _Row(samples, token_ids, targets, delay)
+
+    def _sound(
+        self, left: int, n_tokens: int
+    ) -> tuple[np.ndarray, list[tuple[int, tuple[int, ...]]]]:
+        """Utterances and pauses over `n_tokens`, and (end sample, ids) of the words."""
+        rng = self._rng
+        n_samples = n_tokens * SAMPLES_PER_TOKEN
+        samples = np.zeros(n_samples, np.float32)
+        words: list[tuple[int, tuple[int, ...]]] = []
+        position = left * SAMPLES_PER_TOKEN + int(rng.uniform(0, 1) * SAMPLE_RATE)
+        while position < n_samples - SAMPLE_RATE // 4:
+            item = self._utterance()
+            sound, ends = augment_utterance(item.samples.copy(), item.word_ends, rng)
+            n_fitting = min(len(sound), n_samples - position)
+            samples[position : position + n_fitting] += sound[:n_fitting]
+            words += [
+                (position + end, self._encode_word(word))
+                for word, end in zip(item.words, ends, strict=True)
+                if position + end < n_samples
+            ]
+            is_close = rng.random() < 0.35
+            pause = rng.uniform(0.02, 0.5) if is_close else rng.uniform(0.5, 2.2)
+            position += len(sound) + int(pause * SAMPLE_RATE)
+        words.sort(key=lambda word: word[0])
+        if rng.random() < 0.6:
+            noise = background_noise(n_samples, rng)
+            noise[: left * SAMPLES_PER_TOKEN] = 0
+            samples += noise
+        return samples, words
+
+    def _utterance(self) -> Utterance:
+        dataset = self._sources[self._rng.choice(len(self._sources), p=self._weights)]
+        if dataset.single_word_indices and self._rng.random() < 0.1:
+            return self._spliced(dataset)
+        return dataset[int(self._rng.integers(len(dataset)))]
+
+    def _spliced(self, dataset: Dataset) -> Utterance:
+        """Two to six one-word utterances in a row, of one voice where it can be."""
+        rng = self._rng
+        drawn = rng.choice(dataset.single_word_indices, 40)
+        voice = dataset.voice(drawn[0])
+        drawn = sorted(drawn, key=lambda i: dataset.voice(i) != voice)
+        parts: list[np.ndarray] = []
+        words: list[str] = []
+        ends: list[int] = []
+        position = 0
+        for index in drawn[: rng.integers(2, 7)]:
+            item = dataset[int(index)]
+            gap = np.zeros(int(rng.uniform(0, 0.25) * SAMPLE_RATE), np.float32)
+            parts += [item.samples, gap]
+            words.append(item.words[0])
+            ends.append(position + item.word_ends[0])
+            position += len(item.samples) + len(gap)
+        return Utterance(np.concatenate(parts), tuple(words), tuple(ends), voice)
+
+    def _corrupt(self, token_ids: list[int], start: int) -> None:
+        """Replace 5 % of the text inputs, so that a slip does not breed others."""
+        text = [i for i in token_ids if i not in (BOS_ID, PAD_ID, WORD_ID)]
+        self._text_ids = (self._text_ids + text)[-4000:]
+        for i in range(start, len(token_ids)):
+            is_text = token_ids[i] not in (BOS_ID, PAD_ID, WORD_ID)
+            if is_text and self._rng.random() < 0.05:
+                token_ids[i] = int(self._rng.choice(self._text_ids))
+
+    def _mask_features(self, log_mel: torch.Tensor) -> None:
+        """Hide a few mel bands and moments of each row, in place."""
+        rng = self._rng
+        n_mels, n_frames = log_mel.shape[1:]
+        first = LEFT_PAD_TOKENS * MEL_FRAMES_PER_TOKEN
+        for row in log_mel:
+            for _ in range(rng.integers(0, 3)):
+                band = int(rng.integers(0, n_mels - 12))
+                row[band : band + int(rng.integers(1, 13))] = FEATURE_MASK
+            for _ in range(rng.integers(0, 5)):
+                frame = int(rng.integers(first, n_frames - 10))
+                row[:, frame : frame + int(rng.integers(1, 7))] = FEATURE_MASK

@@ -1,0 +1,227 @@
+"""Train the demo model: python -m training.train --data DIR --out DIR."""
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mistral_common.tokens.tokenizers.tekken import Tekkenizer
+from torch.nn import functional as F
+
+from training.dataset import Dataset
+from training.model import TinyConfig, TinyVoxtral
+from training.muon import MuonAdam
+from training.streams import IGNORED, Batch, StreamMaker
+from training.targets import PAD_ID, word_encoder
+
+WARM_UP_STEPS = 30
+EMA_DECAY = 0.99
+
+__all__ = ["main"]
+
+
+@dataclass(slots=True)
+class Progress:
+    """What has been trained so far."""
+
+    step: int = 0
+    minutes: float = 0.0
+    hours_heard: float = 0.0
+
+
+class Trainer:
+    """A model, its averaged weights, its optimiser and how far they are."""
+
+    def __init__(self, model: TinyVoxtral, device: torch.device) -> None:
+        self.model = model.to(device)
+        self.device = device
+        self.averaged = {k: v.clone() for k, v in model.state_dict().items()}
+        self.optimiser = MuonAdam(model)
+        self.progress = Progress()
+
+    def save(self, path: Path) -> None:
+        """Write everything needed to go on, whole or not at all."""
+        state = {
+            "config": self.model.config.to_dict(),
+            "model": self.model.state_dict(),
+            "averaged": self.averaged,
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.progress.step,
+            "minutes": self.progress.minutes,
+            "hours_heard": self.progress.hours_heard,
+        }
+        partial = path.with_suffix(".partial")
+        torch.save(state, partial)
+        os.replace(partial, path)
+
+    def load(self, path: Path) -> None:
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.averaged = state["averaged"]
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.progress = Progress(state["step"], state["minutes"], state["hours_heard"])
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Move the averaged weights towards the current ones."""
+        decay = min(EMA_DECAY, (1 + self.progress.step) / (10 + self.progress.step))
+        torch._foreach_lerp_(  # the only batched lerp there is
+            list(self.averaged.values()),
+            list(self.model.state_dict().values()),
+            1 - decay,
+        )
+
+
+def make_loss(
+    model: TinyVoxtral, *, use_bfloat16: bool
+) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    """(log-mel, ids, targets, delay) -> cross entropy and argmax of each position."""
+
+    def loss(
+        log_mel: torch.Tensor,
+        token_ids: torch.Tensor,
+        targets: torch.Tensor,
+        delay_tokens: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.autocast(log_mel.device.type, torch.bfloat16, enabled=use_bfloat16):
+            audio = model.encode(log_mel)
+            logits = model.decode(audio, token_ids, model.t_cond(delay_tokens))
+        flat = logits.flatten(0, 1).float()
+        entropy = F.cross_entropy(
+            flat, targets.flatten(), reduction="none", ignore_index=IGNORED
+        )
+        return entropy, flat.argmax(-1)
+
+    return loss
+
+
+def learning_rate_factor(step: int, done: float, decay_from: float) -> float:
+    """Warm up, stay, then fall linearly to zero; `done` is 0 to 1."""
+    warm = min(1.0, (step + 1) / WARM_UP_STEPS)
+    return warm * min(1.0, max(0.0, 1 - done) / (1 - decay_from))
+
+
+@dataclass(slots=True)
+class Meter:
+    """Running means of the loss and of accuracy where something is due."""
+
+    loss: float = float("nan")
+    spoken_loss: float = float("nan")
+    spoken_accuracy: float = float("nan")
+
+    def update(self, entropy: torch.Tensor, ids: torch.Tensor, batch: Batch) -> None:
+        targets = batch.targets.flatten().to(ids.device)
+        spoken = (targets != IGNORED) & (targets != PAD_ID)
+        new = (
+            entropy[targets != IGNORED].mean().item(),
+            entropy[spoken].mean().item(),
+            (ids == targets)[spoken].float().mean().item(),
+        )
+        if self.loss != self.loss:  # the first one: NaN
+            self.loss, self.spoken_loss, self.spoken_accuracy = new
+            return
+        old = (self.loss, self.spoken_loss, self.spoken_accuracy)
+        mixed = [0.96 * a + 0.04 * b for a, b in zip(old, new, strict=True)]
+        self.loss, self.spoken_loss, self.spoken_accuracy = mixed
+
+
+def train(args: argparse.Namespace) -> None:
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    device = torch.device(args.device)
+    tokenizer = Tekkenizer.from_file(args.tokenizer)
+    trainer = Trainer(TinyVoxtral(TinyConfig(vocab_size=tokenizer.n_words)), device)
+    state_path = args.out / "state.pt"
+    args.out.mkdir(parents=True, exist_ok=True)
+    if state_path.exists():
+        trainer.load(state_path)
+    elif args.init is not None:
+        weights = torch.load(args.init, map_location=device, weights_only=True)
+        trainer.model.load_state_dict(weights)
+        trainer.averaged = {k: v.clone() for k, v in weights.items()}
+    progress = trainer.progress
+    sources = [
+        (weight, Dataset(args.data / name))
+        for name, weight in (pair.split("=") for pair in args.sources)
+        for weight in [float(weight)]
+    ]
+    streams = StreamMaker(
+        sources,
+        word_encoder(tokenizer),
+        args.tokens,
+        # Another seed after every resumption: no row is seen again.
+        seed=args.seed + 1000 * progress.step,
+    )
+    loss = make_loss(trainer.model, use_bfloat16=args.bfloat16)
+    if args.compile:
+        loss = torch.compile(loss, dynamic=False)
+    print(
+        f"{sum(w.numel() for w in trainer.model.parameters()) / 1e6:.2f} M parameters;",
+        *(
+            f"{pair}: {len(d)}"
+            for pair, (_, d) in zip(args.sources, sources, strict=True)
+        ),
+        f"from step {progress.step}",
+    )
+    meter = Meter()
+    last_time = last_saved = time.monotonic()
+    while (done := progress.step / args.steps) < 1:
+        batch = streams.batch(args.rows)
+        inputs = (batch.log_mel, batch.token_ids, batch.targets, batch.delay_tokens)
+        entropy, ids = loss(*(x.to(device) for x in inputs))
+        n_counted = (batch.targets != IGNORED).sum()
+        trainer.model.zero_grad()
+        (entropy.sum() / n_counted).backward()
+        torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), 5.0)
+        factor = learning_rate_factor(progress.step, done, args.decay_from)
+        trainer.optimiser.step(args.muon_lr * factor, args.adam_lr * factor)
+        trainer.average()
+        meter.update(entropy.detach(), ids, batch)
+        now = time.monotonic()
+        progress.minutes += (now - last_time) / 60
+        last_time = now
+        progress.step += 1
+        progress.hours_heard += n_counted.item() * 0.08 / 3600
+        if progress.step % args.log_every == 0:
+            print(
+                f"step {progress.step} {progress.minutes:.1f} min "
+                f"{progress.hours_heard:.1f} h lr x{factor:.2f} "
+                f"loss {meter.loss:.4f} spoken {meter.spoken_loss:.3f} "
+                f"accuracy {meter.spoken_accuracy:.3f}",
+                flush=True,
+            )
+        if now - last_saved > 60 * args.save_minutes:
+            trainer.save(state_path)
+            last_saved = now
+    trainer.save(state_path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="folder of datasets")
+    add("--sources", nargs="+", default=["espeak=1", "flite=1", "rhvoice=1"])
+    add("--out", type=Path, required=True, help="folder of state.pt; resumed if there")
+    add("--tokenizer", type=Path, required=True, help="tekken.json")
+    add("--init", type=Path, help="weights to begin with")
+    add("--steps", type=int, required=True, help="in all, earlier ones counted in")
+    add("--rows", type=int, default=4)
+    add("--tokens", type=int, default=288, help="audio tokens of a row")
+    add("--muon-lr", type=float, default=0.02)
+    add("--adam-lr", type=float, default=3e-3)
+    add("--decay-from", type=float, default=0.4, help="part of the run, 0 to 1")
+    add("--seed", type=int, default=1)
+    add("--threads", type=int, default=1)
+    add("--device", default="cpu")
+    add("--compile", action="store_true")
+    add("--bfloat16", action="store_true")
+    add("--log-every", type=int, default=10)
+    add("--save-minutes", type=float, default=4)
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
