@@ -115,9 +115,8 @@ def test_session_ids_equal_the_greedy_choices_of_transformers(
         assert ids == pair.theirs.greedy_choices(sound, delay_ms, ids)[0]
 
 
-@pytest.mark.parametrize(
-    "exact_angles", [False, pytest.param(True, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("exact_angles", [False, True])
 def test_ninety_seconds_equal_transformers(
     tiny_checkpoint: Checkpoint, tiny_checkpoint_dir: Path, *, exact_angles: bool
 ) -> None:

@@ -24,6 +24,8 @@ if not FILES:
         allow_module_level=True,
     )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def reference(tiny_checkpoint_dir: Path) -> Reference:
