@@ -25,6 +25,10 @@ from tests.padding import n_new_tokens, pad_sound, prompt
 
 __all__ = ["Reference"]
 
+# Matrices as small as the tests' gain nothing from a second thread, and on a busy
+# machine every one of their operations would wait for it.
+torch.set_num_threads(1)
+
 _EOS = 2
 
 _EMBEDDING = "mm_streams_embeddings.embedding_module."
@@ -75,7 +79,7 @@ class Reference:
     `dtype` float64 and `exact_angles` replace the module's own float32 steps:
 
     - The rotary angle of position p is computed in float32, which for p in the
-      thousands is off by up to p * 6e-8 rad. EXACT_ANGLES_MEASURED
+      thousands is off by up to p * 6e-8 rad.
     - Norms are computed in float32 whatever the model's dtype.
 
     With neither, every module is transformers' own.

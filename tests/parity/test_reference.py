@@ -23,8 +23,6 @@ from voxmlx import LEGAL_DELAYS_MS
 
 SOUND = speech_like(4 * 16_000 + 77, seed=6)
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def reference(tiny_checkpoint_dir: Path) -> Reference:
