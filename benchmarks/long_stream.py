@@ -116,7 +116,9 @@ def main() -> int:
     print("minute  resident MB   mlx MB   step ms")
     measured, turns = run(checkpoint, minutes)
     print(_row(minutes, measured[-1]))
-    print(f"in turn: old session {turns.old_ms:.3f} ms, rested {turns.rested_ms:.3f} ms")
+    print(
+        f"in turn: old session {turns.old_ms:.3f} ms, rested {turns.rested_ms:.3f} ms"
+    )
     reference, last = measured[REFERENCE_MINUTE - 1], measured[-1]
     growth = last.resident_mb - reference.resident_mb
     slowdown = turns.old_ms / turns.rested_ms

@@ -1,11 +1,24 @@
 """Fixtures every test may use: a tiny checkpoint, on disk and loaded."""
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.tiny import TinyModel
 from voxmlx.checkpoint import Checkpoint, load
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible() -> Iterator[None]:
+    """Let the commands that tests start be ended by SIGINT.
+
+    What a shell starts in the background ignores it, and so does all that it starts.
+    """
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
 
 
 @pytest.fixture(scope="session")

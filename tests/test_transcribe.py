@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.audio.bad_files import BAD_FILES
 from tests.audio.wav_bytes import encode, wav_bytes
@@ -25,7 +23,7 @@ from voxmlx.checkpoint import Checkpoint
 from voxmlx.errors import CheckpointError, SessionError
 from voxmlx.events import Event, Finished, TextDelta, TokenDecoded
 from voxmlx.session import Session
-from voxmlx.transcribe import Recogniser, main, transcribe, trimmed
+from voxmlx.transcribe import Recogniser, main, transcribe
 
 ROOT = Path(__file__).parent.parent
 
@@ -300,19 +298,6 @@ def test_events_come_while_the_sound_is_still_being_read() -> None:
     assert isinstance(next(events), TokenDecoded)
     assert n_read == 1
     assert isinstance([*events][-1], Finished)
-
-
-@settings(deadline=None)
-@given(st.lists(st.text(alphabet=" \n\tab\u00e9", max_size=5)))
-def test_trimming_loses_only_white_space_at_the_ends(texts: list[str]) -> None:
-    pieces = list(trimmed(texts))
-    assert "".join(pieces) == "".join(texts).strip()
-    assert "" not in pieces
-
-
-def test_text_is_not_held_back_by_trimming() -> None:
-    given_out = trimmed(iter([" Hello", " ", "world"]))
-    assert [next(given_out), next(given_out)] == ["Hello", " world"]
 
 
 def test_half_an_hour_of_text_needs_little_memory(

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from voxmlx import demo
 from voxmlx.checkpoint import Checkpoint, load
 from voxmlx.config import LEGAL_DELAYS_MS
 from voxmlx.errors import VoxmlxError
@@ -30,18 +31,27 @@ _INTERRUPTED, _PIPE_CLOSED = 128 + 2, 128 + 13
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --model, --dtype and --delay.
+    """Add --model or --demo, --dtype and --delay.
 
     --delay is any integer here: `delay_tokens` says which are legal, so that a
     wrong one reads the same in a command as in Python.
     """
     group = parser.add_argument_group("model")
-    group.add_argument(
+    models = group.add_mutually_exclusive_group()
+    models.add_argument(
         "--model",
         metavar="DIR_OR_ID",
         default=DEFAULT_MODEL,
         help="model directory, or an id on the Hugging Face Hub, downloaded at its "
         "first use (default: %(default)s)",
+    )
+    models.add_argument(
+        "--demo",
+        dest="model",
+        action="store_const",
+        const=demo.NAME,
+        help="the tiny model that comes with the package: digits, times, weather and "
+        "household commands in English, without a download; as --model demo",
     )
     group.add_argument(
         "--dtype",

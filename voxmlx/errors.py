@@ -5,6 +5,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DelayError",
+    "DeviceError",
     "OutputError",
     "SessionError",
     "TokenizerError",
@@ -34,6 +35,10 @@ class TokenizerError(CheckpointError):
 
 class DelayError(VoxmlxError):
     """A delay the model was not trained for."""
+
+
+class DeviceError(VoxmlxError):
+    """A microphone, or PortAudio, that is not there or cannot be opened."""
 
 
 class SessionError(VoxmlxError):

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from voxmlx import demo
 from voxmlx.errors import CheckpointError
 from voxmlx.layouts import weight_paths
 
@@ -23,12 +24,15 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def locate(model: str | Path) -> Path:
-    """The directory of `model`: itself, or a Hub id's snapshot.
+    """The directory of `model`: itself, a Hub id's snapshot, or "demo"'s.
 
+    "demo" is the tiny model in the package; a directory of that name is "./demo".
     A snapshot that is already in the cache is used without a network; a download
     shows huggingface_hub's progress bars and resumes where it broke off.
     Raises CheckpointError when there is neither.
     """
+    if model == demo.NAME:
+        return demo.DIRECTORY
     path = Path(model).expanduser()
     if path.is_dir():
         return path
@@ -39,7 +43,7 @@ def locate(model: str | Path) -> Path:
     if not _HUB_ID.fullmatch(str(model)):
         raise CheckpointError(
             f"no directory {str(model)!r}, and it is no Hub id either; give a model "
-            "directory or an id such as mistralai/Voxtral-Mini-4B-Realtime-2602"
+            "directory an id such as mistralai/Voxtral-Mini-4B-Realtime-2602, or demo"
         )
     return _download(str(model))
 

@@ -58,6 +58,12 @@ class Session:
         """Sound heard so far."""
         return self._n_samples * 1000 // SAMPLE_RATE
 
+    @property
+    def samples_wanted(self) -> int:
+        """Samples to push until the next audio token is decoded; 0 if one is due."""
+        wanted = SAMPLES_PER_AUDIO_TOKEN + self._owed - len(self._pending)
+        return max(0, wanted)
+
     def push(self, samples: NDArray[Any]) -> list[Event]:
         """Hear more sound; returns what it made certain.
 

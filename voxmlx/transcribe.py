@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from voxmlx import demo
 from voxmlx.arguments import (
     add_model_arguments,
     add_version_argument,
@@ -23,11 +24,16 @@ from voxmlx.audio.files import STANDARD_INPUT, AudioFile, open_audio
 from voxmlx.config import delay_tokens
 from voxmlx.errors import AudioError
 from voxmlx.events import Event, Finished, TextDelta, TokenDecoded
-from voxmlx.outputs import AtomicTextFile, StandardOutput, plan_outputs
+from voxmlx.outputs import (
+    AtomicTextFile,
+    StandardOutput,
+    TrimmedText,
+    plan_outputs,
+)
 from voxmlx.progress import SoundProgress
 from voxmlx.session import Session
 
-__all__ = ["Recogniser", "Stream", "load_recogniser", "main", "transcribe", "trimmed"]
+__all__ = ["Recogniser", "Stream", "load_recogniser", "main", "transcribe"]
 
 _EXAMPLES = """\
 examples:
@@ -102,18 +108,6 @@ def transcribe(pieces: Iterable[np.ndarray], stream: Stream) -> Iterator[Event]:
     yield from stream.finish()
 
 
-def trimmed(texts: Iterable[str]) -> Iterator[str]:
-    """The texts without white space at either end of the whole, as they come."""
-    waiting = ""
-    has_begun = False
-    for text in texts:
-        waiting += text if has_begun else text.lstrip()
-        has_begun = has_begun or waiting != ""
-        if certain := waiting.rstrip():
-            yield certain
-            waiting = waiting[len(certain) :]
-
-
 def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="voxmlx-transcribe",
@@ -124,10 +118,10 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "files",
         metavar="FILE",
-        nargs="+",
+        nargs="*",
         help="sound in any format of libsndfile (wav, flac, ogg, opus, mp3, ...), any "
         "rate and channels; - is standard input: WAV, or headerless 16-bit "
-        "little-endian mono at 16 kHz",
+        "little-endian mono at 16 kHz; with --demo the default is its own sample",
     )
     parser.add_argument(
         "--format",
@@ -144,6 +138,10 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add_version_argument(parser)
     add_model_arguments(parser)
     arguments = parser.parse_args(argv)
+    if not arguments.files:
+        if arguments.model != demo.NAME:
+            parser.error("no FILE; name one, or try --demo")
+        arguments.files = [str(demo.SAMPLE)]
     if arguments.files.count(STANDARD_INPUT) > 1:
         parser.error("standard input (-) can be read once, it is named several times")
     return arguments
@@ -215,8 +213,10 @@ def _do(job: _Job, model: Recogniser, arguments: argparse.Namespace) -> None:
         )
         events = transcribe(progress.follow(audio.pieces()), model.start())
         if is_text:
-            for text in trimmed(e.text for e in events if isinstance(e, TextDelta)):
-                output.write(text)
+            trimmed = TrimmedText()
+            for event in events:
+                if isinstance(event, TextDelta):
+                    output.write(trimmed.feed(event.text))
             output.write("\n")
         else:
             result = {"file": job.name, "model": model.model_name}

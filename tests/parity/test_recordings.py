@@ -24,6 +24,7 @@ if not FILES:
         allow_module_level=True,
     )
 
+
 @pytest.fixture(scope="module")
 def reference(tiny_checkpoint_dir: Path) -> Reference:
     # Recordings are long: see Reference on what float32 angles cost there.

@@ -1,0 +1,81 @@
+"""A PortAudio of which tests say what is plugged in and what it hears."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+__all__ = ["FakePortAudio", "FakeStream"]
+
+
+class FakeError(Exception):
+    """sounddevice.PortAudioError."""
+
+
+class FakeStream:
+    """An open input; `hear` calls back as PortAudio's thread would."""
+
+    def __init__(self, portaudio: "FakePortAudio", options: dict[str, Any]) -> None:
+        self.options = options
+        self.is_open = True
+        self.is_running = False
+        self._portaudio = portaudio
+        self._callback: Callable[..., None] = options["callback"]
+
+    def start(self) -> None:
+        if self._portaudio.is_busy:
+            raise FakeError("Device unavailable [PaErrorCode -9985]")
+        self.is_running = True
+
+    def stop(self) -> None:
+        self.is_running = False
+
+    def close(self) -> None:
+        self.is_open = self.is_running = False
+
+    def hear(self, samples: np.ndarray) -> None:
+        """One block at the device's rate, in PortAudio's own buffer."""
+        if self.is_running:
+            buffer = samples[:, None].astype(np.float32)
+            self._callback(buffer, len(samples), None, None)
+            buffer[:] = np.nan  # PortAudio uses it again
+
+
+class FakePortAudio:
+    """Stands in for the module sounddevice."""
+
+    PortAudioError = FakeError
+
+    def __init__(self, **rates: float) -> None:
+        """Input devices and their default rates; there is an output too."""
+        self.plugged = {"Speakers": 48_000.0, **rates}
+        self._seen = dict(self.plugged)
+        self.is_busy = False
+        self.streams: list[FakeStream] = []
+
+    def query_devices(self, device: Any = None, kind: Any = None) -> Any:
+        found = [
+            {
+                "index": index,
+                "name": name,
+                "default_samplerate": rate,
+                "max_input_channels": 0 if name == "Speakers" else 2,
+            }
+            for index, (name, rate) in enumerate(self._seen.items())
+        ]
+        return found if kind is None else found[1]
+
+    def InputStream(self, **options: Any) -> FakeStream:
+        self.streams.append(FakeStream(self, options))
+        return self.streams[-1]
+
+    def unplug(self, name: str) -> None:
+        """From now on the device is silent; seen to be gone after a new start."""
+        del self.plugged[name]
+        self.streams[-1].is_running = False
+
+    def _terminate(self) -> None:
+        self._seen = {}
+
+    def _initialize(self) -> None:
+        self._seen = dict(self.plugged)

@@ -1,0 +1,201 @@
+"""The loop loses no sound, whatever the pace, and reports every token's lag."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from voxmlx.audio.queue import Block
+from voxmlx.events import Event, Finished, TextDelta, TokenDecoded
+from voxmlx.live.captions import Captions
+from voxmlx.live.meter import Meter
+from voxmlx.live.warnings import LagWarning
+
+TOKEN = 1280
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Paced:
+    """Blocks that come when the clock says; `read` moves the clock when it waits."""
+
+    name = "paced"
+
+    def __init__(self, clock: Clock, blocks: Sequence[np.ndarray]) -> None:
+        self._clock = clock
+        self.is_ended = False
+        self._due: list[Block] = []
+        n_samples = 0
+        for samples in blocks:
+            n_samples += len(samples)
+            self._due.append(Block(samples, n_samples / 16_000))
+
+    def read(self, timeout_s: float) -> list[Block]:
+        if not self._due:
+            self.is_ended = True
+            return []
+        if self._due[0].time > self._clock.now:
+            self._clock.now = min(self._clock.now + timeout_s, self._due[0].time)
+        ready = [block for block in self._due if block.time <= self._clock.now]
+        del self._due[: len(ready)]
+        return ready
+
+    def stop(self) -> None:
+        self._due.clear()
+
+    def close(self) -> None: ...
+
+
+class Counting:
+    """A stream whose ids are sums of the samples of each audio token."""
+
+    def __init__(self, clock: Clock, cost_s: float = 0.0, until_s: float = 1e9) -> None:
+        self._clock = clock
+        self._cost_s = cost_s
+        self._until_s = until_s
+        self._heard = np.zeros(0, np.float32)
+        self._n_tokens = 0
+        self.pushed: list[int] = []
+
+    @property
+    def samples_wanted(self) -> int:
+        return TOKEN - len(self._heard)
+
+    def push(self, samples: np.ndarray, /) -> list[Event]:
+        self.pushed.append(len(samples))
+        self._heard = np.concatenate([self._heard, samples])
+        events: list[Event] = []
+        while len(self._heard) >= TOKEN:
+            token_id = int(self._heard[:TOKEN].sum())
+            self._heard = self._heard[TOKEN:]
+            time_ms = 80 * (self._n_tokens + 1)
+            events += [
+                TokenDecoded(token_id, self._n_tokens, time_ms),
+                TextDelta(f" {token_id}", time_ms),
+            ]
+            self._n_tokens += 1
+            if self._clock.now < self._until_s:
+                self._clock.now += self._cost_s
+        return events
+
+    def finish(self) -> list[Event]:
+        return [TextDelta(f" and {len(self._heard)}", 0), Finished(0, self._n_tokens)]
+
+
+class Notes:
+    """A listener that keeps everything."""
+
+    def __init__(self) -> None:
+        self.n_heard = 0
+        self.events: list[Event] = []
+        self.lags: list[float] = []
+
+    def hear(self, samples: np.ndarray, /) -> None:
+        self.n_heard += len(samples)
+
+    def show(self, events: Sequence[Event], /) -> None:
+        self.events += events
+
+    def tick(self, meter: Meter, /) -> None:
+        self.lags.append(meter.lag_s)
+
+    @property
+    def text(self) -> str:
+        return "".join(e.text for e in self.events if isinstance(e, TextDelta))
+
+
+def ramp(n_samples: int) -> np.ndarray:
+    return (np.arange(n_samples) % 7).astype(np.float32)
+
+
+def run(
+    blocks: Sequence[np.ndarray], cost_s: float = 0.0, until_s: float = 1e9
+) -> tuple[Notes, Meter, Counting]:
+    clock, notes, meter = Clock(), Notes(), Meter()
+    stream = Counting(clock, cost_s, until_s)
+    Captions(Paced(clock, blocks), stream, [notes], meter, clock=clock).run()
+    return notes, meter, stream
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 3000), max_size=30), st.floats(0, 0.3))
+def test_every_sample_is_decoded_once_however_it_comes(
+    lengths: list[int], cost_s: float
+) -> None:
+    sound = ramp(sum(lengths))
+    notes, _, stream = run(np.split(sound, np.cumsum(lengths[:-1])), cost_s)
+    whole, _, _ = run([sound])
+    assert notes.events == whole.events
+    assert notes.n_heard == sum(stream.pushed) == len(sound)
+
+
+def test_a_machine_half_as_fast_for_thirty_seconds_catches_up() -> None:
+    blocks = np.split(ramp(60 * 16_000), 6000)
+    slowed, meter, stream = run(blocks, cost_s=0.160, until_s=30.0)
+    undisturbed, _, _ = run(blocks)
+    assert slowed.text == undisturbed.text
+    assert max(slowed.lags) > 10
+    assert meter.lag_s < 0.1
+    assert max(stream.pushed) > 10 * TOKEN  # larger steps while behind
+    assert stream.pushed[-1] == TOKEN  # single ones again
+
+
+def test_steps_of_a_backlog_are_bounded_so_that_signals_are_heard() -> None:
+    *_, stream = run([ramp(16_000) for _ in range(60)], cost_s=0.001)
+    assert max(stream.pushed) <= 32 * TOKEN + 16_000
+
+
+def test_the_lag_of_a_token_is_from_its_last_sample_to_its_events() -> None:
+    _, meter, _ = run(np.split(ramp(160_000), 1000), cost_s=0.02)
+    figures = meter.figures()
+    assert figures.n_tokens == 125
+    assert figures.lag_p50_ms == pytest.approx(20, abs=0.1)
+    assert figures.lag_p95_ms == pytest.approx(20, abs=0.1)
+    assert figures.step_p50_ms == pytest.approx(20, abs=0.1)
+    assert figures.tokens_per_s == pytest.approx(50, rel=1e-3)
+
+
+def test_figures_do_not_grow_with_the_stream() -> None:
+    meter = Meter()
+    for _ in range(40_000):
+        meter.stepped(1, 0.01, [0.02], 0.0)
+    assert meter.figures().n_tokens == 40_000
+    assert len(meter._lags) == len(meter._steps) == 22_500
+
+
+@pytest.mark.parametrize(
+    ("amplitude", "level_db"),
+    [(0.0, -96.0), (1.0, -3.01), (0.1, -23.01), (1e-6, -96.0)],
+)
+def test_the_level_is_the_power_of_the_latest_tenth_of_a_second(
+    amplitude: float, level_db: float
+) -> None:
+    tone = amplitude * np.sin(2 * np.pi * 100 * np.arange(1600) / 16_000)
+    meter = Meter()
+    meter.heard(np.concatenate([np.ones(5000), tone]).astype(np.float32))
+    assert meter.level_db == pytest.approx(level_db, abs=0.01)
+
+
+def test_a_machine_that_cannot_keep_up_is_told_so_once() -> None:
+    said: list[str] = []
+    clock, meter = Clock(), Meter()
+    warning = LagWarning(said.append, clock=clock)
+    for backlog_s in (6.0, 0.0, 6.0, 7.0):  # not 20 s on end
+        meter.stepped(1, 0.16, [0.0], backlog_s)
+        clock.now += 19
+        warning.tick(meter)
+    assert said == []
+    for _ in range(3):
+        clock.now += 19
+        warning.tick(meter)
+    (sentence,) = said
+    assert "decodes 6.2 tokens/s and real time needs 12.5" in sentence
+    assert "fewer bits" in sentence

@@ -1,0 +1,151 @@
+"""What a person sees: captions that scroll whole, one status line, no garbage."""
+
+import io
+
+import numpy as np
+import pyte
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from voxmlx.events import Finished, TextDelta
+from voxmlx.live.display import PlainDisplay, TerminalDisplay
+from voxmlx.live.meter import Meter
+
+LATIN = "the quick brown fox jumps over the lazy dog and trots off into the forest "
+CHINESE = "今天天气很好，我们一起去公园散步。晚上回家吃饭，然后看一部电影。"
+ARABIC = "مرحبا بالعالم هذا نص طويل لاختبار التفاف الأسطر في الطرفية "
+
+
+class Terminal:
+    """A terminal of so many columns that a display draws on."""
+
+    def __init__(self, columns: int) -> None:
+        self.screen = pyte.HistoryScreen(columns, 12, history=1000)
+        self._stream = pyte.Stream(self.screen)
+        self._file = io.StringIO()
+        self.now = 0.0
+        console = Console(
+            file=self._file,
+            width=columns,
+            height=12,
+            force_terminal=True,
+            color_system="truecolor",
+            legacy_windows=False,
+        )
+        self.display = TerminalDisplay(
+            "USB microphone", 480, console=console, now=lambda: self.now
+        )
+
+    def lines(self) -> list[str]:
+        """What scrolled off the top and what is there, without empty lines."""
+        text = self._file.getvalue().replace("\n", "\r\n")
+        self._file.seek(0)
+        self._file.truncate()
+        self._stream.feed(text)
+        top = [
+            "".join(row[column].data for column in range(self.screen.columns))
+            for row in self.screen.history.top
+        ]
+        return [line.rstrip() for line in [*top, *self.screen.display] if line.strip()]
+
+
+def speak(terminal: Terminal, text: str, *, step: int = 3) -> None:
+    for i in range(0, len(text), step):
+        terminal.now += 0.24
+        terminal.display.show([TextDelta(text[i : i + step], 80 * i)])
+        terminal.display.tick(meter())
+
+
+def meter() -> Meter:
+    found = Meter()
+    found.heard(np.full(160_000, 0.1, np.float32))
+    found.stepped(100, 0.5, [0.012] * 100, 0.0)
+    return found
+
+
+def joined(lines: list[str]) -> str:
+    return "".join("".join(lines).split())
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+@pytest.mark.parametrize("text", [LATIN * 4, CHINESE * 6, ARABIC * 4, LATIN + CHINESE])
+def test_every_word_is_on_the_screen_once_and_lines_fit(
+    columns: int, text: str
+) -> None:
+    terminal = Terminal(columns)
+    with terminal.display:
+        speak(terminal, text)
+        lines = terminal.lines()
+        # pyte shows a wide character as itself and an empty cell.
+        assert joined(lines[:-1]) == joined([text])
+        assert all(cell_len(line) <= columns for line in lines)
+        assert lines[-1].startswith("▆ lag 0.0 s · 200 tok/s of 12.5")
+    lines = terminal.lines()
+    assert joined(lines) == joined([text])
+
+
+def test_a_narrow_terminal_gets_fewer_figures_and_never_half_of_one() -> None:
+    for columns, last in ((40, "0:10"), (80, "delay 480 ms"), (120, "USB microphone")):
+        terminal = Terminal(columns)
+        with terminal.display:
+            terminal.now = 5.0
+            terminal.display.tick(meter())
+            (status,) = terminal.lines()
+        assert status.split(" · ")[-1] == last
+
+
+def test_words_do_not_break_at_the_edge() -> None:
+    terminal = Terminal(40)
+    with terminal.display:
+        speak(terminal, LATIN * 3)
+    words = [word for line in terminal.lines() for word in line.split()]
+    assert words == (LATIN * 3).split()
+
+
+def test_a_notice_stands_between_captions_and_stays() -> None:
+    terminal = Terminal(80)
+    with terminal.display:
+        speak(terminal, "before ")
+        terminal.display.notice("Mic is gone; waiting for it")
+        speak(terminal, "after ")
+    assert terminal.lines() == ["[Mic is gone; waiting for it]", "before after"]
+
+
+def test_a_long_pause_begins_a_paragraph() -> None:
+    terminal = Terminal(80)
+    with terminal.display as display:
+        display.show([TextDelta("one", 1000), TextDelta(" two", 2900)])
+        display.show([TextDelta(" three", 5000)])
+    assert terminal.lines() == ["one two", "three"]
+
+
+def test_a_terminal_is_not_sent_escapes_that_the_model_said() -> None:
+    terminal = Terminal(80)
+    with terminal.display as display:
+        display.show([TextDelta("\x1b[2J\x1b]0;title\x07[bold]text", 100)])
+    assert terminal.lines() == ["[2J]0;title[bold]text"]
+
+
+def test_a_window_that_gets_narrower_keeps_the_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = Terminal(80)
+    with terminal.display as display:
+        display.show([TextDelta(LATIN[:70], 100)])
+        display._console.width = 30
+        display.show([TextDelta("end", 200)])
+    assert joined(terminal.lines()) == joined([LATIN[:70], "end"])
+
+
+def test_plain_text_is_what_was_said_and_nothing_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with PlainDisplay() as display:
+        display.show([TextDelta(" one", 80), TextDelta(" ", 160)])
+        display.tick(meter())
+        display.notice("the device is gone")
+        display.show([TextDelta("two ", 240), Finished(240, 3)])
+    captured = capsys.readouterr()
+    assert captured.out == "one two\n"
+    assert captured.err == "voxmlx: the device is gone\n"

@@ -1,0 +1,224 @@
+"""A microphone is heard whole, through everything that can happen to it."""
+
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from tests.live.fake_portaudio import FakePortAudio
+from voxmlx.audio import microphone as module
+from voxmlx.audio.microphone import Microphone, describe_devices, import_portaudio
+from voxmlx.errors import DeviceError
+
+
+class Room:
+    """A fake PortAudio, a clock that tests move, and what was said."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **rates: float) -> None:
+        self.portaudio = FakePortAudio(**rates)
+        self.now = 100.0
+        self.said: list[str] = []
+        monkeypatch.setattr(module.time, "sleep", self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def open(self, device: str | int | None = None) -> Microphone:
+        return Microphone(
+            device,
+            self.said.append,
+            portaudio=self.portaudio,
+            clock=lambda: self.now,
+        )
+
+    def speak(self, samples: np.ndarray) -> None:
+        for block in np.split(samples, range(160, len(samples), 160)):
+            self.now += len(block) / 16_000
+            self.portaudio.streams[-1].hear(block)
+
+
+def read_for(microphone: Microphone, room: Room, seconds: float) -> np.ndarray:
+    """All that is read while the clock runs for so long."""
+    end = room.now + seconds
+    parts = [np.zeros(0, np.float32)]
+    while room.now < end:
+        blocks = microphone.read(0)
+        parts += [block.samples for block in blocks]
+        if not blocks:
+            room.now += 0.01
+    return np.concatenate(parts)
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> Room:
+    return Room(monkeypatch, Inside=16_000.0, Outside=48_000.0)
+
+
+def noise(seconds: float, rate: int = 16_000) -> np.ndarray:
+    rng = np.random.default_rng(1)
+    return rng.uniform(-1, 1, round(seconds * rate)).astype(np.float32)
+
+
+def test_what_is_heard_is_read_sample_for_sample_with_its_time(room: Room) -> None:
+    microphone = room.open()
+    sound = noise(0.5)
+    room.speak(sound)
+    blocks = microphone.read(0)
+    np.testing.assert_array_equal(np.concatenate([b.samples for b in blocks]), sound)
+    assert [b.time for b in blocks] == pytest.approx(100 + 0.01 * np.arange(1, 51))
+
+
+def test_another_rate_is_resampled_in_blocks_of_ten_milliseconds(room: Room) -> None:
+    microphone = room.open("outside")
+    options = room.portaudio.streams[-1].options
+    assert (options["samplerate"], options["blocksize"]) == (48_000, 480)
+    tone = np.sin(2 * np.pi * 440 * np.arange(48_000) / 48_000).astype(np.float32)
+    for block in np.split(tone, 100):
+        room.portaudio.streams[-1].hear(block)
+    microphone.stop()
+    parts = [b.samples for b in microphone.read(0) + microphone.read(0)]
+    heard = np.concatenate(parts)
+    expected = np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
+    assert len(heard) == 16_000
+    np.testing.assert_allclose(heard[200:-200], expected[200:-200], atol=1e-3)
+
+
+def test_stopping_leaves_what_was_heard_to_be_read(room: Room) -> None:
+    microphone = room.open()
+    room.speak(noise(0.1))
+    microphone.stop()
+    room.speak(noise(0.1))  # too late
+    n_read = 0
+    while not microphone.is_ended:
+        n_read += sum(len(b.samples) for b in microphone.read(0))
+    assert n_read == 1600
+
+
+@pytest.mark.parametrize(
+    ("device", "name"),
+    [(None, "Inside"), (2, "Outside"), ("side", None), ("out", "Outside")],
+)
+def test_a_device_is_chosen_by_number_or_a_part_of_its_name(
+    room: Room, device: str | int | None, name: str | None
+) -> None:
+    if name is None:
+        with pytest.raises(DeviceError, match="matches several"):
+            room.open(device)
+    else:
+        assert room.open(device).name == name
+
+
+@pytest.mark.parametrize("device", [0, 9, "Speakers", "nothing"])
+def test_a_wrong_device_is_an_error_that_lists_the_right_ones(
+    room: Room, device: str | int
+) -> None:
+    with pytest.raises(DeviceError, match=r"1: Inside .16000 Hz., 2: Outside .48000"):
+        room.open(device)
+
+
+def test_devices_are_listed_with_number_name_and_rate(room: Room) -> None:
+    assert describe_devices(room.portaudio) == [
+        "1: Inside (16000 Hz)",
+        "2: Outside (48000 Hz)",
+    ]
+
+
+def test_no_microphone_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DeviceError, match="there is no microphone; plug one in"):
+        Room(monkeypatch).open()
+
+
+def test_a_device_in_use_is_an_error(room: Room) -> None:
+    room.portaudio.is_busy = True
+    with pytest.raises(DeviceError, match="Inside cannot be opened: Device unavail"):
+        room.open()
+    assert not room.portaudio.streams[-1].is_open
+
+
+def test_a_missing_portaudio_is_an_error_that_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Missing(ModuleType):
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "sounddevice":
+                raise OSError("PortAudio library not found")
+
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Missing("missing"), *sys.meta_path])
+    with pytest.raises(DeviceError, match=r"brew install portaudio .* libportaudio2"):
+        import_portaudio()
+
+
+def test_exact_silence_is_explained_once_after_two_seconds(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.sys, "platform", "darwin")
+    microphone = room.open()
+    room.speak(np.zeros(31_840, np.float32))
+    microphone.read(0)
+    assert room.said == []
+    room.speak(np.zeros(64_000, np.float32))
+    microphone.read(0)
+    (sentence,) = room.said
+    assert "Privacy & Security > Microphone" in sentence
+
+
+def test_a_quiet_room_is_not_taken_for_a_mute_microphone(room: Room) -> None:
+    microphone = room.open()
+    room.speak(noise(0.01) * np.float32(1e-5))
+    room.speak(np.zeros(64_000, np.float32))
+    microphone.read(0)
+    assert room.said == []
+
+
+def test_an_unplugged_device_is_waited_for_and_time_goes_on(room: Room) -> None:
+    microphone = room.open("Outside")
+    microphone.read(0)
+    room.portaudio.unplug("Outside")
+    silence = read_for(microphone, room, 3.0)
+    assert room.said == ["Outside is gone; waiting for it"]
+    room.portaudio.plugged["Outside"] = 48_000.0
+    silence = np.concatenate([silence, read_for(microphone, room, 0.5)])
+    assert room.said[1:] == ["Outside is back"]
+    assert not silence.any()
+    room.portaudio.streams[-1].hear(noise(0.5, 48_000))
+    heard_s = sum(len(b.samples) for b in microphone.read(0)) / 16_000
+    assert heard_s == pytest.approx(0.5, abs=0.02)  # the resampler looks ahead
+    # Stream time has followed the clock until then.
+    assert len(silence) / 16_000 == pytest.approx(3.0, abs=0.02)
+
+
+def test_a_device_that_stays_away_is_replaced_by_the_default_one(room: Room) -> None:
+    microphone = room.open("Outside")
+    room.portaudio.unplug("Outside")
+    read_for(microphone, room, 4.0)
+    assert microphone.name == "Outside"
+    read_for(microphone, room, 2.5)
+    assert room.said[1:] == ["Outside did not come back; hearing Inside instead"]
+    room.speak(noise(0.1))
+    assert sum(len(b.samples) for b in microphone.read(0)) == 1600
+
+
+def test_with_no_device_left_it_goes_on_waiting_and_can_be_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    room = Room(monkeypatch, Only=16_000.0)
+    microphone = room.open()
+    room.portaudio.unplug("Only")
+    assert len(read_for(microphone, room, 30.0)) > 28 * 16_000
+    assert room.said == ["Only is gone; waiting for it"]
+    microphone.stop()
+    assert microphone.is_ended
+
+
+def test_sound_that_finds_no_room_is_counted_and_said(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MAX_WAITING_S", 60.0)
+    microphone = room.open()
+    for _ in range(61):
+        room.speak(noise(1.0))
+    assert sum(len(b.samples) for b in microphone.read(0)) == 60 * 16_000
+    assert len(room.said) == 1
+    assert "lost" in room.said[0]

@@ -1,0 +1,257 @@
+"""A microphone by PortAudio -> 16 kHz mono blocks, through trouble with the device."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from voxmlx.audio.queue import Block, BlockQueue
+from voxmlx.audio.resample import Resampler
+from voxmlx.config import SAMPLE_RATE
+from voxmlx.errors import DeviceError
+
+__all__ = ["Microphone", "PortAudio", "describe_devices", "import_portaudio"]
+
+_BLOCKS_PER_SECOND = 100
+
+# Ten minutes of backlog before sound is lost, 115 MB at 48 kHz.
+_MAX_WAITING_S = 600.0
+
+# A running device calls back every 10 ms; this long without one and it is gone.
+_GONE_AFTER_S = 1.0
+_RETRY_EVERY_S = 1.0
+# So long it may take to plug a device in again; then the default one will do.
+_FALL_BACK_AFTER_S = 5.0
+
+# A room is never as quiet as this many samples of exact zeros.
+_MUTE_AFTER_S = 2.0
+
+
+class PortAudio(Protocol):
+    """What is used of the module sounddevice."""
+
+    PortAudioError: type[Exception]
+
+    def query_devices(self, device: Any = None, kind: Any = None) -> Any: ...
+    def InputStream(self, **options: Any) -> Any: ...
+    def _terminate(self) -> None: ...
+    def _initialize(self) -> None: ...
+
+
+def import_portaudio() -> PortAudio:
+    """The module sounddevice. Raises DeviceError where PortAudio is missing."""
+    try:
+        # A local import: it loads PortAudio, which may not be there.
+        import sounddevice
+    except OSError:
+        raise DeviceError(
+            "PortAudio is not installed, so no microphone can be heard; install it with "
+            "brew install portaudio (macOS) or apt-get install libportaudio2 (Debian), "
+            "or hear a file with --input FILE"
+        ) from None
+    return sounddevice  # pyright: ignore[reportReturnType] -- a module
+
+
+def describe_devices(portaudio: PortAudio) -> list[str]:
+    """One line for each input device: its number, name and rate."""
+    return [
+        f"{device['index']}: {device['name']} ({device['default_samplerate']:.0f} Hz)"
+        for device in _inputs(portaudio)
+    ]
+
+
+class Microphone:
+    """An input device as a source of sound.
+
+    A device that is unplugged is waited for, then replaced by the default one; the
+    time without a device is heard as silence, so that stream time goes on and words
+    already spoken come out. `notify` gets a sentence about everything of the kind.
+
+    Only `read`, `stop` and `close` are to be called, from one thread. PortAudio's own
+    thread copies blocks into a queue and does nothing else.
+    """
+
+    is_ended = False
+
+    def __init__(
+        self,
+        device: str | int | None,
+        notify: Callable[[str], None],
+        *,
+        portaudio: PortAudio | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Open `device`, a number or a part of a name; None is the system's default.
+
+        Raises DeviceError, which lists the devices there are.
+        """
+        self._portaudio = portaudio or import_portaudio()
+        self.notify = notify
+        self._clock = clock
+        self._wanted = device
+        self._stream: Any = None
+        self._is_stopped = False
+        self._heard_until = clock()
+        self.name = ""
+        self._open(device)
+
+    def read(self, timeout_s: float) -> list[Block]:
+        """What has been heard since the last call; waits if that is nothing."""
+        if self._stream is None:
+            return self._read_without_device(timeout_s)
+        blocks = self._queue.take(timeout_s)
+        if self._queue.n_lost > self._n_lost_said:
+            self._n_lost_said = self._queue.n_lost
+            self.notify(
+                f"more than {_MAX_WAITING_S / 60:.0f} minutes of sound wait to be "
+                "decoded; what comes now is lost until there is room"
+            )
+        if blocks:
+            self._heard_until = blocks[-1].time
+            return [self._at_16_khz(block) for block in blocks]
+        if self._is_stopped:
+            self.is_ended = True
+            return [Block(self._resampler.finish(), self._heard_until)]
+        if self._clock() - max(self._heard_until, self._opened_at) > _GONE_AFTER_S:
+            self._lose_device()
+        return []
+
+    def stop(self) -> None:
+        """Hear nothing more; what was heard can still be read."""
+        self._is_stopped = True
+        if self._stream is None:
+            self.is_ended = True
+        else:
+            self._stream.stop()
+
+    def close(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+    def _open(self, device: str | int | None) -> None:
+        found = _find(self._portaudio, device)
+        self._rate = round(found["default_samplerate"])
+        self._queue = BlockQueue(round(_MAX_WAITING_S * self._rate))
+        self._resampler = Resampler(self._rate)
+        self._n_lost_said = 0
+        try:
+            self._stream = self._portaudio.InputStream(
+                device=found["index"],
+                channels=1,
+                samplerate=self._rate,
+                blocksize=self._rate // _BLOCKS_PER_SECOND,
+                dtype="float32",
+                callback=self._hear,
+            )
+            self._stream.start()
+        except self._portaudio.PortAudioError as error:
+            self.close()
+            raise DeviceError(
+                f"the microphone {found['name']} cannot be opened: {error}; close what "
+                f"else uses it, or choose another with --device: "
+                f"{_listed(self._portaudio)}"
+            ) from None
+        self.name = found["name"]
+        self._opened_at = self._clock()
+        self._n_zeros = 0
+
+    def _hear(self, samples: np.ndarray, *_: object) -> None:
+        """PortAudio's callback, on its own thread."""
+        self._queue.put(Block(samples[:, 0].copy(), self._clock()), wait=False)
+
+    def _at_16_khz(self, block: Block) -> Block:
+        self._notice_mute(block.samples)
+        return Block(self._resampler.step(block.samples), block.time)
+
+    def _notice_mute(self, samples: np.ndarray) -> None:
+        """Say once, at the beginning of a device's life, that it delivers nothing."""
+        if self._n_zeros < 0:
+            return
+        if samples.any():
+            self._n_zeros = -1
+            return
+        self._n_zeros += len(samples)
+        if self._n_zeros >= _MUTE_AFTER_S * self._rate:
+            self._n_zeros = -1
+            self.notify(_mute_advice(self.name))
+
+    def _lose_device(self) -> None:
+        self.close()
+        self._gone_since = self._retried = self._clock()
+        self.notify(f"{self.name} is gone; waiting for it")
+
+    def _read_without_device(self, timeout_s: float) -> list[Block]:
+        """Silence as long as the time that passes; tries to find a device again."""
+        time.sleep(min(timeout_s, 1 / _BLOCKS_PER_SECOND))
+        now = self._clock()
+        if now - self._retried > _RETRY_EVERY_S:
+            self._retried = now
+            self._reopen(may_fall_back=now - self._gone_since > _FALL_BACK_AFTER_S)
+        now = self._clock()
+        n_silent = round(max(0.0, now - self._heard_until) * SAMPLE_RATE)
+        self._heard_until = now
+        return [Block(np.zeros(n_silent, np.float32), now)] if n_silent else []
+
+    def _reopen(self, *, may_fall_back: bool) -> None:
+        # PortAudio sees devices that came or went only when started anew.
+        self._portaudio._terminate()
+        self._portaudio._initialize()
+        lost = self.name
+        try:
+            # A number may mean another device by now, the name does not.
+            self._open(lost)
+        except DeviceError:
+            if not may_fall_back:
+                return
+            try:
+                self._open(None)
+            except DeviceError:
+                return
+            self.notify(f"{lost} did not come back; hearing {self.name} instead")
+            return
+        self.notify(f"{self.name} is back")
+
+
+def _inputs(portaudio: PortAudio) -> list[dict[str, Any]]:
+    devices: Sequence[dict[str, Any]] = portaudio.query_devices()
+    return [device for device in devices if device["max_input_channels"] > 0]
+
+
+def _find(portaudio: PortAudio, device: str | int | None) -> dict[str, Any]:
+    """What PortAudio says of an input device, or DeviceError."""
+    inputs = _inputs(portaudio)
+    if not inputs:
+        raise DeviceError(
+            "there is no microphone; plug one in, or hear a file with --input FILE"
+        )
+    if device is None:
+        try:
+            return portaudio.query_devices(None, "input")
+        except (ValueError, portaudio.PortAudioError):
+            return inputs[0]
+    if isinstance(device, int):
+        found = [one for one in inputs if one["index"] == device]
+    else:
+        found = [one for one in inputs if one["name"] == device] or [
+            one for one in inputs if device.casefold() in one["name"].casefold()
+        ]
+    if len(found) == 1:
+        return found[0]
+    problem = "matches several" if found else "is no input device"
+    raise DeviceError(f"--device {device} {problem}; there are {_listed(portaudio)}")
+
+
+def _listed(portaudio: PortAudio) -> str:
+    return ", ".join(describe_devices(portaudio))
+
+
+def _mute_advice(name: str) -> str:
+    if sys.platform == "darwin":
+        return (
+            f"{name} delivers only zeros: allow this terminal the microphone in System "
+            "Settings > Privacy & Security > Microphone, then start again"
+        )
+    return f"{name} delivers only zeros: is it muted?"

@@ -1,0 +1,97 @@
+"""A file or a pipe as a source of sound, at the pace of real time or of its reader."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from voxmlx.audio.files import AudioFile
+from voxmlx.audio.queue import Block, BlockQueue
+from voxmlx.config import SAMPLE_RATE
+from voxmlx.errors import AudioError
+
+__all__ = ["PlayedFile"]
+
+_BLOCK_SAMPLES = SAMPLE_RATE // 100
+
+# Read ahead of the decoder: enough for its largest step.
+_MAX_WAITING_SAMPLES = 10 * SAMPLE_RATE
+
+
+class PlayedFile:
+    """Sound read by a thread of its own, so that a pipe is heard while it is waited on.
+
+    With `speed` the blocks of 10 ms come when they would be spoken, `speed` times
+    faster than real time, and never wait for the decoder; without, they come as fast
+    as they are decoded. Takes over the open `audio`.
+    """
+
+    def __init__(self, audio: AudioFile, *, speed: float | None = None) -> None:
+        self.name = audio.name
+        self.is_ended = False
+        self._audio = audio
+        self._speed = speed
+        self._error: AudioError | None = None
+        self._is_stopped = threading.Event()
+        # What is paced must not wait: a microphone would not.
+        n_max = _MAX_WAITING_SAMPLES if speed is None else 1 << 62
+        self._queue = BlockQueue(n_max)
+        self._thread = threading.Thread(target=self._play, name="sound", daemon=True)
+        self._thread.start()
+
+    def read(self, timeout_s: float) -> list[Block]:
+        """What came since the last call; waits up to `timeout_s` if that is nothing.
+
+        Raises AudioError for bad sound, once all that came before it has been read.
+        """
+        is_last = not self._thread.is_alive()
+        blocks = self._queue.take(0 if is_last else timeout_s)
+        if not blocks and (is_last or self._is_stopped.is_set()):
+            self.is_ended = True
+            if self._error is not None:
+                raise self._error
+        return blocks
+
+    def stop(self) -> None:
+        """Hear nothing more; what was heard can still be read."""
+        self._is_stopped.set()
+        self._queue.close()
+
+    def close(self) -> None:
+        self.stop()
+        # A thread that waits on a pipe ends with the process.
+        self._thread.join(timeout=0.1)
+        if not self._thread.is_alive():
+            self._audio.close()
+
+    def _play(self) -> None:
+        try:
+            started = time.monotonic()
+            n_played = 0
+            for samples in self._pieces():
+                if self._speed is not None:
+                    n_played += len(samples)
+                    due = started + n_played / SAMPLE_RATE / self._speed
+                    if self._is_stopped.wait(max(0.0, due - time.monotonic())):
+                        return
+                if not self._queue.put(Block(samples, time.monotonic()), wait=True):
+                    return
+        except AudioError as error:
+            self._error = error
+        finally:
+            self._queue.close()
+
+    def _pieces(self) -> Iterator[np.ndarray]:
+        if self._speed is None:
+            yield from self._audio.pieces(0.5)
+            return
+        pending = np.zeros(0, np.float32)
+        for piece in self._audio.pieces():
+            pending = np.concatenate([pending, piece])
+            n_whole = len(pending) // _BLOCK_SAMPLES * _BLOCK_SAMPLES
+            for start in range(0, n_whole, _BLOCK_SAMPLES):
+                yield pending[start : start + _BLOCK_SAMPLES]
+            pending = pending[n_whole:]
+        if len(pending):
+            yield pending

@@ -1,0 +1,256 @@
+"""Sound as it comes -> captions: `python -m voxmlx.live`."""
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from voxmlx import demo
+from voxmlx.arguments import (
+    add_model_arguments,
+    add_version_argument,
+    load_model,
+    run_command,
+)
+from voxmlx.audio.files import STANDARD_INPUT, open_audio
+from voxmlx.audio.microphone import (
+    Microphone,
+    PortAudio,
+    describe_devices,
+    import_portaudio,
+)
+from voxmlx.audio.played import PlayedFile
+from voxmlx.config import AUDIO_TOKEN_MS, delay_tokens
+from voxmlx.errors import DeviceError, OutputError
+from voxmlx.formats import make_writer
+from voxmlx.live.captions import Captions, Source
+from voxmlx.live.display import PlainDisplay, TerminalDisplay
+from voxmlx.live.files import CaptionFile, Recording
+from voxmlx.live.meter import Figures, Meter
+from voxmlx.live.warnings import LagWarning
+from voxmlx.progress import clock
+from voxmlx.session import Session
+
+__all__ = ["main"]
+
+_EXAMPLES = """\
+examples:
+  voxmlx-live                                  captions from the microphone
+  voxmlx-live --demo                           the same with the bundled tiny model
+  voxmlx-live --list-devices
+  voxmlx-live --device "USB Audio" --output talk.srt --record talk.wav
+  voxmlx-live --input film.wav --realtime
+  ffmpeg -i rtsp://camera -f wav - | voxmlx-live --input - --plain > captions.txt
+
+Ctrl-C once ends the stream: words already spoken still come out, files are complete.
+Ctrl-C twice stops at once; files are valid up to there.
+
+exit status:
+  0 ended   1 an error was reported   2 wrong arguments   130 stopped by a second Ctrl-C
+"""
+
+# What grows with the stream (json) cannot be written as it comes.
+_FORMATS = ("txt", "srt", "vtt", "jsonl")
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    portaudio: PortAudio | None = None,
+) -> int:
+    """Run the command; its exit status. `portaudio` stands in for the real one."""
+    return run_command(lambda: _run(_parse_arguments(argv), portaudio))
+
+
+def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="voxmlx-live",
+        description="Show what is being said, as it is said, with Voxtral Realtime.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sound = parser.add_argument_group("sound")
+    sound.add_argument(
+        "--device",
+        metavar="NAME_OR_N",
+        help="microphone: its number, or a part of its name (default: the system's)",
+    )
+    sound.add_argument(
+        "--list-devices", action="store_true", help="list the microphones and exit"
+    )
+    sound.add_argument(
+        "--input",
+        metavar="FILE",
+        help="hear a sound file instead; - is standard input: WAV, or headerless "
+        "16-bit little-endian mono at 16 kHz",
+    )
+    sound.add_argument(
+        "--realtime",
+        action="store_true",
+        help="hear the --input FILE as fast as it was spoken, not as fast as possible",
+    )
+    results = parser.add_argument_group("results")
+    results.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="also write captions there as they become final; its suffix says how: "
+        f"{', '.join(_FORMATS)}; may be given several times",
+    )
+    results.add_argument(
+        "--record", metavar="FILE.wav", type=Path, help="also record what is heard"
+    )
+    results.add_argument(
+        "--plain",
+        action="store_true",
+        help="text alone, without colours or a status line; so it always is where "
+        "standard output is no terminal",
+    )
+    results.add_argument(
+        "--stats",
+        action="store_true",
+        help="at the end, print lag, step times and memory as one line of JSON on "
+        "stderr",
+    )
+    add_version_argument(parser)
+    add_model_arguments(parser)
+    arguments = parser.parse_args(argv)
+    if arguments.input is not None and arguments.device is not None:
+        parser.error("--device and --input are two sources of sound; give one")
+    if arguments.realtime and arguments.input in (None, STANDARD_INPUT):
+        parser.error("--realtime goes with --input FILE")
+    for path in arguments.output:
+        if path.suffix.removeprefix(".") not in _FORMATS:
+            parser.error(
+                f"--output {path}: expected a name that ends in .{', .'.join(_FORMATS)}"
+            )
+    if arguments.record is not None and arguments.record.suffix != ".wav":
+        parser.error(f"--record {arguments.record}: expected a name that ends in .wav")
+    return arguments
+
+
+def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
+    if arguments.list_devices:
+        devices = describe_devices(portaudio or import_portaudio())
+        sys.stdout.write("\n".join(devices or ["no microphone"]) + "\n")
+        return 0
+    delay_tokens(arguments.delay)
+    _refuse_existing(arguments)
+    # A file that cannot be read should not wait for the model to load; a microphone
+    # is opened after it, or it would hear what nobody decodes.
+    played = _open_file(arguments)
+    checkpoint = load_model(arguments)
+    stream = Session(checkpoint, delay_ms=arguments.delay)
+    meter = Meter()
+    with ExitStack() as stack:
+        waiting: list[str] = []
+        source = played or _open_microphone(arguments, portaudio, waiting.append)
+        stack.callback(source.close)
+        display = stack.enter_context(_display(arguments, source))
+        if isinstance(source, Microphone):
+            source.notify = display.notice
+        for sentence in waiting:
+            display.notice(sentence)
+        files = _open_files(arguments, stack)
+        stack.enter_context(_ended_by_signals(source))
+        listeners = [*files, display, LagWarning(display.notice)]
+        Captions(source, stream, listeners, meter).run()
+    _say_what_was(meter.figures(), arguments)
+    return 0
+
+
+def _refuse_existing(arguments: argparse.Namespace) -> None:
+    """Say so before the model is loaded; creating them asks once more."""
+    for path in (*arguments.output, arguments.record):
+        if path is not None and path.exists():
+            raise OutputError(
+                f"{path} exists and would be overwritten; choose another name"
+            )
+
+
+def _open_file(arguments: argparse.Namespace) -> PlayedFile | None:
+    if arguments.input is None:
+        return None
+    audio = open_audio(arguments.input)
+    return PlayedFile(audio, speed=1.0 if arguments.realtime else None)
+
+
+def _open_microphone(
+    arguments: argparse.Namespace,
+    portaudio: PortAudio | None,
+    notify: Callable[[str], None],
+) -> Source:
+    device: str | int | None = arguments.device
+    if isinstance(device, str) and device.isdigit():
+        device = int(device)
+    try:
+        return Microphone(device, notify, portaudio=portaudio)
+    except DeviceError as error:
+        if arguments.model != demo.NAME or device is not None:
+            raise
+        reason = str(error).partition(";")[0]
+        notify(f"{reason}: hearing the demo's sample instead")
+        return PlayedFile(open_audio(demo.SAMPLE), speed=1.0)
+
+
+def _display(
+    arguments: argparse.Namespace, source: Source
+) -> PlainDisplay | TerminalDisplay:
+    if arguments.plain or sys.stdout is None or not sys.stdout.isatty():
+        return PlainDisplay()
+    return TerminalDisplay(source.name, arguments.delay)
+
+
+def _open_files(
+    arguments: argparse.Namespace, stack: ExitStack
+) -> list[CaptionFile | Recording]:
+    files: list[CaptionFile | Recording] = []
+    for path in arguments.output:
+        writer = make_writer(path.suffix.removeprefix("."))
+        files.append(CaptionFile(path, writer))
+        stack.callback(files[-1].close)
+    if arguments.record is not None:
+        files.append(Recording(arguments.record))
+        stack.callback(files[-1].close)
+    return files
+
+
+@contextmanager
+def _ended_by_signals(source: Source) -> Iterator[None]:
+    """SIGINT or SIGTERM once ends the source; a second one raises KeyboardInterrupt."""
+    has_come = False
+
+    def handle(*_: object) -> None:
+        nonlocal has_come
+        if has_come:
+            raise KeyboardInterrupt
+        has_come = True
+        source.stop()
+
+    previous = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _say_what_was(figures: Figures, arguments: argparse.Namespace) -> None:
+    sys.stderr.write(
+        f"voxmlx: heard {clock(figures.heard_s)}; lag {figures.lag_p50_ms:.0f} ms, 95 % "
+        f"below {figures.lag_p95_ms:.0f} ms; {figures.tokens_per_s:.0f} tokens/s, real "
+        f"time needs {1000 / AUDIO_TOKEN_MS:g}\n"
+    )
+    if arguments.stats:
+        rounded = {name: round(value, 2) for name, value in asdict(figures).items()}
+        sys.stderr.write(json.dumps(rounded) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""The loop of a live stream: sound from a source, events to whoever wants them."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from voxmlx.audio.queue import Block
+from voxmlx.config import SAMPLE_RATE, SAMPLES_PER_AUDIO_TOKEN
+from voxmlx.events import Event, TokenDecoded
+from voxmlx.live.meter import Meter
+
+__all__ = ["Captions", "Listener", "LiveStream", "Source"]
+
+# One push of a backlog: 2.56 s of sound, so that signals and the display wait no
+# longer than that takes to decode.
+_MAX_STEP_SAMPLES = 32 * SAMPLES_PER_AUDIO_TOKEN
+
+# How long to wait for sound before the display is drawn again.
+_WAIT_S = 0.1
+
+
+class Source(Protocol):
+    """Where sound comes from: a microphone, a file, a pipe."""
+
+    name: str
+    is_ended: bool
+
+    def read(self, timeout_s: float) -> list[Block]: ...
+    def stop(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class LiveStream(Protocol):
+    """What is needed of a Session."""
+
+    @property
+    def samples_wanted(self) -> int: ...
+    def push(self, samples: np.ndarray, /) -> list[Event]: ...
+    def finish(self) -> list[Event]: ...
+
+
+class Listener(Protocol):
+    """Who gets the sound and the events, in stream order."""
+
+    def hear(self, samples: np.ndarray, /) -> None: ...
+    def show(self, events: Sequence[Event], /) -> None: ...
+    def tick(self, meter: Meter, /) -> None: ...
+
+
+class Captions:
+    """Moves sound from a source through a stream until the source ends.
+
+    Sound that waits is decoded in larger steps; none is ever dropped here.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        stream: LiveStream,
+        listeners: Sequence[Listener],
+        meter: Meter,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source = source
+        self._stream = stream
+        self._listeners = listeners
+        self._meter = meter
+        self._clock = clock
+        self._waiting: deque[Block] = deque()
+        self._n_waiting = 0
+
+    def run(self) -> None:
+        """Return when the source has ended and every event has been shown.
+
+        `source.stop()`, by a signal handler say, ends it without losing a word.
+        """
+        while not self._source.is_ended:
+            self._take(0 if self._is_step_due() else _WAIT_S)
+            if self._is_step_due():
+                self._step()
+            self._tick()
+        while self._waiting:
+            self._step()
+            self._tick()
+        self._show(self._stream.finish())
+        self._tick()
+
+    def _take(self, timeout_s: float) -> None:
+        for block in self._source.read(timeout_s):
+            if len(block.samples):
+                self._waiting.append(block)
+                self._n_waiting += len(block.samples)
+                self._meter.heard(block.samples)
+                for listener in self._listeners:
+                    listener.hear(block.samples)
+
+    def _is_step_due(self) -> bool:
+        return self._n_waiting > 0 and self._n_waiting >= self._stream.samples_wanted
+
+    def _step(self) -> None:
+        """Push what waits, whole blocks up to the largest step; meter its tokens."""
+        taken: list[Block] = []
+        n_taken = 0
+        wanted = self._stream.samples_wanted
+        completed_at: list[float] = []
+        while self._waiting and n_taken < _MAX_STEP_SAMPLES:
+            block = self._waiting.popleft()
+            taken.append(block)
+            n_taken += len(block.samples)
+            while n_taken >= wanted:
+                completed_at.append(block.time)
+                wanted += SAMPLES_PER_AUDIO_TOKEN
+        self._n_waiting -= n_taken
+        samples = np.concatenate([block.samples for block in taken])
+        started = self._clock()
+        events = self._stream.push(samples)
+        ended = self._clock()
+        n_tokens = sum(isinstance(event, TokenDecoded) for event in events)
+        # Before the prompt is complete, tokens of sound give no ids.
+        lags = [ended - at for at in completed_at[-n_tokens:]] if n_tokens else []
+        self._meter.stepped(
+            len(completed_at), ended - started, lags, self._n_waiting / SAMPLE_RATE
+        )
+        self._show(events)
+
+    def _show(self, events: Sequence[Event]) -> None:
+        for listener in self._listeners:
+            listener.show(events)
+
+    def _tick(self) -> None:
+        for listener in self._listeners:
+            listener.tick(self._meter)

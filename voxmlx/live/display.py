@@ -1,0 +1,201 @@
+"""Captions on a terminal, growing word by word over a status line; or plain text."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+from rich.cells import cell_len
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from voxmlx.config import AUDIO_TOKEN_MS
+from voxmlx.events import Event, Finished, TextDelta
+from voxmlx.live.meter import SILENT_DB, Meter
+from voxmlx.live.wrap import Wrapper
+from voxmlx.outputs import StandardOutput, TrimmedText
+from voxmlx.progress import clock
+
+__all__ = ["Display", "PlainDisplay", "TerminalDisplay"]
+
+_REDRAW_EVERY_S = 0.1
+
+# Figures that need sorting are worked out anew this often.
+_FIGURES_EVERY_S = 1.0
+
+# A silence of this length begins a new paragraph.
+_PARAGRAPH_MS = 2000
+
+_LEVEL_STEPS = " ▁▂▃▄▅▆▇█"
+_LEVEL_RANGE_DB = (-60.0, -6.0)
+
+
+class Display(Protocol):
+    """A listener that shows captions to a person."""
+
+    def hear(self, samples: np.ndarray, /) -> None: ...
+    def show(self, events: Sequence[Event], /) -> None: ...
+    def tick(self, meter: Meter, /) -> None: ...
+    def notice(self, sentence: str, /) -> None: ...
+
+
+class PlainDisplay:
+    """Text alone on standard output, as it becomes final; notices on stderr.
+
+    A context manager.
+    """
+
+    def __enter__(self) -> Self:
+        self._output = StandardOutput().__enter__()
+        self._trimmed = TrimmedText()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._output.__exit__(kind, error, trace)
+
+    def hear(self, samples: np.ndarray, /) -> None:
+        del samples
+
+    def show(self, events: Sequence[Event], /) -> None:
+        for event in events:
+            match event:
+                case TextDelta(text=text):
+                    self._output.write(self._trimmed.feed(text))
+                case Finished():
+                    self._output.write("\n")
+                case _:
+                    pass
+
+    def tick(self, meter: Meter, /) -> None:
+        del meter
+
+    def notice(self, sentence: str, /) -> None:
+        sys.stderr.write(f"voxmlx: {sentence}\n")
+        sys.stderr.flush()
+
+
+class TerminalDisplay:
+    """Captions that wrap and scroll, above one line of status.
+
+    Lines that are full go to the terminal's own scroll-back and stay there; only the
+    last one and the status are redrawn. A context manager.
+    """
+
+    def __init__(
+        self,
+        source_name: str,
+        delay_ms: int,
+        *,
+        console: Console | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source_name = source_name
+        self._delay_ms = delay_ms
+        self._console = console or Console()
+        self._now = now
+        self._wrapper = Wrapper()
+        self._fields: list[str] = []
+        self._figures: list[str] = []
+        self._figures_at = self._status_at = -1e9
+        self._text_ms = 0
+        self._live = Live(
+            console=self._console, auto_refresh=False, vertical_overflow="visible"
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._print(self._wrapper.end_paragraph())
+        self._live.update(Text(""), refresh=True)
+        self._live.stop()
+
+    def hear(self, samples: np.ndarray, /) -> None:
+        del samples
+
+    def show(self, events: Sequence[Event], /) -> None:
+        has_text = False
+        for event in events:
+            if isinstance(event, TextDelta):
+                if event.time_ms - self._text_ms > _PARAGRAPH_MS:
+                    self._print(self._wrapper.end_paragraph())
+                self._text_ms = event.time_ms
+                self._print(self._wrapper.feed(event.text, self._width))
+                has_text = True
+        if has_text:
+            self._draw()
+
+    def tick(self, meter: Meter, /) -> None:
+        now = self._now()
+        if now - self._figures_at > _FIGURES_EVERY_S:
+            self._figures_at = now
+            figures = meter.figures()
+            self._figures = [
+                f"{figures.tokens_per_s:.0f} tok/s of {1000 / AUDIO_TOKEN_MS:g}",
+                clock(figures.heard_s),
+                f"{figures.step_p50_ms:.0f}/{figures.step_p95_ms:.0f} ms",
+                f"{figures.peak_memory_mb:.0f} MB",
+                f"delay {self._delay_ms} ms",
+                self._source_name,
+            ]
+        if now - self._status_at > _REDRAW_EVERY_S:
+            self._status_at = now
+            self._fields = [
+                f"{_level_bar(meter.level_db)} lag {meter.lag_s:.1f} s",
+                *self._figures,
+            ]
+            self._draw()
+
+    def notice(self, sentence: str, /) -> None:
+        self._console.print(Text(f"[{sentence}]", style="yellow"))
+
+    @property
+    def _width(self) -> int:
+        return max(2, self._console.width)
+
+    def _print(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self._console.print(Text(line), no_wrap=True, overflow="ignore", crop=False)
+
+    def _draw(self) -> None:
+        # The window may be narrower now than when the text came.
+        self._print(self._wrapper.feed("", self._width))
+        status = _fitting(self._fields, self._width - 1)
+        self._live.update(
+            Group(Text(self._wrapper.current), Text(status, style="dim", no_wrap=True)),
+            refresh=True,
+        )
+
+
+def _fitting(fields: Sequence[str], width: int) -> str:
+    """As many whole fields, the first ones first, as fit into `width` cells."""
+    line = ""
+    for field in fields:
+        longer = f"{line} · {field}" if line else field
+        if cell_len(longer) > width:
+            break
+        line = longer
+    return line
+
+
+def _level_bar(level_db: float) -> str:
+    """One block that grows with the level, from quiet to nearly clipping."""
+    if level_db <= SILENT_DB:
+        return "∅"
+    low, high = _LEVEL_RANGE_DB
+    part = min(1.0, max(0.0, (level_db - low) / (high - low)))
+    return _LEVEL_STEPS[round(part * (len(_LEVEL_STEPS) - 1))]

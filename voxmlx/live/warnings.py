@@ -1,0 +1,54 @@
+"""One plain sentence for a machine that cannot keep up."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from voxmlx.config import AUDIO_TOKEN_MS
+from voxmlx.events import Event
+from voxmlx.live.meter import Meter
+
+__all__ = ["LagWarning"]
+
+_LAG_S = 5.0
+_FOR_S = 20.0
+
+
+class LagWarning:
+    """Says once what to do when text has lagged by 5 s for 20 s on end. A listener."""
+
+    def __init__(
+        self,
+        notify: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._notify = notify
+        self._clock = clock
+        self._since: float | None = None
+        self._is_said = False
+
+    def hear(self, samples: np.ndarray, /) -> None:
+        del samples
+
+    def show(self, events: Sequence[Event], /) -> None:
+        del events
+
+    def tick(self, meter: Meter, /) -> None:
+        if self._is_said:
+            return
+        if meter.lag_s < _LAG_S:
+            self._since = None
+            return
+        now = self._clock()
+        self._since = self._since or now
+        if now - self._since >= _FOR_S:
+            self._is_said = True
+            self._notify(
+                f"this machine decodes {meter.figures().tokens_per_s:.1f} tokens/s and "
+                f"real time needs {1000 / AUDIO_TOKEN_MS:g}, so text lags by "
+                f"{meter.lag_s:.0f} s and no sound is dropped; a model of fewer bits "
+                "keeps up better (python -m convert SOURCE DEST --recipe q4), and so "
+                "does closing other programs"
+            )

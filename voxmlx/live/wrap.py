@@ -1,0 +1,86 @@
+"""Text that grows at its end -> terminal lines that never change once complete."""
+
+import unicodedata
+
+from rich.cells import cell_len
+
+__all__ = ["Wrapper", "printable"]
+
+
+def printable(text: str) -> str:
+    """The text without control characters, which a terminal would obey."""
+    return "".join(
+        " " if c in "\n\t" else c for c in text if c in "\n\t" or not _is_control(c)
+    )
+
+
+class Wrapper:
+    """Breaks growing text at spaces, and anywhere between wide characters.
+
+    Widths are in terminal cells. Only `current`, the last line, may still grow.
+    """
+
+    def __init__(self) -> None:
+        self.current = ""
+
+    def feed(self, text: str, width: int) -> list[str]:
+        """Add text; the lines of at most `width` cells that it completed."""
+        self.current = (self.current + printable(text)).lstrip(" ")
+        lines: list[str] = []
+        while cell_len(self.current.rstrip(" ")) > width:
+            line, self.current = _first_line(self.current, width)
+            lines.append(line)
+        return lines
+
+    def end_paragraph(self) -> list[str]:
+        """Close the line: itself, unless it is empty."""
+        line, self.current = self.current.rstrip(" "), ""
+        return [line] if line else []
+
+
+def _first_line(text: str, width: int) -> tuple[str, str]:
+    """The longest first line of at most `width` cells, and the rest."""
+    n_cells = 0
+    end = len(text)
+    best = 0
+    for i, character in enumerate(text):
+        if i and _may_break(text[i - 1], character):
+            best = i
+        n_cells += cell_len(character)
+        if n_cells > width and character != " ":
+            end = i
+            break
+    # A word wider than the line is cut, but a character never from its accents.
+    cut = best or _whole_characters(text, max(1, end))
+    return text[:cut].rstrip(" "), text[cut:].lstrip(" ")
+
+
+def _may_break(before: str, after: str) -> bool:
+    if before == " ":
+        return after != " "
+    if _is_joined(after) or before == "\u200d":
+        return False
+    is_wide = cell_len(before) == 2 or cell_len(after) == 2
+    return is_wide and after not in _NEVER_FIRST and before not in _NEVER_LAST
+
+
+# What may not begin or end a line in Chinese and Japanese (JIS X 4051's main cases).
+_NEVER_FIRST = set(
+    "、。，．・：；？！」』）］｝】〉》ー々ぁぃぅぇぉっゃゅょァィゥェォッャュョ,.;:?!)]}%"
+)
+_NEVER_LAST = set("「『（［｛【〈《([{")
+
+
+def _is_joined(character: str) -> bool:
+    """Whether the character belongs to the one before it."""
+    return character == "\u200d" or unicodedata.category(character) in ("Mn", "Me")
+
+
+def _whole_characters(text: str, cut: int) -> int:
+    while cut < len(text) and _is_joined(text[cut]):
+        cut += 1
+    return cut
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
