@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.spoken import spoken, word_lists
 from voxmlx.events import Finished, UtteranceEnd, Word, WordFinal
 from voxmlx.transcript import (
     Segment,
@@ -17,31 +18,6 @@ from voxmlx.transcript import (
     text_of,
     wrap,
 )
-
-BODIES = (
-    *("a", "the", "word,", "naïve.", "42", "extraordinarily-long-compound"),
-    *("你", "好,", "界。", "مرحبا", "🙂", "👩‍🚀!", "x" * 60, "-->", "<i>", "&amp;"),
-)
-
-
-@st.composite
-def word_lists(draw: st.DrawFn) -> list[Word]:
-    """Words whose times never decrease, some of them of no length at all."""
-    words: list[Word] = []
-    time = 0
-    for body in draw(st.lists(st.sampled_from(BODIES), max_size=30)):
-        start = time + draw(st.sampled_from([0, 0, 0, 1, 79, 300, 900, 60_000]))
-        time = start + draw(st.sampled_from([0, 1, 80, 240, 480, 8000]))
-        lead = draw(st.sampled_from([" ", " ", "", "\n", "  "]))
-        words.append(Word(body, start, time, None, lead))
-    return words
-
-
-def spoken(text: str, word_ms: int = 300) -> list[Word]:
-    return [
-        Word(body, i * word_ms, (i + 1) * word_ms)
-        for i, body in enumerate(text.split())
-    ]
 
 
 def segmented(
