@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from voxmlx import Checkpoint
 from voxmlx.audio.files import open_audio
 from voxmlx.config import (
+    BOS_ID,
     LEFT_PAD_TOKENS,
     RIGHT_PAD_TOKENS,
     SAMPLES_PER_AUDIO_TOKEN,
+    STREAMING_PAD_ID,
     delay_tokens,
 )
 from voxmlx.errors import OutputError
-from voxmlx.model.voxtral import BOS_ID, STREAMING_PAD_ID
 
 __all__ = [
     "DELAY_MS",

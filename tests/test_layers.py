@@ -19,7 +19,7 @@ LAYERS = (
     {"errors", "config", "events"},
     {"tokenizer", "kernels", "audio", "demo"},
     {"model"},
-    {"hub", "layouts", "checkpoint", "session", "transcript"},
+    {"hub", "layouts", "words", "checkpoint", "session", "transcript"},
     {"formats"},
     {"arguments", "outputs", "progress"},
     {"live", "transcribe"},

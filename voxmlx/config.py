@@ -9,9 +9,13 @@ from typing import Any, TypeVar, cast
 from voxmlx.errors import ConfigError, DelayError
 
 __all__ = [
+    "BOS_ID",
+    "EOS_ID",
     "LEGAL_DELAYS_MS",
     "SAMPLES_PER_AUDIO_TOKEN",
     "SAMPLE_RATE",
+    "STREAMING_PAD_ID",
+    "STREAMING_WORD_ID",
     "AudioConfig",
     "DecoderConfig",
     "EncoderConfig",
@@ -22,6 +26,12 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+
+# The control ids a stream is made of; below the first text id, the rest are unused.
+BOS_ID = 1
+EOS_ID = 2
+STREAMING_PAD_ID = 32
+STREAMING_WORD_ID = 33
 
 SAMPLE_RATE = 16_000
 AUDIO_TOKEN_MS = 80

@@ -2,7 +2,26 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Event", "Finished", "TextDelta", "TokenDecoded"]
+__all__ = [
+    "Alternative",
+    "Event",
+    "Finished",
+    "GuardActed",
+    "TextDelta",
+    "TokenDecoded",
+    "UtteranceEnd",
+    "Word",
+    "WordFinal",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """An id the model might have chosen; `text` shows its bytes as far as it can."""
+
+    token_id: int
+    text: str
+    logprob: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,11 +30,15 @@ class TokenDecoded:
 
     `index` counts from 0 after the prompt. `time_ms` is the stream time the id
     speaks about: a word marker here says that a word ended at about `time_ms`.
+    `logprob` (natural, of the model's own distribution) and `alternatives` (most
+    probable first, the chosen id among them) are there if they were asked for.
     """
 
     token_id: int
     index: int
     time_ms: int
+    logprob: float | None = None
+    alternatives: tuple[Alternative, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +50,53 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """A word, or one character of a language written without spaces, and when.
+
+    `text` holds no white space, punctuation is part of it; `lead` is the white
+    space before it, often a space. Times are stream time. `confidence` is the
+    geometric mean of its tokens' probabilities, None if they were not asked for.
+    """
+
+    text: str
+    start_ms: int
+    end_ms: int
+    confidence: float | None = None
+    lead: str = " "
+
+
+@dataclass(frozen=True, slots=True)
+class WordFinal:
+    """A word that will not change, known at `time_ms`; words come in order."""
+
+    word: Word
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class UtteranceEnd:
+    """A pause has followed the words between `start_ms` and `end_ms`.
+
+    Nobody was heard speaking from `end_ms` until `time_ms`, when this was known.
+    """
+
+    start_ms: int
+    end_ms: int
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class GuardActed:
+    """The guard called `guard` changed what the model would have said.
+
+    Once for every stretch it acts in, at its first changed id.
+    """
+
+    guard: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The stream is over: `duration_ms` of sound gave `n_tokens` ids."""
 
@@ -34,4 +104,4 @@ class Finished:
     n_tokens: int
 
 
-Event = TokenDecoded | TextDelta | Finished
+Event = TokenDecoded | TextDelta | WordFinal | UtteranceEnd | GuardActed | Finished

@@ -8,16 +8,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
+from voxmlx.config import BOS_ID, EOS_ID, STREAMING_PAD_ID, STREAMING_WORD_ID
 from voxmlx.errors import TokenizerError
 
 __all__ = ["TextStream", "Tokenizer"]
 
 # Ids the decoding loop is built on; a tekken.json that disagrees is another model's.
 REQUIRED_SPECIAL_IDS = {
-    "<s>": 1,
-    "</s>": 2,
-    "[STREAMING_PAD]": 32,
-    "[STREAMING_WORD]": 33,
+    "<s>": BOS_ID,
+    "</s>": EOS_ID,
+    "[STREAMING_PAD]": STREAMING_PAD_ID,
+    "[STREAMING_WORD]": STREAMING_WORD_ID,
 }
 
 

@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmlx.config import (
+    BOS_ID,
+    EOS_ID,
     LEFT_PAD_TOKENS,
     SAMPLES_PER_AUDIO_TOKEN,
+    STREAMING_PAD_ID,
     ModelConfig,
     delay_tokens,
 )
@@ -20,17 +23,10 @@ from voxmlx.model.encoder import Encoder, EncoderState
 from voxmlx.model.mel import LogMel, LogMelState
 
 __all__ = [
-    "BOS_ID",
-    "EOS_ID",
     "NO_TOKEN",
-    "STREAMING_PAD_ID",
     "VoxtralRealtime",
     "VoxtralState",
 ]
-
-BOS_ID = 1
-EOS_ID = 2
-STREAMING_PAD_ID = 32
 
 # Stands in `step`'s result where a row is still inside its prompt.
 NO_TOKEN = -1

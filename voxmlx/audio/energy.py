@@ -1,0 +1,106 @@
+"""Where the sound is loud enough to be speech, decided as it comes."""
+
+import math
+from collections import deque
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxmlx.config import SAMPLE_RATE
+
+__all__ = ["EnergyDetector"]
+
+WINDOW_MS = 10
+_WINDOW_SAMPLES = SAMPLE_RATE * WINDOW_MS // 1000
+
+# Speech begins this far above the noise floor and ends below the lower figure.
+_ONSET_DB, _RELEASE_DB = 12.0, 6.0
+# Quieter than this is never speech, and no floor is lower: digital silence between
+# two words must not turn a faint hiss after it into a voice.
+_MIN_SPEECH_DBFS, _MIN_FLOOR_DBFS = -52.0, -64.0
+# The floor falls with the sound within 50 ms and rises so slowly that twelve
+# seconds of speech without a gap do not hide the next word.
+_FALL, _RISE_DB = 0.2, 0.01
+
+
+class EnergyDetector:
+    """Speech or not for every 10 ms of one stream, against a noise floor it tracks.
+
+    What it says about a moment depends on the sound up to it alone, and not on the
+    pieces the sound came in. It remembers the last `memory_ms`.
+    """
+
+    def __init__(self, memory_ms: int = 40_000) -> None:
+        self._pending = np.zeros(0, np.int64)
+        self._flags: deque[bool] = deque(maxlen=memory_ms // WINDOW_MS)
+        self._n_windows = 0
+        self._floor_dbfs: float | None = None
+        self._is_speech = False
+
+    @property
+    def heard_ms(self) -> int:
+        """How far it has decided."""
+        return self._n_windows * WINDOW_MS
+
+    def step(self, samples: NDArray[Any]) -> None:
+        """Hear more: [n] float32 in [-1, 1], 16 kHz."""
+        # Whole numbers make the sums exact, so that no split can change a bit.
+        pcm = np.rint(np.clip(samples, -8, 8) * 32768).astype(np.int64)
+        pcm = np.concatenate([self._pending, pcm])
+        n_windows = len(pcm) // _WINDOW_SAMPLES
+        n = n_windows * _WINDOW_SAMPLES
+        self._pending = pcm[n:].copy()
+        windows = pcm[:n].reshape(n_windows, _WINDOW_SAMPLES)
+        power = _WINDOW_SAMPLES * (windows**2).sum(axis=1) - windows.sum(axis=1) ** 2
+        for value in power.tolist():
+            self._flags.append(self._decide(value))
+        self._n_windows += n_windows
+
+    def is_speech(self, start_ms: int, end_ms: int) -> bool:
+        """Whether any of the sound between the two was speech."""
+        return any(self._between(start_ms, end_ms)[1])
+
+    def onset(self, start_ms: int, end_ms: int, gap_ms: int) -> int | None:
+        """Where the last stretch of speech between the two begins.
+
+        A stretch may hold gaps shorter than `gap_ms`. None if there is no speech.
+        """
+        begin, flags = self._between(start_ms, end_ms)
+        first: int | None = None
+        n_quiet = 0
+        for i in range(len(flags) - 1, -1, -1):
+            if flags[i]:
+                first, n_quiet = i, 0
+            elif first is not None:
+                n_quiet += 1
+                if n_quiet * WINDOW_MS >= gap_ms:
+                    break
+        if first is None:
+            return None
+        return max(start_ms, (begin + first) * WINDOW_MS)
+
+    def _between(self, start_ms: int, end_ms: int) -> tuple[int, list[bool]]:
+        """First index and decisions of what is remembered of [start, end)."""
+        oldest = self._n_windows - len(self._flags)
+        start = max(start_ms // WINDOW_MS, oldest)
+        end = min(end_ms // WINDOW_MS, self._n_windows)
+        return start, [self._flags[i - oldest] for i in range(start, end)]
+
+    def _decide(self, power: int) -> bool:
+        """`power` is the variance of a window times its length squared."""
+        full_scale = (_WINDOW_SAMPLES * 32768) ** 2
+        level = 10 * math.log10(power / full_scale) if power else -math.inf
+        level = max(level, _MIN_FLOOR_DBFS)
+        floor = self._floor_dbfs
+        if floor is None:
+            # A stream may begin inside a word: start low, and let noise lift it.
+            floor = min(level, _MIN_SPEECH_DBFS)
+        elif level < floor:
+            floor += _FALL * (level - floor)
+        else:
+            floor += min(_RISE_DB, level - floor)
+        self._floor_dbfs = floor
+        above = _RELEASE_DB if self._is_speech else _ONSET_DB
+        self._is_speech = level >= max(floor + above, _MIN_SPEECH_DBFS)
+        return self._is_speech

@@ -1,0 +1,395 @@
+"""Events -> text files: txt, srt, vtt, json, jsonl; all but json as they come."""
+
+import json
+import unicodedata
+from array import array
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from voxmlx.events import (
+    Alternative,
+    Event,
+    Finished,
+    GuardActed,
+    TextDelta,
+    TokenDecoded,
+    UtteranceEnd,
+    Word,
+    WordFinal,
+)
+from voxmlx.transcript import (
+    Segment,
+    Segmenter,
+    SegmentRules,
+    TranscriptBuilder,
+    text_of,
+    wrap,
+)
+
+__all__ = [
+    "FORMATS",
+    "CueRules",
+    "FormatOptions",
+    "JsonLinesWriter",
+    "JsonWriter",
+    "SrtWriter",
+    "TxtWriter",
+    "VttWriter",
+    "Writer",
+    "make_writer",
+]
+
+
+class Writer(Protocol):
+    """One stream's events become one file.
+
+    Whatever `feed` and `finish` return is to be appended; after each the file is
+    complete as far as it goes (a JsonWriter's is empty until `finish`).
+    """
+
+    def feed(self, event: Event, /) -> str: ...
+    def finish(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CueRules:
+    """How subtitles look: the usual limits.
+
+    A cue shows at most `max_lines` lines of `max_line_chars` columns, spans at most
+    `max_ms` of speech, and stays up, where the next one leaves it time, for
+    `min_ms` and for as long as reading takes at `chars_per_second`.
+    """
+
+    max_line_chars: int = 42
+    max_lines: int = 2
+    chars_per_second: float = 17.0
+    min_ms: int = 1000
+    max_ms: int = 7000
+    pause_ms: int = 800
+
+    @property
+    def segments(self) -> SegmentRules:
+        return SegmentRules(
+            self.pause_ms, self.max_ms, self.max_line_chars, self.max_lines
+        )
+
+
+class TxtWriter:
+    """The words as they were written, without white space around the whole."""
+
+    def __init__(self) -> None:
+        self._has_begun = False
+
+    def feed(self, event: Event) -> str:
+        if not isinstance(event, WordFinal):
+            return ""
+        lead = event.word.lead if self._has_begun else ""
+        self._has_begun = True
+        return lead + event.word.text
+
+    def finish(self) -> str:
+        return "\n"
+
+
+class _CueWriter:
+    """What subtitle formats share: when a cue is certain, and its times.
+
+    A cue is written once the next word or a pause has shown how long it may stay;
+    cues never overlap, and none is shorter than a millisecond.
+    """
+
+    def __init__(self, rules: CueRules | None = None) -> None:
+        self.rules = rules or CueRules()
+        self._segmenter = Segmenter(self.rules.segments)
+        self._waiting: list[Segment] = []
+        self._n_cues = 0
+        self._last_end_ms = 0
+        self._is_open = False
+
+    def head(self) -> str:
+        """What the file begins with."""
+        raise NotImplementedError
+
+    def cue(
+        self, number: int, start_ms: int, end_ms: int, words: tuple[Word, ...]
+    ) -> str:
+        """One cue, in the format's form."""
+        raise NotImplementedError
+
+    def feed(self, event: Event) -> str:
+        text = self._opened()
+        match event:
+            case WordFinal(word=word):
+                segments = self._segmenter.push(word)
+                # What ends before this word may stay until it begins.
+                certain = [s for s in segments if s.words[-1] is not word]
+                self._waiting += certain
+                text += self._write(word.start_ms)
+                self._waiting += segments[len(certain) :]
+            case UtteranceEnd(time_ms=time_ms):
+                self._waiting += self._segmenter.flush()
+                text += self._write(time_ms)
+            case Finished(duration_ms=duration_ms):
+                self._waiting += self._segmenter.flush()
+                text += self._write(duration_ms)
+            case _:
+                pass
+        return text
+
+    def finish(self) -> str:
+        """What there is left, if no `Finished` came."""
+        self._waiting += self._segmenter.flush()
+        return self._opened() + self._write(0)
+
+    def _opened(self) -> str:
+        if self._is_open:
+            return ""
+        self._is_open = True
+        return self.head()
+
+    def _write(self, free_until_ms: int) -> str:
+        """The waiting cues; the last may stay up until `free_until_ms`."""
+        text = ""
+        for i, segment in enumerate(self._waiting):
+            is_last = i + 1 == len(self._waiting)
+            limit = free_until_ms if is_last else self._waiting[i + 1].start_ms
+            start_ms = max(segment.start_ms, self._last_end_ms)
+            n_chars = len(segment.text)
+            reading_ms = max(
+                self.rules.min_ms, round(1000 * n_chars / self.rules.chars_per_second)
+            )
+            end_ms = max(segment.end_ms, min(start_ms + reading_ms, limit))
+            end_ms = max(end_ms, start_ms + 1)
+            self._n_cues += 1
+            text += self.cue(self._n_cues, start_ms, end_ms, segment.words)
+            self._last_end_ms = end_ms
+        self._waiting.clear()
+        return text
+
+
+class SrtWriter(_CueWriter):
+    """SubRip: numbered cues, times with a comma."""
+
+    def head(self) -> str:
+        return ""
+
+    def cue(
+        self, number: int, start_ms: int, end_ms: int, words: tuple[Word, ...]
+    ) -> str:
+        lines = [
+            _printable(_line(line)) for line in wrap(words, self.rules.max_line_chars)
+        ]
+        times = f"{_clock(start_ms, ',')} --> {_clock(end_ms, ',')}"
+        return "\n".join([str(number), times, *lines]) + "\n\n"
+
+
+class VttWriter(_CueWriter):
+    """WebVTT; with `has_word_times`, a time tag before every word but a cue's first."""
+
+    def __init__(
+        self, rules: CueRules | None = None, *, has_word_times: bool = False
+    ) -> None:
+        super().__init__(rules)
+        self._has_word_times = has_word_times
+
+    def head(self) -> str:
+        return "WEBVTT\n\n"
+
+    def cue(
+        self, number: int, start_ms: int, end_ms: int, words: tuple[Word, ...]
+    ) -> str:
+        lines: list[str] = []
+        last_tag_ms = start_ms
+        for line in wrap(words, self.rules.max_line_chars):
+            text = ""
+            for i, word in enumerate(line):
+                text += " " if i and word.lead else ""
+                # A tag must lie within its cue and after the one before.
+                if self._has_word_times and last_tag_ms < word.start_ms < end_ms:
+                    text += f"<{_clock(word.start_ms, '.')}>"
+                    last_tag_ms = word.start_ms
+                text += _escaped(_printable(word.text))
+            lines.append(text)
+        times = f"{_clock(start_ms, '.')} --> {_clock(end_ms, '.')}"
+        return "\n".join([times, *lines]) + "\n\n"
+
+
+class JsonWriter:
+    """One object per stream: `head`, then duration_ms, text, segments and tokens.
+
+    Segments hold their words, with times and confidence. It is all written at the
+    end, so what it holds grows with the stream.
+    """
+
+    def __init__(
+        self,
+        head: Mapping[str, Any] | None = None,
+        rules: SegmentRules | None = None,
+    ) -> None:
+        self._head = dict(head or {})
+        self._builder = TranscriptBuilder(rules)
+        self._tokens = array("I")
+        self._alternatives: list[list[dict[str, Any]]] = []
+        self._guards: list[dict[str, Any]] = []
+
+    def feed(self, event: Event) -> str:
+        self._builder.feed(event)
+        match event:
+            case TokenDecoded(token_id=token_id, alternatives=alternatives):
+                self._tokens.append(token_id)
+                if alternatives:
+                    self._alternatives.append([_alternative(a) for a in alternatives])
+            case GuardActed():
+                self._guards.append(asdict(event))
+            case _:
+                pass
+        return ""
+
+    def finish(self) -> str:
+        transcript = self._builder.finish()
+        content = self._head | {
+            "duration_ms": transcript.duration_ms,
+            "text": transcript.text,
+            "segments": [
+                {
+                    "start_ms": segment.start_ms,
+                    "end_ms": segment.end_ms,
+                    "text": segment.text,
+                    "words": [_word(word) for word in segment.words],
+                }
+                for segment in transcript.segments
+            ],
+            "tokens": self._tokens.tolist(),
+        }
+        if self._alternatives:
+            content["alternatives"] = self._alternatives
+        if self._guards:
+            content["guards"] = self._guards
+        return json.dumps(content, ensure_ascii=False) + "\n"
+
+
+class JsonLinesWriter:
+    """One object per event, as it comes, told apart by its `type`.
+
+    Ids are left out unless `has_tokens`: there are 12.5 in every second.
+    """
+
+    def __init__(
+        self, head: Mapping[str, Any] | None = None, *, has_tokens: bool = False
+    ) -> None:
+        self._head = dict(head or {})
+        self._has_tokens = has_tokens
+
+    def feed(self, event: Event) -> str:
+        text = self._opened()
+        match event:
+            case TokenDecoded(alternatives=alternatives):
+                if not self._has_tokens:
+                    return text
+                fields: dict[str, Any] = {
+                    "type": "token",
+                    "token_id": event.token_id,
+                    "index": event.index,
+                    "time_ms": event.time_ms,
+                }
+                if event.logprob is not None:
+                    fields["logprob"] = round(event.logprob, 4)
+                if alternatives:
+                    fields["alternatives"] = [_alternative(a) for a in alternatives]
+            case TextDelta():
+                fields = {"type": "text_delta"} | asdict(event)
+            case WordFinal(word=word, time_ms=time_ms):
+                fields = {"type": "word"} | _word(word) | {"time_ms": time_ms}
+            case UtteranceEnd():
+                fields = {"type": "utterance_end"} | asdict(event)
+            case GuardActed():
+                fields = {"type": "guard"} | asdict(event)
+            case Finished():
+                fields = {"type": "finished"} | asdict(event)
+        return text + json.dumps(fields, ensure_ascii=False) + "\n"
+
+    def finish(self) -> str:
+        return self._opened()
+
+    def _opened(self) -> str:
+        head, self._head = self._head, {}
+        if not head:
+            return ""
+        return json.dumps({"type": "stream"} | head, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class FormatOptions:
+    """What a user may ask of any format; each takes what concerns it."""
+
+    cues: CueRules = field(default_factory=CueRules)
+    has_word_times: bool = False
+    has_tokens: bool = False
+
+
+_MAKERS: dict[str, Callable[[Mapping[str, Any], FormatOptions], Writer]] = {
+    "txt": lambda head, options: TxtWriter(),
+    "srt": lambda head, options: SrtWriter(options.cues),
+    "vtt": lambda head, options: VttWriter(
+        options.cues, has_word_times=options.has_word_times
+    ),
+    "json": lambda head, options: JsonWriter(head),
+    "jsonl": lambda head, options: JsonLinesWriter(head, has_tokens=options.has_tokens),
+}
+FORMATS = tuple(_MAKERS)
+
+
+def make_writer(
+    name: str,
+    options: FormatOptions | None = None,
+    head: Mapping[str, Any] | None = None,
+) -> Writer:
+    """The writer of a format of FORMATS, for one stream.
+
+    `head` says where the stream is from, in the formats that have a place for it.
+    """
+    return _MAKERS[name](head or {}, options or FormatOptions())
+
+
+def _clock(time_ms: int, point: str) -> str:
+    """59999 -> 00:00:59,999; whole numbers all the way, so nothing rounds up."""
+    seconds, ms = divmod(time_ms, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{seconds:02}{point}{ms:03}"
+
+
+def _line(words: list[Word]) -> str:
+    return " ".join(text_of(words).split())
+
+
+def _printable(text: str) -> str:
+    """Text without the control characters that subtitle parsers stumble over."""
+    return "".join(
+        "\ufffd" if unicodedata.category(char) in ("Cc", "Cs") else char
+        for char in text
+    )
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _word(word: Word) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "text": word.text,
+        "start_ms": word.start_ms,
+        "end_ms": word.end_ms,
+    }
+    if word.confidence is not None:
+        fields["confidence"] = round(word.confidence, 4)
+    return fields
+
+
+def _alternative(alternative: Alternative) -> dict[str, Any]:
+    return {
+        "token_id": alternative.token_id,
+        "text": alternative.text,
+        "logprob": round(alternative.logprob, 4),
+    }
