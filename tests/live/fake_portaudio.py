@@ -1,6 +1,7 @@
 """A PortAudio of which tests say what is plugged in and what it hears."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,12 @@ class FakeStream:
     def close(self) -> None:
         self.is_open = self.is_running = False
 
-    def hear(self, samples: np.ndarray) -> None:
+    def hear(self, samples: np.ndarray, *, has_overflowed: bool = False) -> None:
         """One block at the device's rate, in PortAudio's own buffer."""
+        status = SimpleNamespace(input_overflow=True) if has_overflowed else None
         if self.is_running:
             buffer = samples[:, None].astype(np.float32)
-            self._callback(buffer, len(samples), None, None)
+            self._callback(buffer, len(samples), None, status)
             buffer[:] = np.nan  # PortAudio uses it again
 
 

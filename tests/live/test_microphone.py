@@ -222,3 +222,12 @@ def test_sound_that_finds_no_room_is_counted_and_said(
     assert sum(len(b.samples) for b in microphone.read(0)) == 60 * 16_000
     assert len(room.said) == 1
     assert "lost" in room.said[0]
+
+
+def test_sound_that_the_system_lost_is_said_once(room: Room) -> None:
+    microphone = room.open()
+    for _ in range(3):
+        room.portaudio.streams[-1].hear(noise(0.01), has_overflowed=True)
+        assert len(microphone.read(0)) == 1
+    (sentence,) = room.said
+    assert "lost some sound of Inside" in sentence

@@ -116,11 +116,10 @@ def test_session_ids_equal_the_greedy_choices_of_transformers(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("exact_angles", [False, True])
-def test_ninety_seconds_equal_transformers(
-    tiny_checkpoint: Checkpoint, tiny_checkpoint_dir: Path, *, exact_angles: bool
+def test_ninety_seconds_equal_transformers_with_exact_angles(
+    tiny_checkpoint: Checkpoint, tiny_checkpoint_dir: Path
 ) -> None:
-    theirs = Reference(tiny_checkpoint_dir, exact_angles=exact_angles)
+    theirs = Reference(tiny_checkpoint_dir, exact_angles=True)
     sound = speech_like(90 * 16_000 + 777, seed=7)
     padded = pad_sound(sound, 480)
     ours = stages(tiny_checkpoint, padded)
@@ -131,7 +130,10 @@ def test_ninety_seconds_equal_transformers(
     ids = session_ids(tiny_checkpoint, sound, 480)
     assert ids == theirs.greedy_choices(sound, 480, ids)[0]
     token_ids = prompt(480) + ids[:-1]
-    assert_close(
-        logits(tiny_checkpoint, ours.adapter, 480, token_ids),
-        theirs.logits(sound, 480, token_ids),
-    )
+    our_logits = logits(tiny_checkpoint, ours.adapter, 480, token_ids)
+    exact = theirs.logits(sound, 480, token_ids)
+    assert_close(our_logits, exact)
+    # Its own float32 angles, thousands of frames on, move transformers' logits by
+    # more than ours are off (measured: 1.8e-4).
+    own = Reference(tiny_checkpoint_dir).logits(sound, 480, token_ids)
+    assert np.abs(our_logits - exact).max() < np.abs(own - exact).max()

@@ -16,6 +16,10 @@ from tests.stages import session_ids
 from voxmlx import LEGAL_DELAYS_MS, Checkpoint
 
 _BESIDE_THE_REPOSITORY = Path(__file__).parents[2].parent / "shared" / "audio"
+# Where the two best logits are closer than float32 rounding moves either of them
+# (test_reference.py measures up to 5e-5), neither is the better one.
+TIE = 1e-5
+
 DIRECTORY = Path(os.environ.get("VOXMLX_AUDIO", _BESIDE_THE_REPOSITORY))
 FILES = sorted(DIRECTORY.glob("*.wav"), key=lambda path: path.stat().st_size)
 if not FILES:
@@ -61,7 +65,8 @@ def test_session_ids_equal_the_greedy_choices_of_transformers(
     ids = session_ids(tiny_checkpoint, sound, delay_ms)
     choices, leads = reference.greedy_choices(sound, delay_ms, ids)
     differing = np.flatnonzero(np.array(ids) != choices)
-    assert not len(differing), f"token {differing[0]}: lead {leads[differing[0]]:.1e}"
+    assert all(leads[differing] < TIE), f"{differing}: leads {leads[differing]}"
+    assert len(differing) <= 1  # ties are rarer than one in ten thousand
 
 
 def test_session_ids_of_the_shortest_file_equal_transformers_generate(

@@ -69,8 +69,8 @@ class Microphone:
     time without a device is heard as silence, so that stream time goes on and words
     already spoken come out. `notify` gets a sentence about everything of the kind.
 
-    Only `read`, `stop` and `close` are to be called, from one thread. PortAudio's own
-    thread copies blocks into a queue and does nothing else.
+    `read`, `stop` and `close` are for one thread, and `notify` may be replaced there.
+    PortAudio's own thread copies blocks into a queue and does nothing else.
     """
 
     is_ended = False
@@ -93,6 +93,7 @@ class Microphone:
         self._wanted = device
         self._stream: Any = None
         self._is_stopped = False
+        self._has_overflowed = self._is_overflow_said = False
         self._heard_until = clock()
         self.name = ""
         self._open(device)
@@ -102,6 +103,12 @@ class Microphone:
         if self._stream is None:
             return self._read_without_device(timeout_s)
         blocks = self._queue.take(timeout_s)
+        if self._has_overflowed and not self._is_overflow_said:
+            self._is_overflow_said = True
+            self.notify(
+                f"the system lost some sound of {self.name} before it came here: this "
+                "machine was too busy for a moment"
+            )
         if self._queue.n_lost > self._n_lost_said:
             self._n_lost_said = self._queue.n_lost
             self.notify(
@@ -158,8 +165,10 @@ class Microphone:
         self._opened_at = self._clock()
         self._n_zeros = 0
 
-    def _hear(self, samples: np.ndarray, *_: object) -> None:
+    def _hear(self, samples: np.ndarray, _n: int, _time: Any, status: Any) -> None:
         """PortAudio's callback, on its own thread."""
+        if status and status.input_overflow:
+            self._has_overflowed = True
         self._queue.put(Block(samples[:, 0].copy(), self._clock()), wait=False)
 
     def _at_16_khz(self, block: Block) -> Block:

@@ -24,7 +24,8 @@ class PlayedFile:
 
     With `speed` the blocks of 10 ms come when they would be spoken, `speed` times
     faster than real time, and never wait for the decoder; without, they come as fast
-    as they are decoded. Takes over the open `audio`.
+    as they are decoded, and what a file was read ahead is no lag. Takes over the open
+    `audio`.
     """
 
     def __init__(self, audio: AudioFile, *, speed: float | None = None) -> None:
@@ -32,6 +33,7 @@ class PlayedFile:
         self.is_ended = False
         self._audio = audio
         self._speed = speed
+        self._is_there_whole = speed is None and not audio.is_pipe
         self._error: AudioError | None = None
         self._is_stopped = threading.Event()
         # What is paced must not wait: a microphone would not.
@@ -51,6 +53,9 @@ class PlayedFile:
             self.is_ended = True
             if self._error is not None:
                 raise self._error
+        if self._is_there_whole:
+            now = time.monotonic()
+            return [Block(block.samples, now) for block in blocks]
         return blocks
 
     def stop(self) -> None:

@@ -1,0 +1,281 @@
+"""`python -m voxmlx.live` as a person runs it, with the demo model."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import numpy as np
+import pysrt
+import pytest
+import soundfile
+import webvtt
+
+from tests.live.fake_portaudio import FakePortAudio
+from voxmlx import demo
+from voxmlx.live.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+SAMPLE_TEXT = " ".join((demo.DIRECTORY / "sample.txt").read_text("utf-8").split())
+
+# Interpreter start and stalls of a busy machine; nothing here takes so long.
+PATIENCE_S = 180
+
+
+def run(module: str, *arguments: str | Path, **options: Any) -> str:
+    """What the command prints; it must succeed."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--demo", *map(str, arguments)],
+        check=True,
+        stdout=subprocess.PIPE,
+        timeout=PATIENCE_S,
+        cwd=ROOT,
+        **options,
+    )
+    return done.stdout.decode()
+
+
+@contextmanager
+def live(
+    *arguments: str | Path, environment: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "voxmlx.live", "--demo", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        cwd=ROOT,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for_sound(
+    path: Path, seconds: float, process: subprocess.Popen[bytes]
+) -> None:
+    """Until a recording holds so many seconds."""
+    end = time.monotonic() + PATIENCE_S
+    while not path.exists() or path.stat().st_size < 44 + seconds * 32_000:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def end(process: subprocess.Popen[bytes], number: int) -> tuple[str, str]:
+    process.send_signal(number)
+    out, err = process.communicate(timeout=PATIENCE_S)
+    return out.decode(), err.decode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_mid_sentence_loses_nothing_that_was_heard(
+    number: int, tmp_path: Path
+) -> None:
+    recording = tmp_path / "heard.wav"
+    outputs = [tmp_path / f"out.{suffix}" for suffix in ("txt", "srt", "vtt")]
+    named = [argument for path in outputs for argument in ("--output", path)]
+    with live(
+        *("--input", demo.SAMPLE, "--realtime", "--record", recording), *named
+    ) as process:
+        wait_for_sound(recording, 4.5, process)
+        printed, err = end(process, number)
+        assert process.returncode == 0
+    assert "Traceback" not in err
+    assert soundfile.info(recording).duration < 15
+    # The end of the stream brings out the last words, as the end of a file does.
+    assert printed == run("voxmlx.transcribe", recording)
+    assert len(printed.split()) >= 6
+    txt, srt, vtt = outputs
+    assert txt.read_text("utf-8") == printed
+    assert words(cue.text for cue in pysrt.open(str(srt))) == printed.split()
+    assert words(cue.text for cue in webvtt.read(str(vtt))) == printed.split()
+
+
+def words(texts: Iterator[str]) -> list[str]:
+    return " ".join(texts).split()
+
+
+def test_a_second_ctrl_c_stops_at_once_with_valid_files(tmp_path: Path) -> None:
+    recording, srt = tmp_path / "heard.wav", tmp_path / "out.srt"
+    with live(
+        *("--input", demo.SAMPLE, "--realtime"),
+        *("--record", recording, "--output", srt),
+    ) as process:
+        wait_for_sound(recording, 2, process)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=PATIENCE_S)
+    # Signals that come together may be seen as one, which ends the stream in order.
+    assert process.returncode in (0, 130)
+    assert b"Traceback" not in err
+    assert soundfile.info(recording).duration >= 2
+    pysrt.open(str(srt))
+
+
+def test_a_file_and_standard_input_give_the_text_of_transcribe() -> None:
+    expected = run("voxmlx.transcribe")
+    assert expected.split() == SAMPLE_TEXT.split()
+    assert run("voxmlx.live", "--input", demo.SAMPLE) == expected
+    pcm, rate = soundfile.read(demo.SAMPLE, dtype="int16")
+    assert rate == 16_000
+    piped = run("voxmlx.live", "--input", "-", input=pcm.tobytes())
+    assert piped == expected
+
+
+@pytest.fixture
+def pulseaudio(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A private server with one null sink; the environment that talks to it."""
+    if shutil.which("pulseaudio") is None or shutil.which("paplay") is None:
+        pytest.skip("no PulseAudio: apt-get install pulseaudio pulseaudio-utils")
+    try:
+        import sounddevice  # noqa: F401
+    except OSError:
+        pytest.skip("no PortAudio: apt-get install libportaudio2")
+    # PortAudio reaches PulseAudio through ALSA's plug-in (Debian: libasound2-plugins).
+    (tmp_path / ".asoundrc").write_text("pcm.!default { type pulse }\n")
+    socket = tmp_path / "socket"
+    environment = os.environ | {
+        "HOME": str(tmp_path),
+        "XDG_RUNTIME_DIR": str(tmp_path),
+        "PULSE_SERVER": f"unix:{socket}",
+        "PULSE_SOURCE": "heard.monitor",
+        "PULSE_SINK": "heard",
+    }
+    server = subprocess.Popen(
+        [
+            *("pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1"),
+            *("--disable-shm=yes", "--use-pid-file=no", "--log-target=stderr"),
+            *("-L", "module-null-sink sink_name=heard rate=16000 channels=1"),
+            *(
+                "-L",
+                f"module-native-protocol-unix socket={socket} auth-anonymous=1 auth-cookie-enabled=0",
+            ),
+        ],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        limit = time.monotonic() + 60
+        while not socket.exists():
+            assert server.poll() is None, "pulseaudio did not start"
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        yield environment
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def spoken_s(path: Path) -> float:
+    """Seconds from the first loud sample to the last."""
+    samples, rate = soundfile.read(path)
+    loud = np.flatnonzero(np.abs(samples) > 1e-3)
+    return (loud[-1] - loud[0]) / rate if len(loud) else 0.0
+
+
+def hear(
+    spoken: Path, recording: Path, environment: dict[str, str]
+) -> tuple[str, bool]:
+    """What the command prints of a sound that is played, and if it heard all of it."""
+    with live("--record", recording, environment=environment) as process:
+        wait_for_sound(recording, 0.5, process)
+        subprocess.run(
+            ["paplay", str(spoken)], env=environment, check=True, timeout=PATIENCE_S
+        )
+        heard_s = soundfile.info(recording).duration
+        wait_for_sound(recording, heard_s + 2, process)
+        printed, err = end(process, signal.SIGINT)
+        assert process.returncode == 0, err
+    return printed, abs(spoken_s(recording) - spoken_s(spoken)) < 0.02
+
+
+def test_speech_through_portaudio_gives_the_text_of_transcribe(
+    pulseaudio: dict[str, str], tmp_path: Path
+) -> None:
+    spoken = tmp_path / "spoken.wav"
+    pcm, rate = soundfile.read(demo.SAMPLE, dtype="int16")
+    soundfile.write(spoken, pcm, rate)
+    is_whole = False
+    # A machine that stands still for a second loses sound between the servers.
+    for recording in (tmp_path / f"heard{i}.wav" for i in range(4)):
+        printed, is_whole = hear(spoken, recording, pulseaudio)
+        expected = run("voxmlx.transcribe", recording)
+        assert printed == expected
+        if is_whole:
+            break
+    assert is_whole, "sound was lost on its way four times in a row"
+    piped = run("voxmlx.live", "--input", "-", input=recording.read_bytes())
+    assert piped == expected
+    # The same speech: where it begins within an 80 ms audio token is chance.
+    assert jiwer.wer(SAMPLE_TEXT, printed) < 0.15
+
+
+def test_the_demo_without_a_microphone_hears_its_own_sample(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--demo", "--plain"], portaudio=FakePortAudio()) == 0
+    captured = capsys.readouterr()
+    assert captured.out.split() == SAMPLE_TEXT.split()
+    assert "there is no microphone: hearing the demo's sample instead" in captured.err
+
+
+def test_devices_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list-devices"], portaudio=FakePortAudio(Mic=44_100.0)) == 0
+    assert capsys.readouterr().out == "1: Mic (44100 Hz)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--device", "Horn"], "--device Horn is no input device; there are 1: Mic"),
+        (["--input", "no.wav"], "no.wav does not exist"),
+        (["--delay", "100"], "80, 160, 240"),
+        (["--output", "{here}"], "exists and would be overwritten"),
+        (["--record", "nowhere/a.wav"], "nowhere/a.wav cannot be written"),
+    ],
+)
+def test_trouble_is_one_line_and_exit_status_1(
+    arguments: Sequence[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.srt").write_text("mine")
+    filled = [argument.format(here="mine.srt") for argument in arguments]
+    status = main(["--demo", *filled], portaudio=FakePortAudio(Mic=16_000.0))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert status == 1
+    assert re.match("voxmlx: error: ", line)
+    assert message in line
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.srt"]
+    assert (tmp_path / "mine.srt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--output", "talk.doc"],
+        ["--record", "talk.mp3"],
+        ["--realtime"],
+        ["--realtime", "--input", "-"],
+        ["--device", "1", "--input", "talk.wav"],
+        ["--demo", "--model", "elsewhere"],
+    ],
+)
+def test_wrong_arguments_exit_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
