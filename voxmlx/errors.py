@@ -5,6 +5,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DelayError",
+    "HotwordError",
     "OutputError",
     "SessionError",
     "TokenizerError",
@@ -34,6 +35,10 @@ class TokenizerError(CheckpointError):
 
 class DelayError(VoxmlxError):
     """A delay the model was not trained for."""
+
+
+class HotwordError(VoxmlxError):
+    """Hot words or replacements that cannot be read or used."""
 
 
 class SessionError(VoxmlxError):
