@@ -18,8 +18,8 @@ PACKAGE = ROOT / "voxmlx"
 LAYERS = (
     {"errors", "config", "events"},
     {"tokenizer", "kernels", "audio", "demo"},
-    {"model"},
-    {"hub", "layouts", "words", "checkpoint", "session", "transcript"},
+    {"model", "hotwords", "rules", "words", "replacements", "utterances"},
+    {"hub", "layouts", "checkpoint", "decoding", "session", "transcript"},
     {"formats"},
     {"arguments", "outputs", "progress"},
     {"live", "transcribe"},

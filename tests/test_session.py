@@ -176,7 +176,7 @@ def test_nothing_a_session_holds_grows(tiny_checkpoint: Checkpoint) -> None:
     session = Session(tiny_checkpoint)
 
     def held() -> dict[str, int]:
-        state = session._state
+        state = session._decoder.state
         arrays = [*state.encoder.cache.keys, *state.decoder.cache.values]
         arrays += [state.mel.pending, state.encoder.pending, state.token]
         sizes = {f"array {i}": a.size for i, a in enumerate(arrays)}

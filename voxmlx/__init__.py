@@ -10,30 +10,55 @@ if TYPE_CHECKING:
     from voxmlx.checkpoint import Checkpoint, load
     from voxmlx.config import LEGAL_DELAYS_MS
     from voxmlx.errors import VoxmlxError
-    from voxmlx.events import Event, Finished, TextDelta, TokenDecoded
+    from voxmlx.events import (
+        Alternative,
+        Event,
+        Finished,
+        GuardActed,
+        TextDelta,
+        TokenDecoded,
+        UtteranceEnd,
+        Word,
+        WordFinal,
+    )
     from voxmlx.session import Session
+    from voxmlx.transcript import Segment, Transcript
 
 __all__ = [
     "LEGAL_DELAYS_MS",
+    "Alternative",
     "Checkpoint",
     "Event",
     "Finished",
+    "GuardActed",
+    "Segment",
     "Session",
     "TextDelta",
     "TokenDecoded",
+    "Transcript",
+    "UtteranceEnd",
     "VoxmlxError",
+    "Word",
+    "WordFinal",
     "load",
 ]
 
 _HOMES = {
+    "Alternative": "events",
     "Checkpoint": "checkpoint",
     "Event": "events",
     "Finished": "events",
+    "GuardActed": "events",
     "LEGAL_DELAYS_MS": "config",
+    "Segment": "transcript",
     "Session": "session",
     "TextDelta": "events",
     "TokenDecoded": "events",
+    "Transcript": "transcript",
+    "UtteranceEnd": "events",
     "VoxmlxError": "errors",
+    "Word": "events",
+    "WordFinal": "events",
     "load": "checkpoint",
 }
 

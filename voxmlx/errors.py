@@ -6,6 +6,7 @@ __all__ = [
     "ConfigError",
     "DelayError",
     "DeviceError",
+    "HotwordError",
     "OutputError",
     "SessionError",
     "TokenizerError",
@@ -39,6 +40,10 @@ class DelayError(VoxmlxError):
 
 class DeviceError(VoxmlxError):
     """A microphone, or PortAudio, that is not there or cannot be opened."""
+
+
+class HotwordError(VoxmlxError):
+    """Hot words or replacements that cannot be read or used."""
 
 
 class SessionError(VoxmlxError):

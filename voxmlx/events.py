@@ -30,8 +30,9 @@ class TokenDecoded:
 
     `index` counts from 0 after the prompt. `time_ms` is the stream time the id
     speaks about: a word marker here says that a word ended at about `time_ms`.
-    `logprob` (natural, of the model's own distribution) and `alternatives` (most
-    probable first, the chosen id among them) are there if they were asked for.
+    `logprob` (natural, in the model's own distribution, before any guard or hot word)
+    and `alternatives` (its most probable ids, in that order) are there if they were
+    asked for.
     """
 
     token_id: int

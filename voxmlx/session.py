@@ -1,11 +1,13 @@
 """Samples in, events out: the timeline of one stream."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from voxmlx.audio.energy import EnergyDetector
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.config import (
     AUDIO_TOKEN_MS,
@@ -15,11 +17,32 @@ from voxmlx.config import (
     SAMPLES_PER_AUDIO_TOKEN,
     delay_tokens,
 )
+from voxmlx.decoding import Decoded, TokenDecoder
 from voxmlx.errors import AudioError, SessionError
-from voxmlx.events import Event, Finished, TextDelta, TokenDecoded
+from voxmlx.events import (
+    Alternative,
+    Event,
+    Finished,
+    GuardActed,
+    TextDelta,
+    TokenDecoded,
+    Word,
+    WordFinal,
+)
+from voxmlx.hotwords import HotwordTrie
+from voxmlx.model.voxtral import MAX_AUDIO_TOKENS_PER_STEP
+from voxmlx.replacements import Replacements
+from voxmlx.rules import GUARDS
 from voxmlx.tokenizer import TextStream
+from voxmlx.utterances import UtteranceTracker
+from voxmlx.words import SETTLE_TOKENS, WordAssembler
 
-__all__ = ["Session"]
+__all__ = ["MAX_ALTERNATIVES", "Session"]
+
+MAX_ALTERNATIVES = 100
+
+# Guards take sound for speech if any of the last second was loud enough.
+_SPEECH_MEMORY_MS = 1000
 
 
 class Session:
@@ -35,20 +58,58 @@ class Session:
     continues where no training sequence ever went.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, delay_ms: int = 480) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        delay_ms: int = 480,
+        confidence: bool = False,
+        alternatives: int = 0,
+        guards: Sequence[str] = (),
+        hotwords: Sequence[str] = (),
+        replacements: Mapping[str, str] | None = None,
+        pause_ms: int = 800,
+    ) -> None:
         """Open a stream whose text lags the sound by `delay_ms`.
 
-        Raises DelayError unless the delay is one of LEGAL_DELAYS_MS.
+        `confidence` gives ids and words their probabilities, `alternatives` every id
+        the so many most probable ones. `guards` are names of GUARDS; a session with
+        them differs only where one acts, which it says. `hotwords` are phrases to
+        listen for, `replacements` what final words to write otherwise (not the
+        TextDeltas, which are sooner). An UtteranceEnd comes after `pause_ms`
+        without speech.
+
+        Raises DelayError unless the delay is one of LEGAL_DELAYS_MS, HotwordError
+        for a phrase or replacement that is empty or cannot be written, and
+        SessionError for any other value that is not possible.
         """
+        _refuse_impossible(alternatives, guards, pause_ms)
         self.delay_ms = delay_ms
         self._delay_tokens = delay_tokens(delay_ms)
-        self._model = checkpoint.model
-        self._state = checkpoint.model.make_state(delay_ms)
+        trie = HotwordTrie(checkpoint.tokenizer, hotwords) if hotwords else None
+        self._decoder = TokenDecoder(
+            checkpoint.model,
+            delay_ms,
+            rules=[GUARDS[name]() for name in guards],
+            hotwords=trie,
+            has_probabilities=confidence,
+            n_alternatives=alternatives,
+        )
+        self._has_guards = bool(guards)
+        self._last_guard: str | None = None
+        self._tokenizer = checkpoint.tokenizer
         self._text = TextStream(checkpoint.tokenizer)
+        self._energy = EnergyDetector()
+        self._words = WordAssembler(self._energy)
+        self._replacements = Replacements(replacements or {})
+        self._utterances = UtteranceTracker(pause_ms, self._energy)
         # Mel frames look a little beyond their audio token, so the network always
         # has that much more than whole tokens; at first it is still owed to it.
         self._lookahead = self._owed = checkpoint.model.mel.lookahead
         self._pending = _silence(LEFT_PAD_TOKENS)
+        # The silence before the stream is no part of it, and no noise floor either.
+        self._n_before = len(self._pending)
+        self._n_heard_tokens = -LEFT_PAD_TOKENS
         self._n_samples = 0
         self._n_tokens = 0
         self._is_finished = False
@@ -103,9 +164,16 @@ class Session:
         if self._is_finished:
             return []
         events = self._hear(self._right_pad())
+        for decoded in self._decoder.finish():
+            events += self._say(decoded)
         self._is_finished = True
         if rest := self._text.finish():
             events.append(TextDelta(rest, self.duration_ms))
+        words = self._words.finish(rest, self.duration_ms)
+        end = self._utterances.finish(words, self.duration_ms)
+        events += self._final(words, self.duration_ms, is_pause=True)
+        if end is not None:
+            events.append(end)
         events.append(Finished(self.duration_ms, self._n_tokens))
         return events
 
@@ -123,24 +191,89 @@ class Session:
             self._pending = pending
             return []
         n = n_whole * SAMPLES_PER_AUDIO_TOKEN + self._owed
-        self._pending, self._owed = pending[n:].copy(), 0
-        ids = self._model.step(mx.array(pending[:n])[None], self._state)
+        self._pending, heard = pending[n:].copy(), pending[:n]
+        # Blocks bound the memory that any amount of sound takes.
+        block = MAX_AUDIO_TOKENS_PER_STEP * SAMPLES_PER_AUDIO_TOKEN
+        cuts = range(block + self._owed, n, block)
+        self._owed = 0
         events: list[Event] = []
-        for token_id in ids[0].tolist():
-            if token_id >= 0:
-                events += self._say(token_id)
+        for samples in np.split(heard, cuts):
+            n_silent = min(self._n_before, len(samples))
+            self._n_before -= n_silent
+            self._energy.step(samples[n_silent:])
+            speech = self._speech(len(samples) // SAMPLES_PER_AUDIO_TOKEN)
+            for decoded in self._decoder.step(mx.array(samples)[None], speech):
+                events += self._say(decoded)
         return events
 
-    def _say(self, token_id: int) -> list[Event]:
+    def _speech(self, n_tokens: int) -> list[bool]:
+        """Of the next audio tokens, in whose time somebody seems to speak.
+
+        An id speaks about the sound one delay ago.
+        """
+        first = self._n_heard_tokens + 1 - self._delay_tokens
+        self._n_heard_tokens += n_tokens
+        if not self._has_guards:
+            return [False] * n_tokens
+        ends_ms = range(
+            first * AUDIO_TOKEN_MS, AUDIO_TOKEN_MS * (first + n_tokens), AUDIO_TOKEN_MS
+        )
+        return [
+            self._energy.is_speech(end_ms - _SPEECH_MEMORY_MS, end_ms)
+            for end_ms in ends_ms
+        ]
+
+    def _say(self, decoded: Decoded) -> list[Event]:
         # Token k speaks about the sound up to (k + 1) * 80 ms: the delay and the
         # prompt cancel out of its position (vLLM's formula).
         index = self._n_tokens
         time_ms = (index + 1) * AUDIO_TOKEN_MS
         self._n_tokens += 1
-        events: list[Event] = [TokenDecoded(token_id, index, time_ms)]
-        if text := self._text.push(token_id):
+        token = TokenDecoded(
+            decoded.token_id,
+            index,
+            time_ms,
+            decoded.logprob,
+            tuple(self._alternative(*pair) for pair in decoded.alternatives),
+        )
+        events: list[Event] = [token]
+        if decoded.guard is not None and decoded.guard != self._last_guard:
+            events.append(GuardActed(decoded.guard, time_ms))
+        self._last_guard = decoded.guard
+        text = self._text.push(token.token_id)
+        if text:
             events.append(TextDelta(text, time_ms))
+        words = self._words.push(token, text)
+        end = self._utterances.push(token, words)
+        events += self._final(words, time_ms, is_pause=end is not None)
+        if end is not None:
+            events.append(end)
         return events
+
+    def _final(
+        self, words: Sequence[Word], time_ms: int, *, is_pause: bool
+    ) -> list[Event]:
+        final = [certain for word in words for certain in self._replacements.push(word)]
+        if is_pause:
+            final += self._replacements.flush()
+        return [WordFinal(word, time_ms) for word in final]
+
+    def _alternative(self, token_id: int, logprob: float) -> Alternative:
+        text = self._tokenizer.piece(token_id).decode("utf-8", "replace")
+        return Alternative(token_id, text, logprob)
+
+
+def _refuse_impossible(alternatives: int, guards: Sequence[str], pause_ms: int) -> None:
+    if not 0 <= alternatives <= MAX_ALTERNATIVES:
+        raise SessionError(
+            f"{alternatives} alternatives, expected 0 to {MAX_ALTERNATIVES}"
+        )
+    for name in guards:
+        if name not in GUARDS:
+            raise SessionError(f"guard {name!r} is unknown; use {', '.join(GUARDS)}")
+    least_ms = SETTLE_TOKENS * AUDIO_TOKEN_MS
+    if not least_ms <= pause_ms <= 10_000:
+        raise SessionError(f"pause of {pause_ms} ms, expected {least_ms} to 10000")
 
 
 def _silence(n_tokens: int, n_samples: int = 0) -> NDArray[np.float32]:

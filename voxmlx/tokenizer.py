@@ -3,6 +3,7 @@
 import base64
 import binascii
 import codecs
+import itertools
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,13 +22,20 @@ REQUIRED_SPECIAL_IDS = {
     "[STREAMING_WORD]": STREAMING_WORD_ID,
 }
 
+_NO_RANK = 1 << 40
+
 
 class Tokenizer:
     """The vocabulary of a `tekken.json`: control ids first, then byte strings."""
 
-    def __init__(self, n_special: int, pieces: list[bytes]) -> None:
+    def __init__(
+        self, n_special: int, pieces: list[bytes], pattern: str | None = None
+    ) -> None:
+        """`pattern` cuts text before it is encoded, in the language of `regex`."""
         self.n_special = n_special
         self._pieces = pieces
+        self._pattern = pattern
+        self._ranks: dict[bytes, int] | None = None  # made by the first `encode`
 
     @property
     def vocab_size(self) -> int:
@@ -56,9 +64,9 @@ class Tokenizer:
 
     @classmethod
     def _from_content(cls, path: Path, content: Any, vocab_size: int) -> "Tokenizer":
-        config: dict[str, int] = content["config"]
-        n_ids = config["default_vocab_size"]
-        n_special = config["default_num_special_tokens"]
+        config: dict[str, Any] = content["config"]
+        n_ids: int = config["default_vocab_size"]
+        n_special: int = config["default_num_special_tokens"]
         if n_ids != vocab_size:
             raise TokenizerError(
                 f"{path} has {n_ids} ids, the model has {vocab_size}; "
@@ -82,7 +90,7 @@ class Tokenizer:
             if entry["rank"] != rank:
                 raise TokenizerError(f"{path}: rank {entry['rank']} at place {rank}")
         pieces = [base64.b64decode(entry["token_bytes"]) for entry in used]
-        return cls(n_special, pieces)
+        return cls(n_special, pieces, config["pattern"])
 
     def piece(self, token_id: int) -> bytes:
         """The bytes of an id, possibly part of a character; b"" for control ids."""
@@ -93,6 +101,37 @@ class Tokenizer:
             if token_id < self.n_special
             else self._pieces[token_id - self.n_special]
         )
+
+    def encode(self, text: str) -> list[int]:
+        """The ids a model was taught to write `text` with; never control ids.
+
+        Raises TokenizerError for text that the vocabulary cannot spell.
+        """
+        # A local import: only hot words are ever encoded.
+        import regex
+
+        if self._ranks is None:
+            self._ranks = {piece: rank for rank, piece in enumerate(self._pieces)}
+        parts = [text] if self._pattern is None else regex.findall(self._pattern, text)
+        try:
+            spelt = [piece for part in parts for piece in self._merged(part.encode())]
+            return [self.n_special + self._ranks[piece] for piece in spelt]
+        except (KeyError, UnicodeEncodeError):
+            raise TokenizerError(
+                f"{text!r} cannot be written in the model's vocabulary"
+            ) from None
+
+    def _merged(self, content: bytes) -> list[bytes]:
+        """Bytes merged pair by pair, the pair of the lowest rank first."""
+        ranks = self._ranks or {}
+        pieces = [content[i : i + 1] for i in range(len(content))]
+        while len(pieces) > 1:
+            pairs = [a + b for a, b in itertools.pairwise(pieces)]
+            best = min(range(len(pairs)), key=lambda i: ranks.get(pairs[i], _NO_RANK))
+            if pairs[best] not in ranks:
+                break
+            pieces[best : best + 2] = [pairs[best]]
+        return pieces
 
     def decode(self, token_ids: Iterable[int]) -> str:
         """The text of a whole sequence; bytes that are no UTF-8 become U+FFFD."""

@@ -1,6 +1,6 @@
 """The whole network, driven by sound: samples in, one token id per 80 ms out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -23,13 +23,19 @@ from voxmlx.model.encoder import Encoder, EncoderState
 from voxmlx.model.mel import LogMel, LogMelState
 
 __all__ = [
+    "MAX_AUDIO_TOKENS_PER_STEP",
     "NO_TOKEN",
+    "Choose",
     "VoxtralRealtime",
     "VoxtralState",
+    "greedy",
 ]
 
 # Stands in `step`'s result where a row is still inside its prompt.
 NO_TOKEN = -1
+
+# How an id is chosen: logits [B, vocab] -> ids [B] int32.
+Choose = Callable[[mx.array], mx.array]
 
 # Sound is worked off in blocks of this many audio tokens (2.56 s): weights are
 # read once for all of them, and memory stays bounded for any amount of sound.
@@ -119,8 +125,15 @@ class VoxtralRealtime(nn.Module):
         )
         return audio
 
-    def decode(self, audio: mx.array, state: VoxtralState) -> NDArray[np.int32]:
-        """Audio embeddings [B, k, dim] -> token ids [B, k] as `step` gives them."""
+    def decode(
+        self, audio: mx.array, state: VoxtralState, choose: Choose | None = None
+    ) -> NDArray[np.int32]:
+        """Audio embeddings [B, k, dim] -> token ids [B, k] as `step` gives them.
+
+        `choose`, instead of `greedy`, is called once for every position at which a
+        row has left its prompt, in order.
+        """
+        choose = choose or greedy
         B, k, _ = audio.shape
         blank = mx.full((B, 1), NO_TOKEN, mx.int32)
         chosen: list[mx.array] = []
@@ -140,7 +153,7 @@ class VoxtralRealtime(nn.Module):
                 chosen += [blank] * n
             else:
                 logits = self.decoder.step(embeddings, state.decoder, n_logits=1)
-                best = greedy(logits[:, 0])[:, None]
+                best = choose(logits[:, 0])[:, None]
                 chosen += [blank] * (n - 1)
                 if forced.any():
                     inside = mx.array(forced.tolist())[:, None]

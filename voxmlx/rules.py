@@ -1,0 +1,142 @@
+"""Guards of the decoding loop: what they watch for and how they push back."""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from voxmlx.config import STREAMING_PAD_ID
+
+__all__ = ["GUARDS", "BlankRutGuard", "DecodeRule", "RepetitionGuard"]
+
+
+class DecodeRule(Protocol):
+    """Watches one stream's ids and may add to the logits of the next one.
+
+    A rule that is idle costs nothing: the decoding loop goes on for as many tokens
+    as all rules promise to leave alone before it reads an id back.
+    """
+
+    name: str
+
+    def idle_tokens(self) -> int:
+        """How many of the coming ids it is certain to leave alone."""
+        ...
+
+    def bias(self, is_speech: bool) -> Mapping[int, float]:
+        """What to add to which logit of the next id; `is_speech` is of its sound."""
+        ...
+
+    def accept(self, token_id: int, is_speech: bool) -> None:
+        """The id that was chosen."""
+        ...
+
+    def copy(self) -> "DecodeRule":
+        """An independent rule that goes on from here."""
+        ...
+
+
+class BlankRutGuard:
+    """Frees a decoder that answers speech with nothing but blanks.
+
+    In a rut a blank leads the next best id by 3.5 to 6.6 logits, in true silence by
+    8.5 or more; so a penalty that grows to 7 breaks the one and not the other. Only
+    blanks while somebody seems to speak count and are penalised: healthy pauses are
+    as long as they like. At most 214 of them (17 s) pass before the full penalty.
+    """
+
+    name = "blank_rut"
+    patience_tokens = 200
+    slope = 0.5
+    max_penalty = 7.0
+
+    def __init__(self) -> None:
+        self._n_blank = 0
+
+    def idle_tokens(self) -> int:
+        return max(0, self.patience_tokens + 1 - self._n_blank)
+
+    def bias(self, is_speech: bool) -> Mapping[int, float]:
+        excess = self._n_blank - self.patience_tokens
+        if excess <= 0 or not is_speech:
+            return {}
+        return {STREAMING_PAD_ID: -min(self.max_penalty, self.slope * excess)}
+
+    def accept(self, token_id: int, is_speech: bool) -> None:
+        if token_id != STREAMING_PAD_ID:
+            self._n_blank = 0
+        elif is_speech:
+            # A count without end would grow with the stream.
+            self._n_blank = min(self._n_blank + 1, 2 * self.patience_tokens)
+
+    def copy(self) -> "BlankRutGuard":
+        twin = BlankRutGuard()
+        twin._n_blank = self._n_blank
+        return twin
+
+
+class RepetitionGuard:
+    """Breaks loops in which a decoder writes the same ids again and again.
+
+    Nobody speaks so fast that ids come without a single blank for long; who repeats
+    a word leaves blanks between. So only ids in an unbroken row count: once the last
+    24 (or three periods, if that is more) repeat those one period before, the id
+    that would go on with the loop is penalised, each time more.
+    """
+
+    name = "repetition"
+    max_period = 16
+    min_repeated = 24
+    min_periods = 3
+    slope = 2.0
+    max_penalty = 20.0
+
+    def __init__(self) -> None:
+        self._recent: deque[int] = deque(maxlen=self.max_period)
+        # How many ids in a row equal the one so many places before: per period.
+        self._n_repeated = [0] * self.max_period
+
+    def _threshold(self, period: int) -> int:
+        return max(self.min_repeated, self.min_periods * period)
+
+    def idle_tokens(self) -> int:
+        left = (
+            self._threshold(i + 1) - n_repeated
+            for i, n_repeated in enumerate(self._n_repeated)
+        )
+        return max(0, min(left))
+
+    def bias(self, is_speech: bool) -> Mapping[int, float]:
+        del is_speech  # a loop is a loop
+        bias: dict[int, float] = {}
+        for i, n_repeated in enumerate(self._n_repeated):
+            excess = n_repeated - self._threshold(i + 1) + 1
+            if excess > 0:
+                penalty = -min(self.max_penalty, self.slope * excess)
+                token_id = self._recent[-1 - i]
+                bias[token_id] = min(bias.get(token_id, 0.0), penalty)
+        return bias
+
+    def accept(self, token_id: int, is_speech: bool) -> None:
+        if token_id == STREAMING_PAD_ID:
+            if self._recent:
+                self._recent.clear()
+                self._n_repeated = [0] * self.max_period
+            return
+        recent = self._recent
+        for i in range(self.max_period):
+            is_repeated = i < len(recent) and recent[-1 - i] == token_id
+            n = self._n_repeated[i] + 1 if is_repeated else 0
+            self._n_repeated[i] = min(n, 1000)
+        recent.append(token_id)
+
+    def copy(self) -> "RepetitionGuard":
+        twin = RepetitionGuard()
+        twin._recent = self._recent.copy()
+        twin._n_repeated = list(self._n_repeated)
+        return twin
+
+
+GUARDS: Mapping[str, Callable[[], DecodeRule]] = {
+    BlankRutGuard.name: BlankRutGuard,
+    RepetitionGuard.name: RepetitionGuard,
+}
