@@ -19,7 +19,7 @@ LAYERS = (
     {"errors", "config", "events"},
     {"tokenizer", "kernels", "audio", "demo"},
     {"model", "hotwords", "rules", "words", "replacements", "utterances"},
-    {"hub", "layouts", "checkpoint", "decoding", "session", "transcript"},
+    {"hub", "layouts", "checkpoint", "decoding", "session", "streaming", "transcript"},
     {"formats"},
     {"arguments", "outputs", "progress"},
     {"live", "transcribe"},

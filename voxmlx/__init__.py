@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         WordFinal,
     )
     from voxmlx.session import Session
+    from voxmlx.streaming import stream
     from voxmlx.transcript import Segment, Transcript
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Word",
     "WordFinal",
     "load",
+    "stream",
 ]
 
 _HOMES = {
@@ -60,6 +62,7 @@ _HOMES = {
     "Word": "events",
     "WordFinal": "events",
     "load": "checkpoint",
+    "stream": "streaming",
 }
 
 
