@@ -11,6 +11,7 @@ import soundfile
 from tests.sounds import speech_like
 from voxmlx.arguments import DEFAULT_MODEL
 from voxmlx.checkpoint import Checkpoint
+from voxmlx.transcribe import main as transcribe
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
@@ -46,9 +47,16 @@ def test_every_command_names_a_module_that_is_there() -> None:
     modules -= {"pytest"}
     assert modules
     for module in modules:
-        assert (
-            Path(__file__).parent.parent / f"{module.replace('.', '/')}.py"
-        ).is_file()
+        place = Path(__file__).parent.parent / module.replace(".", "/")
+        assert place.with_suffix(".py").is_file() or (place / "__main__.py").is_file()
+
+
+def test_the_demo_prints_what_the_readme_shows(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shown = README.split("voxmlx.transcribe --demo\n```\n\n```\n")[1].split("```")[0]
+    assert transcribe(["--demo"]) == 0
+    assert capsys.readouterr().out == shown
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
