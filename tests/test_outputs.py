@@ -5,11 +5,9 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from voxmlx.errors import OutputError
-from voxmlx.outputs import AtomicTextFile, TrimmedText, plan_outputs
+from voxmlx.outputs import AtomicTextFile, plan_outputs
 
 
 def test_an_output_has_the_stem_of_its_input(tmp_path: Path) -> None:
@@ -148,20 +146,3 @@ def test_a_file_that_cannot_be_written_is_an_output_error(
     with pytest.raises(OutputError, match=r"talk\.txt cannot be written: No space"):
         write()
     assert list(tmp_path.iterdir()) == []
-
-
-@settings(deadline=None)
-@given(st.lists(st.text(alphabet=" \n\tab\u00e9", max_size=5)))
-def test_trimming_loses_only_white_space_at_the_ends(texts: list[str]) -> None:
-    trimmed = TrimmedText()
-    pieces = [trimmed.feed(text) for text in texts]
-    assert "".join(pieces) == "".join(texts).strip()
-
-
-def test_text_is_not_held_back_by_trimming() -> None:
-    trimmed = TrimmedText()
-    assert [trimmed.feed(t) for t in (" Hello", " ", "world")] == [
-        "Hello",
-        "",
-        " world",
-    ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,8 +17,15 @@ from voxmlx import (
     Session,
     TextDelta,
     TokenDecoded,
+    Transcript,
+    UtteranceEnd,
+    WordFinal,
 )
+from voxmlx.config import EOS_ID
+from voxmlx.decoding import Decoded
 from voxmlx.errors import AudioError, DelayError, SessionError
+from voxmlx.model.voxtral import greedy
+from voxmlx.rules import GUARDS
 
 SOUND = speech_like(4 * 16_000 + 777, seed=11)
 
@@ -189,3 +197,95 @@ def test_nothing_a_session_holds_grows(tiny_checkpoint: Checkpoint) -> None:
     for _ in range(8):
         session.push(piece)
     assert held() == before
+
+
+def test_words_are_the_text_and_come_in_order(
+    tiny_checkpoint: Checkpoint, whole: list[Event]
+) -> None:
+    words = [e.word for e in whole if isinstance(e, WordFinal)]
+    assert "".join(w.lead + w.text for w in words).strip() == text(whole).strip()
+    times = [time for w in words for time in (w.start_ms, w.end_ms)]
+    assert times == sorted(times)
+    assert times[-1] <= len(SOUND) // 16
+    assert Transcript.from_events(whole).text == text(whole).strip()
+
+
+def test_events_do_not_depend_on_block_size_whatever_is_asked_for(
+    tiny_checkpoint: Checkpoint,
+) -> None:
+    options = {
+        "guards": tuple(GUARDS),
+        "hotwords": ["the ring", "you"],
+        "replacements": {"a": "b"},
+        "confidence": True,
+        "pause_ms": 400,
+    }
+
+    def heard(size: int) -> list[Event]:
+        session = Session(tiny_checkpoint, **options)
+        pieces = np.split(SOUND, range(size, len(SOUND), size))
+        return [e for p in pieces for e in session.push(p)] + session.finish()
+
+    expected = heard(len(SOUND))
+    for size in (997, 20_000):
+        events = heard(size)
+        assert [type(e) for e in events] == [type(e) for e in expected]
+        for event, other in zip(events, expected, strict=True):
+            match event, other:
+                case TokenDecoded(logprob=float(a)), TokenDecoded(logprob=float(b)):
+                    # Steps of another size add up in another order.
+                    assert a == pytest.approx(b, abs=1e-3)
+                case WordFinal(word=word), WordFinal(word=expected_word):
+                    assert (word.text, word.start_ms, word.end_ms) == (
+                        expected_word.text,
+                        expected_word.start_ms,
+                        expected_word.end_ms,
+                    )
+                case _:
+                    assert event == other
+
+
+def test_logprobs_are_those_of_the_models_logits(tiny_checkpoint: Checkpoint) -> None:
+    session = Session(tiny_checkpoint, alternatives=5)
+    tokens = [
+        e
+        for e in session.push(SOUND[:30_000]) + session.finish()
+        if isinstance(e, TokenDecoded)
+    ]
+    seen: list[np.ndarray] = []
+
+    def choose(logits: mx.array) -> mx.array:
+        seen.append(np.array(logits[0], np.float64))
+        return greedy(logits)
+
+    plain = Session(tiny_checkpoint)
+    decode = plain._decoder._model.decode
+    plain._decoder._run = lambda audio, speech: [
+        Decoded(token_id)
+        for token_id in decode(audio, plain._decoder.state, choose)[0].tolist()
+        if token_id >= 0
+    ]
+    assert ids(plain.push(SOUND[:30_000]) + plain.finish()) == [
+        t.token_id for t in tokens
+    ]
+    for token, logits in zip(tokens, seen, strict=True):
+        logprobs = logits - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
+        assert token.logprob == pytest.approx(logprobs[token.token_id], abs=1e-3)
+        best = np.argsort(-logprobs)[:5]
+        assert [a.logprob for a in token.alternatives] == pytest.approx(
+            logprobs[best], abs=1e-3
+        )
+        assert token.alternatives[0].token_id in (token.token_id, EOS_ID)
+
+
+def test_nothing_is_known_that_was_not_asked_for(whole: list[Event]) -> None:
+    assert {e.logprob for e in whole if isinstance(e, TokenDecoded)} == {None}
+    assert {e.alternatives for e in whole if isinstance(e, TokenDecoded)} == {()}
+    assert {e.word.confidence for e in whole if isinstance(e, WordFinal)} == {None}
+
+
+def test_the_stream_ends_its_last_utterance(whole: list[Event]) -> None:
+    ends = [i for i, e in enumerate(whole) if isinstance(e, UtteranceEnd)]
+    last_word = max(i for i, e in enumerate(whole) if isinstance(e, WordFinal))
+    assert ends[-1] > last_word
+    assert ends[-1] < len(whole) - 1

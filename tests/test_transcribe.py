@@ -21,7 +21,7 @@ from tests.audio.wav_bytes import encode, wav_bytes
 from tests.sounds import speech_like
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.errors import CheckpointError, SessionError
-from voxmlx.events import Event, Finished, TextDelta, TokenDecoded
+from voxmlx.events import Event, Finished, TextDelta, TokenDecoded, Word, WordFinal
 from voxmlx.session import Session
 from voxmlx.transcribe import Recogniser, main, transcribe
 
@@ -51,9 +51,11 @@ class Counting:
     def _say(self, text: str) -> list[Event]:
         index, self.n_words = self.n_words, self.n_words + 1
         time_ms = 1000 * (index + 1)
+        word = Word(text.strip(), time_ms - 500, time_ms)
         return [
             TokenDecoded(1000 + index, index, time_ms),
             TextDelta(text, time_ms),
+            WordFinal(word, time_ms),
         ]
 
 
@@ -111,6 +113,21 @@ def test_json_has_the_text_the_ids_and_where_they_are_from(
         "delay_ms": 960,
         "duration_ms": 3000,
         "text": TALK_TEXT,
+        "segments": [
+            {
+                "start_ms": 500,
+                "end_ms": 4000,
+                "text": TALK_TEXT,
+                "words": [
+                    {
+                        "text": text,
+                        "start_ms": 1000 * i + 500,
+                        "end_ms": 1000 * i + 1000,
+                    }
+                    for i, text in enumerate(TALK_TEXT.split())
+                ],
+            }
+        ],
         "tokens": [1000, 1001, 1002, 1003],
     }
     assert "\u00e9" in out
@@ -137,7 +154,45 @@ def test_json_of_several_files_is_one_object_per_line(
     assert [json.loads(line)["file"] for line in lines] == [talk, other]
 
 
-@pytest.mark.parametrize("suffix", ["txt", "json"])
+@pytest.mark.parametrize(
+    ("option", "content", "named"),
+    [
+        ("--hotwords", None, "words.txt does not exist"),
+        ("--hotwords", b"\xff", "words.txt is not UTF-8"),
+        ("--hotwords", b"a\n\nb", "words.txt, line 2: a hot word is empty"),
+        ("--replace", None, "words.txt does not exist"),
+        ("--replace", b"a = b\nc", "words.txt, line 2 is 'c', expected: heard"),
+    ],
+)
+def test_a_bad_file_of_words_is_one_line_before_the_model_is_loaded(
+    option: str,
+    content: bytes | None,
+    named: str,
+    talk: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "words.txt"
+    if content is not None:
+        path.write_bytes(content)
+    assert main([talk, option, str(path)], recogniser=no_model) == 1
+    (line,) = error_lines(capsys.readouterr().err)
+    assert named in line
+
+
+def test_subtitles_keep_to_the_limits_asked_for(
+    talk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--format", "srt", "--line-chars", "7", "--lines", "1"]
+    assert main([talk, *arguments], recogniser=Shop()) == 0
+    cues = capsys.readouterr().out.split("\n\n")
+    assert cues[0] == "1\n00:00:00,500 --> 00:00:02,000\nw0\u00e9 w1\u00e9"
+    arguments = ["--format", "vtt", "--word-times"]
+    assert main([talk, *arguments], recogniser=Shop()) == 0
+    assert "w0\u00e9 <00:00:01.500>w1\u00e9" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", ["txt", "json", "srt", "vtt", "jsonl"])
 def test_an_output_directory_gets_a_file_per_input(
     tmp_path: Path, talk: str, suffix: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,8 +204,9 @@ def test_an_output_directory_gets_a_file_per_input(
     texts = {path.name: path.read_text(encoding="utf-8") for path in results.iterdir()}
     assert texts.keys() == {f"talk.{suffix}", f"other.{suffix}"}
     if suffix == "json":
-        texts = {name: json.loads(text)["text"] + "\n" for name, text in texts.items()}
-    assert [*texts.values()].count(TALK_TEXT + "\n") == 1
+        texts = {name: json.loads(text)["text"] for name, text in texts.items()}
+    if suffix != "jsonl":
+        assert sum(TALK_TEXT in text for text in texts.values()) == 1
 
 
 def test_one_bad_file_does_not_stop_the_others(
@@ -212,7 +268,15 @@ def test_an_illegal_delay_is_an_error_that_lists_the_legal_ones(
 
 
 @pytest.mark.parametrize(
-    "wrong", [[], ["--delay", "soon"], ["--format", "srt"], ["--fast"], ["-", "-"]]
+    "wrong",
+    [
+        [],
+        ["--delay", "soon"],
+        ["--format", "doc"],
+        ["--lines", "0"],
+        ["--fast"],
+        ["-", "-"],
+    ],
 )
 def test_wrong_arguments_exit_with_2(
     talk: str, wrong: list[str], capsys: pytest.CaptureFixture[str]
@@ -409,16 +473,23 @@ def test_a_file_of_a_tiny_model_gives_the_ids_of_a_session(
     session = Session(tiny_checkpoint, delay_ms=240)
     events = [*session.push(sound), *session.finish()]
     arguments = ["--format", "json", "--delay", "240", "--dtype", "float32"]
+    arguments += ["--no-guards"]
     done = run([path, "--model", tiny_checkpoint_dir, *arguments])
     assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout) == {
-        "file": str(path),
-        "model": str(tiny_checkpoint_dir),
-        "delay_ms": 240,
-        "duration_ms": 3007,
-        "text": "".join(e.text for e in events if isinstance(e, TextDelta)).strip(),
-        "tokens": [e.token_id for e in events if isinstance(e, TokenDecoded)],
-    }
+    result = json.loads(done.stdout)
+    assert result["duration_ms"] == 3007
+    assert result["tokens"] == [
+        e.token_id for e in events if isinstance(e, TokenDecoded)
+    ]
+    text = "".join(e.text for e in events if isinstance(e, TextDelta))
+    assert result["text"] == text.strip()
+    words = [word for segment in result["segments"] for word in segment["words"]]
+    assert [(w["text"], w["start_ms"], w["end_ms"]) for w in words] == [
+        (e.word.text, e.word.start_ms, e.word.end_ms)
+        for e in events
+        if isinstance(e, WordFinal)
+    ]
+    assert all(0 < word["confidence"] <= 1 for word in words)
 
 
 def test_a_file_a_piped_wav_and_a_headerless_pipe_give_the_same(

@@ -3,22 +3,34 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn, TypedDict
 
 from voxmlx import demo
 from voxmlx.checkpoint import Checkpoint, load
 from voxmlx.config import LEGAL_DELAYS_MS
 from voxmlx.errors import VoxmlxError
+from voxmlx.formats import CueRules
+from voxmlx.hotwords import read_hotwords
+from voxmlx.replacements import read_replacements
+from voxmlx.rules import GUARDS
+from voxmlx.session import MAX_ALTERNATIVES
+from voxmlx.tokenizer import Tokenizer
 
 __all__ = [
     "DEFAULT_DELAY_MS",
     "DEFAULT_MODEL",
+    "WordOptions",
     "add_model_arguments",
+    "add_subtitle_arguments",
     "add_version_argument",
+    "add_word_arguments",
+    "cue_rules",
     "load_model",
     "report_error",
     "run_command",
+    "word_options",
 ]
 
 DEFAULT_MODEL = "mistralai/Voxtral-Mini-4B-Realtime-2602"
@@ -69,6 +81,128 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         f"{LEGAL_DELAYS_MS[0]} to {LEGAL_DELAYS_MS[-2]} in steps of 80, or "
         f"{LEGAL_DELAYS_MS[-1]} (default: %(default)s)",
     )
+
+
+def add_word_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --hotwords, --replace, --no-guards, --alternatives and --pause."""
+    group = parser.add_argument_group("words")
+    group.add_argument(
+        "--hotwords",
+        metavar="FILE",
+        type=Path,
+        help="names and rare words to listen for: UTF-8, one word or phrase per line",
+    )
+    group.add_argument(
+        "--replace",
+        metavar="FILE",
+        type=Path,
+        help="write final words otherwise: UTF-8, a line `heard = written` for each",
+    )
+    group.add_argument(
+        "--no-guards",
+        action="store_true",
+        help="leave the model alone when it falls silent over speech or into a loop",
+    )
+    group.add_argument(
+        "--alternatives",
+        metavar="N",
+        type=_whole(0, MAX_ALTERNATIVES),
+        default=0,
+        help="show the N most probable tokens of every 80 ms (json and jsonl)",
+    )
+    group.add_argument(
+        "--pause",
+        metavar="MS",
+        type=_whole(240, 10_000),
+        default=800,
+        help="silence that ends an utterance (default: %(default)s)",
+    )
+
+
+def add_subtitle_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --line-chars, --lines, --reading-speed and --word-times."""
+    group = parser.add_argument_group("subtitles (srt and vtt)")
+    rules = CueRules()
+    group.add_argument(
+        "--line-chars",
+        metavar="N",
+        type=_whole(1, 1000),
+        default=rules.max_line_chars,
+        help="longest line; wide characters count two (default: %(default)s)",
+    )
+    group.add_argument(
+        "--lines",
+        metavar="N",
+        type=_whole(1, 100),
+        default=rules.max_lines,
+        help="most lines shown at once (default: %(default)s)",
+    )
+    group.add_argument(
+        "--reading-speed",
+        metavar="N",
+        type=_whole(1, 1000),
+        default=round(rules.chars_per_second),
+        help="characters a second for which a subtitle stays up, where the next one "
+        "leaves time (default: %(default)s)",
+    )
+    group.add_argument(
+        "--word-times",
+        action="store_true",
+        help="give every word of a vtt its own time tag",
+    )
+
+
+class WordOptions(TypedDict):
+    """What add_word_arguments says about a Session."""
+
+    guards: Sequence[str]
+    hotwords: Sequence[str]
+    replacements: Mapping[str, str]
+    alternatives: int
+    pause_ms: int
+
+
+def word_options(
+    arguments: argparse.Namespace, tokenizer: Tokenizer | None = None
+) -> WordOptions:
+    """The Session's options that the arguments ask for. Raises HotwordError.
+
+    Without a tokenizer, all that can be wrong before a model is loaded is checked.
+    """
+    hotwords = arguments.hotwords and read_hotwords(arguments.hotwords, tokenizer)
+    replacements = arguments.replace and read_replacements(arguments.replace)
+    return WordOptions(
+        guards=() if arguments.no_guards else tuple(GUARDS),
+        hotwords=hotwords or (),
+        replacements=replacements or {},
+        alternatives=arguments.alternatives,
+        pause_ms=arguments.pause,
+    )
+
+
+def cue_rules(arguments: argparse.Namespace) -> CueRules:
+    """How subtitles look, as the arguments ask."""
+    return CueRules(
+        max_line_chars=arguments.line_chars,
+        max_lines=arguments.lines,
+        chars_per_second=arguments.reading_speed,
+        pause_ms=arguments.pause,
+    )
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a whole number from {least} to {most}"
+            )
+        return number
+
+    return convert
 
 
 def load_model(arguments: argparse.Namespace) -> Checkpoint:

@@ -111,11 +111,11 @@ class TokenDecoder:
 
     def _n_idle(self) -> int:
         """How many positions need no look at their ids on the way."""
-        if n_forced := int(self.state.n_forced[0]):
-            return n_forced
+        n_forced = int(self.state.n_forced[0])
         if self._match is not None:
-            return 0
-        return min((rule.idle_tokens() for rule in self._rules), default=1 << 30)
+            return n_forced
+        idle = (rule.idle_tokens() for rule in self._rules)
+        return n_forced + min(idle, default=1 << 30)
 
     def _run(self, audio: mx.array, speech: Sequence[bool]) -> list[Decoded]:
         """The model's own choice at every position of `audio` [1, n, dim]."""

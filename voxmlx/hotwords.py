@@ -59,13 +59,7 @@ class HotwordTrie:
         return token_id in self._spaced
 
     def _insert(self, tokenizer: Tokenizer, phrase: str) -> None:
-        text = " ".join(phrase.split())
-        if not text:
-            raise HotwordError("a hot word is empty; give every one a text")
-        if not text.isprintable():
-            raise HotwordError(
-                f"hot word {text!r} has characters that nobody can say; remove them"
-            )
+        text = _clean(phrase)
         # A model may leave out the space before the first word of a stream.
         for spelling in (f" {text}", text):
             try:
@@ -167,19 +161,34 @@ class HotwordMatch:
         self._n_blank = 0
 
 
-def read_hotwords(path: Path, tokenizer: Tokenizer) -> list[str]:
+def read_hotwords(path: Path, tokenizer: Tokenizer | None = None) -> list[str]:
     """One phrase per line of a UTF-8 file.
 
     Raises HotwordError naming the file, and the line that is empty or that the
-    tokenizer cannot write.
+    tokenizer, if there is one yet, cannot write.
     """
     phrases = read_lines(path, "hot words")
     for number, phrase in enumerate(phrases, 1):
         try:
-            HotwordTrie(tokenizer, [phrase])
+            if tokenizer is None:
+                _clean(phrase)
+            else:
+                HotwordTrie(tokenizer, [phrase])
         except HotwordError as error:
             raise HotwordError(f"{path}, line {number}: {error}") from None
     return phrases
+
+
+def _clean(phrase: str) -> str:
+    """The phrase in single spaces. Raises HotwordError if nobody can say it."""
+    text = " ".join(phrase.split())
+    if not text:
+        raise HotwordError("a hot word is empty; give every one a text")
+    if not text.isprintable():
+        raise HotwordError(
+            f"hot word {text!r} has characters that nobody can say; remove them"
+        )
+    return text
 
 
 def read_lines(path: Path, content: str) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Self
 
 from voxmlx.errors import OutputError
 
-__all__ = ["AtomicTextFile", "StandardOutput", "TrimmedText", "plan_outputs"]
+__all__ = ["AtomicTextFile", "StandardOutput", "plan_outputs"]
 
 
 def plan_outputs(
@@ -152,22 +152,6 @@ class StandardOutput:
     ) -> None:
         if self._is_mid_line:
             self.write("\n")
-
-
-class TrimmedText:
-    """Text that comes in parts, without white space at either end of the whole."""
-
-    def __init__(self) -> None:
-        self._waiting = ""
-        self._has_begun = False
-
-    def feed(self, text: str) -> str:
-        """What is certain by now to be neither leading nor trailing space."""
-        self._waiting += text if self._has_begun else text.lstrip()
-        certain = self._waiting.rstrip()
-        self._waiting = self._waiting[len(certain) :]
-        self._has_begun = self._has_begun or certain != ""
-        return certain
 
 
 def _refuse_unwritable(directory: Path) -> None:

@@ -80,13 +80,14 @@ def read_replacements(path: Path) -> dict[str, str]:
     """
     replacements: dict[str, str] = {}
     for number, line in enumerate(read_lines(path, "replacements"), 1):
-        key, sign, text = line.partition("=")
-        if not sign or not key.strip() or not text.strip():
+        key, _, text = line.partition("=")
+        try:
+            Replacements({key.strip(): text.strip()})
+        except HotwordError:
             raise HotwordError(
                 f"{path}, line {number} is {line!r}, expected: heard = written"
-            )
+            ) from None
         replacements[key.strip()] = text.strip()
-    Replacements(replacements)
     return replacements
 
 

@@ -79,13 +79,13 @@ class RepetitionGuard:
 
     Nobody speaks so fast that ids come without a single blank for long; who repeats
     a word leaves blanks between. So only ids in an unbroken row count: once the last
-    24 (or three periods, if that is more) repeat those one period before, the id
+    32 (or three periods, if that is more) repeat those one period before, the id
     that would go on with the loop is penalised, each time more.
     """
 
     name = "repetition"
     max_period = 16
-    min_repeated = 24
+    min_repeated = 32  # so that the loop may always take its biggest step
     min_periods = 3
     slope = 2.0
     max_penalty = 20.0

@@ -83,7 +83,7 @@ class Session:
         for a phrase or replacement that is empty or cannot be written, and
         SessionError for any other value that is not possible.
         """
-        _refuse_impossible(alternatives, guards, pause_ms)
+        _refuse_impossible(alternatives, guards, hotwords, pause_ms)
         self.delay_ms = delay_ms
         self._delay_tokens = delay_tokens(delay_ms)
         trie = HotwordTrie(checkpoint.tokenizer, hotwords) if hotwords else None
@@ -263,7 +263,9 @@ class Session:
         return Alternative(token_id, text, logprob)
 
 
-def _refuse_impossible(alternatives: int, guards: Sequence[str], pause_ms: int) -> None:
+def _refuse_impossible(
+    alternatives: int, guards: Sequence[str], hotwords: Sequence[str], pause_ms: int
+) -> None:
     if not 0 <= alternatives <= MAX_ALTERNATIVES:
         raise SessionError(
             f"{alternatives} alternatives, expected 0 to {MAX_ALTERNATIVES}"
@@ -271,6 +273,8 @@ def _refuse_impossible(alternatives: int, guards: Sequence[str], pause_ms: int) 
     for name in guards:
         if name not in GUARDS:
             raise SessionError(f"guard {name!r} is unknown; use {', '.join(GUARDS)}")
+    if isinstance(hotwords, str):
+        raise SessionError(f"hot words are the text {hotwords!r}, expected a list")
     least_ms = SETTLE_TOKENS * AUDIO_TOKEN_MS
     if not least_ms <= pause_ms <= 10_000:
         raise SessionError(f"pause of {pause_ms} ms, expected {least_ms} to 10000")

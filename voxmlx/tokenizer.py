@@ -124,6 +124,8 @@ class Tokenizer:
     def _merged(self, content: bytes) -> list[bytes]:
         """Bytes merged pair by pair, the pair of the lowest rank first."""
         ranks = self._ranks or {}
+        if content in ranks:  # even where no chain of merges leads to it
+            return [content]
         pieces = [content[i : i + 1] for i in range(len(content))]
         while len(pieces) > 1:
             pairs = [a + b for a, b in itertools.pairwise(pieces)]

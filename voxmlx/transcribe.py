@@ -1,9 +1,7 @@
 """Sound files -> transcripts: `python -m voxmlx.transcribe FILE...`."""
 
 import argparse
-import json
 import sys
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,21 +13,21 @@ import numpy as np
 from voxmlx import demo
 from voxmlx.arguments import (
     add_model_arguments,
+    add_subtitle_arguments,
     add_version_argument,
+    add_word_arguments,
+    cue_rules,
     load_model,
     report_error,
     run_command,
+    word_options,
 )
 from voxmlx.audio.files import STANDARD_INPUT, AudioFile, open_audio
 from voxmlx.config import delay_tokens
 from voxmlx.errors import AudioError
-from voxmlx.events import Event, Finished, TextDelta, TokenDecoded
-from voxmlx.outputs import (
-    AtomicTextFile,
-    StandardOutput,
-    TrimmedText,
-    plan_outputs,
-)
+from voxmlx.events import Event
+from voxmlx.formats import FORMATS, FormatOptions, make_writer
+from voxmlx.outputs import AtomicTextFile, StandardOutput, plan_outputs
 from voxmlx.progress import SoundProgress
 from voxmlx.session import Session
 
@@ -39,14 +37,18 @@ _EXAMPLES = """\
 examples:
   voxmlx-transcribe talk.mp3
   voxmlx-transcribe --delay 2400 lecture.flac > lecture.txt
-  voxmlx-transcribe --format json --output-dir transcripts interviews/*.wav
+  voxmlx-transcribe --format srt --output-dir subtitles films/*.wav
+  voxmlx-transcribe --format json --hotwords names.txt --output-dir out meeting.ogg
   ffmpeg -i film.mkv -f wav - | voxmlx-transcribe -
 
 Without --output-dir, text is printed as it becomes final, under a line with the
-file's name if there are several. JSON is one object per line, with the keys file,
-model, delay_ms, duration_ms, text, and tokens: the model's ids, one per 80 ms.
-With --output-dir, each result is written to DIR/STEM.txt or .json once complete;
-an earlier one stays as it was until then.
+file's name if there are several. With it, each result is written to DIR/STEM.txt,
+.srt, ... once complete; an earlier one stays as it was until then.
+
+json is one object per line and file, with the keys file, model, delay_ms,
+duration_ms, text, segments (each with its words, their times and how sure the model
+was) and tokens: the model's ids, one per 80 ms. jsonl is one line per event, as it
+comes. All times are milliseconds of the sound.
 
 A file that cannot be read is reported, and the others are transcribed all the same.
 
@@ -96,8 +98,14 @@ def main(
 def load_recogniser(arguments: argparse.Namespace) -> Recogniser:
     """The model that --model, --dtype and --delay ask for."""
     checkpoint = load_model(arguments)
+    options = word_options(arguments, checkpoint.tokenizer)
+    # Probabilities cost a little and only these formats show them.
+    has_confidence = arguments.format in ("json", "jsonl")
     return Recogniser(
-        checkpoint.name, lambda: Session(checkpoint, delay_ms=arguments.delay)
+        checkpoint.name,
+        lambda: Session(
+            checkpoint, delay_ms=arguments.delay, confidence=has_confidence, **options
+        ),
     )
 
 
@@ -125,7 +133,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--format",
-        choices=("txt", "json"),
+        choices=FORMATS,
         default="txt",
         help="form of the result (default: %(default)s)",
     )
@@ -137,6 +145,8 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add_version_argument(parser)
     add_model_arguments(parser)
+    add_word_arguments(parser)
+    add_subtitle_arguments(parser)
     arguments = parser.parse_args(argv)
     if not arguments.files:
         if arguments.model != demo.NAME:
@@ -152,6 +162,7 @@ def _run(
     recogniser: Callable[[argparse.Namespace], Recogniser],
 ) -> int:
     delay_tokens(arguments.delay)
+    word_options(arguments)
     with ExitStack() as pipes:
         jobs = _open_jobs(arguments, pipes)
         n_failed = len(arguments.files) - len(jobs)
@@ -194,14 +205,20 @@ def _open_jobs(arguments: argparse.Namespace, pipes: ExitStack) -> list[_Job]:
 
 def _do(job: _Job, model: Recogniser, arguments: argparse.Namespace) -> None:
     """Transcribe one input to its output. Raises AudioError or OutputError."""
-    is_text = arguments.format == "txt"
-    is_printed = job.output is None and is_text
+    is_printed = job.output is None and arguments.format != "json"
+    options = FormatOptions(
+        cues=cue_rules(arguments),
+        has_word_times=arguments.word_times,
+        has_tokens=arguments.alternatives > 0,
+    )
+    head = {"file": job.name, "model": model.model_name, "delay_ms": arguments.delay}
+    writer = make_writer(arguments.format, options, head)
     with ExitStack() as stack:
         audio = stack.enter_context(job.audio or open_audio(job.name))
         output = stack.enter_context(
             StandardOutput() if job.output is None else AtomicTextFile(job.output)
         )
-        if is_printed and len(arguments.files) > 1:
+        if is_printed and arguments.format == "txt" and len(arguments.files) > 1:
             output.write(f"==> {job.name} <==\n")
         progress = stack.enter_context(
             # On a terminal, text that is being printed shows the progress itself.
@@ -211,37 +228,9 @@ def _do(job: _Job, model: Recogniser, arguments: argparse.Namespace) -> None:
                 is_hidden=is_printed and sys.stdout.isatty(),
             )
         )
-        events = transcribe(progress.follow(audio.pieces()), model.start())
-        if is_text:
-            trimmed = TrimmedText()
-            for event in events:
-                if isinstance(event, TextDelta):
-                    output.write(trimmed.feed(event.text))
-            output.write("\n")
-        else:
-            result = {"file": job.name, "model": model.model_name}
-            result |= {"delay_ms": arguments.delay} | _collect(events)
-            output.write(json.dumps(result, ensure_ascii=False) + "\n")
-
-
-def _collect(events: Iterable[Event]) -> dict[str, int | str | list[int]]:
-    """A stream's duration, text and ids under JSON's names."""
-    texts: list[str] = []
-    token_ids = array("I")
-    duration_ms = 0
-    for event in events:
-        match event:
-            case TokenDecoded(token_id=token_id):
-                token_ids.append(token_id)
-            case TextDelta(text=text):
-                texts.append(text)
-            case Finished(duration_ms=duration_ms):
-                pass
-    return {
-        "duration_ms": duration_ms,
-        "text": "".join(texts).strip(),
-        "tokens": token_ids.tolist(),
-    }
+        for event in transcribe(progress.follow(audio.pieces()), model.start()):
+            output.write(writer.feed(event))
+        output.write(writer.finish())
 
 
 if __name__ == "__main__":

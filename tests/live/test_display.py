@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from voxmlx.events import Finished, TextDelta
+from voxmlx.events import Finished, TextDelta, Word, WordFinal
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
 from voxmlx.live.meter import Meter
 
@@ -20,7 +20,7 @@ ARABIC = "مرحبا بالعالم هذا نص طويل لاختبار التف
 class Terminal:
     """A terminal of so many columns that a display draws on."""
 
-    def __init__(self, columns: int) -> None:
+    def __init__(self, columns: int, *, has_final_words: bool = False) -> None:
         self.screen = pyte.HistoryScreen(columns, 12, history=1000)
         self._stream = pyte.Stream(self.screen)
         self._file = io.StringIO()
@@ -34,7 +34,11 @@ class Terminal:
             legacy_windows=False,
         )
         self.display = TerminalDisplay(
-            "USB microphone", 480, console=console, now=lambda: self.now
+            "USB microphone",
+            480,
+            has_final_words=has_final_words,
+            console=console,
+            now=lambda: self.now,
         )
 
     def lines(self) -> list[str]:
@@ -138,14 +142,25 @@ def test_a_window_that_gets_narrower_keeps_the_text(
     assert joined(terminal.lines()) == joined([LATIN[:70], "end"])
 
 
+def word(text: str) -> WordFinal:
+    return WordFinal(Word(text, 0, 80), 240)
+
+
+def test_a_dictionary_of_final_words_is_shown_if_there_is_one() -> None:
+    terminal = Terminal(80, has_final_words=True)
+    with terminal.display as display:
+        display.show([TextDelta(" em el ex", 80), word("MLX"), word("runs")])
+    assert terminal.lines() == ["MLX runs"]
+
+
 def test_plain_text_is_what_was_said_and_nothing_else(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with PlainDisplay() as display:
-        display.show([TextDelta(" one", 80), TextDelta(" ", 160)])
+        display.show([TextDelta(" one", 80), word("one")])
         display.tick(meter())
         display.notice("the device is gone")
-        display.show([TextDelta("two ", 240), Finished(240, 3)])
+        display.show([word("two"), Finished(240, 3)])
     captured = capsys.readouterr()
     assert captured.out == "one two\n"
     assert captured.err == "voxmlx: the device is gone\n"

@@ -12,9 +12,13 @@ from pathlib import Path
 from voxmlx import demo
 from voxmlx.arguments import (
     add_model_arguments,
+    add_subtitle_arguments,
     add_version_argument,
+    add_word_arguments,
+    cue_rules,
     load_model,
     run_command,
+    word_options,
 )
 from voxmlx.audio.files import STANDARD_INPUT, open_audio
 from voxmlx.audio.microphone import (
@@ -26,7 +30,7 @@ from voxmlx.audio.microphone import (
 from voxmlx.audio.played import PlayedFile
 from voxmlx.config import AUDIO_TOKEN_MS, delay_tokens
 from voxmlx.errors import DeviceError, OutputError
-from voxmlx.formats import make_writer
+from voxmlx.formats import FormatOptions, make_writer
 from voxmlx.live.captions import Captions, Source
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
 from voxmlx.live.files import CaptionFile, Recording
@@ -120,6 +124,8 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add_version_argument(parser)
     add_model_arguments(parser)
+    add_word_arguments(parser)
+    add_subtitle_arguments(parser)
     arguments = parser.parse_args(argv)
     if arguments.input is not None and arguments.device is not None:
         parser.error("--device and --input are two sources of sound; give one")
@@ -141,12 +147,20 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         sys.stdout.write("\n".join(devices or ["no microphone"]) + "\n")
         return 0
     delay_tokens(arguments.delay)
+    word_options(arguments)
     _refuse_existing(arguments)
     # A file that cannot be read should not wait for the model to load; a microphone
     # is opened after it, or it would hear what nobody decodes.
     played = _open_file(arguments)
     checkpoint = load_model(arguments)
-    stream = Session(checkpoint, delay_ms=arguments.delay)
+    options = word_options(arguments, checkpoint.tokenizer)
+    stream = Session(
+        checkpoint,
+        delay_ms=arguments.delay,
+        # Probabilities cost a little and only this format shows them.
+        confidence=any(path.suffix == ".jsonl" for path in arguments.output),
+        **options,
+    )
     meter = Meter()
     with ExitStack() as stack:
         waiting: list[str] = []
@@ -204,7 +218,11 @@ def _display(
 ) -> PlainDisplay | TerminalDisplay:
     if arguments.plain or sys.stdout is None or not sys.stdout.isatty():
         return PlainDisplay()
-    return TerminalDisplay(source.name, arguments.delay)
+    return TerminalDisplay(
+        source.name,
+        arguments.delay,
+        has_final_words=arguments.replace is not None,
+    )
 
 
 def _open_files(
@@ -212,7 +230,12 @@ def _open_files(
 ) -> list[CaptionFile | Recording]:
     files: list[CaptionFile | Recording] = []
     for path in arguments.output:
-        writer = make_writer(path.suffix.removeprefix("."))
+        options = FormatOptions(
+            cues=cue_rules(arguments),
+            has_word_times=arguments.word_times,
+            has_tokens=arguments.alternatives > 0,
+        )
+        writer = make_writer(path.suffix.removeprefix("."), options)
         files.append(CaptionFile(path, writer))
         stack.callback(files[-1].close)
     if arguments.record is not None:

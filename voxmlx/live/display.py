@@ -13,10 +13,11 @@ from rich.live import Live
 from rich.text import Text
 
 from voxmlx.config import AUDIO_TOKEN_MS
-from voxmlx.events import Event, Finished, TextDelta
+from voxmlx.events import Event, Finished, TextDelta, WordFinal
+from voxmlx.formats import TxtWriter
 from voxmlx.live.meter import SILENT_DB, Meter
 from voxmlx.live.wrap import Wrapper
-from voxmlx.outputs import StandardOutput, TrimmedText
+from voxmlx.outputs import StandardOutput
 from voxmlx.progress import clock
 
 __all__ = ["Display", "PlainDisplay", "TerminalDisplay"]
@@ -50,7 +51,7 @@ class PlainDisplay:
 
     def __enter__(self) -> Self:
         self._output = StandardOutput().__enter__()
-        self._trimmed = TrimmedText()
+        self._writer = TxtWriter()
         return self
 
     def __exit__(
@@ -66,13 +67,9 @@ class PlainDisplay:
 
     def show(self, events: Sequence[Event], /) -> None:
         for event in events:
-            match event:
-                case TextDelta(text=text):
-                    self._output.write(self._trimmed.feed(text))
-                case Finished():
-                    self._output.write("\n")
-                case _:
-                    pass
+            self._output.write(self._writer.feed(event))
+            if isinstance(event, Finished):
+                self._output.write(self._writer.finish())
 
     def tick(self, meter: Meter, /) -> None:
         del meter
@@ -86,7 +83,8 @@ class TerminalDisplay:
     """Captions that wrap and scroll, above one line of status.
 
     Lines that are full go to the terminal's own scroll-back and stay there; only the
-    last one and the status are redrawn. A context manager.
+    last one and the status are redrawn. Text is shown as it is decoded, or with
+    `has_final_words` a moment later, as a dictionary has written it. A context manager.
     """
 
     def __init__(
@@ -94,11 +92,13 @@ class TerminalDisplay:
         source_name: str,
         delay_ms: int,
         *,
+        has_final_words: bool = False,
         console: Console | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source_name = source_name
         self._delay_ms = delay_ms
+        self._has_final_words = has_final_words
         self._console = console or Console()
         self._now = now
         self._wrapper = Wrapper()
@@ -130,11 +130,13 @@ class TerminalDisplay:
     def show(self, events: Sequence[Event], /) -> None:
         has_text = False
         for event in events:
-            if isinstance(event, TextDelta):
-                if event.time_ms - self._text_ms > _PARAGRAPH_MS:
-                    self._print(self._wrapper.end_paragraph())
-                self._text_ms = event.time_ms
-                self._print(self._wrapper.feed(event.text, self._width))
+            text = ""
+            if isinstance(event, WordFinal) and self._has_final_words:
+                text = event.word.lead + event.word.text
+            elif isinstance(event, TextDelta) and not self._has_final_words:
+                text = event.text
+            if text:
+                self._add(text, event.time_ms)
                 has_text = True
         if has_text:
             self._draw()
@@ -166,6 +168,12 @@ class TerminalDisplay:
     @property
     def _width(self) -> int:
         return max(2, self._console.width)
+
+    def _add(self, text: str, time_ms: int) -> None:
+        if time_ms - self._text_ms > _PARAGRAPH_MS:
+            self._print(self._wrapper.end_paragraph())
+        self._text_ms = time_ms
+        self._print(self._wrapper.feed(text, self._width))
 
     def _print(self, lines: Sequence[str]) -> None:
         for line in lines:

@@ -1,0 +1,170 @@
+"""Guards free a decoder that is stuck, and change nothing else."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.scripted import PAD, WORD, ScriptedModel, scripted, vocabulary
+from tests.sounds import noise, silence, speech_like
+from voxmlx.checkpoint import Checkpoint
+from voxmlx.errors import SessionError
+from voxmlx.events import Event, GuardActed, TokenDecoded, WordFinal
+from voxmlx.rules import GUARDS, BlankRutGuard, DecodeRule, RepetitionGuard
+from voxmlx.session import Session
+
+WORDS = vocabulary(" back", " a")
+BACK, A = WORDS.encode(" back")[0], WORDS.encode(" a")[0]
+
+
+def run(
+    checkpoint: Checkpoint, sound: np.ndarray, guards: Sequence[str] = tuple(GUARDS)
+) -> list[Event]:
+    session = Session(checkpoint, guards=guards)
+    return session.push(sound) + session.finish()
+
+
+def ids(events: Sequence[Event]) -> list[int]:
+    return [e.token_id for e in events if isinstance(e, TokenDecoded)]
+
+
+def rut(margin: float) -> Checkpoint:
+    """Blanks that lead by `margin`, until anything else has been said."""
+
+    def script(index: int, before: Sequence[int]) -> dict[int, float]:
+        if before and before[-1] == WORD:
+            return {BACK: 10.0}
+        is_free = any(token_id != PAD for token_id in before)
+        return {PAD: 20.0, WORD: 0.0 if is_free else 20.0 - margin}
+
+    return scripted(script, WORDS)
+
+
+@pytest.mark.parametrize("margin", [3.5, 6.6])
+def test_a_rut_ends_within_250_tokens_of_speech(margin: float) -> None:
+    sound = speech_like(16_000 * 25)
+    assert set(ids(run(rut(margin), sound, ()))) == {PAD}
+    events = run(rut(margin), sound)
+    found = ids(events)
+    assert 200 < found.index(WORD) <= 250
+    assert found[found.index(WORD) + 1] == BACK
+    assert [e.word.text for e in events if isinstance(e, WordFinal)] == ["back"]
+    (acted,) = (e for e in events if isinstance(e, GuardActed))
+    assert acted == GuardActed("blank_rut", 80 * (found.index(WORD) + 1))
+
+
+@pytest.mark.parametrize(
+    ("margin", "sound"),
+    [
+        (0.5, silence(16_000 * 40)),
+        (0.5, noise(16_000 * 40, level=0.0005)),
+        (8.5, speech_like(16_000 * 40)),
+        (8.5, noise(16_000 * 40, level=0.1)),
+    ],
+)
+def test_nothing_is_invented_in_silence(margin: float, sound: np.ndarray) -> None:
+    events = run(rut(margin), sound)
+    assert set(ids(events)) == {PAD}
+    assert not [e for e in events if isinstance(e, GuardActed)]
+
+
+def test_pauses_between_speech_add_up_to_no_rut() -> None:
+    rule = BlankRutGuard()
+    for i in range(3000):
+        is_speech = i % 100 < 5
+        assert not rule.bias(is_speech) or i > 200 * 20
+        rule.accept(PAD, is_speech)
+    rule.accept(WORD, True)
+    assert rule.idle_tokens() == 201
+
+
+def test_a_loop_is_broken_and_said_to_be() -> None:
+    def script(index: int, before: Sequence[int]) -> dict[int, float]:
+        is_a = bool(before) and before[-1] == WORD
+        return {A if is_a else WORD: 15.0, PAD: 5.0}
+
+    checkpoint = scripted(script, WORDS)
+    sound = speech_like(16_000 * 8)
+    assert PAD not in ids(run(checkpoint, sound, ()))
+    events = run(checkpoint, sound)
+    first = ids(events).index(PAD)
+    assert 32 <= first < 48
+    guards = [e for e in events if isinstance(e, GuardActed)]
+    assert guards[0] == GuardActed("repetition", 80 * (first + 1))
+
+
+def test_a_word_said_again_and_again_is_no_loop() -> None:
+    rule = RepetitionGuard()
+    for _ in range(100):
+        for token_id in (WORD, A, PAD):
+            assert rule.bias(True) == {}
+            rule.accept(token_id, True)
+
+
+@given(
+    st.sampled_from([BlankRutGuard, RepetitionGuard]),
+    st.lists(
+        st.tuples(
+            st.sampled_from([[PAD], [WORD, A], [A, BACK, 1001], [A], [BACK]]),
+            st.integers(1, 120),
+            st.booleans(),
+        ),
+        max_size=8,
+    ),
+)
+@settings(max_examples=60, deadline=None)
+def test_an_idle_rule_has_no_bias_for_as_long_as_it_says(
+    kind: type[BlankRutGuard | RepetitionGuard],
+    stretches: list[tuple[list[int], int, bool]],
+) -> None:
+    rule: DecodeRule = kind()
+    idle_until = 0
+    stream = [(i, s) for ids, n, s in stretches for _ in range(n) for i in ids]
+    for index, (token_id, is_speech) in enumerate(stream):
+        idle_until = max(idle_until, index + rule.idle_tokens())
+        assert index >= idle_until or rule.bias(True) == {}
+        twin = rule.copy()
+        rule.accept(token_id, is_speech)
+        twin.accept(token_id, is_speech)
+        assert twin.bias(True) == rule.bias(True)
+
+
+def test_guards_that_do_not_act_leave_the_models_own_loop_alone() -> None:
+    calls: list[list[int]] = []
+    for guards in ((), tuple(GUARDS)):
+        checkpoint = rut(9.0)
+        run(checkpoint, silence(16_000 * 20), guards)
+        calls.append(cast("ScriptedModel", cast("Any", checkpoint.model)).calls)
+    assert calls[0] == calls[1]
+    assert max(calls[0]) == 32
+
+
+def test_ids_are_those_without_guards_until_one_acts(
+    tiny_checkpoint: Checkpoint,
+) -> None:
+    sound = speech_like(16_000 * 4, seed=3)
+    session = Session(tiny_checkpoint, guards=list(GUARDS))
+    events = session.push(sound) + session.finish()
+    acted = [i for i, e in enumerate(events) if isinstance(e, GuardActed)]
+    free = ids(events[: acted[0] - 1] if acted else events)
+    plain = Session(tiny_checkpoint)
+    assert ids(plain.push(sound) + plain.finish())[: len(free)] == free
+    assert free
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"guards": ["rut"]}, "'rut' is unknown; use blank_rut, repetition"),
+        ({"alternatives": -1}, "-1 alternatives"),
+        ({"alternatives": 101}, "101 alternatives"),
+        ({"pause_ms": 100}, "100 ms, expected 240"),
+        ({"hotwords": "Voxtral"}, "'Voxtral', expected a list"),
+    ],
+)
+def test_an_impossible_option_is_refused(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(SessionError, match=named):
+        Session(rut(1.0), **options)
