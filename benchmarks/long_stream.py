@@ -3,9 +3,9 @@
 python -m benchmarks.long_stream [--hours 3] [--model DIR_OR_ID] [--dtype float32]
 
 Pushes sound as fast as the machine allows and prints, per minute of sound, the
-resident memory and the time per 80 ms of sound. The first minutes and the last come in
-pieces of 80 ms, the hours between in pieces of 2.4 s, which give the same ids and leave
-the same state. Without --model it makes a tiny random checkpoint of the true
+resident memory and the time per 80 ms of sound. The fifth minute and the last come in
+pieces of 80 ms, all others in pieces of 2.4 s, which give the same ids and leave the
+same state. Without --model it makes a tiny random checkpoint of the true
 architecture, whose rings wrap every few seconds.
 
 A step hours later is compared with one at minute five in two ways: by the medians of
@@ -81,18 +81,22 @@ def push(session: Session, piece: np.ndarray) -> float:
     return passed_ms * SAMPLES_PER_AUDIO_TOKEN / len(piece)
 
 
+def tokens_per_piece(minute: int, n_minutes: int) -> int:
+    is_measured = minute in (REFERENCE_MINUTE - 1, n_minutes - 1)
+    return 1 if is_measured else TOKENS_PER_PIECE
+
+
 def run(checkpoint: Checkpoint, minutes: int) -> tuple[list[Minute], Turns]:
     """Stream `minutes` of sound through one session, then the minute in turns."""
     process = psutil.Process()
     sound = Sound()
     old, rested = Session(checkpoint), Session(checkpoint)
-    for _ in range(REFERENCE_MINUTE):
-        for piece in sound.minute():
+    for minute in range(REFERENCE_MINUTE):
+        for piece in sound.minute(tokens_per_piece(minute, minutes)):
             rested.push(piece)
     measured: list[Minute] = []
     for minute in range(minutes):
-        is_measured = minute < REFERENCE_MINUTE or minute == minutes - 1
-        pieces = sound.minute(1 if is_measured else TOKENS_PER_PIECE)
+        pieces = sound.minute(tokens_per_piece(minute, minutes))
         step_ms = statistics.median(push(old, piece) for piece in pieces)
         resident = process.memory_info().rss
         in_mlx = mx.get_active_memory() + mx.get_cache_memory()
