@@ -45,7 +45,7 @@ def model(said: Said) -> Checkpoint:
 def run(
     checkpoint: Checkpoint, hotwords: Sequence[str], sizes: Sequence[int] = ()
 ) -> list[Event]:
-    session = Session(checkpoint, hotwords=hotwords, confidence=True)
+    session = Session(checkpoint, hotwords=hotwords, hotword_boost=4.0, confidence=True)
     events = [e for piece in cut(SOUND, sizes) for e in session.push(piece)]
     return events + session.finish()
 
@@ -178,7 +178,9 @@ def test_a_tiny_models_words_do_not_depend_on_block_size(
 
     def heard(*pieces: np.ndarray) -> tuple[list[int], str]:
         # Its ids are so close that anything is a hot word away.
-        session = Session(tiny_checkpoint, hotwords=["the ring", "you", "é"])
+        session = Session(
+            tiny_checkpoint, hotwords=["the ring", "you", "é"], hotword_boost=4.0
+        )
         events = [e for piece in pieces for e in session.push(piece)]
         events += session.finish()
         texts = [e.text for e in events if isinstance(e, TextDelta)]

@@ -162,6 +162,8 @@ def test_ids_are_those_without_guards_until_one_acts(
         ({"alternatives": -1}, "-1 alternatives"),
         ({"alternatives": 101}, "101 alternatives"),
         ({"pause_ms": 100}, "100 ms, expected 240"),
+        ({"hotwords": ["a"], "hotword_boost": -1.0}, "boosted by -1.0"),
+        ({"hotword_boost": float("nan")}, "boosted by nan"),
         ({"hotwords": "Voxtral"}, "'Voxtral', expected a list"),
     ],
 )

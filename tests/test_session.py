@@ -216,6 +216,7 @@ def test_events_do_not_depend_on_block_size_whatever_is_asked_for(
     options = {
         "guards": tuple(GUARDS),
         "hotwords": ["the ring", "you"],
+        "hotword_boost": 4.0,
         "replacements": {"a": "b"},
         "confidence": True,
         "pause_ms": 400,

@@ -132,7 +132,7 @@ def test_a_word_ends_at_its_marker_and_not_where_its_text_comes() -> None:
 
 def test_words_that_share_a_marker_share_the_time_since_the_one_before() -> None:
     ids = [WORD, *ids_of(" a"), WORD, *ids_of(" b c")]
-    assert [word.end_ms for word in words_of(ids)] == [40, 160, 280]
+    assert [word.end_ms for word in words_of(ids)] == [40, 130, 250]
 
 
 @pytest.mark.parametrize("n_blank", [0, 1, SETTLE_TOKENS - 1])

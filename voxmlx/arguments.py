@@ -12,10 +12,10 @@ from voxmlx.checkpoint import Checkpoint, load
 from voxmlx.config import LEGAL_DELAYS_MS
 from voxmlx.errors import VoxmlxError
 from voxmlx.formats import CueRules
-from voxmlx.hotwords import read_hotwords
+from voxmlx.hotwords import BOOST, read_hotwords
 from voxmlx.replacements import read_replacements
 from voxmlx.rules import GUARDS
-from voxmlx.session import MAX_ALTERNATIVES
+from voxmlx.session import MAX_ALTERNATIVES, MAX_BOOST
 from voxmlx.tokenizer import Tokenizer
 
 __all__ = [
@@ -84,13 +84,21 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_word_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --hotwords, --replace, --no-guards, --alternatives and --pause."""
+    """Add what concerns words: --hotwords, --replace, --no-guards, --pause, ..."""
     group = parser.add_argument_group("words")
     group.add_argument(
         "--hotwords",
         metavar="FILE",
         type=Path,
         help="names and rare words to listen for: UTF-8, one word or phrase per line",
+    )
+    group.add_argument(
+        "--hotword-boost",
+        metavar="X",
+        type=_boost,
+        default=BOOST,
+        help="how much they are favoured, in logits: more finds more of them, also "
+        "where they were not said (default: %(default)s)",
     )
     group.add_argument(
         "--replace",
@@ -157,6 +165,7 @@ class WordOptions(TypedDict):
 
     guards: Sequence[str]
     hotwords: Sequence[str]
+    hotword_boost: float
     replacements: Mapping[str, str]
     alternatives: int
     pause_ms: int
@@ -174,6 +183,7 @@ def word_options(
     return WordOptions(
         guards=() if arguments.no_guards else tuple(GUARDS),
         hotwords=hotwords or (),
+        hotword_boost=arguments.hotword_boost,
         replacements=replacements or {},
         alternatives=arguments.alternatives,
         pause_ms=arguments.pause,
@@ -188,6 +198,18 @@ def cue_rules(arguments: argparse.Namespace) -> CueRules:
         chars_per_second=arguments.reading_speed,
         pause_ms=arguments.pause,
     )
+
+
+def _boost(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= MAX_BOOST:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number above 0 and at most {MAX_BOOST}"
+        )
+    return number
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:

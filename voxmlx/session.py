@@ -29,7 +29,7 @@ from voxmlx.events import (
     Word,
     WordFinal,
 )
-from voxmlx.hotwords import HotwordTrie
+from voxmlx.hotwords import BOOST, HotwordTrie
 from voxmlx.model.voxtral import MAX_AUDIO_TOKENS_PER_STEP
 from voxmlx.replacements import Replacements
 from voxmlx.rules import GUARDS
@@ -37,9 +37,10 @@ from voxmlx.tokenizer import TextStream
 from voxmlx.utterances import UtteranceTracker
 from voxmlx.words import SETTLE_TOKENS, WordAssembler
 
-__all__ = ["MAX_ALTERNATIVES", "Session"]
+__all__ = ["MAX_ALTERNATIVES", "MAX_BOOST", "Session"]
 
 MAX_ALTERNATIVES = 100
+MAX_BOOST = 20.0
 
 # Guards take sound for speech if any of the last second was loud enough.
 _SPEECH_MEMORY_MS = 1000
@@ -67,6 +68,7 @@ class Session:
         alternatives: int = 0,
         guards: Sequence[str] = (),
         hotwords: Sequence[str] = (),
+        hotword_boost: float = BOOST,
         replacements: Mapping[str, str] | None = None,
         pause_ms: int = 800,
     ) -> None:
@@ -75,7 +77,7 @@ class Session:
         `confidence` gives ids and words their probabilities, `alternatives` every id
         the so many most probable ones. `guards` are names of GUARDS; a session with
         them differs only where one acts, which it says. `hotwords` are phrases to
-        listen for, `replacements` what final words to write otherwise (not the
+        listen for, favoured by `hotword_boost` logits, `replacements` what final words to write otherwise (not the
         TextDeltas, which are sooner). An UtteranceEnd comes after `pause_ms`
         without speech.
 
@@ -83,10 +85,13 @@ class Session:
         for a phrase or replacement that is empty or cannot be written, and
         SessionError for any other value that is not possible.
         """
-        _refuse_impossible(alternatives, guards, hotwords, pause_ms)
+        _refuse_impossible(alternatives, guards, pause_ms)
+        _refuse_impossible_hotwords(hotwords, hotword_boost)
         self.delay_ms = delay_ms
         self._delay_tokens = delay_tokens(delay_ms)
-        trie = HotwordTrie(checkpoint.tokenizer, hotwords) if hotwords else None
+        trie = None
+        if hotwords:
+            trie = HotwordTrie(checkpoint.tokenizer, hotwords, boost=hotword_boost)
         self._decoder = TokenDecoder(
             checkpoint.model,
             delay_ms,
@@ -263,9 +268,7 @@ class Session:
         return Alternative(token_id, text, logprob)
 
 
-def _refuse_impossible(
-    alternatives: int, guards: Sequence[str], hotwords: Sequence[str], pause_ms: int
-) -> None:
+def _refuse_impossible(alternatives: int, guards: Sequence[str], pause_ms: int) -> None:
     if not 0 <= alternatives <= MAX_ALTERNATIVES:
         raise SessionError(
             f"{alternatives} alternatives, expected 0 to {MAX_ALTERNATIVES}"
@@ -273,11 +276,19 @@ def _refuse_impossible(
     for name in guards:
         if name not in GUARDS:
             raise SessionError(f"guard {name!r} is unknown; use {', '.join(GUARDS)}")
-    if isinstance(hotwords, str):
-        raise SessionError(f"hot words are the text {hotwords!r}, expected a list")
     least_ms = SETTLE_TOKENS * AUDIO_TOKEN_MS
     if not least_ms <= pause_ms <= 10_000:
         raise SessionError(f"pause of {pause_ms} ms, expected {least_ms} to 10000")
+
+
+def _refuse_impossible_hotwords(hotwords: Sequence[str], boost: float) -> None:
+    if isinstance(hotwords, str):
+        raise SessionError(f"hot words are the text {hotwords!r}, expected a list")
+    if not 0 < boost <= MAX_BOOST:
+        raise SessionError(
+            f"hot words are boosted by {boost}, expected more than 0, at most "
+            f"{MAX_BOOST}"
+        )
 
 
 def _silence(n_tokens: int, n_samples: int = 0) -> NDArray[np.float32]:

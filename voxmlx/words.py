@@ -13,6 +13,10 @@ __all__ = ["WordAssembler", "pieces_of"]
 # A word ended within the 80 ms of sound that its marker's id stands for, so on
 # average half an audio token before the id's time.
 END_OFFSET_MS = -AUDIO_TOKEN_MS // 2
+# A marker that had to wait for the word before to be written comes later. Over 116
+# words of two synthesisers at 480 ms, ends were 0 ms late (deviation 37) after a
+# blank and 30 ms late after text.
+WAITED_MS = 30
 
 # Blanks after which a word's text is taken to be complete. Sub-words come one per
 # audio token without blanks between, so one would do for what the model was
@@ -199,6 +203,8 @@ class WordAssembler:
             n, n_after = groups.count(draft.group), groups[i + 1 :].count(draft.group)
             span_ms = (draft.group.last + 1 - draft.group.first) * AUDIO_TOKEN_MS
             end_ms = (draft.group.last + 1) * AUDIO_TOKEN_MS + END_OFFSET_MS
+            if draft.group.first < draft.group.last:
+                end_ms -= WAITED_MS
             end_ms -= n_after * span_ms // n
             if limit_ms is not None:
                 end_ms = min(end_ms, limit_ms)
