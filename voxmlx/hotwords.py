@@ -26,7 +26,7 @@ _MAX_BLANKS = 25
 class _Node:
     """Where the ids of a phrase have led so far."""
 
-    children: dict[int, "_Node"] = field(default_factory=dict)
+    children: dict[int, "_Node"] = field(default_factory=dict[int, "_Node"])
     is_end: bool = False
 
 
