@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -239,7 +240,7 @@ class _Scores:
 
     def decoded(self, index: int, token_id: int | None = None) -> Decoded:
         """The `index`-th id chosen, or of those noted there, `token_id`."""
-        ids = self._ids[index].tolist()
+        ids: Any = self._ids[index].tolist()
         place = 0 if token_id is None else ids.index(token_id)
         alternatives: tuple[tuple[int, float], ...] = ()
         if self._n:
@@ -278,8 +279,10 @@ class _Choice:
 
     def read(self) -> tuple[int, int, int, float]:
         """The three ids, and by how much hot words helped the last."""
-        raw, plain, chosen = self._ids.tolist()
-        return raw, plain, chosen, float(self._gap.item())
+        ids: Any = self._ids.tolist()
+        gap: Any = self._gap.item()
+        raw, plain, chosen = ids
+        return raw, plain, chosen, gap
 
     def decoded(self, token_id: int, guard: str | None) -> Decoded:
         if self._scores is None:

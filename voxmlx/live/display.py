@@ -130,13 +130,11 @@ class TerminalDisplay:
     def show(self, events: Sequence[Event], /) -> None:
         has_text = False
         for event in events:
-            text = ""
             if isinstance(event, WordFinal) and self._has_final_words:
-                text = event.word.lead + event.word.text
+                self._add(event.word.lead + event.word.text, event.time_ms)
+                has_text = True
             elif isinstance(event, TextDelta) and not self._has_final_words:
-                text = event.text
-            if text:
-                self._add(text, event.time_ms)
+                self._add(event.text, event.time_ms)
                 has_text = True
         if has_text:
             self._draw()
