@@ -103,7 +103,9 @@ class Decoder(nn.Module):
         self, embeddings: mx.array, state: DecoderState, n_logits: int | None = None
     ) -> mx.array:
         """Logits [B, n, vocab] of the last `n_logits` positions (None: of all)."""
-        T = embeddings.shape[1]
+        B, T, _ = embeddings.shape
+        if T == 0:
+            return mx.zeros((B, 0, self.config.vocab_size), self.dtype)
         step = begin_step(state.cache, self.rotary, T)
         x = embeddings
         for i, layer in enumerate(self.layers):
