@@ -60,7 +60,7 @@ class TokenDecoder:
     Hot words are a bet: where a boost changes an id, the ids from there on are held
     back until the hot word is complete. If it never is, all is taken back, and the
     stream goes on as if there had been no such word; so an id comes out a little
-    later, and none is ever wrong for a word that was not said.
+    later, and half a hot word is never written for a boost's sake.
     """
 
     def __init__(

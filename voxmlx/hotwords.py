@@ -11,8 +11,8 @@ from voxmlx.tokenizer import Tokenizer
 __all__ = ["BOOST", "HotwordMatch", "HotwordTrie", "read_hotwords", "read_lines"]
 
 # Logits added to an id that goes on with a hot word. With a checkpoint of 16 % WER
-# and six words it misheard, 1.0 raised their recall from 1 to 2 of 7, 2.0 to 4, and
-# changed nothing else; 4.0 to 7 of 7, but wrote them where they were not said.
+# and six words it misheard, 1.0 raised their recall from 1 to 2 of 7, 2.0 to 4, 4.0 to
+# 7; WER became 15.7, 14.2 and 17.2 %, the last by writing them where nobody said them.
 BOOST = 2.0
 # One hot word may be helped by so many boosts in all.
 _MAX_BOOSTS = 3

@@ -153,6 +153,46 @@ def test_steps_of_a_backlog_are_bounded_so_that_signals_are_heard() -> None:
     assert max(stream.pushed) <= 32 * TOKEN + 16_000
 
 
+def test_a_file_is_not_read_further_ahead_than_a_step_or_two() -> None:
+    clock = Clock()
+
+    class Fast(Paced):
+        n_ahead = 0
+
+        def read(self, timeout_s: float) -> list[Block]:
+            if not self._due:
+                self.is_ended = True
+                return []
+            ready = [self._due.pop(0) for _ in range(min(10, len(self._due)))]
+            n_read = 10 * 16_000 * 60 - sum(len(b.samples) for b in self._due)
+            self.n_ahead = max(self.n_ahead, n_read - sum(counting.pushed))
+            return ready
+
+    counting = Counting(clock)
+    source = Fast(clock, [ramp(16_000)] * 600)
+    Captions(source, counting, [], Meter(), clock=clock).run()
+    assert sum(counting.pushed) == 600 * 16_000
+    assert source.n_ahead <= 32 * TOKEN + 10 * 16_000
+
+
+def test_stopping_from_a_signal_handler_leaves_the_source_to_the_loop() -> None:
+    clock = Clock()
+    source = Paced(clock, [ramp(160)] * 100)
+    stopped_in: list[str] = []
+    source.stop = lambda: (stopped_in.append("loop"), source._due.clear())  # pyright: ignore[reportAttributeAccessIssue]
+    captions = Captions(source, Counting(clock), [], Meter(), clock=clock)
+    captions.stop()
+    assert stopped_in == []
+    captions.run()
+    assert stopped_in == ["loop"]
+
+
+def test_the_lag_of_a_lagging_stream_is_the_age_of_what_is_shown() -> None:
+    slowed, _, _ = run(np.split(ramp(60 * 16_000), 6000), cost_s=0.160)
+    # Sixty seconds at half the speed: the last is shown sixty seconds late.
+    assert max(slowed.lags) == pytest.approx(60, abs=0.5)
+
+
 def test_the_lag_of_a_token_is_from_its_last_sample_to_its_events() -> None:
     _, meter, _ = run(np.split(ramp(160_000), 1000), cost_s=0.02)
     figures = meter.figures()
@@ -166,7 +206,7 @@ def test_the_lag_of_a_token_is_from_its_last_sample_to_its_events() -> None:
 def test_figures_do_not_grow_with_the_stream() -> None:
     meter = Meter()
     for _ in range(40_000):
-        meter.stepped(1, 0.01, [0.02], 0.0)
+        meter.stepped(1, 0.01, [0.02])
     assert meter.figures().n_tokens == 40_000
     assert len(meter._lags) == len(meter._steps) == 22_500
 
@@ -188,8 +228,8 @@ def test_a_machine_that_cannot_keep_up_is_told_so_once() -> None:
     said: list[str] = []
     clock, meter = Clock(), Meter()
     warning = LagWarning(said.append, clock=clock)
-    for backlog_s in (6.0, 0.0, 6.0, 7.0):  # not 20 s on end
-        meter.stepped(1, 0.16, [0.0], backlog_s)
+    for lag_s in (6.0, 0.0, 6.0, 7.0):  # not 20 s on end
+        meter.stepped(1, 0.16, [lag_s])
         clock.now += 19
         warning.tick(meter)
     assert said == []

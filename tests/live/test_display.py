@@ -64,7 +64,7 @@ def speak(terminal: Terminal, text: str, *, step: int = 3) -> None:
 def meter() -> Meter:
     found = Meter()
     found.heard(np.full(160_000, 0.1, np.float32))
-    found.stepped(100, 0.5, [0.012] * 100, 0.0)
+    found.stepped(100, 0.5, [0.012] * 100)
     return found
 
 

@@ -90,7 +90,6 @@ class Microphone:
         self._portaudio = portaudio or import_portaudio()
         self.notify = notify
         self._clock = clock
-        self._wanted = device
         self._stream: Any = None
         self._is_stopped = False
         self._has_overflowed = self._is_overflow_said = False

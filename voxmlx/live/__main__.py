@@ -172,9 +172,10 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         for sentence in waiting:
             display.notice(sentence)
         files = _open_files(arguments, stack)
-        stack.enter_context(_ended_by_signals(source))
         listeners = [*files, display, LagWarning(display.notice)]
-        Captions(source, stream, listeners, meter).run()
+        captions = Captions(source, stream, listeners, meter)
+        stack.enter_context(_ended_by_signals(captions))
+        captions.run()
     _say_what_was(meter.figures(), arguments)
     return 0
 
@@ -245,8 +246,8 @@ def _open_files(
 
 
 @contextmanager
-def _ended_by_signals(source: Source) -> Iterator[None]:
-    """SIGINT or SIGTERM once ends the source; a second one raises KeyboardInterrupt."""
+def _ended_by_signals(captions: Captions) -> Iterator[None]:
+    """SIGINT or SIGTERM once ends the captions; a second one raises KeyboardInterrupt."""
     has_come = False
 
     def handle(*_: object) -> None:
@@ -254,7 +255,7 @@ def _ended_by_signals(source: Source) -> Iterator[None]:
         if has_come:
             raise KeyboardInterrupt
         has_come = True
-        source.stop()
+        captions.stop()
 
     previous = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from voxmlx.audio.queue import Block
-from voxmlx.config import SAMPLE_RATE, SAMPLES_PER_AUDIO_TOKEN
+from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.events import Event, TokenDecoded
 from voxmlx.live.meter import Meter
 
@@ -72,13 +72,19 @@ class Captions:
         self._clock = clock
         self._waiting: deque[Block] = deque()
         self._n_waiting = 0
+        self._is_stopping = False
+
+    def stop(self) -> None:
+        """End soon, without losing a word that was heard. For signal handlers."""
+        # The source has locks that the interrupted thread may hold: the loop stops it.
+        self._is_stopping = True
 
     def run(self) -> None:
-        """Return when the source has ended and every event has been shown.
-
-        `source.stop()`, by a signal handler say, ends it without losing a word.
-        """
+        """Return when the source has ended and every event has been shown."""
         while not self._source.is_ended:
+            if self._is_stopping:
+                self._is_stopping = False
+                self._source.stop()
             self._take(0 if self._is_step_due() else _WAIT_S)
             if self._is_step_due():
                 self._step()
@@ -90,6 +96,8 @@ class Captions:
         self._tick()
 
     def _take(self, timeout_s: float) -> None:
+        if self._n_waiting >= _MAX_STEP_SAMPLES:
+            return  # a file would be read to its end, and be held in memory
         for block in self._source.read(timeout_s):
             if len(block.samples):
                 self._waiting.append(block)
@@ -122,9 +130,7 @@ class Captions:
         n_tokens = sum(isinstance(event, TokenDecoded) for event in events)
         # Before the prompt is complete, tokens of sound give no ids.
         lags = [ended - at for at in completed_at[-n_tokens:]] if n_tokens else []
-        self._meter.stepped(
-            len(completed_at), ended - started, lags, self._n_waiting / SAMPLE_RATE
-        )
+        self._meter.stepped(len(completed_at), ended - started, lags)
         self._show(events)
 
     def _show(self, events: Sequence[Event]) -> None:

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 from rich.cells import cell_len
@@ -20,7 +20,7 @@ from voxmlx.live.wrap import Wrapper
 from voxmlx.outputs import StandardOutput
 from voxmlx.progress import clock
 
-__all__ = ["Display", "PlainDisplay", "TerminalDisplay"]
+__all__ = ["PlainDisplay", "TerminalDisplay"]
 
 _REDRAW_EVERY_S = 0.1
 
@@ -32,15 +32,6 @@ _PARAGRAPH_MS = 2000
 
 _LEVEL_STEPS = " ▁▂▃▄▅▆▇█"
 _LEVEL_RANGE_DB = (-60.0, -6.0)
-
-
-class Display(Protocol):
-    """A listener that shows captions to a person."""
-
-    def hear(self, samples: np.ndarray, /) -> None: ...
-    def show(self, events: Sequence[Event], /) -> None: ...
-    def tick(self, meter: Meter, /) -> None: ...
-    def notice(self, sentence: str, /) -> None: ...
 
 
 class PlainDisplay:

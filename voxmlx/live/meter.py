@@ -46,7 +46,6 @@ class Meter:
 
     def __init__(self) -> None:
         self.level_db = SILENT_DB
-        self.backlog_s = 0.0
         self._n_samples = 0
         self._n_tokens = 0
         self._lags: deque[float] = deque(maxlen=_N_KEPT)
@@ -59,19 +58,16 @@ class Meter:
         power = float(np.mean(np.square(latest))) if len(latest) else 0.0
         self.level_db = max(SILENT_DB, 10 * math.log10(power)) if power else SILENT_DB
 
-    def stepped(
-        self, n_tokens: int, seconds: float, lags: Sequence[float], backlog_s: float
-    ) -> None:
+    def stepped(self, n_tokens: int, seconds: float, lags: Sequence[float]) -> None:
         """Note a push: tokens it decoded, what it took, and the lag of each token."""
-        self.backlog_s = backlog_s
         self._n_tokens += n_tokens
         self._lags.extend(lags)
         self._steps.extend([seconds / n_tokens] * n_tokens if n_tokens else [])
 
     @property
     def lag_s(self) -> float:
-        """Of the latest token, and what waits behind it."""
-        return (self._lags[-1] if self._lags else 0.0) + self.backlog_s
+        """Of the latest token."""
+        return self._lags[-1] if self._lags else 0.0
 
     def figures(self) -> Figures:
         busy_s = sum(self._steps)
