@@ -10,8 +10,6 @@ delay and folder, then one JSON line. WER is of lower-case words without punctua
 """
 
 import argparse
-import json
-import platform
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -20,9 +18,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import jiwer
-import mlx.core as mx
 import numpy as np
 
+from benchmarks.machine import closing_line
 from training.dataset import Dataset
 from voxmlx import Checkpoint, Session, Transcript, Word, load
 
@@ -82,15 +80,8 @@ def main() -> int:
                 f"  {row.times_real_time:5.1f} x",
                 flush=True,
             )
-    machine = f"{platform.platform()} {platform.machine()}"
-    result = {
-        "benchmark": "accuracy",
-        "model": arguments.model,
-        "machine": machine,
-        "mlx": mx.__version__,
-        "rows": [asdict(row) for row in rows],
-    }
-    print(json.dumps(result))
+    figures = [asdict(row) for row in rows]
+    print(closing_line("accuracy", model=arguments.model, rows=figures))
     return 0
 
 

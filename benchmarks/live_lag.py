@@ -8,15 +8,13 @@ the token's events, beside the time of a step. Ends in one JSON line.
 """
 
 import argparse
-import json
-import platform
 import sys
 import time
 from dataclasses import asdict
 
-import mlx.core as mx
 import numpy as np
 
+from benchmarks.machine import closing_line
 from voxmlx import demo, load
 from voxmlx.audio.files import open_audio
 from voxmlx.audio.queue import Block
@@ -80,11 +78,8 @@ def main() -> int:
     figures = asdict(meter.figures())
     for name, value in figures.items():
         print(f"{name:>16} {value:10.2f}")
-    result = {"benchmark": "live_lag", "model": args.model, "delay_ms": args.delay}
-    result |= {name: round(value, 3) for name, value in figures.items()}
-    result |= {"machine": platform.machine(), "system": platform.platform()}
-    result |= {"mlx": mx.__version__, "device": str(mx.default_device())}
-    print(json.dumps(result))
+    rounded = {name: round(value, 3) for name, value in figures.items()}
+    print(closing_line("live_lag", model=args.model, delay_ms=args.delay, **rounded))
     return 0
 
 

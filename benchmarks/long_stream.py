@@ -17,8 +17,6 @@ if the old session's step, in turn with the rested one's, is over 5 % longer.
 
 import argparse
 import itertools
-import json
-import platform
 import statistics
 import sys
 import tempfile
@@ -31,6 +29,7 @@ import mlx.core as mx
 import numpy as np
 import psutil
 
+from benchmarks.machine import closing_line
 from tests.sounds import speech_like
 from tests.tiny import TinyModel
 from voxmlx import Checkpoint, Session, load
@@ -134,18 +133,15 @@ def main() -> int:
     reference, last = measured[REFERENCE_MINUTE - 1], measured[-1]
     growth = last.resident_mb - reference.resident_mb
     slowdown = turns.old_ms / turns.rested_ms
-    result = {
-        "benchmark": "long_stream",
-        "minutes": minutes,
-        "growth_mb": round(growth, 3),
-        "step_ratio_in_turn": round(slowdown, 4),
-        "step_ratio_of_minutes": round(last.step_ms / reference.step_ms, 4),
-        "step_ms": round(last.step_ms, 3),
-        "machine": platform.machine(),
-        "system": platform.platform(),
-        "mlx": mx.__version__,
-    }
-    print(json.dumps(result))
+    line = closing_line(
+        "long_stream",
+        minutes=minutes,
+        growth_mb=round(growth, 3),
+        step_ratio_in_turn=round(slowdown, 4),
+        step_ratio_of_minutes=round(last.step_ms / reference.step_ms, 4),
+        step_ms=round(last.step_ms, 3),
+    )
+    print(line)
     return int(growth >= MAX_GROWTH_MB or slowdown > MAX_SLOWDOWN)
 
 

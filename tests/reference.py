@@ -140,7 +140,7 @@ class Reference:
     @torch.inference_mode()
     def adapter_output(self, mel: np.ndarray) -> np.ndarray:
         """Mel frames [F, 128] -> audio embeddings [F / 8, dim]."""
-        out = self.model.get_audio_features(
+        out: Any = self.model.get_audio_features(
             input_features=self._features(mel), use_cache=False
         )
         return out.pooler_output[0].numpy()
@@ -190,7 +190,7 @@ class Reference:
         with warnings.catch_warnings():
             # The default length is what is wanted here.
             warnings.filterwarnings("ignore", "Using the model-agnostic default")
-            out = self.model.generate(  # pyright: ignore[reportCallIssue] - mixin's self type
+            out = self.model.generate(  # pyright: ignore[reportAttributeAccessIssue] -- a mixin's
                 input_ids=input_ids,
                 attention_mask=torch.ones_like(input_ids),
                 input_features=self._features(mel),
@@ -214,7 +214,8 @@ class Reference:
         text, head = self.model.model.language_model, self.model.lm_head
         delay = torch.full((1,), delay_ms // 80, dtype=self._dtype)
         t_cond = self.model.model.time_embedding(delay)[None]
-        cache = DynamicCache(config=self.model.config.text_config)
+        text_config: Any = self.model.config.text_config
+        cache = DynamicCache(config=text_config)
         ids: list[int] = []
         leads: list[float] = []
         tokens, position = prompt(delay_ms), 0

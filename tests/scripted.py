@@ -75,14 +75,14 @@ class ScriptedModel:
                 continue
             decoder = state.decoder
             if decoder.index:
-                decoder.ids.append(int(state.token.item()))
+                decoder.ids += state.token[0].tolist()
             logits = np.zeros((1, self._vocab_size), np.float32)
             for token_id, logit in self._script(decoder.index, decoder.ids).items():
                 logits[0, token_id] = logit
             decoder.index += 1
             best = (choose or greedy)(mx.array(logits))
             state.token = best[:, None]
-            ids.append(int(best.item()))
+            ids += cast("list[int]", best.tolist())
         return np.array([ids], np.int32)
 
 

@@ -415,9 +415,8 @@ def run(
 
 
 def start_counting(*arguments: str, **streams: Any) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", WITH_COUNTING, *arguments], env=environment(), **streams
-    )
+    command = [sys.executable, "-c", WITH_COUNTING, *arguments]
+    return subprocess.Popen[bytes](command, env=environment(), **streams)
 
 
 def assert_one_error_line(stderr: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -14,7 +15,7 @@ __all__ = ["BAD_FILES", "write_cut"]
 _SOUND = speech_like(16_000)
 
 
-def write_cut(path: Path, n_missing: int, **kind: str) -> None:
+def write_cut(path: Path, n_missing: int, **kind: Any) -> None:
     """One second of sound in a format of libsndfile, less its last bytes."""
     soundfile.write(path, _SOUND, 16_000, **kind)
     path.write_bytes(path.read_bytes()[:-n_missing])

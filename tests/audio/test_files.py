@@ -5,6 +5,7 @@ import os
 import threading
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -21,7 +22,7 @@ from voxmlx.audio.files import open_audio
 from voxmlx.errors import AudioError
 
 # Suffix: what soundfile.write needs to know beyond it.
-FORMATS: dict[str, dict[str, str]] = {
+FORMATS: dict[str, dict[str, Any]] = {
     "wav": {},
     "flac": {},
     "ogg": {},

@@ -32,7 +32,7 @@ def test_attention_is_softmax_of_scores_times_values(op, has_mask: bool) -> None
         mx.array(q),
         mx.array(k),
         mx.array(v),
-        mx.array(mask) if has_mask else None,
+        mx.array(mask.tolist()) if has_mask else None,
         0.3,
     )
     np.testing.assert_allclose(np.array(got), expected, rtol=0, atol=2e-6)

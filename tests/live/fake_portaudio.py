@@ -46,7 +46,7 @@ class FakeStream:
 class FakePortAudio:
     """Stands in for the module sounddevice."""
 
-    PortAudioError = FakeError
+    PortAudioError: type[Exception] = FakeError
 
     def __init__(self, **rates: float) -> None:
         """Input devices and their default rates; there is an output too."""

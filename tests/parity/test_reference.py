@@ -53,7 +53,7 @@ def test_inputs_are_those_of_the_processor_of_transformers(
         VoxtralRealtimeFeatureExtractor(),
         MistralCommonBackend(tmp_path / "tekken.json"),
     )
-    inputs = processor(SOUND, return_tensors="pt")
+    inputs = processor(SOUND, return_tensors="pt")  # pyright: ignore[reportCallIssue] -- passed on
     assert inputs["input_ids"].tolist() == [prompt(delay_ms)]
     assert inputs["num_delay_tokens"] == delay_ms // 80
     mel = reference.log_mel(pad_sound(SOUND, delay_ms))

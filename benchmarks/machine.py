@@ -1,0 +1,49 @@
+"""Where a figure was measured: what every closing line of a benchmark says."""
+
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import mlx.core as mx
+
+__all__ = ["closing_line", "machine"]
+
+
+def machine() -> dict[str, str | int]:
+    """Commit, processor, operating system, and what MLX is and runs on."""
+    info = mx.device_info()
+    return {
+        "commit": _commit(),
+        "machine": platform.machine(),
+        "chip": str(info.get("device_name") or _processor()),
+        "n_cores": os.cpu_count() or 1,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "mlx": version("mlx"),
+        "device": str(mx.default_device()),
+    }
+
+
+def closing_line(benchmark: str, **figures: object) -> str:
+    """One line of JSON: the benchmark's name, its figures, the machine."""
+    return json.dumps({"benchmark": benchmark, **figures, **machine()})
+
+
+def _commit() -> str:
+    """The commit measured, with a + where the tree differs from it."""
+    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    done = subprocess.run(
+        command, capture_output=True, cwd=Path(__file__).parent, check=False
+    )
+    return done.stdout.decode().strip() or "unknown"
+
+
+def _processor() -> str:
+    """The processor's name where Linux tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2] for line in lines if line.startswith("model name")]
+    return names[0].strip() if names else platform.processor()
