@@ -7,6 +7,7 @@ __all__ = [
     "DelayError",
     "DeviceError",
     "HotwordError",
+    "KernelError",
     "OutputError",
     "SessionError",
     "TokenizerError",
@@ -44,6 +45,10 @@ class DeviceError(VoxmlxError):
 
 class HotwordError(VoxmlxError):
     """Hot words or replacements that cannot be read or used."""
+
+
+class KernelError(VoxmlxError):
+    """A choice of Metal kernels, VOXMLX_KERNELS, that cannot be followed."""
 
 
 class SessionError(VoxmlxError):

@@ -63,11 +63,27 @@ def test_swiglu_gates_the_second_half_by_the_first() -> None:
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("n_weights", [0, 1, 2])
+def test_adding_then_normalising_scales_the_sum_to_unit_mean_square(
+    n_weights: int,
+) -> None:
+    x, residual = normal(2, 3, 8), normal(2, 3, 8)
+    weight = normal(n_weights, 8) if n_weights else normal(8)
+    h = x + residual
+    y = h / np.sqrt((h**2).mean(-1, keepdims=True) + 0.5)
+    y *= weight[:, None] if n_weights else weight
+    got = kernels.add_rms_norm(mx.array(x), mx.array(residual), mx.array(weight), 0.5)
+    np.testing.assert_array_equal(np.array(got[0]), h)
+    np.testing.assert_allclose(np.array(got[1]), y, atol=2e-6)
+
+
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
 def test_operations_keep_a_half_precision_dtype(dtype: mx.Dtype) -> None:
     x = mx.ones((1, 2, 3, 4), dtype)
     angle = mx.zeros((1, 1, 3, 2))
     assert kernels.rotate(x, angle, angle).dtype == dtype
+    for part in kernels.add_rms_norm(x[0], x[0], x[0, 0, 0], 1e-5):
+        assert part.dtype == dtype
     assert kernels.gelu(x).dtype == dtype
     assert kernels.swiglu(x).dtype == dtype
     assert kernels.attention(x, x, x, None, 1.0).dtype == dtype

@@ -1,14 +1,17 @@
 """One public function per hot operation; each picks the fastest correct body."""
 
 from voxmlx.kernels.reference import (
+    add_rms_norm_reference,
     attention_reference,
     gelu_reference,
     rotate_reference,
     swiglu_reference,
 )
-from voxmlx.kernels.select import attention, gelu, rotate, swiglu
+from voxmlx.kernels.select import add_rms_norm, attention, gelu, rotate, swiglu
 
 __all__ = [
+    "add_rms_norm",
+    "add_rms_norm_reference",
     "attention",
     "attention_reference",
     "gelu",

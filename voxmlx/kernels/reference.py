@@ -5,6 +5,7 @@ import math
 import mlx.core as mx
 
 __all__ = [
+    "add_rms_norm_reference",
     "attention_reference",
     "gelu_reference",
     "rotate_reference",
@@ -58,3 +59,17 @@ def swiglu_reference(gate_up: mx.array) -> mx.array:
     """silu(gate) * up for gate and up side by side: [..., 2 F] -> [..., F]."""
     gate, up = mx.split(gate_up, 2, axis=-1)
     return gate * mx.sigmoid(gate) * up
+
+
+def add_rms_norm_reference(
+    x: mx.array, residual: mx.array, weight: mx.array, eps: float
+) -> tuple[mx.array, mx.array]:
+    """(h, y): h = x + residual, y = h / rms(h) * weight, each [B, N, D] as x is.
+
+    `weight` [D] or [1, D] serves every row, [B, D] a row per stream. The root mean
+    square is taken in float32, over h as it is rounded to its dtype.
+    """
+    h = x + residual
+    if weight.ndim == 1 or weight.shape[0] == 1:
+        return h, mx.fast.rms_norm(h, weight.reshape(-1), eps)
+    return h, mx.fast.rms_norm(h, None, eps) * weight[:, None]

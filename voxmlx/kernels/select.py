@@ -5,13 +5,16 @@ from typing import TypeVar, cast
 
 import mlx.core as mx
 
+from voxmlx.kernels.gate import gate
+from voxmlx.kernels.metal import add_rms_norm_metal
 from voxmlx.kernels.reference import (
+    add_rms_norm_reference,
     gelu_reference,
     rotate_reference,
     swiglu_reference,
 )
 
-__all__ = ["attention", "gelu", "rotate", "swiglu"]
+__all__ = ["add_rms_norm", "attention", "gelu", "rotate", "swiglu"]
 
 _F = TypeVar("_F", bound=Callable[..., mx.array])
 
@@ -41,3 +44,12 @@ def attention(
     return mx.fast.scaled_dot_product_attention(
         queries, keys, values, scale=scale, mask=mask
     )
+
+
+def add_rms_norm(
+    x: mx.array, residual: mx.array, weight: mx.array, eps: float
+) -> tuple[mx.array, mx.array]:
+    """`add_rms_norm_reference` by the kernel of that name, where it is on."""
+    if gate().is_on("add_rms_norm"):
+        return add_rms_norm_metal(x, residual, weight, eps)
+    return add_rms_norm_reference(x, residual, weight, eps)
