@@ -38,12 +38,19 @@ def test_attention_is_softmax_of_scores_times_values(op, has_mask: bool) -> None
     np.testing.assert_allclose(np.array(got), expected, rtol=0, atol=2e-6)
 
 
-def test_rotation_turns_interleaved_pairs() -> None:
-    x, angle = normal(2, 3, 4, 6), normal(2, 1, 4, 3)
-    pairs = x[..., ::2] + 1j * x[..., 1::2]
-    turned = pairs * np.exp(1j * angle)
+@pytest.mark.parametrize("op", [kernels.rotate, kernels.rotate_pairs])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_rotation_turns_interleaved_pairs(op, has_bias: bool) -> None:
+    # Heads and positions the other way round in memory, as a product leaves them.
+    x, angle, bias = normal(2, 4, 3, 6), normal(2, 1, 4, 3), normal(3, 6)
+    biased = x.swapaxes(1, 2) + bias[:, None] * has_bias
+    turned = (biased[..., ::2] + 1j * biased[..., 1::2]) * np.exp(1j * angle)
     got = np.array(
-        kernels.rotate(mx.array(x), mx.array(np.cos(angle)), mx.array(np.sin(angle)))
+        op(
+            mx.array(x).swapaxes(1, 2),
+            mx.array(np.exp(1j * angle).astype(np.complex64)),
+            mx.array(bias) if has_bias else None,
+        )
     )
     np.testing.assert_allclose(got[..., ::2], turned.real, atol=1e-6)
     np.testing.assert_allclose(got[..., 1::2], turned.imag, atol=1e-6)
@@ -64,15 +71,22 @@ def test_swiglu_gates_the_second_half_by_the_first() -> None:
 
 
 @pytest.mark.parametrize("n_weights", [0, 1, 2])
+@pytest.mark.parametrize("has_bias", [True, False])
 def test_adding_then_normalising_scales_the_sum_to_unit_mean_square(
-    n_weights: int,
+    n_weights: int, has_bias: bool
 ) -> None:
-    x, residual = normal(2, 3, 8), normal(2, 3, 8)
+    x, residual, bias = normal(2, 3, 8), normal(2, 3, 8), normal(8)
     weight = normal(n_weights, 8) if n_weights else normal(8)
-    h = x + residual
+    h = (x + bias if has_bias else x) + residual
     y = h / np.sqrt((h**2).mean(-1, keepdims=True) + 0.5)
     y *= weight[:, None] if n_weights else weight
-    got = kernels.add_rms_norm(mx.array(x), mx.array(residual), mx.array(weight), 0.5)
+    got = kernels.add_rms_norm(
+        mx.array(x),
+        mx.array(residual),
+        mx.array(weight),
+        0.5,
+        mx.array(bias) if has_bias else None,
+    )
     np.testing.assert_array_equal(np.array(got[0]), h)
     np.testing.assert_allclose(np.array(got[1]), y, atol=2e-6)
 
@@ -80,8 +94,10 @@ def test_adding_then_normalising_scales_the_sum_to_unit_mean_square(
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
 def test_operations_keep_a_half_precision_dtype(dtype: mx.Dtype) -> None:
     x = mx.ones((1, 2, 3, 4), dtype)
-    angle = mx.zeros((1, 1, 3, 2))
-    assert kernels.rotate(x, angle, angle).dtype == dtype
+    turns = mx.ones((1, 1, 3, 2), mx.complex64)
+    for bias in (None, mx.ones((2, 4), dtype)):
+        assert kernels.rotate(x, turns, bias).dtype == dtype
+        assert kernels.rotate_pairs(x, turns, bias).dtype == dtype
     for part in kernels.add_rms_norm(x[0], x[0], x[0, 0, 0], 1e-5):
         assert part.dtype == dtype
     assert kernels.gelu(x).dtype == dtype

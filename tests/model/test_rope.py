@@ -12,8 +12,8 @@ THETA, HEAD_DIM = 1e6, 128
 
 
 def phasors(position: int, n: int = 1) -> np.ndarray:
-    cos, sin = Rotary(HEAD_DIM, THETA).angles(np.array([position], np.uint64), n)
-    return np.array(cos)[0, 0] + 1j * np.array(sin)[0, 0]  # [n, HEAD_DIM / 2]
+    turns = Rotary(HEAD_DIM, THETA).turns(np.array([position], np.uint64), n)
+    return np.array(turns)[0, 0].astype(np.complex128)  # [n, HEAD_DIM / 2]
 
 
 @pytest.mark.parametrize("position", [0, 1, 8191, 180_000, 10**7])
@@ -36,7 +36,7 @@ def test_rotation_between_two_positions_depends_on_their_distance_alone(
 
 
 def test_rows_have_positions_of_their_own() -> None:
-    cos, _ = Rotary(16, THETA).angles(np.array([3, 40], np.uint64), 2)
-    alone, _ = Rotary(16, THETA).angles(np.array([40], np.uint64), 2)
-    assert cos.shape == (2, 1, 2, 8)
-    np.testing.assert_array_equal(np.array(cos)[1], np.array(alone)[0])
+    both = Rotary(16, THETA).turns(np.array([3, 40], np.uint64), 2)
+    alone = Rotary(16, THETA).turns(np.array([40], np.uint64), 2)
+    assert both.shape == (2, 1, 2, 8)
+    np.testing.assert_array_equal(np.array(both)[1], np.array(alone)[0])

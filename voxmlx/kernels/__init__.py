@@ -5,9 +5,17 @@ from voxmlx.kernels.reference import (
     attention_reference,
     gelu_reference,
     rotate_reference,
+    rotated_pairs_reference,
     swiglu_reference,
 )
-from voxmlx.kernels.select import add_rms_norm, attention, gelu, rotate, swiglu
+from voxmlx.kernels.select import (
+    add_rms_norm,
+    attention,
+    gelu,
+    rotate,
+    rotate_pairs,
+    swiglu,
+)
 
 __all__ = [
     "add_rms_norm",
@@ -17,7 +25,9 @@ __all__ = [
     "gelu",
     "gelu_reference",
     "rotate",
+    "rotate_pairs",
     "rotate_reference",
+    "rotated_pairs_reference",
     "swiglu",
     "swiglu_reference",
 ]

@@ -1,6 +1,6 @@
-// Both borders of every layer (model/layer.py): h = x + residual, y = rms_norm(h).
-// x, residual, h, y [B, N, D]; weight [1 or B, D]; eps [1]. One threadgroup per row,
-// each thread keeps D / 256 numbers of it in registers.
+// Both borders of every layer (model/layer.py): h = x + bias + residual,
+// y = rms_norm(h). x, residual, h, y [B, N, D]; bias [D]; weight [1 or B, D]; eps [1].
+// One threadgroup per row, each thread keeps D / 256 numbers of it in registers.
 //
 // Buys launches: one instead of two per border, 2 * (26 + 32) = 116 of a step; and the
 // sum is not read back for the norm, D * 2 bytes per row.
@@ -17,9 +17,11 @@ for (int n = 0; n < PER_THREAD; n++) {
   const int i = int(tid) + n * THREADS;
   held[n] = 0.0f;
   if (i < D) {
-    // Rounded before it is squared: the same y as from two separate operations.
+    // Rounded as often as by separate operations: the same y.
+    const T biased = static_cast<T>(
+        static_cast<float>(x[first + i]) + static_cast<float>(bias[i]));
     const T rounded = static_cast<T>(
-        static_cast<float>(x[first + i]) + static_cast<float>(residual[first + i]));
+        static_cast<float>(biased) + static_cast<float>(residual[first + i]));
     h[first + i] = rounded;
     held[n] = static_cast<float>(rounded);
     sum += held[n] * held[n];

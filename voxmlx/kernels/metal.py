@@ -9,13 +9,19 @@ from voxmlx.kernels.launch import Launch, MetalKernel
 __all__ = ["add_rms_norm_metal"]
 
 _ADD_RMS_NORM = MetalKernel(
-    "add_rms_norm", inputs=("x", "residual", "weight", "eps"), outputs=("h", "y")
+    "add_rms_norm",
+    inputs=("x", "residual", "bias", "weight", "eps"),
+    outputs=("h", "y"),
 )
 _THREADS_PER_ROW = 256
 
 
 def add_rms_norm_metal(
-    x: mx.array, residual: mx.array, weight: mx.array, eps: float
+    x: mx.array,
+    residual: mx.array,
+    weight: mx.array,
+    eps: float,
+    bias: mx.array | None = None,
 ) -> tuple[mx.array, mx.array]:
     """`add_rms_norm_reference` in one launch."""
     B, N, D = x.shape
@@ -28,7 +34,9 @@ def add_rms_norm_metal(
         output_shapes=(x.shape, x.shape),
         output_dtypes=(x.dtype, x.dtype),
     )
-    h, y = _ADD_RMS_NORM((x, residual, weight, _constant(eps)), launch)
+    if bias is None:
+        bias = _zeros(D, x.dtype)
+    h, y = _ADD_RMS_NORM((x, residual, bias, weight, _constant(eps)), launch)
     return h, y
 
 
@@ -36,5 +44,12 @@ def add_rms_norm_metal(
 def _constant(value: float) -> mx.array:
     """A number as the buffer a kernel reads it from; templates take integers only."""
     array = mx.array([value])
+    mx.eval(array)
+    return array
+
+
+@cache
+def _zeros(n: int, dtype: mx.Dtype) -> mx.array:
+    array = mx.zeros(n, dtype)
     mx.eval(array)
     return array

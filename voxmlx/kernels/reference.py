@@ -9,6 +9,7 @@ __all__ = [
     "attention_reference",
     "gelu_reference",
     "rotate_reference",
+    "rotated_pairs_reference",
     "swiglu_reference",
 ]
 
@@ -38,16 +39,39 @@ def attention_reference(
     return (weights @ v).reshape(B, Hq, T, D).astype(queries.dtype)
 
 
-def rotate_reference(x: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
-    """Rotate interleaved pairs of x [B, H, T, D] by angles [B or 1, 1, T, D / 2].
+def rotate_reference(
+    x: mx.array, turns: mx.array, bias: mx.array | None = None
+) -> mx.array:
+    """Rotate interleaved pairs of x [B, H, T, D] (+ bias [H, D]), in float32.
 
-    (x0, x1) -> (x0 cos - x1 sin, x0 sin + x1 cos), computed in float32.
+    `turns` [B or 1, 1, T, D / 2] are cos + i sin of the angles, complex64; a pair is
+    a complex number, (x0 + i x1) * turn.
     RoPE as in Su et al. 2021, arXiv:2104.09864, equation 15.
     """
-    pairs = x.astype(mx.float32).reshape(*x.shape[:-1], -1, 2)
-    even, odd = pairs[..., 0], pairs[..., 1]
-    rotated = mx.stack([even * cos - odd * sin, even * sin + odd * cos], axis=-1)
-    return rotated.reshape(x.shape).astype(x.dtype)
+    exact = x.astype(mx.float32)
+    if bias is not None:
+        exact = exact + bias[:, None].astype(mx.float32)
+    turned = exact.view(mx.complex64) * turns
+    return turned.view(mx.float32).astype(x.dtype)
+
+
+def rotated_pairs_reference(
+    pairs: mx.array,
+    swapped: mx.array,
+    cos: mx.array,
+    sin: mx.array,
+    signs: mx.array,
+    *biases: mx.array,
+) -> mx.array:
+    """`rotate_reference` for pairs [..., D / 2, 2] in real numbers, element by element.
+
+    `swapped` are the pairs the other way round, so are the second of two `biases`;
+    cos and sin [..., D / 2, 1], signs [-1, 1].
+    """
+    x, y = pairs.astype(mx.float32), swapped.astype(mx.float32)
+    if biases:
+        x, y = x + biases[0], y + biases[1]
+    return (x * cos + y * (sin * signs)).astype(pairs.dtype)
 
 
 def gelu_reference(x: mx.array) -> mx.array:
@@ -62,14 +86,18 @@ def swiglu_reference(gate_up: mx.array) -> mx.array:
 
 
 def add_rms_norm_reference(
-    x: mx.array, residual: mx.array, weight: mx.array, eps: float
+    x: mx.array,
+    residual: mx.array,
+    weight: mx.array,
+    eps: float,
+    bias: mx.array | None = None,
 ) -> tuple[mx.array, mx.array]:
-    """(h, y): h = x + residual, y = h / rms(h) * weight, each [B, N, D] as x is.
+    """(h, y): h = x + bias + residual, y = h / rms(h) * weight, each [B, N, D] as x is.
 
     `weight` [D] or [1, D] serves every row, [B, D] a row per stream. The root mean
     square is taken in float32, over h as it is rounded to its dtype.
     """
-    h = x + residual
+    h = (x if bias is None else x + bias) + residual
     if weight.ndim == 1 or weight.shape[0] == 1:
         return h, mx.fast.rms_norm(h, weight.reshape(-1), eps)
     return h, mx.fast.rms_norm(h, None, eps) * weight[:, None]

@@ -1,7 +1,8 @@
 """Chooses, once per process, the body each operation runs with."""
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from functools import cache
+from typing import cast
 
 import mlx.core as mx
 
@@ -11,26 +12,76 @@ from voxmlx.kernels.reference import (
     add_rms_norm_reference,
     gelu_reference,
     rotate_reference,
+    rotated_pairs_reference,
     swiglu_reference,
 )
 
-__all__ = ["add_rms_norm", "attention", "gelu", "rotate", "swiglu"]
+__all__ = [
+    "Fused",
+    "add_rms_norm",
+    "attention",
+    "gelu",
+    "has_metal",
+    "rotate",
+    "rotate_pairs",
+    "swiglu",
+]
 
-_F = TypeVar("_F", bound=Callable[..., mx.array])
+
+@cache
+def has_metal() -> bool:
+    return mx.metal.is_available()
 
 
-def _fused(body: _F) -> _F:
-    """`body` as one kernel where that is free.
+class Fused:
+    """An element-wise `body` as one kernel where that is free.
 
     Compiling on the CPU backend needs a C++ compiler at run time, which a user's
     machine need not have; on Metal it is part of the system.
     """
-    return cast(_F, mx.compile(body)) if mx.metal.is_available() else body
+
+    def __init__(self, body: Callable[..., mx.array]) -> None:
+        self.body = body
+        self._compiled = cast(Callable[..., mx.array], mx.compile(body))
+
+    def __call__(self, *arrays: mx.array) -> mx.array:
+        return self._compiled(*arrays) if has_metal() else self.body(*arrays)
 
 
-rotate = _fused(rotate_reference)
-gelu = _fused(gelu_reference)
-swiglu = _fused(swiglu_reference)
+gelu = Fused(gelu_reference)
+swiglu = Fused(swiglu_reference)
+_rotated_pairs = Fused(rotated_pairs_reference)
+
+
+def rotate(x: mx.array, turns: mx.array, bias: mx.array | None = None) -> mx.array:
+    """`rotate_reference`: same shapes, same result."""
+    # MLX fuses no complex numbers; elsewhere one product of them is fewest steps.
+    return (rotate_pairs if has_metal() else rotate_reference)(x, turns, bias)
+
+
+def rotate_pairs(
+    x: mx.array, turns: mx.array, bias: mx.array | None = None
+) -> mx.array:
+    """`rotate_reference` in real numbers: views, and one element-wise kernel."""
+    angles = turns.view(mx.float32).reshape(*turns.shape, 2)
+    biases = () if bias is None else _pairs(bias[:, None])
+    rotated = _rotated_pairs(
+        *_pairs(x), angles[..., :1], angles[..., 1:], _signs(), *biases
+    )
+    return rotated.reshape(x.shape)
+
+
+def _pairs(x: mx.array) -> tuple[mx.array, mx.array]:
+    """x [..., D] as [..., D / 2, 2], and that with every pair the other way round."""
+    pairs = x.reshape(*x.shape[:-1], -1, 2)
+    return pairs, pairs[..., ::-1]
+
+
+@cache
+def _signs() -> mx.array:
+    signs = mx.array([-1.0, 1.0])
+    mx.eval(signs)
+    return signs
 
 
 def attention(
@@ -47,9 +98,13 @@ def attention(
 
 
 def add_rms_norm(
-    x: mx.array, residual: mx.array, weight: mx.array, eps: float
+    x: mx.array,
+    residual: mx.array,
+    weight: mx.array,
+    eps: float,
+    bias: mx.array | None = None,
 ) -> tuple[mx.array, mx.array]:
     """`add_rms_norm_reference` by the kernel of that name, where it is on."""
     if gate().is_on("add_rms_norm"):
-        return add_rms_norm_metal(x, residual, weight, eps)
-    return add_rms_norm_reference(x, residual, weight, eps)
+        return add_rms_norm_metal(x, residual, weight, eps, bias)
+    return add_rms_norm_reference(x, residual, weight, eps, bias)

@@ -12,7 +12,7 @@ from voxmlx.config import DecoderConfig
 from voxmlx.kernels import gelu
 from voxmlx.model.attention import begin_step
 from voxmlx.model.cache import RingKVCache
-from voxmlx.model.layer import Layer
+from voxmlx.model.layer import Layer, Residual
 from voxmlx.model.rope import Rotary
 
 __all__ = ["Decoder", "DecoderState"]
@@ -107,11 +107,14 @@ class Decoder(nn.Module):
         if T == 0:
             return mx.zeros((B, 0, self.config.vocab_size), self.dtype)
         step = begin_step(state.cache, self.rotary, T)
-        x = embeddings
+        residual = Residual(embeddings)
         for i, layer in enumerate(self.layers):
-            x = layer(x, i, step, state.mlp_norms[i])
+            residual = layer(residual, i, step, state.mlp_norms[i])
         n = T if n_logits is None else n_logits
-        return self.embedding.as_linear(self.norm(x[:, T - n :]))
+        if n == 0:
+            return mx.zeros((B, 0, self.config.vocab_size), self.dtype)
+        _, h = residual.last(n).normed(self.norm.weight, self.norm.eps)
+        return self.embedding.as_linear(h)
 
 
 def time_embedding(delay_tokens: Sequence[int], dim: int) -> mx.array:

@@ -9,7 +9,7 @@ from voxmlx.config import EncoderConfig
 from voxmlx.model.attention import begin_step
 from voxmlx.model.cache import RingKVCache
 from voxmlx.model.conv import ConvStem, ConvStemState
-from voxmlx.model.layer import Layer
+from voxmlx.model.layer import Layer, Residual
 from voxmlx.model.rope import Rotary
 
 __all__ = ["Encoder", "EncoderState"]
@@ -75,6 +75,7 @@ class Encoder(nn.Module):
         if n == 0:
             return x
         step = begin_step(state.cache, self.rotary, n)
+        residual = Residual(x)
         for i, layer in enumerate(self.layers):
-            x = layer(x, i, step)
-        return self.norm(x)
+            residual = layer(residual, i, step)
+        return residual.normed(self.norm.weight, self.norm.eps)[1]

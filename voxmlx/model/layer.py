@@ -1,17 +1,47 @@
 """One pre-norm transformer layer, the same in the encoder and the decoder."""
 
+from typing import NamedTuple
+
 import mlx.core as mx
 import mlx.nn as nn
 
 from voxmlx.config import DecoderConfig, EncoderConfig
-from voxmlx.kernels import swiglu
+from voxmlx.kernels import add_rms_norm, swiglu
 from voxmlx.model.attention import Attention, Step
+from voxmlx.model.product import product
 
-__all__ = ["Layer", "SwiGLU"]
+__all__ = ["Layer", "Residual", "SwiGLU"]
+
+
+class Residual(NamedTuple):
+    """x [B, T, dim] and what is still to be added to it, together with the next norm.
+
+    `bias` [dim] is the branch's.
+    """
+
+    x: mx.array
+    branch: mx.array | None = None
+    bias: mx.array | None = None
+
+    def normed(self, weight: mx.array, eps: float) -> tuple[mx.array, mx.array]:
+        """(x with all added, its RMS norm); `weight` is [dim], or [1 or B, dim]."""
+        if self.branch is None:
+            return self.x, mx.fast.rms_norm(self.x, weight, eps)
+        return add_rms_norm(self.branch, self.x, weight, eps, self.bias)
+
+    def last(self, n: int) -> "Residual":
+        """Of the last n positions alone."""
+        if n == self.x.shape[1]:
+            return self
+        branch = None if self.branch is None else self.branch[:, -n:]
+        return Residual(self.x[:, -n:], branch, self.bias)
 
 
 class SwiGLU(nn.Module):
-    """down(silu(gate x) * up x) over [B, T, dim]; gate and up in one product."""
+    """down(silu(gate x) * up x) over [B, T, dim]; gate and up in one product.
+
+    The bias of `down_proj` is left to the caller.
+    """
 
     def __init__(self, dim: int, hidden_dim: int, *, bias: bool) -> None:
         super().__init__()
@@ -19,7 +49,7 @@ class SwiGLU(nn.Module):
         self.down_proj = nn.Linear(hidden_dim, dim, bias=bias)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return self.down_proj(swiglu(self.gate_up_proj(x)))
+        return product(self.down_proj, swiglu(product(self.gate_up_proj, x)))
 
 
 class Layer(nn.Module):
@@ -33,18 +63,18 @@ class Layer(nn.Module):
         self.mlp = SwiGLU(config.dim, config.hidden_dim, bias=bias)
 
     def __call__(
-        self, x: mx.array, layer: int, step: Step, mlp_norm: mx.array | None = None
-    ) -> mx.array:
-        """[B, T, dim] -> [B, T, dim].
-
-        `mlp_norm` [B, dim] replaces the second norm's weight, a row per stream:
+        self,
+        residual: Residual,
+        layer: int,
+        step: Step,
+        mlp_norm: mx.array | None = None,
+    ) -> Residual:
+        """`mlp_norm` [B, dim] replaces the second norm's weight, a row per stream:
         that is where the decoder's delay acts.
         """
-        x = x + self.attention(self.attention_norm(x), layer, step)
-        if mlp_norm is None:
-            h = self.mlp_norm(x)
-        elif mlp_norm.shape[0] == 1:
-            h = mx.fast.rms_norm(x, mlp_norm[0], self.mlp_norm.eps)
-        else:
-            h = mx.fast.rms_norm(x, None, self.mlp_norm.eps) * mlp_norm[:, None]
-        return x + self.mlp(h)
+        x, h = residual.normed(self.attention_norm.weight, self.attention_norm.eps)
+        branch = self.attention(h, layer, step)
+        x, h = Residual(x, branch, self.attention.o_proj.get("bias")).normed(
+            self.mlp_norm.weight if mlp_norm is None else mlp_norm, self.mlp_norm.eps
+        )
+        return Residual(x, self.mlp(h), self.mlp.down_proj.get("bias"))
