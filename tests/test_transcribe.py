@@ -507,6 +507,21 @@ def test_a_file_a_piped_wav_and_a_headerless_pipe_give_the_same(
     assert len({tuple(json.loads(done.stdout)["tokens"]) for done in results}) == 1
 
 
+def test_a_headerless_pipe_has_the_rate_that_is_stated(
+    tmp_path: Path, tiny_checkpoint_dir: Path
+) -> None:
+    pcm = encode(speech_like(10_000), "s16")
+    (tmp_path / "talk.wav").write_bytes(wav_bytes(pcm, rate=8_000))
+    options = ["--model", tiny_checkpoint_dir, "--format", "json"]
+    stated = run(["-", "--rate", "8000", *options], stdin=pcm)
+    of_wav = run([tmp_path / "talk.wav", *options])
+    assert stated.returncode == of_wav.returncode == 0
+    assert json.loads(stated.stdout)["tokens"] == json.loads(of_wav.stdout)["tokens"]
+    impossible = run(["-", "--rate", "0", *options], stdin=pcm)
+    assert impossible.returncode == 1
+    assert_one_error_line(impossible.stderr)
+
+
 def test_a_model_that_is_no_model_is_one_line(tmp_path: Path, talk: str) -> None:
     done = run([talk, "--model", tmp_path])
     assert (done.returncode, done.stdout) == (1, "")

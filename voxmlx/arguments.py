@@ -9,7 +9,7 @@ from typing import NoReturn, TypedDict
 
 from voxmlx import demo
 from voxmlx.checkpoint import Checkpoint, load
-from voxmlx.config import LEGAL_DELAYS_MS
+from voxmlx.config import LEGAL_DELAYS_MS, SAMPLE_RATE
 from voxmlx.errors import VoxmlxError
 from voxmlx.formats import CueRules
 from voxmlx.hotwords import BOOST, read_hotwords
@@ -23,6 +23,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "WordOptions",
     "add_model_arguments",
+    "add_rate_argument",
     "add_subtitle_arguments",
     "add_version_argument",
     "add_word_arguments",
@@ -80,6 +81,18 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="how far text lags behind the sound: more is more accurate. "
         f"{LEGAL_DELAYS_MS[0]} to {LEGAL_DELAYS_MS[-2]} in steps of 80, or "
         f"{LEGAL_DELAYS_MS[-1]} (default: %(default)s)",
+    )
+
+
+def add_rate_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --rate, of sound that does not say its own."""
+    parser.add_argument(
+        "--rate",
+        metavar="HZ",
+        type=int,
+        default=SAMPLE_RATE,
+        help="sample rate of headerless sound on standard input; a WAV says its own "
+        "(default: %(default)s)",
     )
 
 

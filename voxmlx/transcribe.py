@@ -13,6 +13,7 @@ import numpy as np
 from voxmlx import demo
 from voxmlx.arguments import (
     add_model_arguments,
+    add_rate_argument,
     add_subtitle_arguments,
     add_version_argument,
     add_word_arguments,
@@ -129,8 +130,9 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs="*",
         help="sound in any format of libsndfile (wav, flac, ogg, opus, mp3, ...), any "
         "rate and channels; - is standard input: WAV, or headerless 16-bit "
-        "little-endian mono at 16 kHz; with --demo the default is its own sample",
+        "little-endian mono; with --demo the default is its own sample",
     )
+    add_rate_argument(parser)
     parser.add_argument(
         "--format",
         choices=FORMATS,
@@ -190,7 +192,7 @@ def _open_jobs(arguments: argparse.Namespace, pipes: ExitStack) -> list[_Job]:
     jobs: list[_Job] = []
     for name, output in zip(arguments.files, outputs, strict=True):
         try:
-            audio = open_audio(name)
+            audio = open_audio(name, headerless_rate=arguments.rate)
         except AudioError as error:
             report_error(error)
             continue

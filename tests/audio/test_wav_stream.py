@@ -181,6 +181,14 @@ def test_headerless_sound_is_16_bit_at_16_khz() -> None:
     np.testing.assert_array_equal(read_all(stream), expected)
 
 
+def test_headerless_sound_has_the_rate_that_is_stated() -> None:
+    stream = raw_stream(io.BytesIO(PCM), b"", "standard input", 8_000)
+    assert stream.rate == 8_000
+    np.testing.assert_array_equal(
+        read_all(stream), np.frombuffer(PCM, "<i2")[:, None] / 32768
+    )
+
+
 def test_headerless_sound_of_an_odd_length_is_refused() -> None:
     stream = raw_stream(io.BytesIO(PCM + b"\0"), b"", "standard input")
     with pytest.raises(AudioError, match="standard input ends in the middle"):

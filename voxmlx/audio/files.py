@@ -20,6 +20,7 @@ from voxmlx.audio.wav_stream import (
     raw_stream,
     refuse_cut_file,
 )
+from voxmlx.config import SAMPLE_RATE
 from voxmlx.errors import AudioError
 
 __all__ = ["STANDARD_INPUT", "AudioFile", "open_audio"]
@@ -128,11 +129,11 @@ class AudioFile:
             )
 
 
-def open_audio(path: str | Path) -> AudioFile:
+def open_audio(path: str | Path, *, headerless_rate: int = SAMPLE_RATE) -> AudioFile:
     """Open a sound file, a named pipe, or with "-" standard input.
 
     Files may have any format libsndfile reads, any rate and any channels. Pipes
-    carry WAV, or headerless 16-bit little-endian mono sound at 16 kHz.
+    carry WAV, or headerless 16-bit little-endian mono sound at `headerless_rate` Hz.
     Raises AudioError for what is missing, unreadable, empty, no sound, or shorter
     than its header says.
     """
@@ -144,7 +145,7 @@ def open_audio(path: str | Path) -> AudioFile:
         status = os.fstat(file.fileno())
         is_pipe = is_pipe or not stat.S_ISREG(status.st_mode)
         stream = (
-            _pipe_stream(file, name)
+            _pipe_stream(file, name, headerless_rate)
             if is_pipe
             else _file_stream(file, name, status.st_size)
         )
@@ -202,7 +203,9 @@ def _file_stream(file: io.BufferedReader, name: str, n_file_bytes: int) -> _Soun
     return SndfileStream(file, name)
 
 
-def _pipe_stream(pipe: io.BufferedReader, name: str) -> _SoundStream:
+def _pipe_stream(
+    pipe: io.BufferedReader, name: str, headerless_rate: int
+) -> _SoundStream:
     head = read_up_to(pipe, WAV_HEAD_BYTES)
     if not head:
         raise AudioError(f"{name} is empty (0 bytes), expected sound")
@@ -211,10 +214,10 @@ def _pipe_stream(pipe: io.BufferedReader, name: str) -> _SoundStream:
             if head.startswith(start):
                 raise AudioError(
                     f"{name} carries {container}, but a pipe must carry WAV or "
-                    "headerless 16 kHz mono s16le sound; name the file itself, or "
+                    "headerless mono s16le sound; name the file itself, or "
                     "convert it with ffmpeg -i FILE -f wav -"
                 )
-        return raw_stream(pipe, head, name)
+        return raw_stream(pipe, head, name, headerless_rate)
     header = read_wav_header(pipe, head, name)
     if not is_plain_pcm(header):
         raise AudioError(

@@ -98,9 +98,11 @@ def is_plain_pcm(header: WavHeader) -> bool:
     return (header.encoding, header.bytes_per_sample) in _DECODERS
 
 
-def raw_stream(stream: ByteStream, first: bytes, name: str) -> PcmStream:
-    """Headerless 16-bit little-endian mono sound at 16 kHz."""
-    header = WavHeader(PCM, SAMPLE_RATE, 1, 2, data_start=0, data_bytes=None)
+def raw_stream(
+    stream: ByteStream, first: bytes, name: str, rate: int = SAMPLE_RATE
+) -> PcmStream:
+    """Headerless 16-bit little-endian mono sound at `rate` Hz."""
+    header = WavHeader(PCM, rate, 1, 2, data_start=0, data_bytes=None)
     return PcmStream(stream, header, name, first=first)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from voxmlx import demo
 from voxmlx.arguments import (
     add_model_arguments,
+    add_rate_argument,
     add_subtitle_arguments,
     add_version_argument,
     add_word_arguments,
@@ -90,7 +91,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--input",
         metavar="FILE",
         help="hear a sound file instead; - is standard input: WAV, or headerless "
-        "16-bit little-endian mono at 16 kHz",
+        "16-bit little-endian mono",
     )
     sound.add_argument(
         "--realtime",
@@ -122,6 +123,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="at the end, print lag, step times and memory as one line of JSON on "
         "stderr",
     )
+    add_rate_argument(parser)
     add_version_argument(parser)
     add_model_arguments(parser)
     add_word_arguments(parser)
@@ -192,7 +194,7 @@ def _refuse_existing(arguments: argparse.Namespace) -> None:
 def _open_file(arguments: argparse.Namespace) -> PlayedFile | None:
     if arguments.input is None:
         return None
-    audio = open_audio(arguments.input)
+    audio = open_audio(arguments.input, headerless_rate=arguments.rate)
     return PlayedFile(audio, speed=1.0 if arguments.realtime else None)
 
 
