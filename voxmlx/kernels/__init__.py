@@ -9,6 +9,7 @@ from voxmlx.kernels.reference import (
     swiglu_reference,
 )
 from voxmlx.kernels.select import (
+    Fused,
     add_rms_norm,
     attention,
     gelu,
@@ -18,6 +19,7 @@ from voxmlx.kernels.select import (
 )
 
 __all__ = [
+    "Fused",
     "add_rms_norm",
     "add_rms_norm_reference",
     "attention",

@@ -74,8 +74,10 @@ def rotated_pairs_reference(
     return (x * cos + y * (sin * signs)).astype(pairs.dtype)
 
 
-def gelu_reference(x: mx.array) -> mx.array:
-    """x times the normal distribution function of x: the exact GELU, by erf."""
+def gelu_reference(x: mx.array, *bias: mx.array) -> mx.array:
+    """x (+ bias) times the normal distribution function of it: the exact GELU."""
+    if bias:
+        x = x + bias[0]
     return x * (1 + mx.erf(x / math.sqrt(2))) / 2
 
 

@@ -25,7 +25,8 @@ class ConvState:
 class CausalConv1d(nn.Module):
     """Left-padded convolution over [B, T, C_in] -> [B, T // stride, C_out].
 
-    The left padding is kernel - stride zeros, so output t ends on input
+    The bias is left to the caller, who adds it in the same launch as what follows. The
+    left padding is kernel - stride zeros, so output t ends on input
     t * stride + stride - 1 and nothing later.
     """
 
@@ -47,7 +48,7 @@ class CausalConv1d(nn.Module):
         state.pending = x[:, T * self.stride :]
         if T == 0:
             return mx.zeros((x.shape[0], 0, self.weight.shape[0]), x.dtype)
-        return mx.conv1d(x, self.weight, stride=self.stride) + self.bias
+        return mx.conv1d(x, self.weight, stride=self.stride)
 
 
 @dataclass(slots=True)
@@ -73,5 +74,5 @@ class ConvStem(nn.Module):
         return ConvStemState(self.conv1.make_state(batch), self.conv2.make_state(batch))
 
     def step(self, mel_frames: mx.array, state: ConvStemState) -> mx.array:
-        x = gelu(self.conv1.step(mel_frames, state.conv1))
-        return gelu(self.conv2.step(x, state.conv2))
+        x = gelu(self.conv1.step(mel_frames, state.conv1), self.conv1.bias)
+        return gelu(self.conv2.step(x, state.conv2), self.conv2.bias)

@@ -68,7 +68,8 @@ class Encoder(nn.Module):
     def step(self, mel_frames: mx.array, state: EncoderState) -> mx.array:
         """All encoder frames that whole audio tokens allow, possibly none."""
         x = self.stem.step(mel_frames.astype(self.dtype), state.stem)
-        x = mx.concatenate([state.pending, x], axis=1)
+        if state.pending.shape[1]:
+            x = mx.concatenate([state.pending, x], axis=1)
         n = x.shape[1] // self.group * self.group
         state.pending = x[:, n:]
         x = x[:, :n]

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmlx.config import AudioConfig
+from voxmlx.kernels import Fused
 
 __all__ = ["LogMel", "LogMelState", "mel_filter_bank"]
 
@@ -39,6 +40,7 @@ class LogMel:
         # Samples beyond an audio token that its last mel frame needs.
         self.lookahead = self.window // 2 - self.hop
         self.log_floor = config.global_log_mel_max - 8.0
+        self._log_floor = mx.array(self.log_floor)
         self._dft = mx.array(_windowed_dft(self.window))  # [window, 2 * n_freq]
         self._filters = mx.array(
             mel_filter_bank(
@@ -61,10 +63,25 @@ class LogMel:
         if F == 0:
             return mx.zeros((B, 0, self.n_bins))
         windows = mx.as_strided(sound, (B, F, self.window), (n, self.hop, 1))
-        real, imaginary = mx.split(windows @ self._dft, 2, axis=-1)
-        power = real * real + imaginary * imaginary  # [B, F, n_freq]
-        log_power = mx.log10(mx.maximum(power @ self._filters, 1e-10))
-        return (mx.maximum(log_power, self.log_floor) + 4.0) / 4.0
+        power = _power(windows @ self._dft)  # [B, F, n_freq]
+        return _log_mel(power @ self._filters, self._log_floor)
+
+
+def _squared_magnitude(spectrum: mx.array) -> mx.array:
+    """Real and imaginary parts side by side, [..., 2 n] -> [..., n]."""
+    real, imaginary = mx.split(spectrum, 2, axis=-1)
+    return real * real + imaginary * imaginary
+
+
+_power = Fused(_squared_magnitude)
+
+
+def _scaled_log(power: mx.array, floor: mx.array) -> mx.array:
+    log_power = mx.log10(mx.maximum(power, 1e-10))
+    return (mx.maximum(log_power, floor) + 4.0) / 4.0
+
+
+_log_mel = Fused(_scaled_log)
 
 
 def _windowed_dft(window: int) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -172,5 +173,12 @@ class VoxtralRealtime(nn.Module):
 
 def greedy(logits: mx.array) -> mx.array:
     """The most probable id of each row of [B, vocab] that is not EOS: [B] int32."""
-    is_eos = mx.arange(logits.shape[-1]) == EOS_ID
-    return mx.argmax(mx.where(is_eos, -mx.inf, logits), axis=-1).astype(mx.int32)
+    possible = mx.where(_is_eos(logits.shape[-1]), -mx.inf, logits)
+    return mx.argmax(possible, axis=-1).astype(mx.int32)
+
+
+@cache
+def _is_eos(vocab_size: int) -> mx.array:
+    mask = mx.arange(vocab_size) == EOS_ID
+    mx.eval(mask)
+    return mask

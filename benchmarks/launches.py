@@ -1,0 +1,166 @@
+"""python -m benchmarks.launches: kernels launched by one 80 ms step on a Mac.
+
+Counted from MLX's graph of the full-size model, whose weights are never made: one
+steady step of one session, 4 bits, half precision, both rings full. Ends in one JSON
+line.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
+
+from benchmarks.full_size_checkpoint import FULL_SIZE
+from benchmarks.graph import Trace, on_metal, trace
+from benchmarks.machine import closing_line
+from convert.recipes import DEFAULT_RECIPE, RECIPES, precisions
+from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN, ModelConfig
+from voxmlx.layouts import model_modules, packed_path
+from voxmlx.model.cache import RingKVCache
+from voxmlx.model.voxtral import VoxtralRealtime, greedy
+
+__all__ = ["full_size_network", "traced_decoder", "traced_encoder", "traced_mel"]
+
+
+def full_size_network(
+    recipe: str = DEFAULT_RECIPE, dtype: mx.Dtype = mx.bfloat16
+) -> VoxtralRealtime:
+    """4.4 B parameters, quantised by one of RECIPES, none of them computed."""
+    config = ModelConfig.from_params(FULL_SIZE.params())
+    network = VoxtralRealtime(config)
+    chosen = {
+        packed_path(path): {"bits": p.bits, "group_size": p.group_size}
+        for path, p in precisions(RECIPES[recipe], model_modules(config), {}).items()
+    }
+    if chosen:
+        nn.quantize(network, class_predicate=lambda path, _: chosen.get(path, False))
+    network.set_dtype(dtype)
+    return network
+
+
+def traced_mel(network: VoxtralRealtime) -> Trace:
+    """Samples of one audio token -> 8 mel frames."""
+
+    def step(samples: mx.array, pending: mx.array) -> tuple[mx.array, mx.array]:
+        state = network.mel.make_state()
+        state.pending = pending
+        return network.mel.step(samples, state), state.pending
+
+    n_pending = network.mel.window - network.mel.hop
+    with on_metal():
+        return trace(
+            step, [mx.zeros((1, SAMPLES_PER_AUDIO_TOKEN)), mx.zeros((1, n_pending))]
+        )
+
+
+def traced_encoder(network: VoxtralRealtime) -> Trace:
+    """8 mel frames -> 4 encoder frames -> one audio embedding."""
+    state = network.encoder.make_state()
+    _fill(state.cache)
+    rings = state.cache.keys + state.cache.values
+    stem = state.stem
+    carried = [mx.zeros((1, 8, network.config.audio.num_mel_bins))]
+    carried += [stem.conv1.pending, stem.conv2.pending]
+    names, weights = _parameters(network)
+
+    def step(*arrays: mx.array) -> list[mx.array]:
+        weights, (mel, pending1, pending2), rings = _split(arrays, len(names), 3)
+        network.update(tree_unflatten(list(zip(names, weights, strict=True))))
+        stem.conv1.pending, stem.conv2.pending = pending1, pending2
+        _put(rings, state.cache)
+        audio = network.adapter(network.encoder.step(mel, state))
+        left = [stem.conv1.pending, stem.conv2.pending, state.pending]
+        return [audio, *left, *state.cache.keys, *state.cache.values]
+
+    return _traced(network, step, [*weights, *carried], rings)
+
+
+def traced_decoder(network: VoxtralRealtime) -> Trace:
+    """Audio embedding and the id before -> the next id."""
+    dim = network.config.decoder.dim
+    state = network.decoder.make_state([6])
+    _fill(state.cache)
+    rings = state.cache.keys + state.cache.values
+    carried = [mx.zeros((1, 1, dim), network.decoder.dtype), mx.zeros((1, 1), mx.int32)]
+    names, weights = _parameters(network)
+
+    def step(*arrays: mx.array) -> list[mx.array]:
+        weights, (audio, token), rings = _split(arrays, len(names), 2)
+        network.update(tree_unflatten(list(zip(names, weights, strict=True))))
+        _put(rings, state.cache)
+        embedding = audio + network.decoder.embed(token)
+        logits = network.decoder.step(embedding, state, n_logits=1)
+        return [greedy(logits[:, 0]), *state.cache.keys, *state.cache.values]
+
+    return _traced(network, step, [*weights, *carried], rings)
+
+
+def _traced(
+    network: VoxtralRealtime,
+    step: Callable[..., Any],
+    arrays: list[mx.array],
+    rings: list[mx.array],
+) -> Trace:
+    """Trace `step`, and give the network its own weights back."""
+    own = network.parameters()
+    try:
+        with on_metal():
+            return trace(step, arrays, rings)
+    finally:
+        network.update(own)
+
+
+def _parameters(network: VoxtralRealtime) -> tuple[list[str], list[mx.array]]:
+    flat: Any = tree_flatten(network.parameters())
+    return [name for name, _ in flat], [array for _, array in flat]
+
+
+def _fill(cache: RingKVCache) -> None:
+    """As after hours: every slot of the rings has been written."""
+    cache.length[:] = cache.capacity
+    cache.head[:] = 0
+
+
+def _put(rings: tuple[mx.array, ...], cache: RingKVCache) -> None:
+    n = len(rings) // 2
+    cache.keys[:], cache.values[:] = rings[:n], rings[n:]
+
+
+def _split(
+    arrays: tuple[mx.array, ...], n_first: int, n_second: int
+) -> tuple[tuple[mx.array, ...], ...]:
+    n = n_first + n_second
+    return arrays[:n_first], arrays[n_first:n], arrays[n:]
+
+
+def main() -> int:
+    network = full_size_network()
+    traces = {
+        "mel": traced_mel(network),
+        "encoder": traced_encoder(network),
+        "decoder": traced_decoder(network),
+    }
+    for part, counted in traces.items():
+        print(
+            f"{part:8} {counted.n_launches:4} launches, {counted.n_views} views, "
+            f"{counted.bytes_written / 1e6:.2f} MB written, "
+            f"{counted.cache_bytes_moved / 1e6:.2f} MB of cache moved"
+        )
+        for kind, n in counted.launches.most_common():
+            print(f"{n:16} {kind}")
+    print(
+        closing_line(
+            "launches",
+            launches={part: counted.n_launches for part, counted in traces.items()},
+            bytes_written={part: t.bytes_written for part, t in traces.items()},
+            cache_bytes_moved={part: t.cache_bytes_moved for part, t in traces.items()},
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
