@@ -152,6 +152,7 @@ def pulseaudio(tmp_path: Path) -> Iterator[dict[str, str]]:
         "PULSE_SERVER": f"unix:{socket}",
         "PULSE_SOURCE": "heard.monitor",
         "PULSE_SINK": "heard",
+        "PULSE_LATENCY_MSEC": "50",
     }
     server = subprocess.Popen(
         [

@@ -176,7 +176,7 @@ def test_an_unplugged_device_is_waited_for_and_time_goes_on(room: Room) -> None:
     microphone = room.open("Outside")
     microphone.read(0)
     room.portaudio.unplug("Outside")
-    silence = read_for(microphone, room, 3.0)
+    silence = read_for(microphone, room, 5.0)
     assert room.said == ["Outside is gone; waiting for it"]
     room.portaudio.plugged["Outside"] = 48_000.0
     silence = np.concatenate([silence, read_for(microphone, room, 0.5)])
@@ -186,13 +186,24 @@ def test_an_unplugged_device_is_waited_for_and_time_goes_on(room: Room) -> None:
     heard_s = sum(len(b.samples) for b in microphone.read(0)) / 16_000
     assert heard_s == pytest.approx(0.5, abs=0.02)  # the resampler looks ahead
     # Stream time has followed the clock until then.
-    assert len(silence) / 16_000 == pytest.approx(3.0, abs=0.02)
+    assert len(silence) / 16_000 == pytest.approx(5.0, abs=0.02)
+
+
+def test_a_sound_server_that_holds_sound_back_for_two_seconds_loses_none(
+    room: Room,
+) -> None:
+    microphone = room.open()
+    held = read_for(microphone, room, 2.5)
+    room.portaudio.streams[-1].hear(noise(2.5))
+    assert len(held) == 0
+    assert sum(len(b.samples) for b in microphone.read(0)) == 2.5 * 16_000
+    assert room.said == []
 
 
 def test_a_device_that_stays_away_is_replaced_by_the_default_one(room: Room) -> None:
     microphone = room.open("Outside")
     room.portaudio.unplug("Outside")
-    read_for(microphone, room, 4.0)
+    read_for(microphone, room, 6.0)
     assert microphone.name == "Outside"
     read_for(microphone, room, 2.5)
     assert room.said[1:] == ["Outside did not come back; hearing Inside instead"]

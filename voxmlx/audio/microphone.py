@@ -19,8 +19,9 @@ _BLOCKS_PER_SECOND = 100
 # Ten minutes of backlog before sound is lost, 115 MB at 48 kHz.
 _MAX_WAITING_S = 600.0
 
-# A running device calls back every 10 ms; this long without one and it is gone.
-_GONE_AFTER_S = 1.0
+# A running device calls back every 10 ms; this long without one and it is gone. A
+# sound server that changes its latency may hold sound back for 2 s (PulseAudio).
+_GONE_AFTER_S = 3.0
 _RETRY_EVERY_S = 1.0
 # So long it may take to plug a device in again; then the default one will do.
 _FALL_BACK_AFTER_S = 5.0
