@@ -48,15 +48,16 @@ class ScriptedModel:
 
     def __init__(self, script: Script, vocab_size: int) -> None:
         self.mel = SimpleNamespace(lookahead=40)
+        self.n_silent_samples = (LEFT_PAD_TOKENS - 1) * 1280 + self.mel.lookahead
         self.calls: list[int] = []
         self._script = script
         self._vocab_size = vocab_size
 
-    def make_state(self, delay_ms: int) -> Any:
+    def open_state(self, delay_ms: int) -> Any:
         return SimpleNamespace(
             decoder=_DecoderState(),
-            token=mx.array([[1]]),
-            n_forced=np.array([LEFT_PAD_TOKENS + delay_tokens(delay_ms)]),
+            token=mx.array([[PAD]]),
+            n_forced=np.array([1 + delay_tokens(delay_ms)]),
         )
 
     def encode(self, samples: mx.array, state: Any) -> mx.array:

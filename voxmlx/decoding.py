@@ -7,6 +7,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from voxmlx.config import LEFT_PAD_TOKENS, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.hotwords import HotwordMatch, HotwordTrie
 from voxmlx.model.decoder import DecoderState
 from voxmlx.model.voxtral import VoxtralRealtime, greedy
@@ -54,6 +55,8 @@ class _Start:
 class TokenDecoder:
     """One stream's ids, one per audio token, as `VoxtralRealtime.step` gives them.
 
+    It has heard the silence before the stream, all but the last `n_silent_samples`.
+
     What is not asked for costs nothing: without rules, hot words and probabilities
     it is the model's own loop. Rules that are idle leave that loop alone.
 
@@ -74,7 +77,7 @@ class TokenDecoder:
         n_alternatives: int = 0,
     ) -> None:
         self._model = model
-        self.state = model.make_state(delay_ms)
+        self.state = model.open_state(delay_ms)
         self._rules = list(rules)
         self._match = HotwordMatch(hotwords) if hotwords else None
         self._has_probabilities = has_probabilities or n_alternatives > 0
@@ -82,6 +85,12 @@ class TokenDecoder:
         self._start: _Start | None = None
         self._held: list[_Position] = []
         self._held_ids: list[Decoded] = []
+
+    @property
+    def n_silent_samples(self) -> int:
+        """Samples of the left padding that are the caller's to push first."""
+        n_samples = LEFT_PAD_TOKENS * SAMPLES_PER_AUDIO_TOKEN
+        return n_samples - self._model.n_silent_samples
 
     def step(self, samples: mx.array, speech: Sequence[bool]) -> list[Decoded]:
         """Samples [1, n] that complete len(speech) audio tokens -> ids now certain.

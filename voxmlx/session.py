@@ -11,7 +11,6 @@ from voxmlx.audio.energy import EnergyDetector
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.config import (
     AUDIO_TOKEN_MS,
-    LEFT_PAD_TOKENS,
     RIGHT_PAD_TOKENS,
     SAMPLE_RATE,
     SAMPLES_PER_AUDIO_TOKEN,
@@ -109,12 +108,13 @@ class Session:
         self._replacements = Replacements(replacements or {})
         self._utterances = UtteranceTracker(pause_ms, self._energy)
         # Mel frames look a little beyond their audio token, so the network always
-        # has that much more than whole tokens; at first it is still owed to it.
-        self._lookahead = self._owed = checkpoint.model.mel.lookahead
-        self._pending = _silence(LEFT_PAD_TOKENS)
-        # The silence before the stream is no part of it, and no noise floor either.
+        # has that much more than whole tokens.
+        self._lookahead = checkpoint.model.mel.lookahead
+        # What is left of the silence before the stream, which is no part of it, and
+        # no noise floor either: less than an audio token.
+        self._pending = _silence(0, self._decoder.n_silent_samples)
         self._n_before = len(self._pending)
-        self._n_heard_tokens = -LEFT_PAD_TOKENS
+        self._n_heard_tokens = -1
         self._n_samples = 0
         self._n_tokens = 0
         self._is_finished = False
@@ -126,9 +126,8 @@ class Session:
 
     @property
     def samples_wanted(self) -> int:
-        """Samples to push until the next audio token is decoded; 0 if one is due."""
-        wanted = SAMPLES_PER_AUDIO_TOKEN + self._owed - len(self._pending)
-        return max(0, wanted)
+        """Samples to push until the next audio token is decoded."""
+        return SAMPLES_PER_AUDIO_TOKEN - len(self._pending)
 
     def push(self, samples: NDArray[Any]) -> list[Event]:
         """Hear more sound; returns what it made certain.
@@ -191,16 +190,14 @@ class Session:
 
     def _hear(self, sound: NDArray[np.float32]) -> list[Event]:
         pending = np.concatenate([self._pending, sound])
-        n_whole = max(0, len(pending) - self._owed) // SAMPLES_PER_AUDIO_TOKEN
-        if n_whole == 0:
+        n = len(pending) // SAMPLES_PER_AUDIO_TOKEN * SAMPLES_PER_AUDIO_TOKEN
+        if n == 0:
             self._pending = pending
             return []
-        n = n_whole * SAMPLES_PER_AUDIO_TOKEN + self._owed
         self._pending, heard = pending[n:].copy(), pending[:n]
         # Blocks bound the memory that any amount of sound takes.
         block = MAX_AUDIO_TOKENS_PER_STEP * SAMPLES_PER_AUDIO_TOKEN
-        cuts = range(block + self._owed, n, block)
-        self._owed = 0
+        cuts = range(block, n, block)
         events: list[Event] = []
         for samples in np.split(heard, cuts):
             n_silent = min(self._n_before, len(samples))

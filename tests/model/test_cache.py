@@ -118,6 +118,20 @@ def test_a_copy_goes_its_own_way(n: int) -> None:
     assert seen_by_queries(cache, np.array([[7]]))[0] == [[4.0, 5.0, 6.0, 7.0]]
 
 
+@pytest.mark.parametrize("n_before", [0, 3, 12, 40])
+def test_an_unpacked_cache_goes_on_where_the_packed_one_was(n_before: int) -> None:
+    cache = make(window=8, step=4)
+    if n_before:
+        seen_by_queries(cache, np.arange(1, n_before + 1)[None])
+    packed = cache.packed()
+    assert packed.keys[0].shape[2] == min(n_before, cache.capacity)
+    for _ in range(2):
+        unpacked = packed.unpacked()
+        entries = np.arange(n_before + 1, n_before + 5)[None]
+        assert seen_by_queries(unpacked, entries)[0] == windows(n_before + 1, 4, 8)
+        assert unpacked.keys[0].shape == cache.keys[0].shape
+
+
 def test_a_common_step_on_a_full_decoder_ring_needs_no_mask() -> None:
     cache = make(window=8, step=1)
     for i in range(20):

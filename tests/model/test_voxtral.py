@@ -8,6 +8,7 @@ from tests.sounds import speech_like
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.config import EOS_ID, LEFT_PAD_TOKENS, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.model.voxtral import NO_TOKEN, greedy
+from voxmlx.session import Session
 
 SECONDS = 12
 
@@ -70,6 +71,33 @@ def test_a_copied_state_goes_its_own_way(
     expected = model.step(second, state)
     model.step(mx.array(speech_like(20_000, seed=8))[None], copy.copy())
     np.testing.assert_array_equal(model.step(second, copy), expected)
+
+
+@pytest.mark.parametrize("delay_ms", [80, 2400])
+def test_an_opened_stream_goes_on_as_one_that_heard_the_silence_itself(
+    tiny_checkpoint: Checkpoint, sound: np.ndarray, delay_ms: int
+) -> None:
+    model = tiny_checkpoint.model
+    n = model.n_silent_samples
+    fresh = model.make_state(delay_ms)
+    heard = model.step(mx.array(sound[:, :n]), fresh)
+    assert heard.shape == (1, LEFT_PAD_TOKENS - 1)
+    rest = mx.array(sound[:, n:])
+    expected = model.step(rest, fresh)
+    first, second = model.open_state(delay_ms), model.open_state(delay_ms)
+    for state in (first, second):
+        np.testing.assert_array_equal(model.step(rest, state), expected)
+    assert second.decoder.cache.keys[0].shape == fresh.decoder.cache.keys[0].shape
+
+
+def test_opening_another_stream_of_a_delay_runs_no_layer(
+    tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_checkpoint.model
+    Session(tiny_checkpoint, delay_ms=960)
+    monkeypatch.setattr(type(model.encoder), "step", None)
+    monkeypatch.setattr(type(model.decoder), "step", None)
+    assert Session(tiny_checkpoint, delay_ms=960).samples_wanted < 1280
 
 
 def test_end_of_sequence_is_never_chosen() -> None:

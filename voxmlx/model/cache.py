@@ -41,6 +41,7 @@ class RingKVCache:
 
     window: int
     step: int
+    capacity: int
     keys: list[mx.array]
     values: list[mx.array]
     head: NDArray[np.int64]
@@ -67,6 +68,7 @@ class RingKVCache:
         return cls(
             window=window,
             step=step,
+            capacity=capacity,
             keys=[mx.zeros(shape, dtype) for _ in range(n_layers)],
             values=[mx.zeros(shape, dtype) for _ in range(n_layers)],
             head=np.zeros(batch, np.int64),
@@ -74,21 +76,40 @@ class RingKVCache:
             position=np.full(batch, position % 2**64, np.uint64),
         )
 
-    @property
-    def capacity(self) -> int:
-        return self.keys[0].shape[2]
-
     def copy(self) -> "RingKVCache":
         """An independent cache; rings are shared until either of them is written."""
         return RingKVCache(
             self.window,
             self.step,
+            self.capacity,
             list(self.keys),
             list(self.values),
             self.head.copy(),
             self.length.copy(),
             self.position.copy(),
         )
+
+    def packed(self) -> "RingKVCache":
+        """A copy without the slots that nothing was written to yet, for safe-keeping.
+
+        A ring of the decoder takes hundreds of megabytes, the silence that every
+        stream begins with a few. Only `unpacked` makes a cache of it again.
+        """
+        cache = self.copy()
+        held = int(self.length.max())
+        for rings in (cache.keys, cache.values):
+            rings[:] = [mx.contiguous(ring[:, :, :held]) for ring in rings]
+        return cache
+
+    def unpacked(self) -> "RingKVCache":
+        """The cache that was `packed`, with all its slots."""
+        cache = self.copy()
+        for rings in (cache.keys, cache.values):
+            n_free = self.capacity - rings[0].shape[2]
+            if n_free:
+                room = [(0, 0), (0, 0), (0, n_free), (0, 0)]
+                rings[:] = [mx.pad(ring, room) for ring in rings]
+        return cache
 
     def advance(self, n: int) -> RingStep:
         """Make room for n entries per row; then `update` each layer once."""

@@ -63,6 +63,32 @@ class VoxtralState:
             self.n_forced.copy(),
         )
 
+    def packed(self) -> "VoxtralState":
+        """A copy in little memory, computed; see `RingKVCache.packed`."""
+        state = self.copy()
+        state.encoder.cache = state.encoder.cache.packed()
+        state.decoder.cache = state.decoder.cache.packed()
+        mx.eval(state.arrays())
+        return state
+
+    def unpacked(self) -> "VoxtralState":
+        state = self.copy()
+        state.encoder.cache = state.encoder.cache.unpacked()
+        state.decoder.cache = state.decoder.cache.unpacked()
+        return state
+
+    def arrays(self) -> list[mx.array]:
+        """All that is computed on the device."""
+        encoder, decoder = self.encoder, self.decoder
+        stem = encoder.stem
+        pending = [self.mel.pending, stem.conv1.pending, stem.conv2.pending]
+        rings = [
+            ring
+            for cache in (encoder.cache, decoder.cache)
+            for ring in (*cache.keys, *cache.values)
+        ]
+        return [*pending, encoder.pending, *rings, *decoder.mlp_norms, self.token]
+
 
 class VoxtralRealtime(nn.Module):
     """Weights of Voxtral Realtime; every stream's memory is in its state."""
@@ -75,6 +101,29 @@ class VoxtralRealtime(nn.Module):
         self.encoder = Encoder(config.encoder, config.audio.num_mel_bins, group)
         self.adapter = Adapter(config.encoder.dim, config.decoder.dim, group)
         self.decoder = Decoder(config.decoder)
+        # Constants of the weights, one per delay; not parameters, hence the name.
+        self._after_silence: dict[int, VoxtralState] = {}
+
+    @property
+    def n_silent_samples(self) -> int:
+        """How much silence a stream of `open_state` has heard.
+
+        One audio token short of the left padding, but for what the last mel frame
+        needs beyond it: that one hears the beginning of the sound as well.
+        """
+        return (LEFT_PAD_TOKENS - 1) * SAMPLES_PER_AUDIO_TOKEN + self.mel.lookahead
+
+    def open_state(self, delay_ms: int = 480) -> VoxtralState:
+        """A stream that has heard `n_silent_samples`; computed once per delay.
+
+        Raises DelayError for a delay the model was not trained for.
+        """
+        n = delay_tokens(delay_ms)
+        if n not in self._after_silence:
+            state = self.make_state(delay_ms)
+            self.step(mx.zeros((1, self.n_silent_samples)), state)
+            self._after_silence[n] = state.packed()
+        return self._after_silence[n].unpacked()
 
     def make_state(
         self, delay_ms: int | Sequence[int] = 480, *, position: int = 0
