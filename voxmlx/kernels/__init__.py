@@ -8,28 +8,48 @@ from voxmlx.kernels.reference import (
     rotated_pairs_reference,
     swiglu_reference,
 )
+from voxmlx.kernels.ring_reference import (
+    SCALE_BYTES,
+    dequantised,
+    quantise_rows_reference,
+    ring_attention_q8_reference,
+    window_attention_reference,
+)
 from voxmlx.kernels.select import (
     Fused,
     add_rms_norm,
     attention,
     gelu,
+    has_window_attention,
+    quantise_rows,
+    ring_attention_q8,
     rotate,
     rotate_pairs,
     swiglu,
+    window_attention,
 )
 
 __all__ = [
+    "SCALE_BYTES",
     "Fused",
     "add_rms_norm",
     "add_rms_norm_reference",
     "attention",
     "attention_reference",
+    "dequantised",
     "gelu",
     "gelu_reference",
+    "has_window_attention",
+    "quantise_rows",
+    "quantise_rows_reference",
+    "ring_attention_q8",
+    "ring_attention_q8_reference",
     "rotate",
     "rotate_pairs",
     "rotate_reference",
     "rotated_pairs_reference",
     "swiglu",
     "swiglu_reference",
+    "window_attention",
+    "window_attention_reference",
 ]

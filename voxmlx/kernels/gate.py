@@ -12,7 +12,7 @@ __all__ = ["NAMES", "VARIABLE", "Gate", "gate", "refusal"]
 
 VARIABLE = "VOXMLX_KERNELS"
 
-NAMES = ("add_rms_norm",)
+NAMES = ("add_rms_norm", "quantise_rows", "ring_attention_q8", "window_attention")
 
 # "applegpu_g13s": generation 13 is the M1. A virtual machine's GPU says "air64_...",
 # and lacks what the bodies use (simdgroup reductions, bfloat16).

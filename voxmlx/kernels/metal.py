@@ -6,7 +6,18 @@ import mlx.core as mx
 
 from voxmlx.kernels.launch import Launch, MetalKernel
 
-__all__ = ["add_rms_norm_metal"]
+__all__ = [
+    "MAX_STEP_QUERIES",
+    "add_rms_norm_metal",
+    "fits_lanes",
+    "quantise_rows_metal",
+    "ring_attention_q8_metal",
+    "window_attention_metal",
+]
+
+# Beyond so many queries at once reading the ring is no longer what a step costs.
+MAX_STEP_QUERIES = 16
+
 
 _ADD_RMS_NORM = MetalKernel(
     "add_rms_norm",
@@ -14,6 +25,36 @@ _ADD_RMS_NORM = MetalKernel(
     outputs=("h", "y"),
 )
 _THREADS_PER_ROW = 256
+
+_QUANTISE_ROWS = MetalKernel(
+    "quantise_rows", inputs=("keys", "values"), outputs=("rows",)
+)
+
+_RING_ATTENTION_Q8 = MetalKernel(
+    "ring_attention_q8",
+    inputs=("queries", "rows", "meta", "scale"),
+    outputs=("outs", "maxima", "sums"),
+)
+_RING_COMBINE = MetalKernel(
+    "ring_combine", inputs=("outs", "maxima", "sums"), outputs=("out",)
+)
+# Parts of a ring: enough threadgroups for the largest GPU once it is long, few results
+# to combine while it is short.
+_BLOCKS_SHORT, _BLOCKS_LONG = 8, 32
+_SHORT_RING = 512
+
+_WINDOW_ATTENTION = MetalKernel(
+    "window_attention",
+    inputs=("queries", "keys", "values", "meta", "scale"),
+    outputs=("out",),
+)
+_SIMDGROUPS = 8
+
+# Queries that read a ring's row together; their sums are in registers.
+_QUERIES_PER_READ = 4
+
+# Numbers of a row that one lane holds in the attention bodies.
+_PER_LANE = 8
 
 
 def add_rms_norm_metal(
@@ -38,6 +79,80 @@ def add_rms_norm_metal(
         bias = _zeros(D, x.dtype)
     h, y = _ADD_RMS_NORM((x, residual, bias, weight, _constant(eps)), launch)
     return h, y
+
+
+def quantise_rows_metal(keys: mx.array, values: mx.array) -> mx.array:
+    """`quantise_rows_reference` in one launch."""
+    B, H, N, D = keys.shape
+    launch = Launch(
+        template=(("T", keys.dtype), ("D", D)),
+        grid=(32, B * 2 * H * N, 1),
+        threadgroup=(32, 1, 1),
+        output_shapes=((B, 2 * H, N, D + 4),),
+        output_dtypes=(mx.int8,),
+    )
+    return _QUANTISE_ROWS((keys, values), launch)[0]
+
+
+def fits_lanes(head_dim: int) -> bool:
+    """Whether the attention bodies can share a row of `head_dim` among lanes."""
+    return head_dim in (16, 32, 64, 128, 256)
+
+
+def ring_attention_q8_metal(
+    queries: mx.array, rows: mx.array, meta: mx.array, scale: float
+) -> mx.array:
+    """`ring_attention_q8_reference` in two launches."""
+    B, H, N, D = queries.shape
+    n_kv_heads = rows.shape[1] // 2
+    tile = 1 if N == 1 else _QUERIES_PER_READ
+    blocks = _BLOCKS_SHORT if rows.shape[2] <= _SHORT_RING else _BLOCKS_LONG
+    group = H // n_kv_heads
+    launch = Launch(
+        template=(
+            ("T", queries.dtype),
+            ("D", D),
+            ("G", group),
+            ("QT", tile),
+            ("BLOCKS", blocks),
+        ),
+        grid=(32 * n_kv_heads, blocks * group, B * -(-N // tile)),
+        threadgroup=(32, group, 1),
+        output_shapes=((B, H, N, blocks, D), (B, H, N, blocks), (B, H, N, blocks)),
+        output_dtypes=(mx.float32, mx.float32, mx.float32),
+    )
+    parts = _RING_ATTENTION_Q8((queries, rows, meta, _constant(scale)), launch)
+    launch = Launch(
+        template=(("T", queries.dtype), ("D", D), ("BLOCKS", blocks)),
+        grid=(queries.size, 1, 1),
+        threadgroup=(256, 1, 1),
+        output_shapes=(queries.shape,),
+        output_dtypes=(queries.dtype,),
+    )
+    return _RING_COMBINE(parts, launch)[0]
+
+
+def window_attention_metal(
+    queries: mx.array, keys: mx.array, values: mx.array, meta: mx.array, scale: float
+) -> mx.array:
+    """`window_attention_reference` in one launch."""
+    B, H, N, D = queries.shape
+    tile = _QUERIES_PER_READ
+    launch = Launch(
+        template=(
+            ("T", queries.dtype),
+            ("D", D),
+            ("G", H // keys.shape[1]),
+            ("QT", tile),
+            ("SIMDGROUPS", _SIMDGROUPS),
+        ),
+        grid=(32 * _SIMDGROUPS * H, B * -(-N // tile), 1),
+        threadgroup=(32 * _SIMDGROUPS, 1, 1),
+        output_shapes=(queries.shape,),
+        output_dtypes=(queries.dtype,),
+    )
+    inputs = (queries, keys, values, meta, _constant(scale))
+    return _WINDOW_ATTENTION(inputs, launch)[0]
 
 
 @cache

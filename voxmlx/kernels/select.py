@@ -7,13 +7,25 @@ from typing import cast
 import mlx.core as mx
 
 from voxmlx.kernels.gate import gate
-from voxmlx.kernels.metal import add_rms_norm_metal
+from voxmlx.kernels.metal import (
+    MAX_STEP_QUERIES,
+    add_rms_norm_metal,
+    fits_lanes,
+    quantise_rows_metal,
+    ring_attention_q8_metal,
+    window_attention_metal,
+)
 from voxmlx.kernels.reference import (
     add_rms_norm_reference,
     gelu_reference,
     rotate_reference,
     rotated_pairs_reference,
     swiglu_reference,
+)
+from voxmlx.kernels.ring_reference import (
+    quantise_rows_reference,
+    ring_attention_q8_reference,
+    window_attention_reference,
 )
 
 __all__ = [
@@ -22,9 +34,13 @@ __all__ = [
     "attention",
     "gelu",
     "has_metal",
+    "has_window_attention",
+    "quantise_rows",
+    "ring_attention_q8",
     "rotate",
     "rotate_pairs",
     "swiglu",
+    "window_attention",
 ]
 
 
@@ -108,3 +124,38 @@ def add_rms_norm(
     if gate().is_on("add_rms_norm"):
         return add_rms_norm_metal(x, residual, weight, eps, bias)
     return add_rms_norm_reference(x, residual, weight, eps, bias)
+
+
+def quantise_rows(keys: mx.array, values: mx.array) -> mx.array:
+    """`quantise_rows_reference` by the kernel of that name, where it is on."""
+    if gate().is_on("quantise_rows"):
+        return quantise_rows_metal(keys, values)
+    return quantise_rows_reference(keys, values)
+
+
+def ring_attention_q8(
+    queries: mx.array, rows: mx.array, meta: mx.array, scale: float
+) -> mx.array:
+    """`ring_attention_q8_reference` by the kernel of that name, where it is on."""
+    _, _, N, D = queries.shape
+    if gate().is_on("ring_attention_q8") and N <= MAX_STEP_QUERIES and fits_lanes(D):
+        return ring_attention_q8_metal(queries, rows, meta, scale)
+    return ring_attention_q8_reference(queries, rows, meta, scale)
+
+
+def has_window_attention(n_queries: int, head_dim: int) -> bool:
+    """Whether attention with positions is faster than `attention` with a mask."""
+    return (
+        gate().is_on("window_attention")
+        and 1 < n_queries <= MAX_STEP_QUERIES
+        and fits_lanes(head_dim)
+    )
+
+
+def window_attention(
+    queries: mx.array, keys: mx.array, values: mx.array, meta: mx.array, scale: float
+) -> mx.array:
+    """`window_attention_reference` by the kernel of that name, where it is on."""
+    if has_window_attention(queries.shape[2], queries.shape[3]):
+        return window_attention_metal(queries, keys, values, meta, scale)
+    return window_attention_reference(queries, keys, values, meta, scale)

@@ -1,0 +1,55 @@
+"""Puts the emulator in the place of MLX's Metal kernels."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.metal.emulator.dispatch import Options
+from tests.metal.emulator.kernel import EmulatedKernel
+from tests.metal.emulator.toolchain import why_unavailable
+from voxmlx.kernels import launch, select
+from voxmlx.kernels.gate import Gate
+from voxmlx.kernels.launch import MetalKernel
+
+Emulated = dict[str, EmulatedKernel]
+Emulate = Callable[..., Emulated]
+
+
+@pytest.fixture(scope="session")
+def compiler() -> None:
+    """Skips, loudly, where no kernel can be emulated."""
+    reason = why_unavailable()
+    if reason is not None:
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def emulate(compiler: None, monkeypatch: pytest.MonkeyPatch) -> Emulate:
+    """Switches the named kernels on, run by the emulator; returns them as they come.
+
+    `options` say how threads are scheduled; with `checks` every launch is run twice.
+    """
+
+    def switch_on(
+        wanted: str = "on", *, options: Options | None = None, checks: bool = True
+    ) -> Emulated:
+        kernels: Emulated = {}
+
+        def build(kernel: MetalKernel) -> EmulatedKernel:
+            if kernel.name not in kernels:
+                kernels[kernel.name] = EmulatedKernel(
+                    f"voxmlx_{kernel.name}",
+                    kernel.inputs,
+                    kernel.outputs,
+                    kernel.body(),
+                    options=options,
+                    checks=checks,
+                )
+            return kernels[kernel.name]
+
+        gate = Gate(wanted, None)
+        monkeypatch.setattr(launch, "compiled", build)
+        monkeypatch.setattr(select, "gate", lambda: gate)
+        return kernels
+
+    return switch_on

@@ -1,0 +1,1 @@
+"""Runs Metal kernels on a CPU, from the very source that MLX generates."""

@@ -1,0 +1,2 @@
+// Logging from a GPU has no meaning here.
+#pragma once

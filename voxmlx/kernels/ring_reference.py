@@ -1,0 +1,75 @@
+"""What the operations over a ring of past keys mean, in plain mx."""
+
+import mlx.core as mx
+
+from voxmlx.kernels.reference import attention_reference
+
+__all__ = [
+    "SCALE_BYTES",
+    "dequantised",
+    "quantise_rows_reference",
+    "ring_attention_q8_reference",
+    "visible_slots",
+    "window_attention_reference",
+]
+
+# A quantised row ends with its scale, a float.
+SCALE_BYTES = 4
+
+_LARGEST = 127
+
+
+def quantise_rows_reference(keys: mx.array, values: mx.array) -> mx.array:
+    """Keys and values [B, H, N, D] in 8 bits: int8 [B, 2 H, N, D + 4], keys first.
+
+    A row is rint(x / scale), then the bytes of scale = max |x| / 127 as float32 (1 for
+    a row of zeros).
+    """
+    x = mx.concatenate([keys, values], axis=1).astype(mx.float32)
+    largest = mx.abs(x).max(axis=-1, keepdims=True)
+    scale = mx.where(largest > 0, largest / _LARGEST, 1.0)
+    numbers = mx.round(x / scale).astype(mx.int8)
+    return mx.concatenate([numbers, scale.view(mx.int8)], axis=-1)
+
+
+def dequantised(rows: mx.array, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:
+    """Keys and values [B, H, S, D] of rows [B, 2 H, S, D + 4]."""
+    numbers, scale = mx.split(rows, [rows.shape[-1] - SCALE_BYTES], axis=-1)
+    x = numbers.astype(mx.float32) * scale.view(mx.float32)
+    keys, values = mx.split(x.astype(dtype), 2, axis=1)
+    return keys, values
+
+
+def visible_slots(meta: mx.array, n_queries: int, capacity: int) -> mx.array:
+    """Which slots each of the queries may see: bool [B, 1, n_queries, capacity].
+
+    `meta` [B, 3] int32 has a stream's {end, held, window}: the slot after its newest
+    entry, how many entries its ring holds, and how many of the newest a query sees,
+    its own included. The queries belong to the newest entries.
+    """
+    end, held, window = (part[:, None] for part in mx.split(meta, 3, axis=1))
+    # Age of a slot: how many entries were written after it.
+    age = (end - 1 - mx.arange(capacity)) % capacity  # [B, 1, capacity]
+    distance = age - mx.arange(n_queries)[::-1, None]  # [B, n_queries, capacity]
+    is_visible = (age < held) & (distance >= 0) & (distance < window)
+    return is_visible[:, None]
+
+
+def window_attention_reference(
+    queries: mx.array, keys: mx.array, values: mx.array, meta: mx.array, scale: float
+) -> mx.array:
+    """`attention_reference` over rings: what a query sees follows from positions.
+
+    queries [B, H, N, D] of the N newest entries; keys, values [B, Hk, C, D] in any
+    rotation; meta as `visible_slots` has it. Returns [B, H, N, D].
+    """
+    mask = visible_slots(meta, queries.shape[2], keys.shape[2])
+    return attention_reference(queries, keys, values, mask, scale)
+
+
+def ring_attention_q8_reference(
+    queries: mx.array, rows: mx.array, meta: mx.array, scale: float
+) -> mx.array:
+    """`window_attention_reference` over rows as `quantise_rows_reference` makes them."""
+    keys, values = dequantised(rows, mx.float32)
+    return window_attention_reference(queries, keys, values, meta, scale)
