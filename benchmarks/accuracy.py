@@ -1,156 +1,176 @@
-"""Are words right, and their times? Against speech whose word marks are known.
+"""How many words are wrong, how exact are their times, and how fast did it go?
 
-python -m benchmarks.accuracy MODEL FOLDER... [--delays 80 480 2400] [--utterances 20]
+python -m benchmarks.accuracy FOLDER... [--models MODEL...] [--delays 80 480 2400]
 
-A folder holds utterances as `training.dataset` writes them, synthesised, with the
-synthesiser's own word marks. They are heard in one stream with pauses between. Words
-that were recognised are compared in time: an end with its mark, a start with the mark
-of the word before (only inside an utterance: there, words touch). Prints a row per
-delay and folder, then one JSON line. WER is of lower-case words without punctuation.
+Several models are several recipes of one: compare each with the source in bf16, as
+the error rate of a normaliser means nothing beside a figure of another. A FOLDER holds
+sounds with their text: `talk.wav` beside `talk.txt`, a language of FLEURS as it is
+published (test.tsv, audio/test.tar.gz), or what `training.dataset` writes. There the
+ends of words are known, and errors of time are printed too.
+
+Texts are normalised by whisper-normalizer's BasicTextNormalizer, and compared by jiwer:
+words, or characters in languages written without spaces (--characters; so it is for
+FLEURS' Chinese, Japanese, Thai, ...). Prints a row per model, folder and delay, then
+one JSON line.
 """
 
 import argparse
+import itertools
+import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from difflib import SequenceMatcher
-from itertools import pairwise
 from pathlib import Path
 
 import jiwer
-import numpy as np
+from whisper_normalizer.basic import BasicTextNormalizer
 
 from benchmarks.machine import closing_line
-from training.dataset import Dataset
-from voxmlx import Checkpoint, Session, Transcript, Word, load
+from benchmarks.speech import Utterance, utterances
+from benchmarks.word_times import TimeErrors, in_one_stream
+from voxmlx import Checkpoint, Session, Transcript, demo, load
+from voxmlx.arguments import run_command
 
 PAUSE_S = 0.7
-END_LIMIT_MS, START_LIMIT_MS = 80, 160
+NORMALISER = "whisper-normalizer BasicTextNormalizer"
+# FLEURS' names of languages whose words are not separated.
+UNSPACED = ("cmn", "yue", "ja", "th", "lo", "my", "km")
 
-
-@dataclass(frozen=True, slots=True)
-class Marked:
-    """A word that was said; `start_ms` is None where no mark tells it."""
-
-    text: str
-    start_ms: float | None
-    end_ms: float
+__all__ = ["Row", "error_rate", "main", "measure"]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one folder gave at one delay; errors in ms, late is positive."""
+    """What one model made of one folder at one delay."""
 
+    model: str
+    recipe: str
+    dtype: str
     folder: str
     delay_ms: int
-    n_words: int
-    wer: float
-    end_mean: float
-    end_median: float
-    end_within: float  # share of ends within END_LIMIT_MS
-    start_mean: float
-    start_within: float  # share of starts within START_LIMIT_MS
+    n_utterances: int
+    unit: str  # of `error_rate`: words or characters
+    error_rate: float
     times_real_time: float
+    times: TimeErrors | None
+
+    def __str__(self) -> str:
+        times = ""
+        if self.times is not None:
+            t = self.times
+            times = (
+                f"   ends {t.end_mean:+5.0f} ms, {t.end_within:6.1%} in 80"
+                f"   starts {t.start_mean:+5.0f} ms, {t.start_within:6.1%} in 160"
+            )
+        return (
+            f"{self.model[-20:]:20} {self.recipe:8} {self.folder[-20:]:20} "
+            f"{self.delay_ms:5} {self.n_utterances:6} {self.error_rate:7.2%} "
+            f"{self.unit:10} {self.times_real_time:6.1f} x{times}"
+        )
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(lambda: _run(_parse_arguments(argv)))
+
+
+def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model")
-    parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--delays", nargs="+", type=int, default=[80, 480, 2400])
-    parser.add_argument("--utterances", type=int, default=20)
-    arguments = parser.parse_args()
-    checkpoint = load(arguments.model)
+    add = parser.add_argument
+    add("folders", metavar="FOLDER", nargs="+", type=Path)
+    add("--models", nargs="+", default=[demo.NAME], help="directories or Hub ids")
+    add("--dtype", choices=("auto", "float16", "bfloat16", "float32"), default="auto")
+    add("--delays", nargs="+", type=int, default=[80, 480, 2400], help="in ms")
+    add("--utterances", metavar="N", type=int, help="the first N of each folder")
+    add("--characters", action="store_true", help="count characters, not words")
+    return parser.parse_args(argv)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     print(
-        "folder               delay  words    WER   end ms: mean median  in 80"
-        "   start ms: mean  in 160   speed"
+        f"normaliser: {NORMALISER}\n"
+        "model                recipe   folder               delay   said   error "
+        "of            speed"
     )
     rows: list[Row] = []
-    for folder in arguments.folders:
-        sound, marks = _joined(folder, arguments.utterances)
-        for delay_ms in arguments.delays:
-            row = _measure(checkpoint, folder.name, sound, marks, delay_ms)
-            rows.append(row)
-            print(
-                f"{row.folder:20} {row.delay_ms:5}  {row.n_words:5} {row.wer:6.1%}"
-                f"   {row.end_mean:12.1f} {row.end_median:6.1f} {row.end_within:6.1%}"
-                f"   {row.start_mean:14.1f}  {row.start_within:6.1%}"
-                f"  {row.times_real_time:5.1f} x",
-                flush=True,
-            )
-    figures = [asdict(row) for row in rows]
-    print(closing_line("accuracy", model=arguments.model, rows=figures))
+    for model in arguments.models:
+        checkpoint = load(model, arguments.dtype)
+        for folder in arguments.folders:
+            said = list(itertools.islice(utterances(folder), arguments.utterances))
+            by_character = arguments.characters or folder.name.startswith(UNSPACED)
+            for delay_ms in arguments.delays:
+                row = measure(
+                    checkpoint, folder.name, said, delay_ms, by_character=by_character
+                )
+                rows.append(row)
+                print(row, flush=True)
+    print(
+        closing_line(
+            "accuracy", normaliser=NORMALISER, rows=[asdict(row) for row in rows]
+        )
+    )
     return 0
 
 
-def _joined(folder: Path, n_utterances: int) -> tuple[np.ndarray, list[Marked]]:
-    """The folder's first utterances, one after another, and all their words."""
-    dataset = Dataset(folder)
-    pause = np.zeros(int(16_000 * PAUSE_S), np.float32)
-    parts: list[np.ndarray] = [pause]
-    marks: list[Marked] = []
-    n_samples = len(pause)
-    for index in range(min(n_utterances, len(dataset))):
-        item = dataset[index]
-        ends_ms = [(n_samples + end) / 16 for end in item.word_ends]
-        starts_ms = [None, *ends_ms[:-1]]
-        marks += map(Marked, item.words, starts_ms, ends_ms)
-        parts += [item.samples, pause]
-        n_samples += len(item.samples) + len(pause)
-    return np.concatenate(parts), marks
-
-
-def _measure(
+def measure(
     checkpoint: Checkpoint,
     folder: str,
-    sound: np.ndarray,
-    marks: list[Marked],
+    said: Sequence[Utterance],
     delay_ms: int,
+    *,
+    by_character: bool = False,
 ) -> Row:
-    started = time.perf_counter()
-    session = Session(checkpoint, delay_ms=delay_ms)
-    words = Transcript.from_events(session.push(sound) + session.finish()).words
-    seconds = time.perf_counter() - started
-    reference = [mark.text for mark in marks]
-    heard = [word.text.lower().strip(".,?!") for word in words]
-    pairs = _matched(reference, heard, marks, words)
-    ends = np.array([word.end_ms - mark.end_ms for mark, word in pairs])
-    starts = np.array(
-        [
-            word.start_ms - mark.start_ms
-            for (before, _), (mark, word) in pairwise(pairs)
-            if mark.start_ms is not None and before.end_ms == mark.start_ms
-        ]
-    )
+    """Hear each utterance in a session of its own; with word marks, all in one."""
+    seconds = 0.0
+    heard: list[Transcript] = []
+    sounds = [utterance.samples for utterance in said]
+    texts = [utterance.text for utterance in said]
+    marks = None
+    if all(utterance.word_ends_ms is not None for utterance in said):
+        sound, marks = in_one_stream(said, PAUSE_S)
+        sounds, texts = [sound], [" ".join(texts)]
+    for samples in sounds:
+        started = time.perf_counter()
+        session = Session(checkpoint, delay_ms=delay_ms)
+        events = session.push(samples) + session.finish()
+        seconds += time.perf_counter() - started
+        heard.append(Transcript.from_events(events))
+    n_samples = sum(len(samples) for samples in sounds)
     return Row(
+        model=checkpoint.name,
+        recipe=_recipe(checkpoint),
+        dtype=checkpoint.dtype,
         folder=folder,
         delay_ms=delay_ms,
-        n_words=len(pairs),
-        wer=float(jiwer.wer(" ".join(reference), " ".join(heard))),
-        end_mean=float(ends.mean()),
-        end_median=float(np.median(ends)),
-        end_within=float((np.abs(ends) <= END_LIMIT_MS).mean()),
-        start_mean=float(starts.mean()),
-        start_within=float((np.abs(starts) <= START_LIMIT_MS).mean()),
-        times_real_time=len(sound) / 16_000 / seconds,
+        n_utterances=len(said),
+        unit="characters" if by_character else "words",
+        error_rate=error_rate(
+            texts, [one.text for one in heard], by_character=by_character
+        ),
+        times_real_time=n_samples / 16_000 / seconds,
+        times=None if marks is None else TimeErrors.of(marks, heard[0].words),
     )
 
 
-def _matched(
-    reference: list[str],
-    heard: list[str],
-    marks: list[Marked],
-    words: tuple[Word, ...],
-) -> list[tuple[Marked, Word]]:
-    """The words that were recognised, with what was said."""
-    matcher = SequenceMatcher(a=reference, b=heard, autojunk=False)
-    return [
-        (marks[block.a + i], words[block.b + i])
-        for block in matcher.get_matching_blocks()
-        for i in range(block.size)
-    ]
+def error_rate(
+    said: Sequence[str], heard: Sequence[str], *, by_character: bool = False
+) -> float:
+    """Wrong, missing and extra words (or characters) over those that were said."""
+    # Characters are words of one letter each to the normaliser.
+    normalise = BasicTextNormalizer(split_letters=by_character)
+    return float(jiwer.wer([normalise(t) for t in said], [normalise(t) for t in heard]))
+
+
+def _recipe(checkpoint: Checkpoint) -> str:
+    """The recipe a converted model names, or the dtype of one that is not."""
+    config = Path(checkpoint.name) / "config.json"
+    if config.is_file():
+        named = json.loads(config.read_text(encoding="utf-8")).get("recipe")
+        if named is not None:
+            return str(named)
+    return checkpoint.dtype
 
 
 if __name__ == "__main__":
