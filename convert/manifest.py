@@ -22,9 +22,15 @@ def digest_of(path: Path) -> str:
 
 
 def write_manifest(directory: Path, known: Mapping[str, str]) -> None:
-    """List every file of `directory`; `known` digests are not computed again."""
-    names = sorted(p.name for p in directory.iterdir() if p.name != MANIFEST_NAME)
-    lines = [f"{known.get(n) or digest_of(directory / n)}  {n}\n" for n in names]
+    """List every file of `directory`, and those of `known`, there already or not.
+
+    `known` digests are not computed again.
+    """
+    names = {path.name for path in directory.iterdir()} | known.keys()
+    lines = [
+        f"{known.get(name) or digest_of(directory / name)}  {name}\n"
+        for name in sorted(names - {MANIFEST_NAME})
+    ]
     (directory / MANIFEST_NAME).write_text("".join(lines), encoding="utf-8")
 
 

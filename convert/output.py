@@ -14,7 +14,7 @@ import mlx.core as mx
 import numpy as np
 
 from convert.card import model_card
-from convert.manifest import MANIFEST_NAME, digest_of, write_manifest
+from convert.manifest import digest_of, write_manifest
 from convert.plan import INDEX_NAME, Plan, Shard
 from convert.source import Source
 from voxmlx.errors import OutputError
@@ -160,16 +160,20 @@ class Output:
     def write_description(self, quality: dict[str, Any] | None = None) -> None:
         """Write everything but the weights; config.json, which makes it load, last."""
         plan = self.plan
+        config_path = self.model / "config.json"
+        config = _json(plan.config)
         with _disk_errors(self.destination):
+            # What loads is whole, also while a certificate is being added to it.
+            config_path.unlink(missing_ok=True)
             shutil.copyfile(plan.files.tokenizer_path, self.model / "tekken.json")
-            _write_json(self.model / INDEX_NAME, plan.index)
+            _write_whole(self.model / INDEX_NAME, _json(plan.index))
             card = model_card(plan, self.destination.name, quality)
             _write_whole(self.model / "README.md", card.encode())
             if quality is not None:
-                _write_json(self.model / "quality.json", quality)
-            _write_json(self.model / "config.json", plan.config)
-            (self.model / MANIFEST_NAME).unlink(missing_ok=True)
-            write_manifest(self.model, self._digests)
+                _write_whole(self.model / "quality.json", _json(quality))
+            digest = hashlib.sha256(config).hexdigest()
+            write_manifest(self.model, {**self._digests, config_path.name: digest})
+            _write_whole(config_path, config)
 
     def publish(self) -> None:
         """Make DEST appear."""
@@ -223,7 +227,7 @@ def _converted(
 def _bytes_of(array: mx.array) -> memoryview:
     if array.dtype == mx.bfloat16:
         array = array.view(mx.uint16)
-    return memoryview(np.ascontiguousarray(np.array(array, copy=False))).cast("B")
+    return np.ascontiguousarray(np.array(array, copy=False)).data.cast("B")
 
 
 class _Hashing:
@@ -255,8 +259,8 @@ def _disk_errors(destination: Path) -> Iterator[None]:
         ) from None
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    _write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
+def _json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
 
 
 def _write_whole(path: Path, content: bytes) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from voxmlx.errors import CheckpointError
 from voxmlx.layouts import ModelFiles, Module, StoredTensor
+from voxmlx.layouts.finite import is_finite
 
 __all__ = ["BLOCK_BYTES", "Source"]
 
@@ -82,14 +83,14 @@ class Source:
     def _tensor(self, module: Module, suffix: str) -> StoredTensor:
         return self.files.tensors[f"{module.path}.{suffix}"]
 
-    def _array(self, tensor: StoredTensor) -> NDArray[np.generic]:
+    def _array(self, tensor: StoredTensor) -> NDArray[np.number]:
         return self._maps[tensor.path].array(tensor)
 
-    def _ours(self, module: Module, suffix: str) -> NDArray[np.generic]:
+    def _ours(self, module: Module, suffix: str) -> NDArray[np.number]:
         array = self._array(self._tensor(module, suffix))
         return self.files.layout.to_ours(module, array)
 
-    def _mx(self, module: Module, suffix: str, rows: NDArray[np.generic]) -> mx.array:
+    def _mx(self, module: Module, suffix: str, rows: NDArray[np.number]) -> mx.array:
         return _to_mx(rows, self._tensor(module, suffix).dtype)
 
 
@@ -108,7 +109,7 @@ class _Mapped:
             if name != "__metadata__"
         }
 
-    def array(self, tensor: StoredTensor) -> NDArray[np.generic]:
+    def array(self, tensor: StoredTensor) -> NDArray[np.number]:
         start, _ = self._spans[tensor.stored_name]
         kind = _NUMPY[tensor.dtype]
         n = int(np.prod(tensor.shape))
@@ -123,15 +124,15 @@ class _Mapped:
 
 
 def _row_blocks(
-    array: NDArray[np.generic], expansion: int = 1
-) -> Iterator[NDArray[np.generic]]:
+    array: NDArray[np.number], expansion: int = 1
+) -> Iterator[NDArray[np.number]]:
     row_bytes = max(1, array[:1].nbytes * expansion)
     step = max(1, BLOCK_BYTES // row_bytes)
     for start in range(0, len(array), step):
         yield array[start : start + step]
 
 
-def _to_mx(array: NDArray[np.generic], stored: str) -> mx.array:
+def _to_mx(array: NDArray[np.number], stored: str) -> mx.array:
     if stored == "F64":
         array = array.astype(np.float32)
     result = mx.array(np.ascontiguousarray(array))
@@ -139,7 +140,7 @@ def _to_mx(array: NDArray[np.generic], stored: str) -> mx.array:
 
 
 def _finite(module: Module, array: mx.array) -> mx.array:
-    if not mx.isfinite(array).all().item():
+    if not is_finite(array):
         raise CheckpointError(
             f"{module.path} holds NaN or infinite weights in {array.dtype}; the source is "
             "damaged, or the type is too narrow for it (try --dtype bfloat16)"

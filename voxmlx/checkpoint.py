@@ -13,6 +13,7 @@ from voxmlx.errors import CheckpointError
 from voxmlx.hub import locate
 from voxmlx.layouts import ModelFiles, open_model
 from voxmlx.layouts.configs import Precision
+from voxmlx.layouts.finite import is_finite
 from voxmlx.layouts.tensors import PACKED, packed_path
 from voxmlx.model import VoxtralRealtime
 from voxmlx.tokenizer import Tokenizer
@@ -185,7 +186,7 @@ def _checked(name: str, array: mx.array, dtype: mx.Dtype) -> mx.array:
         mx.eval(array)
         return array
     array = array.astype(dtype)
-    if not mx.isfinite(array).all().item():
+    if not is_finite(array):
         raise CheckpointError(
             f"{name} holds NaN or infinite weights; the file is damaged, or "
             f"{dtype} is too narrow for it"

@@ -16,6 +16,7 @@ __all__ = [
     "WRITERS",
     "mlx_audio_tensors",
     "quantised",
+    "read_tensors",
     "write_awni",
     "write_mlx_audio",
 ]
@@ -130,6 +131,14 @@ def quantised(tensors: Tensors, bits: int, is_chosen: Callable[[str], bool]) -> 
     return result
 
 
+def read_tensors(path: Path) -> Tensors:
+    """What a safetensors file holds, read."""
+    tensors = mx.load(str(path))
+    assert isinstance(tensors, dict)
+    mx.eval(tensors)
+    return tensors
+
+
 def _write(directory: Path, config: dict[str, Any], tensors: Tensors) -> Path:
     directory.mkdir(parents=True)
     (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -138,14 +147,20 @@ def _write(directory: Path, config: dict[str, Any], tensors: Tensors) -> Path:
     return directory
 
 
-def write_mlx_audio(directory: Path, bits: int | None = None) -> Path:
-    """mlx-audio's layout; with `bits`, quantised as its recipe does."""
+def write_mlx_audio(
+    directory: Path, bits: int | None = None, *, skipped: tuple[str, ...] = ()
+) -> Path:
+    """mlx-audio's layout; with `bits`, quantised as its recipe does.
+
+    `skipped` are parts of paths it leaves alone besides: older versions left the
+    embedding.
+    """
     config, tensors = mlx_audio_config(), mlx_audio_tensors()
     if bits is not None:
         config["quantization"] = {"group_size": 64, "bits": bits, "mode": "affine"}
         config["quantization_config"] = config["quantization"]
-        skipped = ("norm", "ada_rms_norm", "conv_layers")
-        tensors = quantised(tensors, bits, lambda m: not any(s in m for s in skipped))
+        kept = ("norm", "ada_rms_norm", "conv_layers", *skipped)
+        tensors = quantised(tensors, bits, lambda m: not any(s in m for s in kept))
     return _write(directory, config, tensors)
 
 

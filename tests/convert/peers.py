@@ -1,4 +1,4 @@
-"""Runs inside a peer's own environment: quantises a checkpoint, keeps its answers.
+"""Runs in a peer's own environment: has it quantise a model, keeps its answers.
 
     PYTHON peers.py mlx-audio|awni SOURCE DEST INPUTS.npz ANSWERS.npz
 
@@ -7,13 +7,12 @@ INPUTS holds `embeddings` [T, dim] and `mel` [F, 128]; ANSWERS gets the peer's
 nothing of this repository: the package named voxmlx in here is the peer's.
 """
 
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 import json
-import shutil
 import sys
 from pathlib import Path
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 
 BITS, GROUP_SIZE, DELAY_TOKENS = 4, 64, 6
@@ -30,17 +29,15 @@ def main() -> None:
         mx.array(given["embeddings"]),
         mx.array(given["mel"]),
     )
-    shutil.copy(Path(source) / "tekken.json", destination)
     np.savez(answers, logits=np.array(logits), audio=np.array(audio))
 
 
 def mlx_audio(
     source: Path, destination: Path, embeddings: mx.array, mel: mx.array
 ) -> tuple[mx.array, mx.array]:
-    """mlx-audio's model, quantiser and writer."""
-    from mlx_audio.lm.convert import quantize_model, save_config, save_model
-    from mlx_audio.stt.models.voxtral_realtime import Model, ModelConfig
-    from mlx_audio.stt.models.voxtral_realtime.decoder import compute_time_embedding
+    """mlx-audio's converter, loader and model."""
+    from mlx_audio.convert import convert
+    from mlx_audio.stt.utils import load
 
     params = json.loads((source / "params.json").read_text())
     whisper = params["multimodal"]["whisper_model_args"]
@@ -52,49 +49,47 @@ def mlx_audio(
         "decoder": {key: params[key] for key in keys.split()},
         "encoder_args": {**whisper["encoder_args"], **whisper["downsample_args"]},
     }
-    model = Model(ModelConfig.from_dict(json.loads(json.dumps(config))))
-    # Its adapter is born for the real model's width only.
-    dim, joined = params["dim"], 4 * whisper["encoder_args"]["dim"]
-    model.encoder.audio_language_projection_0 = nn.Linear(joined, dim, bias=False)
-    model.encoder.audio_language_projection_2 = nn.Linear(dim, dim, bias=False)
-    weights = model.sanitize(mx.load(str(source / "consolidated.safetensors")))
-    model.load_weights(list(weights.items()))
-
-    def predicate(path: str, module: nn.Module) -> bool:
-        fits = hasattr(module, "weight") and module.weight.shape[-1] % GROUP_SIZE == 0
-        return fits and model.model_quant_predicate(path, module)
-
-    _, config = quantize_model(
-        model, config, GROUP_SIZE, BITS, quant_predicate=predicate
+    # Its source needs a config.json.
+    (source / "config.json").write_text(json.dumps(config))
+    convert(
+        str(source),
+        str(destination),
+        quantize=True,
+        q_bits=BITS,
+        q_group_size=GROUP_SIZE,
+        model_domain="stt",
     )
-    model.decoder.precompute_ada_scales(compute_time_embedding(DELAY_TOKENS, dim))
-    hidden, _ = model.decoder.forward(embeddings)
-    answers = model.decoder.logits(hidden), model.encoder(mel.T)
-    mx.eval(answers)
-    destination.mkdir()
-    save_model(destination, model)
-    save_config(config, config_path=destination / "config.json")
-    return answers
+    # It copies the source along, and would then load that.
+    (destination / "consolidated.safetensors").unlink()
+    model = load(destination, strict=True)
+    # One position at a time, as it decodes: its prompt must fit into the window.
+    cache = model.decoder.make_cache()
+    hidden = [
+        model.decoder.forward(embeddings[i : i + 1], i, cache)[0]
+        for i in range(len(embeddings))
+    ]
+    return model.decoder.logits(mx.concatenate(hidden)), model.encoder(mel.T)
 
 
 def awni(
     source: Path, destination: Path, embeddings: mx.array, mel: mx.array
 ) -> tuple[mx.array, mx.array]:
-    """awni/voxmlx's model, quantiser and writer."""
+    """awni/voxmlx's converter, loader and model."""
     from voxmlx.weights import load_model
 
     from voxmlx import convert
 
-    model, config = load_model(source)
-    quantization = convert._quantize_model(model, GROUP_SIZE, BITS)
+    convert.download_model = Path  # it takes Hub ids only
+    convert.convert(
+        str(source),
+        str(destination),
+        quantize=True,
+        q_bits=BITS,
+        q_group_size=GROUP_SIZE,
+    )
+    model, _ = load_model(destination)
     time = model.time_embedding(mx.array([DELAY_TOKENS]))
-    logits = model.decode(embeddings[None], time, mask="causal")[0]
-    answers = logits, model.encode(mel.T)
-    mx.eval(answers)
-    convert._save_model(destination, model)
-    content = {**config, "quantization": quantization}
-    (destination / "config.json").write_text(json.dumps(content, indent=4))
-    return answers
+    return model.decode(embeddings[None], time, mask="causal")[0], model.encode(mel.T)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """Every layout loads, and converts to ours, without a number changing."""
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -13,14 +16,19 @@ from convert.__main__ import convert
 from tests.convert.directories import (
     MODEL,
     WRITERS,
+    mlx_audio_config,
     mlx_audio_tensors,
+    read_tensors,
     write_awni,
     write_mlx_audio,
 )
+from tests.tiny import TinyModel
 from voxmlx import Checkpoint, load
+from voxmlx.config import ModelConfig
 from voxmlx.errors import CheckpointError, ConfigError
 
 T = 20
+MODEL_CONFIG = ModelConfig.from_params(MODEL.params())
 
 
 def logits(checkpoint: Checkpoint) -> np.ndarray:
@@ -35,8 +43,9 @@ def logits(checkpoint: Checkpoint) -> np.ndarray:
     return np.array(out[0].astype(mx.float32))
 
 
-def weights(checkpoint: Checkpoint) -> dict[str, mx.array]:
-    return dict(tree_flatten(checkpoint.model.parameters()))
+def weights(model: nn.Module) -> dict[str, mx.array]:
+    flat: Any = tree_flatten(model.parameters())
+    return dict(flat)
 
 
 @pytest.fixture(scope="module")
@@ -72,16 +81,15 @@ def test_a_recipe_is_what_mlx_quantises_the_network_to(
         return {"bits": module.bits, "group_size": module.group_size}
 
     nn.quantize(expected, class_predicate=same)
-    for name, array in tree_flatten(expected.parameters()):
-        assert mx.array_equal(array, weights(found)[name]), name
+    for name, array in weights(expected).items():
+        assert mx.array_equal(array, weights(found.model)[name]), name
 
 
 @pytest.mark.parametrize("write", [write_mlx_audio, write_awni])
 @pytest.mark.parametrize("bits", [4, 6])
 def test_a_quantised_directory_loads_as_it_is_and_converted(
-    write: object, bits: int, tmp_path: Path, reference: Checkpoint
+    write: Callable[[Path, int], Path], bits: int, tmp_path: Path
 ) -> None:
-    assert callable(write)
     directory = write(tmp_path / "source", bits)
     direct = load(directory, "float32")
     modules = dict(direct.model.named_modules())
@@ -109,11 +117,67 @@ def test_a_quantised_source_can_be_quantised_otherwise(tmp_path: Path) -> None:
     assert mx.array_equal(embedding.weight, mx.quantize(eight, 64, 4)[0])
 
 
+def test_an_embedding_left_in_halves_is_quantised_and_the_rest_kept(
+    tmp_path: Path,
+) -> None:
+    directory = write_mlx_audio(tmp_path / "source", 4, skipped=("embedding",))
+    assert isinstance(load(directory).model.decoder.embedding, nn.Embedding)
+    convert(str(directory), tmp_path / "ours", recipe="q4", dtype="float32")
+    expected = load(write_mlx_audio(tmp_path / "whole", 4), "float32")
+    found = weights(load(tmp_path / "ours", "float32").model)
+    for name, array in weights(expected.model).items():
+        assert mx.array_equal(array, found[name]), name
+
+
+def test_a_source_left_beside_mlx_audios_result_is_not_taken_for_it(
+    tmp_path: Path,
+) -> None:
+    directory = write_mlx_audio(tmp_path / "m", 4)
+    expected = logits(load(directory, "float32"))
+    source = TinyModel(seed=5, encoder_heads=8).write(tmp_path / "source")
+    for name in ("params.json", "consolidated.safetensors"):
+        shutil.copy(source / name, directory)
+    assert load(directory).config == MODEL_CONFIG
+    np.testing.assert_array_equal(logits(load(directory, "float32")), expected)
+
+
+def test_mistrals_weights_are_taken_where_transformers_lie_beside_them(
+    tmp_path: Path, reference: Checkpoint
+) -> None:
+    directory = MODEL.write(tmp_path / "m")
+    (directory / "config.json").write_text('{"audio_config": {}}')
+    (directory / "model.safetensors").write_bytes(b"not read")
+    np.testing.assert_array_equal(logits(load(directory, "float32")), logits(reference))
+
+
+def test_mlx_audios_config_may_be_silent_where_its_program_is(
+    tmp_path: Path, reference: Checkpoint
+) -> None:
+    directory = write_mlx_audio(tmp_path / "m")
+    path = directory / "config.json"
+    content = json.loads(path.read_text())
+    for key in ("causal", "use_biases", "downsample_factor"):
+        del content["encoder_args"][key]
+    for key in ("tied_embeddings", "ada_rms_norm_t_cond", "ada_rms_norm_t_cond_dim"):
+        del content["decoder"][key]
+    path.write_text(json.dumps(content))
+    np.testing.assert_array_equal(logits(load(directory, "float32")), logits(reference))
+
+
+def test_mlx_audios_config_beside_mistrals_names_loads(
+    tmp_path: Path, reference: Checkpoint
+) -> None:
+    directory = MODEL.write(tmp_path / "m")
+    (directory / "config.json").write_text(json.dumps(mlx_audio_config()))
+    (directory / "consolidated.safetensors").rename(directory / "model.safetensors")
+    (directory / "params.json").unlink()
+    np.testing.assert_array_equal(logits(load(directory, "float32")), logits(reference))
+
+
 def test_parts_of_one_product_with_unlike_bits_are_refused(tmp_path: Path) -> None:
     directory = write_mlx_audio(tmp_path / "m", 4)
     path = directory / "model.safetensors"
-    tensors = dict(mx.load(str(path)))
-    mx.eval(tensors)
+    tensors = read_tensors(path)
     module = "decoder.layers.1.attention.wv"
     plain = mlx_audio_tensors()[f"{module}.weight"]
     parts = mx.quantize(plain, 64, 8)

@@ -17,9 +17,23 @@ import numpy as np
 import pytest
 
 from tests.convert.directories import MODEL
+from tests.tiny import TinyModel
 from voxmlx import load
 
 PEERS = {"mlx-audio": "VOXMLX_PEER_MLX_AUDIO", "awni": "VOXMLX_PEER_AWNI"}
+
+# mlx-audio's adapter has the real model's widths, whatever its config.json says.
+SOURCES = {
+    "mlx-audio": TinyModel(
+        encoder_dim=1280,
+        encoder_layers=1,
+        encoder_heads=8,
+        decoder_dim=3072,
+        decoder_layers=1,
+        vocab_size=1280,
+    ),
+    "awni": MODEL,
+}
 
 # Both sides run the same quantised products in another order of operations.
 TOLERANCE = 2e-4
@@ -33,15 +47,18 @@ def test_a_peers_quantised_directory_gives_the_peers_logits(
     python = os.environ.get(PEERS[peer])
     if not python:
         pytest.skip(f"{PEERS[peer]} is not set: see the docstring of this file")
-    source = MODEL.write(tmp_path / "source")
+    source = SOURCES[peer].write(tmp_path / "source")
     rng = np.random.default_rng(0)
-    embeddings = rng.standard_normal((24, MODEL.decoder_dim)).astype(np.float32)
+    dim = SOURCES[peer].decoder_dim
+    embeddings = rng.standard_normal((24, dim)).astype(np.float32)
     # Three audio tokens: awni/voxmlx's encoder knows no window.
     mel = rng.standard_normal((24, 128)).astype(np.float32)
     np.savez(tmp_path / "inputs.npz", embeddings=embeddings, mel=mel)
     script = Path(__file__).with_name("peers.py")
     names = [source, tmp_path / "theirs", tmp_path / "inputs.npz", tmp_path / "out.npz"]
-    subprocess.run([python, script, peer, *names], check=True, cwd=tmp_path)
+    clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command = [python, script, peer, *names]
+    subprocess.run(command, check=True, cwd=tmp_path, env=clean)
     answers = np.load(tmp_path / "out.npz")
 
     model = load(tmp_path / "theirs", "float32").model

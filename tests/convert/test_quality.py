@@ -78,9 +78,8 @@ def test_logits_do_not_depend_on_how_a_sound_is_cut(
 def test_ids_a_model_chose_are_those_its_forced_logits_choose(
     source: Path, sound: Path, tmp_path: Path
 ) -> None:
-    reading = quality.read(
-        load(source, "float32"), *quality.read_sounds([sound]), tmp_path
-    )
+    (heard,) = quality.read_sounds([sound])
+    reading = quality.read(load(source, "float32"), heard, tmp_path)
     logits = np.array(reading.logits)
     logits[:, 2] = -np.inf  # EOS is never chosen
     np.testing.assert_array_equal(logits.argmax(axis=1), reading.ids)

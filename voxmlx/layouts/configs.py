@@ -20,6 +20,7 @@ __all__ = [
     "MODEL_TYPE",
     "Precision",
     "Quantisation",
+    "is_transformers",
     "our_architecture",
     "read_config",
 ]
@@ -57,6 +58,17 @@ _HF_TEXT_DEFAULTS: dict[str, Any] = {
 }
 _HF_ROPE_THETA = 1_000_000.0
 _HF_ADA_DIM = 32  # no key: transformers builds no other
+# What mlx-audio's own classes assume where config.json is silent; older ones are.
+_MLX_AUDIO_ENCODER: dict[str, Any] = {
+    "causal": True,
+    "use_biases": True,
+    "downsample_factor": 4,
+}
+_MLX_AUDIO_DECODER: dict[str, Any] = {
+    "tied_embeddings": True,
+    "ada_rms_norm_t_cond": True,
+    "ada_rms_norm_t_cond_dim": 32,
+}
 _LOG_MEL_MAX = 1.5  # in transformers' preprocessor_config.json, or nowhere
 
 
@@ -115,6 +127,11 @@ def _precision(name: str, content: Mapping[str, Any]) -> Precision:
     return precision
 
 
+def is_transformers(content: Mapping[str, Any]) -> bool:
+    """Whether a config.json is in transformers' layout."""
+    return "audio_config" in content
+
+
 def read_config(content: Mapping[str, Any]) -> tuple[ModelConfig, Quantisation]:
     """What any layout's config.json says; which one, its keys tell.
 
@@ -132,7 +149,7 @@ def read_config(content: Mapping[str, Any]) -> tuple[ModelConfig, Quantisation]:
         return ModelConfig.from_params(params), quantisation
     if "encoder_args" in content:
         return _read_mlx_audio(content), quantisation
-    if "audio_config" in content:
+    if is_transformers(content):
         return _read_transformers(content), quantisation
     raise ConfigError(
         f"config.json describes a {content.get('model_type')!r} model, expected Voxtral "
@@ -173,7 +190,10 @@ def _read_ours(content: Mapping[str, Any]) -> ModelConfig:
 
 def _read_mlx_audio(content: Mapping[str, Any]) -> ModelConfig:
     root = Section("config.json", content)
-    enc, dec = root.section("encoder_args"), root.section("decoder")
+    for key in ("encoder_args", "decoder"):
+        root.section(key)  # refuses what is no object
+    enc = Section("encoder_args", _MLX_AUDIO_ENCODER | content["encoder_args"])
+    dec = Section("decoder", _MLX_AUDIO_DECODER | content["decoder"])
     nested = "audio_encoding_args" in content["encoder_args"]
     aud = (enc if nested else root).section("audio_encoding_args")
     config = ModelConfig(

@@ -7,7 +7,12 @@ from pathlib import Path
 
 from voxmlx.config import ModelConfig, read_object
 from voxmlx.errors import CheckpointError
-from voxmlx.layouts.configs import Precision, Quantisation, read_config
+from voxmlx.layouts.configs import (
+    Precision,
+    Quantisation,
+    is_transformers,
+    read_config,
+)
 from voxmlx.layouts.names import LAYOUTS, MISTRAL, OURS, Layout
 from voxmlx.layouts.tensors import Module, model_modules
 
@@ -16,6 +21,7 @@ __all__ = ["ModelFiles", "StoredTensor", "open_model", "weight_paths"]
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "U32": 4}
 _MISTRAL_WEIGHTS = "consolidated.safetensors"
+_OTHER_WEIGHTS = "model*.safetensors"
 _INDEX = "model.safetensors.index.json"
 
 
@@ -83,9 +89,16 @@ def open_model(directory: Path) -> ModelFiles:
 
 
 def _is_mistral(directory: Path) -> bool:
-    if (directory / _MISTRAL_WEIGHTS).exists():
+    config_path = directory / "config.json"
+    if not config_path.exists():
         return True
-    return not (directory / "config.json").exists()
+    if not (directory / _MISTRAL_WEIGHTS).exists():
+        return False
+    # Mistral's own repository holds the same weights in transformers' layout as well.
+    # mlx-audio's converter leaves its source beside what it has made of it.
+    return is_transformers(read_object(config_path)) or not any(
+        directory.glob(_OTHER_WEIGHTS)
+    )
 
 
 def weight_paths(directory: Path) -> tuple[Path, ...]:
@@ -112,7 +125,7 @@ def weight_paths(directory: Path) -> tuple[Path, ...]:
                     "again, or convert again"
                 )
         return tuple(directory / name for name in names)
-    found = tuple(sorted(directory.glob("model*.safetensors")))
+    found = tuple(sorted(directory.glob(_OTHER_WEIGHTS)))
     if not found:
         raise CheckpointError(
             f"{directory / 'model.safetensors'} is missing; a model directory needs its "
