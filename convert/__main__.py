@@ -22,7 +22,7 @@ from rich.progress import (
 
 from convert import quality
 from convert.manifest import MANIFEST_NAME, check
-from convert.output import Advance, Output
+from convert.output import Advance, Output, check_room, disk_errors
 from convert.plan import SHARD_BYTES, Plan, make_plan
 from convert.recipes import DEFAULT_RECIPE, RECIPES, DtypeName
 from convert.upload import check_token, upload
@@ -190,7 +190,13 @@ def _verify(
     reference_dtype: DtypeName | None,
 ) -> dict[str, Any]:
     chosen = reference_dtype or _roomy_dtype(plan)
-    with tempfile.TemporaryDirectory(dir=result.parent) as scratch:
+    n_tokens = sum(sound.n_tokens for sound in sounds)
+    n_bytes = 2 * 4 * n_tokens * plan.files.config.decoder.vocab_size
+    check_room(result.parent, n_bytes, " to verify with: logits of both models")
+    with (
+        disk_errors(result.parent),
+        tempfile.TemporaryDirectory(dir=result.parent) as scratch,
+    ):
         directory = Path(scratch)
         source = load(plan.files.directory, chosen)
         references = [quality.read(source, sound, directory) for sound in sounds]

@@ -21,7 +21,7 @@ from voxmlx.errors import OutputError
 from voxmlx.layouts import Module
 from voxmlx.layouts.configs import Precision
 
-__all__ = ["Output"]
+__all__ = ["Output", "check_room", "disk_errors"]
 
 Advance = Callable[[int], object]
 
@@ -69,7 +69,7 @@ class Output:
             raise OutputError(
                 f"{self.destination} exists; remove it, or name another destination"
             )
-        with _disk_errors(self.destination):
+        with disk_errors(self.destination):
             self.model.mkdir(parents=True, exist_ok=True)
             with (self.partial / "lock").open("w") as lock:
                 try:
@@ -117,18 +117,12 @@ class Output:
 
     def _check_room(self) -> None:
         tokenizer = self.plan.files.tokenizer_path.stat().st_size
-        needed = self.n_missing_bytes + tokenizer + _SLACK_BYTES
-        free = shutil.disk_usage(self.partial).free
-        if free < needed:
-            raise OutputError(
-                f"{self.destination.parent} has {free / 1e9:.2f} GB free and "
-                f"{needed / 1e9:.2f} GB are needed; make room, or name another place"
-            )
+        check_room(self.partial, self.n_missing_bytes + tokenizer + _SLACK_BYTES)
 
     def write_weights(self, advance: Advance) -> None:
         """Write the shards that are missing; `advance` hears of source bytes."""
         source = Source(self.plan.files)
-        with _disk_errors(self.destination):
+        with disk_errors(self.destination):
             for shard in self.plan.shards:
                 if shard.name in self._digests:
                     for module in _modules(shard):
@@ -162,7 +156,7 @@ class Output:
         plan = self.plan
         config_path = self.model / "config.json"
         config = _json(plan.config)
-        with _disk_errors(self.destination):
+        with disk_errors(self.destination):
             # What loads is whole, also while a certificate is being added to it.
             config_path.unlink(missing_ok=True)
             shutil.copyfile(plan.files.tokenizer_path, self.model / "tekken.json")
@@ -177,7 +171,7 @@ class Output:
 
     def publish(self) -> None:
         """Make DEST appear."""
-        with _disk_errors(self.destination):
+        with disk_errors(self.destination):
             for path in self.model.iterdir():
                 _sync(path)
             _sync(self.model)
@@ -248,8 +242,19 @@ class _Hashing:
         return self._hash.hexdigest()
 
 
+def check_room(place: Path, n_bytes: int, purpose: str = "") -> None:
+    """Raises OutputError unless `n_bytes` fit where `place` is."""
+    free = shutil.disk_usage(place).free
+    if free < n_bytes:
+        raise OutputError(
+            f"{place} has {free / 1e9:.2f} GB free and {n_bytes / 1e9:.2f} GB are "
+            f"needed{purpose}; make room, or name another place"
+        )
+
+
 @contextmanager
-def _disk_errors(destination: Path) -> Iterator[None]:
+def disk_errors(destination: Path) -> Iterator[None]:
+    """What the file system refuses, as one line. Raises OutputError."""
     try:
         yield
     except OSError as error:

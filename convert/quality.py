@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ from voxmlx import Checkpoint
 from voxmlx.audio.files import open_audio
 from voxmlx.config import (
     BOS_ID,
+    EOS_ID,
     LEFT_PAD_TOKENS,
     RIGHT_PAD_TOKENS,
     SAMPLES_PER_AUDIO_TOKEN,
     STREAMING_PAD_ID,
     delay_tokens,
 )
-from voxmlx.errors import OutputError
+from voxmlx.errors import AudioError, OutputError
 
 __all__ = [
     "DELAY_MS",
@@ -56,6 +57,12 @@ class Sound:
         left = LEFT_PAD_TOKENS * SAMPLES_PER_AUDIO_TOKEN
         return np.pad(self.samples, (left, right))
 
+    @property
+    def n_tokens(self) -> int:
+        """Tokens a model makes of it: one per 80 ms, and some for the delay."""
+        n = -(-len(self.samples) // SAMPLES_PER_AUDIO_TOKEN)
+        return n + RIGHT_PAD_TOKENS
+
 
 @dataclass(slots=True)
 class Reading:
@@ -71,11 +78,19 @@ def read_sounds(paths: Sequence[Path]) -> list[Sound]:
     sounds: list[Sound] = []
     for path in paths:
         with open_audio(path) as file:
-            samples = np.concatenate(list(file.pieces()))
-        words = path.with_suffix(".txt")
-        text = words.read_text(encoding="utf-8") if words.is_file() else None
-        sounds.append(Sound(path.name, samples, text))
+            pieces = list(file.pieces())
+        samples = np.concatenate([np.zeros(0, np.float32), *pieces])
+        if not samples.any():
+            raise AudioError(f"{path} is silent; --verify needs sound to measure with")
+        sounds.append(Sound(path.name, samples, _transcript(path.with_suffix(".txt"))))
     return sounds
+
+
+def _transcript(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8") if path.is_file() else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise AudioError(f"the transcript {path} is not readable: {error}") from None
 
 
 def read(
@@ -93,12 +108,11 @@ def read(
     forced = ids if history is None else history
     vocab = checkpoint.config.decoder.vocab_size
     with tempfile.NamedTemporaryFile(dir=directory, suffix=".logits") as file:
-        logits = np.memmap(file.name, np.float32, "w+", shape=(len(forced), vocab))
-    start = 0
-    for block in forced_logits(checkpoint, samples, forced):
-        logits[start : start + len(block)] = block
-        start += len(block)
-    assert start == len(forced)
+        # Written, not mapped for writing: there a full disk is a signal that kills.
+        for block in forced_logits(checkpoint, samples, forced):
+            file.write(block.data)
+        file.flush()
+        logits = np.memmap(file.name, np.float32, "r", shape=(len(forced), vocab))
     return Reading(ids, logits, checkpoint.tokenizer.decode(ids.tolist()))
 
 
@@ -141,37 +155,30 @@ def certificate(
     dtype: str,
 ) -> dict[str, Any]:
     """The content of quality.json."""
-    rows = [
-        _compare(sound, a, b)
-        for sound, a, b in zip(sounds, references, results, strict=True)
-    ]
+    compared = [_compare(a, b) for a, b in zip(references, results, strict=True)]
     said = [
         (sound.transcript, a.text, b.text)
         for sound, a, b in zip(sounds, references, results, strict=True)
         if sound.transcript is not None
     ]
-    errors = np.concatenate([row.pop("errors") for row in rows])
-    divergences = np.concatenate([row.pop("divergences") for row in rows])
-    n = sum(row["n_tokens"] for row in rows)
-
-    def mean(key: str) -> float:
-        return sum(row[key] * row["n_tokens"] for row in rows) / n
-
+    rows = [
+        {
+            "name": sound.name,
+            **tokens.summary(),
+            "reference_text": a.text,
+            "text": b.text,
+        }
+        for sound, tokens, a, b in zip(
+            sounds, compared, references, results, strict=True
+        )
+    ]
     return {
         "reference_dtype": reference_dtype,
         "dtype": dtype,
         "delay_ms": DELAY_MS,
         "normaliser": NORMALISER if said else None,
         "total": {
-            "n_tokens": n,
-            "token_agreement": mean("token_agreement"),
-            "free_token_agreement": mean("free_token_agreement"),
-            "mean_logit_error": float(errors.mean()),
-            "max_logit_error": max(row["max_logit_error"] for row in rows),
-            "mean_kl": float(divergences.mean()),
-            "max_kl": float(divergences.max()),
-            "reference_pad_margin": _mean_margin(references, references),
-            "pad_margin": _mean_margin(references, results),
+            **sum(compared, _Tokens()).summary(),
             "reference_wer": _wer([(t, a) for t, a, _ in said]),
             "wer": _wer([(t, b) for t, _, b in said]),
         },
@@ -179,55 +186,79 @@ def certificate(
     }
 
 
-def _compare(sound: Sound, a: Reading, b: Reading) -> dict[str, Any]:
-    n = len(a.ids)
-    difference = [np.abs(x - y) for x, y in zip(a.logits, b.logits, strict=True)]
-    errors = np.array([d.mean() for d in difference])
-    own = min(n, len(b.ids))
-    return {
-        "name": sound.name,
-        "n_tokens": n,
-        "token_agreement": float((_chosen(a) == _chosen(b)).mean()),
-        "free_token_agreement": float((a.ids[:own] == b.ids[:own]).sum() / n),
-        "mean_logit_error": float(errors.mean()),
-        "max_logit_error": float(max(d.max() for d in difference)),
-        "mean_kl": float(_divergences(a, b).mean()),
-        "reference_text": a.text,
-        "text": b.text,
-        "errors": errors,
-        "divergences": _divergences(a, b),
-    }
+@dataclass(slots=True)
+class _Tokens:
+    """What was compared at each token of a sound; sounds add up."""
+
+    is_same: list[bool] = field(default_factory=list[bool])
+    is_same_freely: list[bool] = field(default_factory=list[bool])
+    mean_errors: list[float] = field(default_factory=list[float])
+    max_errors: list[float] = field(default_factory=list[float])
+    divergences: list[float] = field(default_factory=list[float])
+    # PAD's lead over the best other id, where the reference chooses PAD.
+    reference_margins: list[float] = field(default_factory=list[float])
+    margins: list[float] = field(default_factory=list[float])
+
+    def __add__(self, other: "_Tokens") -> "_Tokens":
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return _Tokens(*(a + b for a, b in pairs))
+
+    def summary(self) -> dict[str, Any]:
+        has_margin = bool(self.margins)
+        return {
+            "n_tokens": len(self.is_same),
+            "token_agreement": float(np.mean(self.is_same)),
+            "free_token_agreement": float(np.mean(self.is_same_freely)),
+            "mean_logit_error": float(np.mean(self.mean_errors)),
+            "max_logit_error": max(self.max_errors),
+            "mean_kl": float(np.mean(self.divergences)),
+            "max_kl": max(self.divergences),
+            "reference_pad_margin": (
+                float(np.mean(self.reference_margins)) if has_margin else None
+            ),
+            "pad_margin": float(np.mean(self.margins)) if has_margin else None,
+        }
 
 
-def _chosen(reading: Reading) -> NDArray[np.int64]:
-    return np.array([row.argmax() for row in reading.logits])
+def _compare(a: Reading, b: Reading) -> _Tokens:
+    """Token by token: a long sound's logits are more than memory may hold."""
+    tokens = _Tokens()
+    assert len(a.ids) == len(b.ids) == len(a.logits) == len(b.logits)
+    tokens.is_same_freely = (a.ids == b.ids).tolist()
+    for x, y in zip(a.logits, b.logits, strict=True):
+        error = np.abs(x - y)
+        tokens.mean_errors.append(float(error.mean(dtype=np.float64)))
+        tokens.max_errors.append(float(error.max()))
+        tokens.divergences.append(_divergence(x, y))
+        choice = _chosen(x)
+        tokens.is_same.append(choice == _chosen(y))
+        if choice == STREAMING_PAD_ID:
+            tokens.reference_margins.append(_pad_margin(x))
+            tokens.margins.append(_pad_margin(y))
+    return tokens
+
+
+def _chosen(row: NDArray[np.float32]) -> int:
+    """The best id but EOS, as decoding chooses."""
+    choosable = np.array(row)
+    choosable[EOS_ID] = -np.inf
+    return int(choosable.argmax())
+
+
+def _pad_margin(row: NDArray[np.float32]) -> float:
+    others = np.delete(row, [STREAMING_PAD_ID, EOS_ID])
+    return float(row[STREAMING_PAD_ID] - others.max())
+
+
+def _divergence(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
+    """KL(x || y) in nats."""
+    p, q = _log_softmax(x), _log_softmax(y)
+    return float((np.exp(p) * (p - q)).sum())
 
 
 def _log_softmax(row: NDArray[np.float32]) -> NDArray[np.float64]:
     x = row.astype(np.float64) - row.max()
     return x - np.log(np.exp(x).sum())
-
-
-def _divergences(a: Reading, b: Reading) -> NDArray[np.float64]:
-    """KL(a || b) in nats at each token."""
-    values: list[float] = []
-    for x, y in zip(a.logits, b.logits, strict=True):
-        p, q = _log_softmax(x), _log_softmax(y)
-        values.append(float((np.exp(p) * (p - q)).sum()))
-    return np.array(values)
-
-
-def _mean_margin(
-    references: Sequence[Reading], readings: Sequence[Reading]
-) -> float | None:
-    """PAD's lead over the best other id, where the reference says PAD."""
-    margins: list[float] = []
-    for reference, reading in zip(references, readings, strict=True):
-        for choice, row in zip(_chosen(reference), reading.logits, strict=True):
-            if choice == STREAMING_PAD_ID:
-                others = np.delete(row, STREAMING_PAD_ID)
-                margins.append(float(row[STREAMING_PAD_ID] - others.max()))
-    return float(np.mean(margins)) if margins else None
 
 
 def _wer(pairs: Sequence[tuple[str, str]]) -> float | None:

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from convert import quality
+from convert import output, quality
 from convert.__main__ import main
 from convert.sensitivity import GROUPS, rank
 from tests.sounds import speech_like
 from voxmlx import load
+from voxmlx.errors import AudioError
 from voxmlx.layouts.configs import Precision
 
 
@@ -96,3 +97,96 @@ def test_sensitivity_ranks_every_group_and_leaves_the_model_as_it_was(
     assert costs == sorted(costs, reverse=True)
     assert min(row.error for row in rows) > 0
     assert rank(checkpoint, sounds, Precision(4, 64)) == rows
+
+
+def reading(ids: list[int], logits: np.ndarray, text: str) -> quality.Reading:
+    return quality.Reading(np.array(ids, np.int32), logits.astype(np.float32), text)
+
+
+def test_the_certificate_is_right_on_numbers_worked_out_by_hand() -> None:
+    pad, eos, vocab = 32, 2, 40
+    a, b = np.zeros((4, vocab)), np.zeros((4, vocab))
+    a[0, pad], b[0, pad] = 8, 7  # both choose PAD; leads of 8 and of 7 - 1
+    b[0, 5] = 1
+    a[1, 6], b[1, 7] = 3, 3  # they choose 6 and 7
+    a[2, eos], b[2, eos] = 9, 0  # never chosen: id 8 is, by both
+    a[2, 8] = b[2, 8] = 1
+    a[3, pad], b[3, 9] = 4, 2  # PAD against 9; leads of 4 and of -2
+    sounds = [quality.Sound("s", np.zeros(1280, np.float32), "one two three")]
+    content = quality.certificate(
+        sounds,
+        [reading([pad, 6, 8, pad], a, "One, two three")],
+        [reading([pad, 6, 8, 9], b, "one two")],
+        "float32",
+        "bfloat16",
+    )
+    total = content["total"]
+    assert total["n_tokens"] == 4
+    assert total["token_agreement"] == 2 / 4
+    assert total["free_token_agreement"] == 3 / 4
+    assert total["max_logit_error"] == 9
+    errors = [1 + 1, 3 + 3, 9, 4 + 2]
+    assert total["mean_logit_error"] == pytest.approx(sum(errors) / 4 / vocab)
+    p, q = np.exp(a), np.exp(b)
+    p, q = p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
+    divergences = (p * np.log(p / q)).sum(1)
+    assert total["mean_kl"] == pytest.approx(divergences.mean())
+    assert total["max_kl"] == pytest.approx(divergences.max())
+    assert total["reference_pad_margin"] == (8 + 4) / 2
+    assert total["pad_margin"] == (6 - 2) / 2
+    (row,) = content["sounds"]
+    assert {key: row[key] for key in total if "wer" not in key} == {
+        key: value for key, value in total.items() if "wer" not in key
+    }
+    assert (row["reference_text"], row["text"]) == ("One, two three", "one two")
+
+
+def test_the_error_rate_is_of_normalised_words_over_all_sounds() -> None:
+    pytest.importorskip("whisper_normalizer", reason="install voxmlx-realtime[convert]")
+    logits = np.zeros((1, 40))
+    said = ["One, two. Three!", "four", None]
+    heard = [("one two three", "one to three"), ("Four", "four five"), ("x", "y")]
+    sounds = [quality.Sound("s", np.zeros(1280, np.float32), text) for text in said]
+    content = quality.certificate(
+        sounds,
+        [reading([0], logits, text) for text, _ in heard],
+        [reading([0], logits, text) for _, text in heard],
+        "float32",
+        "float32",
+    )
+    assert content["total"]["reference_wer"] == 0
+    assert content["total"]["wer"] == 2 / 4
+    assert "BasicTextNormalizer" in content["normaliser"]
+
+
+def test_a_silent_sound_or_an_unreadable_transcript_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "said.wav"
+    soundfile.write(path, np.zeros(16_000), 16_000)
+    with pytest.raises(AudioError, match="is silent"):
+        quality.read_sounds([path])
+    soundfile.write(path, speech_like(16_000), 16_000)
+    path.with_suffix(".txt").write_bytes(b"caf\xe9")
+    with pytest.raises(AudioError, match=r"said\.txt is not readable"):
+        quality.read_sounds([path])
+
+
+def test_too_little_room_for_logits_is_one_line_and_the_weights_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    source: Path,
+    tmp_path: Path,
+    sound: Path,
+) -> None:
+    real = output.check_room
+
+    def no_room(place: Path, n_bytes: int, purpose: str = "") -> None:
+        real(place, n_bytes if not purpose else 10**18, purpose)
+
+    arguments = [str(source), str(tmp_path / "ours"), "--verify", str(sound)]
+    with monkeypatch.context() as patch:
+        patch.setattr("convert.__main__.check_room", no_room)
+        assert main(arguments) == 1
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "to verify with" in line
+    assert main(arguments) == 0
