@@ -7,7 +7,6 @@ beside wall seconds for the same reason.
 """
 
 import argparse
-import json
 import os
 import resource
 import threading
@@ -18,6 +17,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
+from benchmarks.machine import closing_line
 from convert.__main__ import convert
 from convert.recipes import RECIPES, precisions
 from convert.source import BLOCK_BYTES
@@ -69,13 +69,12 @@ def main() -> None:
         "resident_peak_gb": memory.resident / 1e9,
         "load_wall_s": loading[0],
         "load_cpu_s": loading[1],
-        "mlx": mx.__version__,
     }
     for key, value in row.items():
         print(
             f"{key:20} {value:.3f}" if isinstance(value, float) else f"{key:20} {value}"
         )
-    print(json.dumps(row))
+    print(closing_line("convert", **row))
 
 
 def _timed(body: Callable[[], object]) -> tuple[float, float, float]:
@@ -98,7 +97,10 @@ def _floor(files: ModelFiles, recipe: str, destination: Path, share: float) -> f
             if i % step:
                 continue
             n_done += tensor.n_bytes
-            whole = mx.load(str(tensor.path))[tensor.stored_name]
+            stored = mx.load(str(tensor.path))
+            assert isinstance(stored, dict)
+            whole = stored.pop(tensor.stored_name)
+            del stored
             target = chosen.get(tensor.module.path) if name.endswith("weight") else None
             n_rows = max(1, BLOCK_BYTES // max(1, whole[:1].nbytes))
             for start in range(0, whole.shape[0], n_rows):
@@ -110,7 +112,7 @@ def _floor(files: ModelFiles, recipe: str, destination: Path, share: float) -> f
                     )
                 for part in parts:
                     bits = part.view(mx.uint16) if part.dtype == mx.bfloat16 else part
-                    out.write(np.array(bits))
+                    out.write(np.array(bits).data)
             del whole
         out.flush()
         os.fsync(out.fileno())

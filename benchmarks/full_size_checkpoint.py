@@ -71,7 +71,7 @@ def _write_weights(path: Path, params: dict[str, object]) -> int:
             left, start = int(np.prod(shape)), 7919 * i % _POOL
             while left:
                 part = pool[start : start + left]
-                file.write(part)
+                file.write(part.data)
                 left, start = left - len(part), 0
         return file.tell()
 
