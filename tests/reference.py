@@ -1,5 +1,6 @@
 """Transformers' Voxtral Realtime built from a Mistral-layout directory, as reference."""
 
+import inspect
 import json
 import warnings
 from collections.abc import Sequence
@@ -215,16 +216,17 @@ class Reference:
         delay = torch.full((1,), delay_ms // 80, dtype=self._dtype)
         t_cond = self.model.model.time_embedding(delay)[None]
         text_config: Any = self.model.config.text_config
-        cache = DynamicCache(config=text_config)
+        # Named anew between 5.2 and 5.24, which warns of the old name.
+        accepted = inspect.signature(text.forward).parameters
+        cache_name = "cache" if "cache" in accepted else "past_key_values"
+        cached = {cache_name: DynamicCache(config=text_config)}
         ids: list[int] = []
         leads: list[float] = []
         tokens, position = prompt(delay_ms), 0
         for _ in range(n_new_tokens(len(samples))):
             n = len(tokens)
             x = audio[:, position : position + n] + embed(torch.tensor([tokens]))
-            out = text(
-                inputs_embeds=x, past_key_values=cache, use_cache=True, t_cond=t_cond
-            )
+            out = text(inputs_embeds=x, use_cache=True, t_cond=t_cond, **cached)
             logits = head(out.last_hidden_state[0, -1])
             logits[_EOS] = -torch.inf
             best, second = logits.topk(2).values.tolist()
