@@ -57,7 +57,7 @@ class ScriptedModel:
         return SimpleNamespace(
             decoder=_DecoderState(),
             token=mx.array([[PAD]]),
-            n_forced=np.array([1 + delay_tokens(delay_ms)]),
+            n_forced=1 + delay_tokens(delay_ms),
         )
 
     def encode(self, samples: mx.array, state: Any) -> mx.array:
@@ -70,7 +70,7 @@ class ScriptedModel:
         ids: list[int] = []
         self.calls.append(audio.shape[1])
         for _ in range(audio.shape[1]):
-            if state.n_forced[0] > 0:
+            if state.n_forced > 0:
                 state.n_forced -= 1
                 ids.append(NO_TOKEN)
                 continue

@@ -22,9 +22,9 @@ from voxmlx import (
     WordFinal,
 )
 from voxmlx.config import EOS_ID
-from voxmlx.decoding import Decoded
+from voxmlx.decoding import Decoded, Steps
 from voxmlx.errors import AudioError, DelayError, SessionError
-from voxmlx.model.voxtral import greedy
+from voxmlx.model.voxtral import Decoding, greedy
 from voxmlx.rules import GUARDS
 
 SOUND = speech_like(4 * 16_000 + 777, seed=11)
@@ -188,7 +188,7 @@ def test_nothing_a_session_holds_grows(tiny_checkpoint: Checkpoint) -> None:
         arrays = [*state.encoder.cache.keys, *state.decoder.cache.values]
         arrays += [state.mel.pending, state.encoder.pending, state.token]
         sizes = {f"array {i}": a.size for i, a in enumerate(arrays)}
-        sizes["pending"] = len(session._pending)
+        sizes["pending"] = session.timeline.n_waiting
         return sizes
 
     piece = SOUND[: 1280 * 20]
@@ -260,12 +260,13 @@ def test_logprobs_are_those_of_the_models_logits(tiny_checkpoint: Checkpoint) ->
         return greedy(logits)
 
     plain = Session(tiny_checkpoint)
-    decode = plain._decoder._model.decode
-    plain._decoder._run = lambda audio, speech: [
-        Decoded(token_id)
-        for token_id in decode(audio, plain._decoder.state, choose)[0].tolist()
-        if token_id >= 0
-    ]
+
+    def run(audio: mx.array, speech: Sequence[bool]) -> Steps:
+        del speech
+        token_ids = yield Decoding(audio, plain._decoder.state, choose)
+        return [Decoded(token_id) for token_id in token_ids if token_id >= 0]
+
+    plain._decoder._run = run
     assert ids(plain.push(SOUND[:30_000]) + plain.finish()) == [
         t.token_id for t in tokens
     ]

@@ -1,19 +1,18 @@
-"""Sound of one stream -> ids: probabilities, guards and hot words on request."""
+"""Audio of one stream -> ids: probabilities, guards and hot words on request."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from voxmlx.config import LEFT_PAD_TOKENS, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.hotwords import HotwordMatch, HotwordTrie
 from voxmlx.model.decoder import DecoderState
-from voxmlx.model.voxtral import VoxtralRealtime, greedy
+from voxmlx.model.voxtral import Decoding, VoxtralState, greedy
 from voxmlx.rules import DecodeRule
 
-__all__ = ["Decoded", "TokenDecoder"]
+__all__ = ["Decoded", "Steps", "TokenDecoder"]
 
 # Ids kept back while it is open whether a hot word will be complete.
 _MAX_HELD = 64
@@ -31,6 +30,11 @@ class Decoded:
     logprob: float | None = None
     alternatives: tuple[tuple[int, float], ...] = ()
     guard: str | None = None
+
+
+# What a stream wants decoded next -> its ids [k]; in the end, the ids now certain.
+# A generator, so that whoever drives it may decode many streams in one pass.
+Steps = Generator[Decoding, list[int], list[Decoded]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,6 @@ class _Start:
 class TokenDecoder:
     """One stream's ids, one per audio token, as `VoxtralRealtime.step` gives them.
 
-    It has heard the silence before the stream, all but the last `n_silent_samples`.
-
     What is not asked for costs nothing: without rules, hot words and probabilities
     it is the model's own loop. Rules that are idle leave that loop alone.
 
@@ -68,16 +70,14 @@ class TokenDecoder:
 
     def __init__(
         self,
-        model: VoxtralRealtime,
-        delay_ms: int,
+        state: VoxtralState,
         *,
         rules: Sequence[DecodeRule] = (),
         hotwords: HotwordTrie | None = None,
         has_probabilities: bool = False,
         n_alternatives: int = 0,
     ) -> None:
-        self._model = model
-        self.state = model.open_state(delay_ms)
+        self.state = state
         self._rules = list(rules)
         self._match = HotwordMatch(hotwords) if hotwords else None
         self._has_probabilities = has_probabilities or n_alternatives > 0
@@ -86,51 +86,45 @@ class TokenDecoder:
         self._held: list[_Position] = []
         self._held_ids: list[Decoded] = []
 
-    @property
-    def n_silent_samples(self) -> int:
-        """Samples of the left padding that are the caller's to push first."""
-        n_samples = LEFT_PAD_TOKENS * SAMPLES_PER_AUDIO_TOKEN
-        return n_samples - self._model.n_silent_samples
-
-    def step(self, samples: mx.array, speech: Sequence[bool]) -> list[Decoded]:
-        """Samples [1, n] that complete len(speech) audio tokens -> ids now certain.
+    def step(self, audio: mx.array, speech: Sequence[bool]) -> Steps:
+        """Audio embeddings [1, k, dim] -> ids now certain.
 
         `speech` says of each audio token whether the sound it speaks about is loud
         enough to be speech; only rules look at it.
         """
-        audio = self._model.encode(samples, self.state)
         decoded: list[Decoded] = []
         done, k = 0, audio.shape[1]
         while done < k:
             n = min(k - done, self._n_idle())
             if n:
-                decoded += self._run(audio[:, done : done + n], speech[done:])
+                part = audio[:, done : done + n]
+                decoded += yield from self._run(part, speech[done:])
                 done += n
             else:
                 position = _Position(audio[:, done : done + 1], speech[done])
-                decoded += self._bet([position])
+                decoded += yield from self._bet([position])
                 done += 1
         return decoded
 
-    def finish(self) -> list[Decoded]:
+    def finish(self) -> Steps:
         """The ids still held back: no hot word is completed any more."""
         decoded: list[Decoded] = []
         while self._start is not None:
-            decoded += self._take_back()
+            decoded += yield from self._take_back()
         return decoded
 
     def _n_idle(self) -> int:
         """How many positions need no look at their ids on the way."""
-        n_forced = int(self.state.n_forced[0])
+        n_forced = self.state.n_forced
         if self._match is not None:
             return n_forced
         idle = (rule.idle_tokens() for rule in self._rules)
         return n_forced + min(idle, default=1 << 30)
 
-    def _run(self, audio: mx.array, speech: Sequence[bool]) -> list[Decoded]:
+    def _run(self, audio: mx.array, speech: Sequence[bool]) -> Steps:
         """The model's own choice at every position of `audio` [1, n, dim]."""
         scores = _Scores(self._n_alternatives) if self._has_probabilities else None
-        ids = self._model.decode(audio, self.state, scores)[0].tolist()
+        ids = yield Decoding(audio, self.state, scores)
         decoded: list[Decoded] = []
         for token_id, is_speech in zip(ids, speech, strict=False):
             if token_id < 0:
@@ -141,13 +135,13 @@ class TokenDecoder:
             decoded.append(scores.decoded(i) if scores else Decoded(token_id))
         return decoded
 
-    def _bet(self, positions: list[_Position]) -> list[Decoded]:
+    def _bet(self, positions: list[_Position]) -> Steps:
         """Decode positions one by one, with all that may change an id."""
         decoded: list[Decoded] = []
         waiting = positions[::-1]
         while waiting:
             position = waiting.pop()
-            decoded += self._one(position)
+            decoded += yield from self._one(position)
             if self._start is not None and (
                 (self._match is not None and self._match.is_broken)
                 or len(self._held) > _MAX_HELD
@@ -157,10 +151,11 @@ class TokenDecoder:
                 self._held = []
         return decoded
 
-    def _take_back(self) -> list[Decoded]:
+    def _take_back(self) -> Steps:
         held, plain = self._held, self._without()
         self._held = []
-        return [plain, *self._bet(held)]
+        rest = yield from self._bet(held)
+        return [plain, *rest]
 
     def _without(self) -> Decoded:
         """Go back to where the bet began, and take the id it had replaced."""
@@ -181,7 +176,7 @@ class TokenDecoder:
         if self._match is not None:
             self._match.accept(token_id, help_given)
 
-    def _one(self, position: _Position) -> list[Decoded]:
+    def _one(self, position: _Position) -> Steps:
         """One position; its id is certain unless a bet is on."""
         biases = [(r.name, r.bias(position.is_speech)) for r in self._rules]
         boost = self._match.boost() if self._match is not None else {}
@@ -190,7 +185,7 @@ class TokenDecoder:
             boost,
             _Scores(self._n_alternatives) if self._has_probabilities else None,
         )
-        self._model.decode(position.audio, self.state, choice)
+        yield Decoding(position.audio, self.state, choice)
         raw, plain, chosen, help_given = choice.read()
         guard = None
         if plain != raw:

@@ -32,18 +32,6 @@ def test_the_first_id_comes_once_the_prompt_is_heard(
     assert len(ids) == LEFT_PAD_TOKENS + SECONDS * 16_000 // SAMPLES_PER_AUDIO_TOKEN
 
 
-def test_a_batch_of_streams_gives_the_ids_each_gives_alone(
-    tiny_checkpoint: Checkpoint, sound: np.ndarray
-) -> None:
-    model = tiny_checkpoint.model
-    delays = [80, 2400, 480]
-    rows = np.concatenate([sound, np.roll(sound, 9999), sound])
-    together = model.step(mx.array(rows), model.make_state(delays))
-    for row, delay in enumerate(delays):
-        alone = model.step(mx.array(rows[row : row + 1]), model.make_state(delay))
-        np.testing.assert_array_equal(together[row], alone[0])
-
-
 @pytest.mark.parametrize("position", [10**6, 10**7])
 def test_logits_far_into_a_stream_equal_those_at_its_start(
     tiny_checkpoint: Checkpoint, sound: np.ndarray, position: int
@@ -95,8 +83,8 @@ def test_opening_another_stream_of_a_delay_runs_no_layer(
 ) -> None:
     model = tiny_checkpoint.model
     Session(tiny_checkpoint, delay_ms=960)
-    monkeypatch.setattr(type(model.encoder), "step", None)
-    monkeypatch.setattr(type(model.decoder), "step", None)
+    monkeypatch.setattr(type(model.encoder), "step_together", None)
+    monkeypatch.setattr(type(model.decoder), "step_together", None)
     assert Session(tiny_checkpoint, delay_ms=960).samples_wanted < 1280
 
 

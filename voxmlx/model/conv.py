@@ -1,11 +1,13 @@
 """Causal convolutions that keep the input no window has consumed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from voxmlx.kernels import gelu
+from voxmlx.model.rows import end_to_end, split
 
 __all__ = ["CausalConv1d", "ConvState", "ConvStem", "ConvStemState"]
 
@@ -43,12 +45,39 @@ class CausalConv1d(nn.Module):
         )
 
     def step(self, x: mx.array, state: ConvState) -> mx.array:
-        x = mx.concatenate([state.pending, x], axis=1)
-        T = max(0, (x.shape[1] - KERNEL_SIZE) // self.stride + 1)
-        state.pending = x[:, T * self.stride :]
-        if T == 0:
-            return mx.zeros((x.shape[0], 0, self.weight.shape[0]), x.dtype)
-        return mx.conv1d(x, self.weight, stride=self.stride)
+        return self.step_together([x], [state])[0]
+
+    def step_together(
+        self, xs: Sequence[mx.array], states: Sequence[ConvState]
+    ) -> list[mx.array]:
+        """What `step` gives for each stream, from one convolution.
+
+        The streams are laid end to end, each from a multiple of the stride on;
+        outputs whose windows lie in two of them belong to nobody.
+        """
+        laid: list[mx.array] = []
+        kept: list[tuple[int, int]] = []
+        start = 0
+        for x, state in zip(xs, states, strict=True):
+            x = mx.concatenate([state.pending, x], axis=1)
+            B, n, C = x.shape
+            T = max(0, (n - KERNEL_SIZE) // self.stride + 1)
+            state.pending = x[:, T * self.stride :]
+            kept.append((start // self.stride, T))
+            if T == 0:
+                continue
+            laid.append(x)
+            start += n
+            if len(xs) > 1 and (short := -n % self.stride):
+                laid.append(mx.zeros((B, short, C), x.dtype))
+                start += short
+        if not laid:
+            out = mx.zeros((xs[0].shape[0], 0, self.weight.shape[0]), xs[0].dtype)
+            return [out] * len(xs)
+        out = mx.conv1d(end_to_end(laid), self.weight, stride=self.stride)
+        if len(xs) == 1:
+            return [out]
+        return [out[:, first : first + T] for first, T in kept]
 
 
 @dataclass(slots=True)
@@ -74,5 +103,17 @@ class ConvStem(nn.Module):
         return ConvStemState(self.conv1.make_state(batch), self.conv2.make_state(batch))
 
     def step(self, mel_frames: mx.array, state: ConvStemState) -> mx.array:
-        x = gelu(self.conv1.step(mel_frames, state.conv1), self.conv1.bias)
-        return gelu(self.conv2.step(x, state.conv2), self.conv2.bias)
+        return self.step_together([mel_frames], [state])[0]
+
+    def step_together(
+        self, mel_frames: Sequence[mx.array], states: Sequence[ConvStemState]
+    ) -> list[mx.array]:
+        """What `step` gives for each stream."""
+        xs = self.conv1.step_together(mel_frames, [s.conv1 for s in states])
+        xs = _gelu(xs, self.conv1.bias)
+        xs = self.conv2.step_together(xs, [s.conv2 for s in states])
+        return _gelu(xs, self.conv2.bias)
+
+
+def _gelu(xs: Sequence[mx.array], bias: mx.array) -> list[mx.array]:
+    return split(gelu(end_to_end(xs), bias), [x.shape[1] for x in xs])

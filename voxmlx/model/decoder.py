@@ -10,10 +10,11 @@ import numpy as np
 
 from voxmlx.config import DecoderConfig
 from voxmlx.kernels import gelu
-from voxmlx.model.attention import begin_step
+from voxmlx.model.attention import Step, begin_step
 from voxmlx.model.cache import RingKVCache
 from voxmlx.model.layer import Layer, Residual
 from voxmlx.model.rope import Rotary
+from voxmlx.model.rows import beside
 
 __all__ = ["Decoder", "DecoderState"]
 
@@ -22,13 +23,13 @@ TIME_THETA = 10_000.0
 
 @dataclass(slots=True)
 class DecoderState:
-    """The rings, and each layer's norm weight [B, dim] with the delay folded in."""
+    """The rings, and the layers' norm weights with the delay folded in."""
 
     cache: RingKVCache
-    mlp_norms: list[mx.array]
+    mlp_norms: mx.array  # [n_layers, B, dim]
 
     def copy(self) -> "DecoderState":
-        return DecoderState(self.cache.copy(), list(self.mlp_norms))
+        return DecoderState(self.cache.copy(), self.mlp_norms)
 
 
 class DelayConditioning(nn.Module):
@@ -81,7 +82,7 @@ class Decoder(nn.Module):
         """
         c = self.config
         time = time_embedding(delay_tokens, c.dim)
-        mlp_norms = [layer.conditioned_norm(time) for layer in self.layers]
+        mlp_norms = mx.stack([layer.conditioned_norm(time) for layer in self.layers])
         mx.eval(mlp_norms)
         cache = RingKVCache.make(
             n_layers=c.n_layers,
@@ -104,16 +105,50 @@ class Decoder(nn.Module):
     ) -> mx.array:
         """Logits [B, n, vocab] of the last `n_logits` positions (None: of all)."""
         B, T, _ = embeddings.shape
-        if T == 0:
-            return mx.zeros((B, 0, self.config.vocab_size), self.dtype)
-        step = begin_step(state.cache, self.rotary, T)
-        residual = Residual(embeddings)
-        for i, layer in enumerate(self.layers):
-            residual = layer(residual, i, step, state.mlp_norms[i])
         n = T if n_logits is None else n_logits
-        if n == 0:
+        residual = None
+        if T:
+            step = begin_step([state.cache], self.rotary, [T])
+            residual = self._layers(embeddings, step, state.mlp_norms)
+        if residual is None or n == 0:
             return mx.zeros((B, 0, self.config.vocab_size), self.dtype)
-        _, h = residual.last(n).normed(self.norm.weight, self.norm.eps)
+        return self._logits(residual.last(n))
+
+    def step_together(
+        self,
+        embeddings: Sequence[mx.array],
+        states: Sequence[DecoderState],
+        has_logits: Sequence[bool],
+    ) -> mx.array | None:
+        """Step streams, each by its own embeddings [1, n, dim], n of at least 1.
+
+        Returns logits [R, vocab] of the last position of the streams that
+        `has_logits` says, in order; None if there are none.
+        """
+        sizes = [e.shape[1] for e in embeddings]
+        if len(states) == 1:
+            logits = self.step(embeddings[0], states[0], n_logits=int(has_logits[0]))
+            return logits[0] if has_logits[0] else None
+        step = begin_step([s.cache for s in states], self.rotary, sizes)
+        norms = mx.concatenate([s.mlp_norms for s in states], axis=1)
+        if max(sizes) > 1:
+            norms = norms[:, mx.array(np.repeat(np.arange(len(sizes)), sizes))]
+        residual = self._layers(beside(embeddings), step, norms)
+        last = (np.cumsum(sizes) - 1)[np.array(has_logits, bool)]
+        if len(last) == 0:
+            return None
+        return self._logits(residual.rows(mx.array(last)))[:, 0]
+
+    def _layers(self, x: mx.array, step: Step, mlp_norms: mx.array) -> Residual:
+        residual = Residual(x)
+        # Views: an index would gather.
+        norms = mx.split(mlp_norms, len(self.layers))
+        for i, (layer, norm) in enumerate(zip(self.layers, norms, strict=True)):
+            residual = layer(residual, i, step, norm.squeeze(0))
+        return residual
+
+    def _logits(self, residual: Residual) -> mx.array:
+        _, h = residual.normed(self.norm.weight, self.norm.eps)
         return self.embedding.as_linear(h)
 
 

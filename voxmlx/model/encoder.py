@@ -1,5 +1,6 @@
 """Mel frames -> encoder frames, in whole audio tokens."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -11,6 +12,7 @@ from voxmlx.model.cache import RingKVCache
 from voxmlx.model.conv import ConvStem, ConvStemState
 from voxmlx.model.layer import Layer, Residual
 from voxmlx.model.rope import Rotary
+from voxmlx.model.rows import apart, beside
 
 __all__ = ["Encoder", "EncoderState"]
 
@@ -67,16 +69,29 @@ class Encoder(nn.Module):
 
     def step(self, mel_frames: mx.array, state: EncoderState) -> mx.array:
         """All encoder frames that whole audio tokens allow, possibly none."""
-        x = self.stem.step(mel_frames.astype(self.dtype), state.stem)
-        if state.pending.shape[1]:
-            x = mx.concatenate([state.pending, x], axis=1)
-        n = x.shape[1] // self.group * self.group
-        state.pending = x[:, n:]
-        x = x[:, :n]
-        if n == 0:
-            return x
-        step = begin_step(state.cache, self.rotary, n)
-        residual = Residual(x)
-        for i, layer in enumerate(self.layers):
-            residual = layer(residual, i, step)
-        return residual.normed(self.norm.weight, self.norm.eps)[1]
+        return self.step_together([mel_frames], [state])[0]
+
+    def step_together(
+        self, mel_frames: Sequence[mx.array], states: Sequence[EncoderState]
+    ) -> list[mx.array]:
+        """What `step` gives for each stream; weights are read once for all."""
+        mel_frames = [m.astype(self.dtype) for m in mel_frames]
+        frames = self.stem.step_together(mel_frames, [s.stem for s in states])
+        whole: list[mx.array] = []
+        for x, state in zip(frames, states, strict=True):
+            if state.pending.shape[1]:
+                x = mx.concatenate([state.pending, x], axis=1)
+            n = x.shape[1] // self.group * self.group
+            state.pending = x[:, n:]
+            whole.append(x[:, :n])
+        ready = [i for i, x in enumerate(whole) if x.shape[1]]
+        if ready:
+            sizes = [whole[i].shape[1] for i in ready]
+            step = begin_step([states[i].cache for i in ready], self.rotary, sizes)
+            residual = Residual(beside([whole[i] for i in ready]))
+            for i, layer in enumerate(self.layers):
+                residual = layer(residual, i, step)
+            _, x = residual.normed(self.norm.weight, self.norm.eps)
+            for i, frames_of_one in zip(ready, apart(x, sizes), strict=True):
+                whole[i] = frames_of_one
+        return whole

@@ -36,6 +36,11 @@ class Residual(NamedTuple):
         branch = None if self.branch is None else self.branch[:, -n:]
         return Residual(self.x[:, -n:], branch, self.bias)
 
+    def rows(self, index: mx.array) -> "Residual":
+        """Of these rows of the batch alone."""
+        branch = None if self.branch is None else self.branch[index]
+        return Residual(self.x[index], branch, self.bias)
+
 
 class SwiGLU(nn.Module):
     """down(silu(gate x) * up x) over [B, T, dim]; gate and up in one product.

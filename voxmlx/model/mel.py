@@ -1,5 +1,6 @@
 """Samples -> log-mel frames, exact for any split of the sound."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from voxmlx.config import AudioConfig
 from voxmlx.kernels import Fused
+from voxmlx.model.rows import end_to_end, split
 
 __all__ = ["LogMel", "LogMelState", "mel_filter_bank"]
 
@@ -56,13 +58,33 @@ class LogMel:
 
         F is however many windows are complete, possibly none.
         """
+        return self.step_together([samples], [state])[0]
+
+    def step_together(
+        self, samples: Sequence[mx.array], states: Sequence[LogMelState]
+    ) -> list[mx.array]:
+        """What `step` gives for each stream."""
+        windows = [
+            self._windows(piece, state)
+            for piece, state in zip(samples, states, strict=True)
+        ]
+        sizes = [w.shape[1] for w in windows]
+        return split(self._log_mel(end_to_end(windows)), sizes)
+
+    def _windows(self, samples: mx.array, state: LogMelState) -> mx.array:
+        """[B, F, window] that are now complete."""
         sound = mx.concatenate([state.pending, samples], axis=1)
         B, n = sound.shape
         F = max(0, (n - self.window) // self.hop + 1)
         state.pending = sound[:, F * self.hop :]
         if F == 0:
+            return mx.zeros((B, 0, self.window))
+        return mx.as_strided(sound, (B, F, self.window), (n, self.hop, 1))
+
+    def _log_mel(self, windows: mx.array) -> mx.array:
+        B, F, _ = windows.shape
+        if F == 0:
             return mx.zeros((B, 0, self.n_bins))
-        windows = mx.as_strided(sound, (B, F, self.window), (n, self.hop, 1))
         power = _power(windows @ self._dft)  # [B, F, n_freq]
         return _log_mel(power @ self._filters, self._log_floor)
 

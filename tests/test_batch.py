@@ -1,0 +1,166 @@
+"""Sessions stepped together say exactly what each says alone."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.utils
+import numpy as np
+import pytest
+
+from tests.sounds import speech_like
+from voxmlx import Checkpoint, Event, Session, TokenDecoded
+from voxmlx.batch import Batch
+from voxmlx.model.voxtral import Decoding
+from voxmlx.rules import GUARDS
+
+DELAYS_MS = (80, 160, 240, 480, 480, 960, 1200, 2400)
+SOUNDS = [
+    speech_like(n, seed=n)
+    for n in (0, 700, 9_000, 40_000, 25_001, 33_333, 20_480, 52_001)
+]
+# The tick at which each comes.
+STARTS = (0, 0, 3, 1, 7, 12, 20, 2)
+
+
+def ids(events: list[Event]) -> list[int]:
+    return [e.token_id for e in events if isinstance(e, TokenDecoded)]
+
+
+def alone(checkpoint: Checkpoint, sound: np.ndarray, **options: Any) -> list[Event]:
+    session = Session(checkpoint, **options)
+    return session.push(sound) + session.finish()
+
+
+class Streams:
+    """Sounds that come to a batch in ragged pieces, each from its own tick on."""
+
+    def __init__(self, checkpoint: Checkpoint, options: list[dict[str, Any]]) -> None:
+        self.batch = Batch(checkpoint.model)
+        self.sessions = [Session(checkpoint, **one) for one in options]
+        self.events: list[list[Event]] = [[] for _ in options]
+        self._n_heard = [0] * len(options)
+        self._rng = np.random.default_rng(0)
+
+    def tick(self, number: int, gone: set[int]) -> None:
+        for i, session in enumerate(self.sessions):
+            if number < STARTS[i] or i in gone:
+                continue
+            if number == STARTS[i]:
+                self.batch.add(session)
+            if session.timeline.is_ended:
+                continue
+            n = int(self._rng.choice([0, 1, 1279, 1280, 1281, 2560, 20_000]))
+            piece = SOUNDS[i][self._n_heard[i] : self._n_heard[i] + n]
+            self._n_heard[i] += n
+            session.timeline.hear(piece)
+            if self._n_heard[i] >= len(SOUNDS[i]):
+                session.timeline.end()
+        for session, events in self.batch.step():
+            self.events[self.sessions.index(session)] += events
+
+    def run(self, gone: dict[int, int] | None = None) -> None:
+        """Until all have finished but those `gone`, which are removed at a tick."""
+        number = 0
+        while number <= max(STARTS) or len(self.batch):
+            for i, at in (gone or {}).items():
+                if at == number:
+                    self.batch.remove(self.sessions[i])
+            self.tick(number, {i for i, at in (gone or {}).items() if at <= number})
+            number += 1
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_checkpoint: Checkpoint) -> list[list[Event]]:
+    return [
+        alone(tiny_checkpoint, sound, delay_ms=delay_ms)
+        for sound, delay_ms in zip(SOUNDS, DELAYS_MS, strict=True)
+    ]
+
+
+def test_eight_sessions_say_what_each_says_alone(
+    tiny_checkpoint: Checkpoint, expected: list[list[Event]]
+) -> None:
+    streams = Streams(tiny_checkpoint, [{"delay_ms": ms} for ms in DELAYS_MS])
+    streams.run()
+    assert streams.events == expected
+
+
+def test_a_session_that_goes_disturbs_no_other(
+    tiny_checkpoint: Checkpoint, expected: list[list[Event]]
+) -> None:
+    streams = Streams(tiny_checkpoint, [{"delay_ms": ms} for ms in DELAYS_MS])
+    gone = {1: 1, 3: 9, 7: 30}
+    streams.run(gone)
+    for i, (events, whole) in enumerate(zip(streams.events, expected, strict=True)):
+        assert events == (whole[: len(events)] if i in gone else whole)
+
+
+def test_whatever_a_session_asks_for_concerns_it_alone(
+    tiny_checkpoint: Checkpoint,
+) -> None:
+    options: list[dict[str, Any]] = [
+        {"delay_ms": 240, "hotwords": ["the ring", "you"], "hotword_boost": 4.0},
+        {"delay_ms": 480},
+        {"guards": tuple(GUARDS), "alternatives": 3},
+        {"confidence": True, "hotwords": ["café"], "hotword_boost": 6.0},
+    ]
+    sounds = [3, 7, 4, 5]
+    batch = Batch(tiny_checkpoint.model)
+    sessions = [Session(tiny_checkpoint, **one) for one in options]
+    said: dict[int, list[int]] = {id(session): [] for session in sessions}
+    for session, which in zip(sessions, sounds, strict=True):
+        batch.add(session)
+        session.timeline.hear(SOUNDS[which])
+        session.timeline.end()
+    while batch.n_due:
+        for session, events in batch.step():
+            said[id(session)] += ids(events)
+    for session, which, one in zip(sessions, sounds, options, strict=True):
+        assert said[id(session)] == ids(alone(tiny_checkpoint, SOUNDS[which], **one))
+
+
+def test_nothing_is_due_without_a_whole_audio_token(
+    tiny_checkpoint: Checkpoint,
+) -> None:
+    batch = Batch(tiny_checkpoint.model)
+    session = Session(tiny_checkpoint)
+    batch.add(session)
+    while batch.n_due:  # the silence before a stream
+        assert batch.step() == []
+    session.timeline.hear(np.zeros(session.samples_wanted - 1, np.float32))
+    assert batch.n_due == 0
+    session.timeline.hear(np.zeros(1, np.float32))
+    assert batch.n_due == 1
+
+
+def test_a_step_of_eight_sessions_holds_each_weight_once(
+    tiny_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_checkpoint.model
+    states = [model.make_state(ms) for ms in DELAYS_MS]
+    # Each in its own place: some inside their prompt, some far behind it.
+    for i, state in enumerate(states):
+        model.step(mx.array(speech_like(1280 * 15 * i + 40, seed=i))[None], state)
+    monkeypatch.setattr(mx, "async_eval", lambda *_: None)
+    samples = [mx.array(speech_like(1280, seed=i))[None] for i in range(8)]
+    decodings = [
+        Decoding(audio, state)
+        for audio, state in zip(
+            model.encode_together(samples, states), states, strict=True
+        )
+    ]
+    model.decode_together(decodings)
+    assert {decoding.is_done for decoding in decodings} == {True}
+    path = tmp_path / "step.dot"
+    weights = dict(mlx.utils.tree_flatten(model.parameters()))
+    tokens = [state.token for state in states]
+    mx.export_to_dot(str(path), *tokens, **weights)
+    uses = Counter(re.findall(r'^"(.+)" -> ', path.read_text(), re.MULTILINE))
+    for name, array in weights.items():
+        if array.ndim == 1 or ".ada." in name:
+            continue  # `ada` is folded into norms once per stream
+        # The embedding is tied: looked up, and the last product.
+        assert uses[name] == (2 if name == "decoder.embedding.weight" else 1), name

@@ -1,0 +1,108 @@
+"""Many sessions on one network, stepped together: weights are read once for all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from voxmlx.events import Event
+from voxmlx.model.voxtral import Decoding, VoxtralRealtime
+from voxmlx.session import Encoding, Session, Work
+
+__all__ = ["Batch"]
+
+# A session far behind is encoded in pieces of 0.64 s, so that those that are not
+# wait no longer than that takes.
+_MAX_TOKENS_PER_STEP = 8
+
+
+@dataclass(slots=True)
+class _Row:
+    session: Session
+    work: Work | None = None
+    wanted: Encoding | Decoding | None = None
+
+
+class Batch:
+    """Sessions that come and go, each exactly what it is alone.
+
+    Sound goes to a session's `timeline` (`hear`, `flush`, `end`); every `step` then
+    takes all sessions with a whole audio token ready one id further, in one pass.
+    A session has its own rings, delay, guards and hot words, whatever the others
+    have; its id comes a step later where it has to wait for nobody else.
+    From one thread, like a session.
+    """
+
+    def __init__(self, model: VoxtralRealtime) -> None:
+        self._model = model
+        self._rows: list[_Row] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def n_due(self) -> int:
+        """Sessions that the next step would take further."""
+        return sum(row.work is not None or row.session.is_due for row in self._rows)
+
+    def add(self, session: Session) -> None:
+        """Step `session` too, from now on."""
+        self._rows.append(_Row(session))
+
+    def remove(self, session: Session) -> None:
+        """Leave `session` alone, wherever it is; what it was about is lost."""
+        self._rows = [row for row in self._rows if row.session is not session]
+
+    def step(self) -> list[tuple[Session, list[Event]]]:
+        """Every session that something became certain of, and what that is.
+
+        A session that has finished is removed.
+        """
+        said: list[tuple[Session, list[Event]]] = []
+        for row in self._rows:
+            if row.work is None:
+                row.work = row.session.work(_MAX_TOKENS_PER_STEP)
+                if row.work is not None:
+                    self._go_on(row, None, said)
+        self._encode(said)
+        self._decode(said)
+        self._rows = [row for row in self._rows if not row.session.is_finished]
+        return said
+
+    def _encode(self, said: list[tuple[Session, list[Event]]]) -> None:
+        waiting: list[tuple[_Row, Encoding]] = []
+        for row in self._rows:
+            if isinstance(row.wanted, Encoding):
+                waiting.append((row, row.wanted))
+        if not waiting:
+            return
+        audio = self._model.encode_together(
+            [encoding.samples for _, encoding in waiting],
+            [encoding.state for _, encoding in waiting],
+        )
+        for (row, _), embeddings in zip(waiting, audio, strict=True):
+            self._go_on(row, embeddings, said)
+
+    def _decode(self, said: list[tuple[Session, list[Event]]]) -> None:
+        waiting: list[tuple[_Row, Decoding]] = []
+        for row in self._rows:
+            if isinstance(row.wanted, Decoding):
+                waiting.append((row, row.wanted))
+        if not waiting:
+            return
+        self._model.decode_together([decoding for _, decoding in waiting])
+        for row, decoding in waiting:
+            if decoding.is_done:
+                self._go_on(row, decoding.ids()[0].tolist(), said)
+
+    def _go_on(
+        self, row: _Row, answer: Any, said: list[tuple[Session, list[Event]]]
+    ) -> None:
+        """Give a session what it wanted; note what it wants or says now."""
+        assert row.work is not None
+        try:
+            row.wanted = row.work.send(answer)
+        except StopIteration as end:
+            row.work = row.wanted = None
+            events: Sequence[Event] = end.value
+            if events:
+                said.append((row.session, list(events)))

@@ -1,0 +1,283 @@
+"""One stream's sound and events, whatever network decodes it."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxmlx.audio.energy import EnergyDetector
+from voxmlx.config import (
+    AUDIO_TOKEN_MS,
+    RIGHT_PAD_TOKENS,
+    SAMPLE_RATE,
+    SAMPLES_PER_AUDIO_TOKEN,
+    delay_tokens,
+)
+from voxmlx.decoding import Decoded
+from voxmlx.errors import AudioError, SessionError
+from voxmlx.events import (
+    Alternative,
+    Event,
+    Finished,
+    GuardActed,
+    TextDelta,
+    TokenDecoded,
+    Word,
+    WordFinal,
+)
+from voxmlx.replacements import Replacements
+from voxmlx.tokenizer import TextStream, Tokenizer
+from voxmlx.utterances import UtteranceTracker
+from voxmlx.words import WordAssembler
+
+__all__ = ["Heard", "Timeline"]
+
+# Guards take sound for speech if any of the last second was loud enough.
+_SPEECH_MEMORY_MS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Sound [n] that completes len(speech) audio tokens, as the network takes it.
+
+    `speech` says of each in whose time somebody seemed to speak.
+    """
+
+    samples: NDArray[np.float32]
+    speech: list[bool]
+
+
+class Timeline:
+    """All of a stream but the network: sound in order, and what its ids mean.
+
+    Its owner moves what `take` gives through a network and gives `say` the ids that
+    come of it. None of it needs MLX, and nothing of it grows but sound not taken.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        n_before: int,
+        lookahead: int,
+        delay_ms: int,
+        has_guards: bool,
+        replacements: Mapping[str, str],
+        pause_ms: int,
+    ) -> None:
+        """`n_before` samples of silence are still to be taken before the sound, and
+        `lookahead` samples beyond an audio token are needed to encode it.
+
+        Raises DelayError for a delay that is none of LEGAL_DELAYS_MS, and
+        HotwordError for a replacement that is empty or cannot be written.
+        """
+        self.delay_ms = delay_ms
+        self._delay_tokens = delay_tokens(delay_ms)
+        self._has_guards = has_guards
+        self._last_guard: str | None = None
+        self._tokenizer = tokenizer
+        self._text = TextStream(tokenizer)
+        self._energy = EnergyDetector()
+        self._words = WordAssembler(self._energy)
+        self._replacements = Replacements(replacements)
+        self._utterances = UtteranceTracker(pause_ms, self._energy)
+        # Mel frames look a little beyond their audio token, so the network always
+        # has that much more than whole tokens.
+        self._lookahead = lookahead
+        # What is left of the silence before the stream, which is no part of it, and
+        # no noise floor either: less than an audio token.
+        self._pieces = deque([_silence(0, n_before)])
+        self._n_pending = self._n_before = n_before
+        self._n_heard_tokens = -1
+        self._n_samples = 0
+        self._n_tokens = 0
+        self.is_ended = False
+
+    @property
+    def duration_ms(self) -> int:
+        """Sound heard so far."""
+        return self._n_samples * 1000 // SAMPLE_RATE
+
+    @property
+    def n_waiting(self) -> int:
+        """Samples that have not been taken."""
+        return self._n_pending
+
+    @property
+    def samples_wanted(self) -> int:
+        """Samples to hear until the next audio token is whole; 0 if one is."""
+        return max(0, SAMPLES_PER_AUDIO_TOKEN - self._n_pending)
+
+    def hear(self, samples: NDArray[Any]) -> None:
+        """Add sound, as `Session.push` takes it. Raises AudioError, SessionError."""
+        self._refuse_after_end("push")
+        sound = _as_float32(samples)
+        if sound is samples:
+            sound = sound.copy()  # who pushed may use its memory again
+        self._n_samples += len(sound)
+        self._append(sound)
+
+    def flush(self) -> None:
+        """Add the silence that brings out all words spoken so far."""
+        self._refuse_after_end("flush")
+        silence = self._right_pad()
+        self._n_samples += len(silence)
+        self._append(silence)
+
+    def end(self) -> None:
+        """Nothing more will be heard but the silence that brings out the last words."""
+        if not self.is_ended:
+            self.is_ended = True
+            self._append(self._right_pad())
+
+    def take(self, max_tokens: int) -> Heard | None:
+        """The sound of the next audio tokens that are whole; None if there is none."""
+        n_tokens = min(self._n_pending // SAMPLES_PER_AUDIO_TOKEN, max_tokens)
+        if n_tokens == 0:
+            return None
+        n = n_tokens * SAMPLES_PER_AUDIO_TOKEN
+        samples = self._cut(n)
+        n_silent = min(self._n_before, n)
+        self._n_before -= n_silent
+        self._energy.step(samples[n_silent:])
+        return Heard(samples, self._speech(n_tokens))
+
+    def say(self, decoded: Decoded) -> list[Event]:
+        """What the next id makes certain."""
+        # Token k speaks about the sound up to (k + 1) * 80 ms: the delay and the
+        # prompt cancel out of its position (vLLM's formula).
+        index = self._n_tokens
+        time_ms = (index + 1) * AUDIO_TOKEN_MS
+        self._n_tokens += 1
+        token = TokenDecoded(
+            decoded.token_id,
+            index,
+            time_ms,
+            decoded.logprob,
+            tuple(self._alternative(*pair) for pair in decoded.alternatives),
+        )
+        events: list[Event] = [token]
+        if decoded.guard is not None and decoded.guard != self._last_guard:
+            events.append(GuardActed(decoded.guard, time_ms))
+        self._last_guard = decoded.guard
+        text = self._text.push(token.token_id)
+        if text:
+            events.append(TextDelta(text, time_ms))
+        words = self._words.push(token, text)
+        end = self._utterances.push(token, words)
+        events += self._final(words, time_ms, is_pause=end is not None)
+        if end is not None:
+            events.append(end)
+        return events
+
+    def finish(self) -> list[Event]:
+        """After the last id: what is still to be said, then a `Finished`."""
+        events: list[Event] = []
+        if rest := self._text.finish():
+            events.append(TextDelta(rest, self.duration_ms))
+        words = self._words.finish(rest, self.duration_ms)
+        end = self._utterances.finish(words, self.duration_ms)
+        events += self._final(words, self.duration_ms, is_pause=True)
+        if end is not None:
+            events.append(end)
+        events.append(Finished(self.duration_ms, self._n_tokens))
+        return events
+
+    def _refuse_after_end(self, action: str) -> None:
+        if self.is_ended:
+            raise SessionError(
+                f"{action} after finish: the stream has ended; open a new Session"
+            )
+
+    def _append(self, sound: NDArray[np.float32]) -> None:
+        self._pieces.append(sound)
+        self._n_pending += len(sound)
+
+    def _cut(self, n: int) -> NDArray[np.float32]:
+        """The next n samples."""
+        self._n_pending -= n
+        parts: list[NDArray[np.float32]] = []
+        while n > 0:
+            piece = self._pieces.popleft()
+            parts.append(piece[:n])
+            if len(piece) > n:
+                # What is left of a piece must not keep all of it in memory.
+                rest = piece[n:]
+                is_short = len(rest) < SAMPLES_PER_AUDIO_TOKEN
+                self._pieces.appendleft(rest.copy() if is_short else rest)
+            n -= len(parts[-1])
+        return np.concatenate(parts)
+
+    def _right_pad(self) -> NDArray[np.float32]:
+        to_whole = -self._n_samples % SAMPLES_PER_AUDIO_TOKEN
+        # The reference pads one token more, but never decodes its position.
+        return _silence(
+            self._delay_tokens + RIGHT_PAD_TOKENS, to_whole + self._lookahead
+        )
+
+    def _speech(self, n_tokens: int) -> list[bool]:
+        """Of the next audio tokens, in whose time somebody seems to speak.
+
+        An id speaks about the sound one delay ago.
+        """
+        first = self._n_heard_tokens + 1 - self._delay_tokens
+        self._n_heard_tokens += n_tokens
+        if not self._has_guards:
+            return [False] * n_tokens
+        ends_ms = range(
+            first * AUDIO_TOKEN_MS, AUDIO_TOKEN_MS * (first + n_tokens), AUDIO_TOKEN_MS
+        )
+        return [
+            self._energy.is_speech(end_ms - _SPEECH_MEMORY_MS, end_ms)
+            for end_ms in ends_ms
+        ]
+
+    def _final(
+        self, words: Sequence[Word], time_ms: int, *, is_pause: bool
+    ) -> list[Event]:
+        final = [certain for word in words for certain in self._replacements.push(word)]
+        if is_pause:
+            final += self._replacements.flush()
+        return [WordFinal(word, time_ms) for word in final]
+
+    def _alternative(self, token_id: int, logprob: float) -> Alternative:
+        text = self._tokenizer.piece(token_id).decode("utf-8", "replace")
+        return Alternative(token_id, text, logprob)
+
+
+def _silence(n_tokens: int, n_samples: int = 0) -> NDArray[np.float32]:
+    return np.zeros(n_tokens * SAMPLES_PER_AUDIO_TOKEN + n_samples, np.float32)
+
+
+def _as_float32(samples: NDArray[Any]) -> NDArray[np.float32]:
+    """One-dimensional float32 sound, or AudioError."""
+    if not isinstance(samples, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance] -- callers are untyped
+        raise AudioError(
+            f"samples are a {type(samples).__name__}, expected a NumPy array of "
+            "float32, float64 or int16"
+        )
+    if samples.ndim != 1 or samples.dtype.type not in (
+        np.float32,
+        np.float64,
+        np.int16,
+    ):
+        raise AudioError(
+            f"samples are {samples.dtype} of shape {list(samples.shape)}, expected one "
+            "dimension of float32, float64 or int16; average channels first"
+        )
+    if samples.dtype.type is np.int16:
+        return samples.astype(np.float32) / np.float32(32768)
+    with np.errstate(over="ignore"):  # what overflows float32 is refused below
+        sound = samples.astype(np.float32, copy=False)
+    finite = np.isfinite(sound)
+    if not finite.all():
+        first = int(np.argmin(finite))
+        raise AudioError(
+            f"sample {first} of {len(sound)} ({samples.dtype}, shape "
+            f"{list(samples.shape)}) is {samples[first]}, expected finite values; this "
+            "piece was not heard"
+        )
+    return sound
