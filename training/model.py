@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass
+from functools import cache
 
 import torch
 from torch import nn
@@ -39,56 +40,99 @@ class TinyConfig:
 
 @dataclass(slots=True)
 class LayerCache:
-    """Keys and values [B, kv heads, <= window - 1, head_dim] of one layer."""
+    """Keys and values [B, <= window - 1, kv heads, head_dim] of one layer."""
 
     keys: torch.Tensor | None = None
     values: torch.Tensor | None = None
     offset: int = 0
 
 
+@cache
+def _rotation(
+    n_positions: int, offset: int, head_dim: int, theta: float, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosine and sine of every angle, each float32 [n_positions, 1, head_dim / 2]."""
+    steps = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32)
+    positions = torch.arange(offset, offset + n_positions, device=device)
+    angle = (positions[:, None] * theta ** (-steps / head_dim))[:, None]
+    return angle.cos(), angle.sin()
+
+
 def _rope(x: torch.Tensor, offset: int, theta: float) -> torch.Tensor:
-    """Rotate interleaved pairs of x [B, H, T, D] by their positions from `offset`."""
-    n_positions, head_dim = x.shape[-2:]
-    steps = torch.arange(0, head_dim, 2, device=x.device, dtype=torch.float32)
-    positions = torch.arange(offset, offset + n_positions, device=x.device)
-    angle = positions[:, None] * theta ** (-steps / head_dim)
-    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    """Rotate interleaved pairs of x [B, T, H, D] by their positions from `offset`."""
+    cos, sin = _rotation(x.shape[1], offset, x.shape[3], theta, x.device)
     even, odd = x[..., ::2], x[..., 1::2]
     pairs = torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1)
-    return pairs.flatten(-2)
+    return pairs.flatten(-2).to(x.dtype)
 
 
-def _softmax_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, hidden: torch.Tensor
+@cache
+def _band(
+    n_queries: int, n_keys: int, window: int, device: torch.device
 ) -> torch.Tensor:
-    """Attention over the last two axes; `hidden` is True where a key is not seen."""
-    # Written out because the fused CPU op is several times slower with a mask.
-    scores = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
-    weights = scores.masked_fill(hidden, float("-inf")).softmax(-1)
-    return weights.to(v.dtype) @ v
+    """0 where a key is seen and -inf where it is not, [n_queries, n_keys].
+
+    The queries are the last of the keys' positions.
+    """
+    query = torch.arange(n_keys - n_queries, n_keys, device=device)[:, None]
+    key = torch.arange(n_keys, device=device)[None]
+    seen = (key <= query) & (query - key < window)
+    return torch.zeros(n_queries, n_keys, device=device).masked_fill(
+        ~seen, float("-inf")
+    )
+
+
+@cache
+def _block_band(
+    n_rows: int, n_blocks: int, window: int, device: torch.device
+) -> torch.Tensor:
+    """`_band` of each block, [rows * blocks, 1, window, 2 * window]."""
+    band = _band(window, 2 * window, window, device).repeat(n_blocks, 1, 1)
+    band[0, :, :window] = float("-inf")
+    return band.repeat(n_rows, 1, 1)[:, None]
+
+
+def _attend(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, band: torch.Tensor
+) -> torch.Tensor:
+    """Attention over [B, T, heads, D]; fewer key heads are shared alike."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    out = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=band.to(q.dtype), enable_gqa=q.shape[1] != k.shape[1]
+    )
+    return out.transpose(1, 2)
 
 
 def windowed_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int
 ) -> torch.Tensor:
-    """Causal attention to `window` keys, itself included, over [B, H, T, D].
+    """Causal attention to `window` keys, itself included, over [B, T, heads, D].
 
-    Works on blocks of `window` queries, each seeing its own and the previous block.
+    Long rows work on blocks of `window` queries, each seeing its own and the previous
+    block of keys.
     """
-    B, H, T, D = q.shape
+    B, T, n_heads, D = q.shape
+    if 2 * window >= T:
+        return _attend(q, k, v, _band(T, T, window, q.device))
     missing = -T % window
+    if missing:
+        q, k, v = (F.pad(x, (0, 0, 0, 0, 0, missing)) for x in (q, k, v))
     n_blocks = (T + missing) // window
-    shape = (B, H, n_blocks, window, D)
-    q, k, v = (F.pad(x, (0, 0, 0, missing)).reshape(shape) for x in (q, k, v))
-    k = torch.cat([F.pad(k, (0, 0, 0, 0, 1, 0))[:, :, :-1], k], 3)
-    v = torch.cat([F.pad(v, (0, 0, 0, 0, 1, 0))[:, :, :-1], v], 3)
-    query = torch.arange(window, device=q.device)[:, None] + window
-    key = torch.arange(2 * window, device=q.device)[None]
-    hidden = (key > query) | (query - key >= window)  # [window, 2 * window]
-    is_first = torch.arange(n_blocks, device=q.device)[:, None, None] == 0
-    hidden = hidden[None] | (is_first & (key < window)[None])
-    out = _softmax_attention(q, k, v, hidden)
-    return out.reshape(B, H, n_blocks * window, D)[:, :, :T]
+    k, v = (
+        torch.cat(
+            [
+                F.pad(x, (0, 0, 0, 0, window, 0))[:, :-window].unflatten(
+                    1, (n_blocks, window)
+                ),
+                x.unflatten(1, (n_blocks, window)),
+            ],
+            2,
+        ).flatten(0, 1)
+        for x in (k, v)
+    )
+    q = q.reshape(B * n_blocks, window, n_heads, D)
+    out = _attend(q, k, v, _block_band(B, n_blocks, window, q.device))
+    return out.reshape(B, n_blocks * window, n_heads, D)[:, :T]
 
 
 class RMSNorm(nn.Module):
@@ -100,9 +144,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        wide = x.float()
-        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return (wide * scale * self.weight).to(x.dtype)
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
 class FeedForward(nn.Module):
@@ -115,7 +157,9 @@ class FeedForward(nn.Module):
         self.w3 = nn.Linear(dim, hidden_dim, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.w2(F.silu(self.w1(x)) * self.w3(x))
+        both = F.linear(x, torch.cat([self.w1.weight, self.w3.weight]))
+        gate, up = both.chunk(2, -1)
+        return self.w2(F.silu(gate) * up)
 
 
 class Attention(nn.Module):
@@ -142,39 +186,39 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor, cache: LayerCache | None = None) -> torch.Tensor:
         B, T, _ = x.shape
-        q = self.wq(x).view(B, T, self.n_heads, -1).transpose(1, 2)
-        k = self.wk(x).view(B, T, self.n_kv_heads, -1).transpose(1, 2)
-        v = self.wv(x).view(B, T, self.n_kv_heads, -1).transpose(1, 2)
+        # One product for queries, keys and values.
+        packed = F.linear(
+            x,
+            torch.cat([self.wq.weight, self.wk.weight, self.wv.weight]),
+            None
+            if self.wv.bias is None
+            else torch.cat(
+                [self.wq.bias, torch.zeros_like(self.wv.bias), self.wv.bias]
+            ),
+        ).view(B, T, -1, self.head_dim)
+        n_rotated = self.n_heads + self.n_kv_heads
         offset = 0 if cache is None else cache.offset
-        q = _rope(q, offset, self.rope_theta)
-        k = _rope(k, offset, self.rope_theta)
+        q, k = _rope(packed[:, :, :n_rotated], offset, self.rope_theta).split(
+            [self.n_heads, self.n_kv_heads], 2
+        )
+        v = packed[:, :, n_rotated:]
         if cache is None:
-            out = windowed_attention(q, self._share(k), self._share(v), self.window)
+            out = windowed_attention(q, k, v, self.window)
         else:
             out = self._attend_cached(q, k, v, cache)
-        return self.wo(out.transpose(1, 2).reshape(B, T, -1))
-
-    def _share(self, x: torch.Tensor) -> torch.Tensor:
-        """Repeat key-value heads for grouped queries."""
-        if self.n_kv_heads == self.n_heads:
-            return x
-        return x.repeat_interleave(self.n_heads // self.n_kv_heads, 1)
+        return self.wo(out.reshape(B, T, -1))
 
     def _attend_cached(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cache: LayerCache
     ) -> torch.Tensor:
-        n_new = q.shape[2]
+        n_new = q.shape[1]
         if cache.keys is not None and cache.values is not None:
-            k = torch.cat([cache.keys, k], 2)
-            v = torch.cat([cache.values, v], 2)
-        n_keys = k.shape[2]
-        query = torch.arange(n_keys - n_new, n_keys, device=q.device)[:, None]
-        key = torch.arange(n_keys, device=q.device)[None]
-        hidden = (key > query) | (query - key >= self.window)
-        cache.keys = k[:, :, -(self.window - 1) :]
-        cache.values = v[:, :, -(self.window - 1) :]
+            k = torch.cat([cache.keys, k], 1)
+            v = torch.cat([cache.values, v], 1)
+        cache.keys = k[:, -(self.window - 1) :]
+        cache.values = v[:, -(self.window - 1) :]
         cache.offset += n_new
-        return _softmax_attention(q, self._share(k), self._share(v), hidden)
+        return _attend(q, k, v, _band(n_new, k.shape[1], self.window, q.device))
 
 
 class EncoderLayer(nn.Module):

@@ -13,7 +13,8 @@ __all__ = ["MuonAdam"]
 
 def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
     """Five Newton-Schulz steps towards U V^T over [K, rows, columns]."""
-    x = matrices.bfloat16()
+    # Half precision is slower than single on processors without units for it.
+    x = matrices.bfloat16() if matrices.is_cuda else matrices
     is_tall = x.shape[1] > x.shape[2]
     if is_tall:
         x = x.mT

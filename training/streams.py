@@ -1,5 +1,6 @@
 """Training rows: several utterances in one stream, with inputs and targets."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -64,10 +65,12 @@ class StreamMaker:
         self._rng = np.random.default_rng(seed)
         self._log_mel = LogMel()
         self._text_ids: list[int] = []
+        self._unheard: list[list[int]] = [[] for _ in sources]
 
     def batch(self, n_rows: int) -> Batch:
         rows = [self._row() for _ in range(n_rows)]
         log_mel = self._log_mel(torch.from_numpy(np.stack([r.samples for r in rows])))
+        log_mel = self._warp_features(log_mel)
         self._mask_features(log_mel)
         return Batch(
             log_mel,
@@ -124,10 +127,14 @@ class StreamMaker:
         return samples, words
 
     def _utterance(self) -> Utterance:
-        dataset = self._sources[self._rng.choice(len(self._sources), p=self._weights)]
+        source = self._rng.choice(len(self._sources), p=self._weights)
+        dataset = self._sources[source]
         if dataset.single_word_indices and self._rng.random() < 0.1:
             return self._spliced(dataset)
-        return dataset[int(self._rng.integers(len(dataset)))]
+        unheard = self._unheard[source]
+        if not unheard:  # every utterance once before any comes again
+            unheard += self._rng.permutation(len(dataset)).tolist()
+        return dataset[unheard.pop()]
 
     def _spliced(self, dataset: Dataset) -> Utterance:
         """Two to six one-word utterances in a row, of one voice where it can be."""
@@ -156,6 +163,26 @@ class StreamMaker:
             is_text = token_ids[i] not in (BOS_ID, PAD_ID, WORD_ID)
             if is_text and self._rng.random() < 0.05:
                 token_ids[i] = int(self._rng.choice(self._text_ids))
+
+    def _warp_features(self, log_mel: torch.Tensor) -> torch.Tensor:
+        """Stretch the mel axis of two rows in three, as a longer throat would.
+
+        Playing faster moves pitch, spectrum and time together; this moves the
+        spectrum alone, so that more speakers come of the few voices there are.
+        """
+        n_mels = log_mel.shape[1]
+        bands = torch.arange(n_mels, dtype=torch.float32)
+        warped = []
+        for row in log_mel:
+            if self._rng.random() < 0.33:
+                warped.append(row)
+                continue
+            stretch = math.exp(self._rng.uniform(-0.13, 0.13))
+            position = (bands * stretch).clamp(max=n_mels - 1.001)
+            below = position.long()
+            part = (position - below)[:, None]
+            warped.append(row[below].lerp(row[below + 1], part))
+        return torch.stack(warped)
 
     def _mask_features(self, log_mel: torch.Tensor) -> None:
         """Hide a few mel bands and moments of each row, in place."""

@@ -1,10 +1,12 @@
 """Train the demo model: python -m training.train --data DIR --out DIR."""
 
 import argparse
+import datetime
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,13 +14,15 @@ from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 from torch.nn import functional as F
 
 from training.dataset import Dataset
+from training.export import load_checkpoint
+from training.feeder import Feeder
 from training.model import TinyConfig, TinyVoxtral
 from training.muon import MuonAdam
 from training.streams import IGNORED, Batch, StreamMaker
 from training.targets import PAD_ID, word_encoder
 
 WARM_UP_STEPS = 30
-EMA_DECAY = 0.99
+EMA_DECAY = 0.995
 
 __all__ = ["main"]
 
@@ -98,10 +102,38 @@ def make_loss(
     return loss
 
 
-def learning_rate_factor(step: int, done: float, decay_from: float) -> float:
-    """Warm up, stay, then fall linearly to zero; `done` is 0 to 1."""
-    warm = min(1.0, (step + 1) / WARM_UP_STEPS)
-    return warm * min(1.0, max(0.0, 1 - done) / (1 - decay_from))
+def learning_rate_factor(
+    n_steps: int, minutes_left: float, decay_minutes: float
+) -> float:
+    """Warm up over the first steps, stay, then fall linearly to zero at the end."""
+    warm = min(1.0, (n_steps + 1) / WARM_UP_STEPS)
+    return warm * min(1.0, max(0.0, minutes_left) / decay_minutes)
+
+
+def _make_streams(
+    folder: Path, sources: list[str], tokenizer: Path, n_tokens: int, seed: int
+) -> StreamMaker:
+    """Rows of all data sets of each source that lie in `folder`, at any depth."""
+    weighted = []
+    for name, weight in (pair.split("=") for pair in sources):
+        found = sorted(path.parent for path in folder.rglob(f"{name}/utterances.jsonl"))
+        if not found:
+            raise FileNotFoundError(f"no data set {name} in {folder}")
+        sets = [Dataset(path) for path in found]
+        n_all = sum(map(len, sets))
+        weighted += [(float(weight) * len(one) / n_all, one) for one in sets]
+    encode_word = word_encoder(Tekkenizer.from_file(tokenizer))
+    return StreamMaker(weighted, encode_word, n_tokens, seed)
+
+
+def _end(args: argparse.Namespace) -> float:
+    """When the run ends, on time.time()'s clock."""
+    if args.until is None:
+        return time.time() + 60 * args.minutes
+    now = datetime.datetime.now(datetime.UTC)
+    clock = datetime.time.fromisoformat(args.until)
+    end = datetime.datetime.combine(now.date(), clock, datetime.UTC)
+    return end.timestamp()
 
 
 @dataclass(slots=True)
@@ -139,44 +171,37 @@ def train(args: argparse.Namespace) -> None:
     if state_path.exists():
         trainer.load(state_path)
     elif args.init is not None:
-        weights = torch.load(args.init, map_location=device, weights_only=True)
+        weights = load_checkpoint(args.init).state_dict()
         trainer.model.load_state_dict(weights)
         trainer.averaged = {k: v.clone() for k, v in weights.items()}
     progress = trainer.progress
-    sources = [
-        (weight, Dataset(args.data / name))
-        for name, weight in (pair.split("=") for pair in args.sources)
-        for weight in [float(weight)]
-    ]
-    streams = StreamMaker(
-        sources,
-        word_encoder(tokenizer),
-        args.tokens,
+    first_step = progress.step
+    end = _end(args)
+    feeder = Feeder(
+        partial(_make_streams, args.data, args.sources, args.tokenizer, args.tokens),
+        args.rows,
         # Another seed after every resumption: no row is seen again.
         seed=args.seed + 1000 * progress.step,
+        core=args.feeder_core,
     )
     loss = make_loss(trainer.model, use_bfloat16=args.bfloat16)
     if args.compile:
         loss = torch.compile(loss, dynamic=False)
-    print(
-        f"{sum(w.numel() for w in trainer.model.parameters()) / 1e6:.2f} M parameters;",
-        *(
-            f"{pair}: {len(d)}"
-            for pair, (_, d) in zip(args.sources, sources, strict=True)
-        ),
-        f"from step {progress.step}",
-    )
+    n_parameters = sum(w.numel() for w in trainer.model.parameters())
+    print(f"{n_parameters / 1e6:.2f} M parameters, from step {first_step}", flush=True)
     meter = Meter()
     last_time = last_saved = time.monotonic()
-    while (done := progress.step / args.steps) < 1:
-        batch = streams.batch(args.rows)
+    while (minutes_left := (end - time.time()) / 60) > 0:
+        batch = feeder.batch()
         inputs = (batch.log_mel, batch.token_ids, batch.targets, batch.delay_tokens)
         entropy, ids = loss(*(x.to(device) for x in inputs))
         n_counted = (batch.targets != IGNORED).sum()
         trainer.model.zero_grad()
         (entropy.sum() / n_counted).backward()
         torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), 5.0)
-        factor = learning_rate_factor(progress.step, done, args.decay_from)
+        factor = learning_rate_factor(
+            progress.step - first_step, minutes_left, args.decay_minutes
+        )
         trainer.optimiser.step(args.muon_lr * factor, args.adam_lr * factor)
         trainer.average()
         meter.update(entropy.detach(), ids, batch)
@@ -190,31 +215,35 @@ def train(args: argparse.Namespace) -> None:
                 f"step {progress.step} {progress.minutes:.1f} min "
                 f"{progress.hours_heard:.1f} h lr x{factor:.2f} "
                 f"loss {meter.loss:.4f} spoken {meter.spoken_loss:.3f} "
-                f"accuracy {meter.spoken_accuracy:.3f}",
+                f"accuracy {meter.spoken_accuracy:.3f} "
+                f"batches made here {feeder.n_made_here}",
                 flush=True,
             )
         if now - last_saved > 60 * args.save_minutes:
             trainer.save(state_path)
             last_saved = now
     trainer.save(state_path)
+    feeder.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--data", type=Path, required=True, help="folder of datasets")
+    add("--data", type=Path, required=True, help="folder of data sets, or of such")
     add("--sources", nargs="+", default=["espeak=1", "flite=1", "rhvoice=1"])
     add("--out", type=Path, required=True, help="folder of state.pt; resumed if there")
     add("--tokenizer", type=Path, required=True, help="tekken.json")
-    add("--init", type=Path, help="weights to begin with")
-    add("--steps", type=int, required=True, help="in all, earlier ones counted in")
+    add("--init", type=Path, help="checkpoint folder to begin with")
+    add("--minutes", type=float, default=60, help="length of this run")
+    add("--until", help="end of this run instead, HH:MM UTC of today")
+    add("--decay-minutes", type=float, default=40, help="of falling rates at the end")
     add("--rows", type=int, default=4)
-    add("--tokens", type=int, default=288, help="audio tokens of a row")
+    add("--tokens", type=int, default=192, help="audio tokens of a row")
     add("--muon-lr", type=float, default=0.02)
     add("--adam-lr", type=float, default=3e-3)
-    add("--decay-from", type=float, default=0.4, help="part of the run, 0 to 1")
     add("--seed", type=int, default=1)
     add("--threads", type=int, default=1)
+    add("--feeder-core", type=int, help="processor core that makes the batches")
     add("--device", default="cpu")
     add("--compile", action="store_true")
     add("--bfloat16", action="store_true")
