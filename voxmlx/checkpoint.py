@@ -16,6 +16,7 @@ from voxmlx.layouts.configs import Precision
 from voxmlx.layouts.finite import is_finite
 from voxmlx.layouts.tensors import PACKED, packed_path
 from voxmlx.model import VoxtralRealtime
+from voxmlx.model.product import lay_out_for_cpu
 from voxmlx.tokenizer import Tokenizer
 
 __all__ = ["Checkpoint", "DtypeName", "load"]
@@ -52,6 +53,8 @@ def load(model: str | Path, dtype: DtypeName = "auto") -> Checkpoint:
     _quantise_modules(network, _packed_precisions(files))
     network.load_weights(list(_packed(files, _stored(files), target)), strict=True)
     network.eval()
+    if not mx.metal.is_available():
+        lay_out_for_cpu(network)
     mx.clear_cache()  # what packing left over
     return Checkpoint(
         name=str(model),

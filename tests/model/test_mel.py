@@ -4,6 +4,11 @@ import mlx.core as mx
 import numpy as np
 
 from voxmlx.config import AudioConfig
+from voxmlx.kernels.spectrum import (
+    power_by_fft,
+    spectrum_by_product,
+    squared_magnitude,
+)
 from voxmlx.model.mel import LogMel, mel_filter_bank
 
 CONFIG = AudioConfig(16_000, 12.5, 128, 160, 400, 1.5)
@@ -49,3 +54,12 @@ def test_rows_of_a_batch_are_independent_streams() -> None:
     both = np.array(mel.step(mx.array(sound), mel.make_state(2)))
     for row in range(2):
         np.testing.assert_allclose(both[row], frames_of(sound[row]), atol=1e-5)
+
+
+def test_both_ways_to_a_power_spectrum_agree() -> None:
+    rng = np.random.default_rng(0)
+    windows = mx.array(rng.standard_normal((2, 8, 400)).astype(np.float32))
+    by_fft = np.array(power_by_fft(windows))
+    by_product = np.array(squared_magnitude(spectrum_by_product(windows)))
+    # float32's rounding over 400 terms of size one.
+    np.testing.assert_allclose(by_product, by_fft, rtol=1e-4, atol=1e-3)

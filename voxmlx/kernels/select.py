@@ -27,6 +27,11 @@ from voxmlx.kernels.ring_reference import (
     ring_attention_q8_reference,
     window_attention_reference,
 )
+from voxmlx.kernels.spectrum import (
+    power_by_fft,
+    spectrum_by_product,
+    squared_magnitude,
+)
 
 __all__ = [
     "Fused",
@@ -35,6 +40,7 @@ __all__ = [
     "gelu",
     "has_metal",
     "has_window_attention",
+    "power_spectrum",
     "quantise_rows",
     "ring_attention_q8",
     "rotate",
@@ -66,7 +72,15 @@ class Fused:
 
 gelu = Fused(gelu_reference)
 swiglu = Fused(swiglu_reference)
+_squared_magnitude = Fused(squared_magnitude)
 _rotated_pairs = Fused(rotated_pairs_reference)
+
+
+def power_spectrum(windows: mx.array) -> mx.array:
+    """`power_by_fft`: same shapes, same result."""
+    if has_metal():
+        return _squared_magnitude(spectrum_by_product(windows))
+    return power_by_fft(windows)
 
 
 def rotate(x: mx.array, turns: mx.array, bias: mx.array | None = None) -> mx.array:

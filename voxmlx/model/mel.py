@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmlx.config import AudioConfig
-from voxmlx.kernels import Fused
+from voxmlx.kernels import Fused, power_spectrum
 from voxmlx.model.rows import end_to_end, split
 
 __all__ = ["LogMel", "LogMelState", "mel_filter_bank"]
@@ -30,9 +30,6 @@ class LogMel:
     Mel frame k is centred on sample k * hop, so it needs half a window of sound
     after its centre: the last frame of a whole sound comes out once that much
     more, silence for instance, has been pushed.
-
-    The Fourier transform is a product with the windowed DFT matrix, float32: one
-    launch for any number of frames, and 400 is no length FFT kernels are fast at.
     """
 
     def __init__(self, config: AudioConfig) -> None:
@@ -43,7 +40,6 @@ class LogMel:
         self.lookahead = self.window // 2 - self.hop
         self.log_floor = config.global_log_mel_max - 8.0
         self._log_floor = mx.array(self.log_floor)
-        self._dft = mx.array(_windowed_dft(self.window))  # [window, 2 * n_freq]
         self._filters = mx.array(
             mel_filter_bank(
                 self.n_bins, self.window // 2 + 1, config.sampling_rate
@@ -85,17 +81,8 @@ class LogMel:
         B, F, _ = windows.shape
         if F == 0:
             return mx.zeros((B, 0, self.n_bins))
-        power = _power(windows @ self._dft)  # [B, F, n_freq]
+        power = power_spectrum(windows)  # [B, F, n_freq]
         return _log_mel(power @ self._filters, self._log_floor)
-
-
-def _squared_magnitude(spectrum: mx.array) -> mx.array:
-    """Real and imaginary parts side by side, [..., 2 n] -> [..., n]."""
-    real, imaginary = mx.split(spectrum, 2, axis=-1)
-    return real * real + imaginary * imaginary
-
-
-_power = Fused(_squared_magnitude)
 
 
 def _scaled_log(power: mx.array, floor: mx.array) -> mx.array:
@@ -104,15 +91,6 @@ def _scaled_log(power: mx.array, floor: mx.array) -> mx.array:
 
 
 _log_mel = Fused(_scaled_log)
-
-
-def _windowed_dft(window: int) -> NDArray[np.float32]:
-    """Periodic Hann window times cosines and sines: [window, 2 * (window/2 + 1)]."""
-    n = np.arange(window)
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * n / window)
-    angle = 2 * np.pi * np.outer(n, np.arange(window // 2 + 1)) / window
-    matrix = hann[:, None] * np.concatenate([np.cos(angle), -np.sin(angle)], axis=1)
-    return matrix.astype(np.float32)
 
 
 def mel_filter_bank(n_bins: int, n_freq: int, rate: int) -> NDArray[np.float64]:

@@ -1,9 +1,9 @@
-"""A linear layer without its bias, which is cheaper to add later."""
+"""Products with weights: without the bias, which is cheaper to add later."""
 
 import mlx.core as mx
 import mlx.nn as nn
 
-__all__ = ["product"]
+__all__ = ["lay_out_for_cpu", "product"]
 
 
 def product(linear: nn.Linear | nn.QuantizedLinear, x: mx.array) -> mx.array:
@@ -20,3 +20,19 @@ def product(linear: nn.Linear | nn.QuantizedLinear, x: mx.array) -> mx.array:
             mode=linear.mode,
         )
     return x @ linear.weight.T
+
+
+def lay_out_for_cpu(network: nn.Module) -> None:
+    """Store float32 matrices the other way round in memory; their shapes stay.
+
+    The BLAS that MLX's Linux wheels bring adds columns up fast, two or three times
+    faster than it multiplies rows: x W^T of 4 x 1280 x 5120 takes 17 ms, not 27.
+    """
+    for module in network.modules():
+        weight = module.get("weight")
+        if isinstance(weight, mx.array) and weight.ndim > 1:
+            if weight.dtype != mx.float32:
+                continue
+            rows = weight.reshape(weight.shape[0], -1)
+            module.weight = mx.contiguous(rows.T).T.reshape(weight.shape)
+            mx.eval(module.weight)
