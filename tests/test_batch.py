@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.sounds import speech_like
-from voxmlx import Checkpoint, Event, Session, TokenDecoded
+from voxmlx import Checkpoint, Event, Finished, Session, TokenDecoded
 from voxmlx.batch import Batch
 from voxmlx.model.voxtral import Decoding
 from voxmlx.rules import GUARDS
@@ -120,6 +120,36 @@ def test_whatever_a_session_asks_for_concerns_it_alone(
             said[id(session)] += ids(events)
     for session, which, one in zip(sessions, sounds, options, strict=True):
         assert said[id(session)] == ids(alone(tiny_checkpoint, SOUNDS[which], **one))
+
+
+def test_a_bet_that_is_open_at_the_end_is_settled_in_a_batch_too(
+    tiny_checkpoint: Checkpoint,
+) -> None:
+    options: dict[str, Any] = {
+        "hotwords": ["the ring you", "a bell and the end of it"],
+        "hotword_boost": 20.0,
+    }
+    batch = Batch(tiny_checkpoint.model)
+    sessions = [Session(tiny_checkpoint, **options) for _ in range(6)]
+    sounds = [speech_like(2_000 + 1_280 * i, seed=i) for i in range(6)]
+    said: dict[int, list[Event]] = {id(session): [] for session in sessions}
+    n_open = 0
+    for session, sound in zip(sessions, sounds, strict=True):
+        batch.add(session)
+        session.timeline.hear(sound)
+        session.timeline.end()
+    while len(batch):
+        for session, events in batch.step():
+            said[id(session)] += events
+        n_open += sum(s.is_finished for s in sessions if not said[id(s)])
+        n_open += sum(
+            s.is_finished and not isinstance(said[id(s)][-1], Finished)
+            for s in sessions
+            if said[id(s)]
+        )
+    assert n_open > 0, "no bet was open at an end: the test shows nothing"
+    for session, sound in zip(sessions, sounds, strict=True):
+        assert said[id(session)] == alone(tiny_checkpoint, sound, **options)
 
 
 def test_nothing_is_due_without_a_whole_audio_token(

@@ -47,12 +47,16 @@ HEAVY = (
     "huggingface_hub",
     "mistral_common",
     "mlx_lm",
+    "prometheus_client",
     "rich",
     "sounddevice",
     "soundfile",
     "soxr",
+    "starlette",
     "torch",
     "transformers",
+    "uvicorn",
+    "websockets",
 )
 
 

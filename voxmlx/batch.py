@@ -34,7 +34,7 @@ class Batch:
 
     def __init__(self, model: VoxtralRealtime) -> None:
         self._model = model
-        self._rows: list[_Row] = []
+        self._rows: dict[Session, _Row] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -42,15 +42,19 @@ class Batch:
     @property
     def n_due(self) -> int:
         """Sessions that the next step would take further."""
-        return sum(row.work is not None or row.session.is_due for row in self._rows)
+        return sum(map(self.is_due, self._rows))
+
+    def is_due(self, session: Session) -> bool:
+        """Whether the next step would take `session`, which is in it, further."""
+        return self._rows[session].work is not None or session.is_due
 
     def add(self, session: Session) -> None:
         """Step `session` too, from now on."""
-        self._rows.append(_Row(session))
+        self._rows[session] = _Row(session)
 
     def remove(self, session: Session) -> None:
         """Leave `session` alone, wherever it is; what it was about is lost."""
-        self._rows = [row for row in self._rows if row.session is not session]
+        self._rows.pop(session, None)
 
     def step(self) -> list[tuple[Session, list[Event]]]:
         """Every session that something became certain of, and what that is.
@@ -58,19 +62,20 @@ class Batch:
         A session that has finished is removed.
         """
         said: list[tuple[Session, list[Event]]] = []
-        for row in self._rows:
+        for row in self._rows.values():
             if row.work is None:
                 row.work = row.session.work(_MAX_TOKENS_PER_STEP)
                 if row.work is not None:
                     self._go_on(row, None, said)
         self._encode(said)
         self._decode(said)
-        self._rows = [row for row in self._rows if not row.session.is_finished]
+        for session in [session for session, _ in said if session.is_finished]:
+            self.remove(session)
         return said
 
     def _encode(self, said: list[tuple[Session, list[Event]]]) -> None:
         waiting: list[tuple[_Row, Encoding]] = []
-        for row in self._rows:
+        for row in self._rows.values():
             if isinstance(row.wanted, Encoding):
                 waiting.append((row, row.wanted))
         if not waiting:
@@ -84,7 +89,7 @@ class Batch:
 
     def _decode(self, said: list[tuple[Session, list[Event]]]) -> None:
         waiting: list[tuple[_Row, Decoding]] = []
-        for row in self._rows:
+        for row in self._rows.values():
             if isinstance(row.wanted, Decoding):
                 waiting.append((row, row.wanted))
         if not waiting:

@@ -9,6 +9,8 @@ __all__ = [
     "HotwordError",
     "KernelError",
     "OutputError",
+    "RequestError",
+    "ServerError",
     "SessionError",
     "TokenizerError",
     "VoxmlxError",
@@ -57,3 +59,27 @@ class SessionError(VoxmlxError):
 
 class OutputError(VoxmlxError):
     """A result that cannot be written where the user asked."""
+
+
+class RequestError(VoxmlxError):
+    """What a client asked of the server, and will not get.
+
+    `code` names the reason for programs, `param` the field, `status` is HTTP's.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "invalid_request",
+        param: str | None = None,
+        status: int = 400,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.param = param
+        self.status = status
+
+
+class ServerError(VoxmlxError):
+    """A server that cannot be started, or reached."""

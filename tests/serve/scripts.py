@@ -1,0 +1,110 @@
+"""Clients of the realtime dialects, as lists of messages, and a stream to answer."""
+
+import base64
+import json
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from voxmlx.events import Finished, TextDelta, UtteranceEnd
+from voxmlx.serve.conversation import Conversation, Hints
+from voxmlx.serve.protocol import (
+    Close,
+    Effect,
+    Finish,
+    Flush,
+    Flushed,
+    Hear,
+    Notice,
+    Open,
+    Send,
+    Served,
+    StreamOptions,
+)
+
+__all__ = ["Talk", "append", "audio", "served"]
+
+
+def served() -> Served:
+    numbers = count(1)
+    return Served(
+        model="demo",
+        options=StreamOptions(),
+        new_id=lambda prefix: f"{prefix}_{next(numbers)}",
+        now_s=lambda: 1_700_000_000,
+    )
+
+
+def audio(n_samples: int, dtype: str = "<i2") -> str:
+    return base64.b64encode(np.zeros(n_samples, dtype).tobytes()).decode()
+
+
+def append(n_samples: int = 160) -> dict[str, Any]:
+    return {"type": "input_audio_buffer.append", "audio": audio(n_samples)}
+
+
+class Talk:
+    """A conversation, and what the client has been told in it.
+
+    Commands go to a stream that says nothing by itself: it checks their order and
+    answers a flush and the end.
+    """
+
+    def __init__(self, hints: Hints | None = None) -> None:
+        self.conversation = Conversation(served(), hints or Hints())
+        self.told: list[dict[str, Any]] = []
+        self.commands: list[Effect] = []
+        self.is_closed = False
+        self._is_open = False
+        self.follow(self.conversation.begin())
+
+    def says(self, *messages: dict[str, Any] | str) -> list[dict[str, Any]]:
+        """The client's messages; what it is told in answer."""
+        n = len(self.told)
+        for message in messages:
+            text = message if isinstance(message, str) else json.dumps(message)
+            self.follow(self.conversation.receive(text))
+        return self.told[n:]
+
+    def hears(self, *notices: Notice) -> list[dict[str, Any]]:
+        """What the stream says; what the client is told of it."""
+        n = len(self.told)
+        for notice in notices:
+            self.follow(self.conversation.notice(notice))
+        return self.told[n:]
+
+    def follow(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(message):
+                    # What is told must survive the way there.
+                    self.told.append(json.loads(json.dumps(message, allow_nan=False)))
+                case Close():
+                    self.is_closed = True
+                case Open():
+                    assert not self._is_open
+                    self._is_open = True
+                    self.commands.append(effect)
+                case Hear(samples):
+                    assert self._is_open
+                    assert samples.dtype == np.float32
+                    assert np.isfinite(samples).all()
+                    self.commands.append(effect)
+                case Flush():
+                    assert self._is_open
+                    self.commands.append(effect)
+                    self.hears(TextDelta(" flushed", 80), Flushed(1000))
+                case Finish():
+                    assert self._is_open
+                    self._is_open = False
+                    self.commands.append(effect)
+                    self.hears(
+                        TextDelta(" end", 160),
+                        UtteranceEnd(0, 100, 160),
+                        Finished(160, 2),
+                    )
+
+    @property
+    def n_heard(self) -> int:
+        return sum(len(c.samples) for c in self.commands if isinstance(c, Hear))

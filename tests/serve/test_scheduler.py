@@ -1,0 +1,247 @@
+"""Streams of many clients on one thread: exact, undisturbed, and gone when they go."""
+
+import gc
+import queue
+import random
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.sounds import speech_like
+from voxmlx import Checkpoint, Session
+from voxmlx.batch import Batch
+from voxmlx.errors import RequestError
+from voxmlx.events import Event, Finished
+from voxmlx.serve.protocol import (
+    Failed,
+    Finish,
+    Flush,
+    Flushed,
+    Hear,
+    Lagging,
+    Notice,
+    Open,
+    StreamOptions,
+)
+from voxmlx.serve.scheduler import Scheduler
+
+TIMEOUT_S = 60
+
+
+class Client:
+    """Somebody in a seat, who notes what is delivered."""
+
+    def __init__(self, scheduler: Scheduler, options: StreamOptions | None = None):
+        self.notices: queue.Queue[Notice] = queue.Queue()
+        self.seat = scheduler.seat(self._hear)
+        self.options = options or StreamOptions()
+        self.seat.send(Open(self.options))
+
+    def _hear(self, notices: list[Notice]) -> None:
+        for notice in notices:
+            self.notices.put(notice)
+
+    def says(self, sound: np.ndarray, piece: int = 1600) -> None:
+        for start in range(0, len(sound), piece):
+            self.seat.send(Hear(sound[start : start + piece]))
+
+    def until(self, kind: type) -> list[Notice]:
+        got: list[Notice] = []
+        while not got or not isinstance(got[-1], kind):
+            got.append(self.notices.get(timeout=TIMEOUT_S))
+            assert kind is Failed or not isinstance(got[-1], Failed), got[-1]
+        return got
+
+
+def events(notices: list[Notice]) -> list[Any]:
+    return [n for n in notices if not isinstance(n, Lagging | Flushed)]
+
+
+def alone(checkpoint: Checkpoint, sound: np.ndarray, **options: Any) -> list[Event]:
+    session = Session(checkpoint, **options)
+    return session.push(sound) + session.finish()
+
+
+@pytest.fixture
+def scheduler(tiny_checkpoint: Checkpoint) -> Iterator[Scheduler]:
+    scheduler = Scheduler(tiny_checkpoint, max_sessions=16)
+    scheduler.start()
+    yield scheduler
+    scheduler.stop()
+
+
+def settled(scheduler: Scheduler) -> None:
+    """Wait until the thread has seen all that happened so far."""
+    client = Client(scheduler)
+    client.seat.send(Finish())
+    client.until(Finished)
+    client.seat.leave()
+
+
+def test_clients_are_told_exactly_what_each_says_alone(
+    scheduler: Scheduler, tiny_checkpoint: Checkpoint
+) -> None:
+    delays = (80, 160, 240, 480, 480, 960, 1200, 2400)
+    sounds = [speech_like(3_000 + 4_321 * i, seed=i) for i in range(8)]
+    clients: list[Client] = []
+    for i, (sound, delay_ms) in enumerate(zip(sounds, delays, strict=True)):
+        clients.append(Client(scheduler, StreamOptions(delay_ms=delay_ms)))
+        clients[-1].says(sound, piece=701 + 997 * i)
+        clients[-1].seat.send(Finish())
+    for client, sound, delay_ms in zip(clients, sounds, delays, strict=True):
+        told = events(client.until(Finished))
+        assert told == alone(tiny_checkpoint, sound, delay_ms=delay_ms)
+
+
+def test_one_stream_follows_another_in_a_seat(
+    scheduler: Scheduler, tiny_checkpoint: Checkpoint
+) -> None:
+    client = Client(scheduler)
+    sounds = [speech_like(n, seed=n) for n in (9_000, 5_000)]
+    client.says(sounds[0])
+    client.seat.send(Finish())
+    client.seat.send(Open(StreamOptions(delay_ms=80)))
+    client.says(sounds[1])
+    client.seat.send(Finish())
+    first, second = events(client.until(Finished)), events(client.until(Finished))
+    assert first == alone(tiny_checkpoint, sounds[0])
+    assert second == alone(tiny_checkpoint, sounds[1], delay_ms=80)
+
+
+def test_a_flush_is_done_before_what_comes_after_it_is_heard(
+    scheduler: Scheduler, tiny_checkpoint: Checkpoint
+) -> None:
+    sound = speech_like(20_000, seed=3)
+    client = Client(scheduler)
+    client.says(sound[:9_000])
+    client.seat.send(Flush())
+    client.says(sound[9_000:])
+    client.seat.send(Finish())
+    before, after = client.until(Flushed), client.until(Finished)
+    session = Session(tiny_checkpoint)
+    assert events(before) == session.push(sound[:9_000]) + session.flush()
+    assert events(after) == session.push(sound[9_000:]) + session.finish()
+    assert before[-1] == Flushed(17 * 80)  # to a whole token, delay, 0.8 s
+
+
+def test_nobody_gets_a_seat_that_is_not_there(scheduler: Scheduler) -> None:
+    seats = [scheduler.seat(lambda _: None) for _ in range(16)]
+    with pytest.raises(RequestError, match="all 16 sessions") as caught:
+        scheduler.seat(lambda _: None)
+    assert caught.value.status == 503
+    seats[3].leave()
+    seats[3].leave()
+    scheduler.seat(lambda _: None)
+    scheduler.drain()
+    seats[0].leave()
+    with pytest.raises(RequestError, match="shutting down"):
+        scheduler.seat(lambda _: None)
+
+
+def test_a_hot_word_nobody_can_write_ends_only_its_own_stream(
+    scheduler: Scheduler, tiny_checkpoint: Checkpoint
+) -> None:
+    sound = speech_like(9_000, seed=1)
+    good, bad = Client(scheduler), Client(scheduler, StreamOptions(hotwords=("",)))
+    for client in (good, bad):
+        client.says(sound)
+        client.seat.send(Finish())
+    assert isinstance(bad.until(Failed)[-1], Failed)
+    assert events(good.until(Finished)) == alone(tiny_checkpoint, sound)
+    assert scheduler.n_seats == 1
+
+
+def test_a_step_that_fails_is_outlived(
+    scheduler: Scheduler,
+    tiny_checkpoint: Checkpoint,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_: Batch) -> None:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batch, "step", fail)
+        clients = [Client(scheduler) for _ in range(3)]
+        for client in clients:
+            client.says(speech_like(9_000, seed=1))
+        for client in clients:
+            failed = client.until(Failed)[-1]
+            assert isinstance(failed, Failed)
+            assert failed.error.status == 500
+    sound = speech_like(5_000, seed=2)
+    client = Client(scheduler)
+    client.says(sound)
+    client.seat.send(Finish())
+    assert events(client.until(Finished)) == alone(tiny_checkpoint, sound)
+    client.seat.leave()
+    assert scheduler.n_seats == 0
+
+
+def test_lag_is_told_and_sound_that_waits_is_counted(scheduler: Scheduler) -> None:
+    client = Client(scheduler)
+    client.says(speech_like(48_000, seed=1))
+    assert 0 < client.seat.waiting_ms <= 3_100
+    client.seat.send(Finish())
+    lags = [n for n in client.until(Finished) if isinstance(n, Lagging)]
+    assert lags
+    assert all(lag.lag_ms >= 0 for lag in lags)
+    assert client.seat.waiting_ms == 0
+
+
+def kill_one(scheduler: Scheduler, rng: random.Random, *, is_decoded: bool) -> None:
+    victim = Client(scheduler, StreamOptions(delay_ms=rng.choice([80, 480, 2400])))
+    victim.says(speech_like(rng.randrange(1300, 4000), seed=1))
+    if rng.random() < 0.3:
+        victim.seat.send(Flush())
+    if rng.random() < 0.3:
+        victim.seat.send(Finish())
+    while is_decoded and victim.seat.stream is None and victim.notices.empty():
+        time.sleep(0.001)
+    victim.seat.leave()
+    victim.seat.send(Hear(np.zeros(1280, np.float32)))  # its last words
+
+
+def all_to_the_end(
+    staying: list[Client], sounds: list[np.ndarray], expected: list[list[Event]]
+) -> None:
+    for client, sound, whole in zip(staying, sounds, expected, strict=True):
+        client.seat.send(Hear(sound[12_000:]))
+        client.seat.send(Finish())
+        assert events(client.until(Finished)) == whole
+        client.seat.leave()
+
+
+def test_a_hundred_killed_clients_disturb_nobody_and_leave_nothing(
+    scheduler: Scheduler, tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions: list[weakref.ref[Session]] = []
+    opened = Session.__init__
+
+    def noted(self: Session, *args: Any, **kwargs: Any) -> None:
+        opened(self, *args, **kwargs)
+        sessions.append(weakref.ref(self))
+
+    rng = random.Random(7)
+    sounds = [speech_like(12_000 + 999 * i, seed=i) for i in range(4)]
+    expected = [alone(tiny_checkpoint, sound) for sound in sounds]
+    monkeypatch.setattr(Session, "__init__", noted)
+    n_threads = threading.active_count()
+    staying = [Client(scheduler) for _ in sounds]
+    for i in range(100):
+        for client, sound in zip(staying, sounds, strict=True):
+            client.seat.send(Hear(sound[i * 120 : (i + 1) * 120]))
+        kill_one(scheduler, rng, is_decoded=i % 2 == 1)
+    all_to_the_end(staying, sounds, expected)
+    settled(scheduler)
+    assert (scheduler.n_seats, scheduler.n_streams) == (0, 0)
+    assert threading.active_count() == n_threads
+    staying.clear()
+    gc.collect()
+    # `settled` had the last one; MLX may still hold on to the graph of its step.
+    assert sum(session() is not None for session in sessions[:-1]) == 0
+    assert len(sessions) >= 50

@@ -1,0 +1,1 @@
+"""One model, many sessions, the realtime protocols people already speak."""

@@ -1,0 +1,111 @@
+"""One connection's protocol: which dialect it is, and what its errors become."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from voxmlx.errors import RequestError
+from voxmlx.serve.mistral import MistralDialect
+from voxmlx.serve.openai import OpenAiDialect
+from voxmlx.serve.protocol import (
+    Dialect,
+    Effect,
+    Fields,
+    Notice,
+    Send,
+    Served,
+    read_message,
+)
+from voxmlx.serve.vllm import VllmDialect
+
+__all__ = ["Conversation", "Hints"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What is known of a client before its first message."""
+
+    path: str = "/v1/realtime"
+    intent: str | None = None
+    has_openai_headers: bool = False
+    is_beta: bool = False
+
+
+def _openai(served: Served, session_id: str, hints: Hints) -> Dialect:
+    return OpenAiDialect(served, session_id, is_beta=hints.is_beta)
+
+
+def _says_more_than_vllm(message: Fields) -> bool:
+    return "session" in message
+
+
+# First message that tells -> whether it is OpenAI's; any other is vLLM's.
+_OPENAI_SIGNS: Mapping[str, Callable[[Fields], bool]] = {
+    "transcription_session.update": lambda _: True,
+    "session.update": _says_more_than_vllm,
+    "input_audio_buffer.clear": lambda _: True,
+}
+
+
+class Conversation:
+    """Texts of a client and notices of its stream in, effects out. Never raises."""
+
+    def __init__(self, served: Served, hints: Hints) -> None:
+        self._served = served
+        self._hints = hints
+        self._session_id = served.new_id("sess")
+        self._is_certain = True
+        if hints.path.endswith("/transcriptions/realtime"):
+            self.dialect: Dialect = MistralDialect(served, self._session_id)
+        elif hints.is_beta or hints.has_openai_headers or hints.intent is not None:
+            self.dialect = _openai(served, self._session_id, hints)
+        else:
+            self.dialect = VllmDialect(served, self._session_id)
+            self._is_certain = False
+
+    def begin(self) -> list[Effect]:
+        """What the server says first."""
+        if self._is_certain:
+            return self.dialect.greeting()
+        # For both dialects at once: each finds in it what it looks for.
+        theirs = _openai(self._served, self._session_id, self._hints).greeting()
+        ours = self.dialect.greeting()
+        message = {
+            name: value
+            for effect in (*theirs, *ours)
+            if isinstance(effect, Send)
+            for name, value in effect.message.items()
+        }
+        return [Send(message)]
+
+    def receive(self, text: str | bytes) -> list[Effect]:
+        """Answer a message, whatever it is."""
+        event_id = None
+        try:
+            message = read_message(text)
+            if message.has("event_id"):
+                event_id = message.text("event_id")
+            self._recognise(message)
+            return self.dialect.receive(message)
+        except RequestError as error:
+            return [self.dialect.error(error, event_id)]
+
+    def notice(self, notice: Notice) -> list[Effect]:
+        return self.dialect.notice(notice)
+
+    def end(self) -> list[Effect]:
+        """The server goes away."""
+        return self.dialect.end()
+
+    def refuse(self, error: RequestError) -> list[Effect]:
+        """Say that there is no place, or why else this must end."""
+        return [self.dialect.error(error)]
+
+    def _recognise(self, message: Fields) -> None:
+        if self._is_certain:
+            return
+        kind = message.text("type")
+        if kind not in self.dialect.handlers and kind not in _OPENAI_SIGNS:
+            return  # a mistake, and no sign of anything
+        self._is_certain = True
+        if _OPENAI_SIGNS.get(kind, lambda _: False)(message):
+            self.dialect = _openai(self._served, self._session_id, self._hints)

@@ -1,0 +1,74 @@
+"""What the server counts, for Prometheus."""
+
+from collections.abc import Callable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+
+__all__ = ["Metrics"]
+
+_LAG_S = (0.01, 0.02, 0.05, 0.08, 0.16, 0.32, 0.64, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+_STEP_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.2, 0.5, 1.0, 5.0)
+
+
+class Metrics:
+    """A scheduler's `Meter`, and what the app counts. A registry of its own."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._sessions = Gauge(
+            "voxmlx_sessions", "Clients that have a place.", registry=registry
+        )
+        self._waiting = Gauge(
+            "voxmlx_waiting_seconds",
+            "Sound that waits to be decoded, of all clients.",
+            registry=registry,
+        )
+        self._lag = Histogram(
+            "voxmlx_lag_seconds",
+            "Time from when sound came to when the id that needed it was known.",
+            buckets=_LAG_S,
+            registry=registry,
+        )
+        self._step = Histogram(
+            "voxmlx_step_seconds",
+            "Time of one step of all sessions.",
+            buckets=_STEP_S,
+            registry=registry,
+        )
+        self._streams = Counter(
+            "voxmlx_stepped_sessions",
+            "Sessions that took part in steps, summed over steps.",
+            registry=registry,
+        )
+        self._tokens = Counter(
+            "voxmlx_tokens", "Ids decoded, one per 80 ms of sound.", registry=registry
+        )
+        self._errors = Counter(
+            "voxmlx_errors", "Errors told to clients.", ["code"], registry=registry
+        )
+
+    def stepped(self, seconds: float, n_streams: int, n_tokens: int, /) -> None:
+        self._step.observe(seconds)
+        self._streams.inc(n_streams)
+        self._tokens.inc(n_tokens)
+
+    def lagged(self, seconds: float, /) -> None:
+        self._lag.observe(seconds)
+
+    def failed(self, code: str, /) -> None:
+        self._errors.labels(code).inc()
+
+    def watch(self, n_seats: Callable[[], int], waiting_ms: Callable[[], int]) -> None:
+        """Where to look for what is neither counted nor measured."""
+        self._sessions.set_function(lambda: float(n_seats()))
+        self._waiting.set_function(lambda: waiting_ms() / 1000)
+
+    def text(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        return generate_latest(self._registry)

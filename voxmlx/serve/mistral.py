@@ -1,0 +1,151 @@
+"""Mistral's realtime transcription dialect."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from voxmlx.audio.resample import check_rate
+from voxmlx.config import LEFT_PAD_TOKENS, delay_tokens
+from voxmlx.errors import RequestError, VoxmlxError
+from voxmlx.events import Event, Finished, TextDelta, UtteranceEnd
+from voxmlx.serve.pcm import ENCODINGS
+from voxmlx.serve.protocol import (
+    Close,
+    Dialect,
+    Effect,
+    Fields,
+    Flush,
+    Flushed,
+    Send,
+    Served,
+    TextSoFar,
+)
+
+__all__ = ["MistralDialect"]
+
+
+class MistralDialect(Dialect):
+    """Any PCM encoding and rate; one stream, after which the connection ends."""
+
+    def __init__(self, served: Served, session_id: str) -> None:
+        super().__init__(served, session_id)
+        self._text = TextSoFar()
+        self._silence_ms = 0
+        self._has_turns = False
+        self._is_in_turn = False
+        self._is_over = False
+
+    def greeting(self) -> list[Effect]:
+        return [Send({"type": "session.created", "session": self._session()})]
+
+    def error(self, error: RequestError, event_id: str | None = None) -> Send:
+        detail = {"message": str(error), "code": error.status}
+        return Send({"type": "error", "error": detail})
+
+    def on_event(self, event: Event | Flushed) -> list[Effect]:
+        match event:
+            case TextDelta(text, time_ms):
+                self._text.add(text)
+                effects = self._turn_starts(time_ms) if text.strip() else []
+                return [
+                    *effects,
+                    Send({"type": "transcription.text.delta", "text": text}),
+                ]
+            case UtteranceEnd(_, end_ms, _) if self._is_in_turn:
+                self._is_in_turn = False
+                end = {"time_s": self._seconds(end_ms), "end_reason": "threshold"}
+                return [Send({"type": "turn.end", **end})]
+            case Flushed(silence_ms):
+                self._silence_ms += silence_ms
+                return []
+            case Finished(duration_ms, n_tokens):
+                return [Send(self._done(duration_ms, n_tokens)), Close()]
+            case _:
+                return []
+
+    def _turn_starts(self, time_ms: int) -> list[Effect]:
+        if not self._has_turns or self._is_in_turn:
+            return []
+        self._is_in_turn = True
+        return [Send({"type": "turn.start", "time_s": self._seconds(time_ms)})]
+
+    def _seconds(self, time_ms: int) -> float:
+        """On the client's clock, which has no silence of ours."""
+        return max(0, time_ms - self._silence_ms) / 1000
+
+    def _done(self, duration_ms: int, n_tokens: int) -> dict[str, Any]:
+        n_prompt = 1 + LEFT_PAD_TOKENS + delay_tokens(self.options.delay_ms)
+        return {
+            "type": "transcription.done",
+            "model": self.served.model,
+            "text": self._text.take(),
+            "language": None,
+            "segments": [],
+            "usage": {
+                "prompt_tokens": n_prompt,
+                "completion_tokens": n_tokens,
+                "total_tokens": n_prompt + n_tokens,
+                "prompt_audio_seconds": max(0, duration_ms - self._silence_ms) // 1000,
+            },
+        }
+
+    def _session(self) -> dict[str, Any]:
+        return {
+            "request_id": self.session_id,
+            "model": self.served.model,
+            "audio_format": {"encoding": self.encoding, "sample_rate": self.rate},
+            "target_streaming_delay_ms": self.options.delay_ms,
+            "context_bias": list(self.options.hotwords),
+        }
+
+    def _update(self, message: Fields) -> list[Effect]:
+        session = message.section("session")
+        if session.flag("diarize", False):
+            raise session.wrong("diarize", "speakers are not told apart", "unsupported")
+        sound = session.section("audio_format")
+        encoding = sound.text("encoding", self.encoding)
+        if encoding not in ENCODINGS:
+            raise sound.wrong("encoding", f"expected one of {', '.join(ENCODINGS)}")
+        rate = sound.whole("sample_rate", self.rate)
+        try:
+            check_rate(rate, "the sound")
+        except VoxmlxError as error:
+            raise sound.wrong("sample_rate", str(error)) from None
+        if (encoding, rate) != (self.encoding, self.rate) and self.is_open:
+            raise session.wrong(
+                "audio_format", "cannot change once there is sound", "already_started"
+            )
+        turns = session.section("turn_detection")
+        self.choose(
+            delay_ms=session.whole("target_streaming_delay_ms", self.options.delay_ms),
+            pause_ms=turns.whole("min_silence_ms", self.options.pause_ms),
+            hotwords=session.texts("context_bias") or self.options.hotwords,
+        )
+        self.encoding, self.rate = encoding, rate
+        self._has_turns = self._has_turns or session.has("turn_detection")
+        return [Send({"type": "session.updated", "session": self._session()})]
+
+    def _append(self, message: Fields) -> list[Effect]:
+        self._refuse_after_end()
+        return self.hear(message)
+
+    def _flush(self, _: Fields) -> list[Effect]:
+        # Before any sound there is nothing to bring out.
+        return [Flush()] if self.is_open else []
+
+    def _end(self, _: Fields) -> list[Effect]:
+        self._refuse_after_end()
+        self._is_over = True
+        return self.finish()
+
+    def _refuse_after_end(self) -> None:
+        if self._is_over:
+            raise RequestError(
+                "the sound has ended; connect again for more", code="already_ended"
+            )
+
+    handlers: ClassVar[Mapping[str, Callable[[Any, Fields], list[Effect]]]] = {
+        "session.update": _update,
+        "input_audio.append": _append,
+        "input_audio.flush": _flush,
+        "input_audio.end": _end,
+    }

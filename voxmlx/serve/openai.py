@@ -1,0 +1,351 @@
+"""OpenAI's realtime transcription dialect, by its present and its beta names."""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from voxmlx.audio.resample import check_rate
+from voxmlx.errors import RequestError, VoxmlxError
+from voxmlx.events import Event, Finished, TextDelta, UtteranceEnd
+from voxmlx.serve.pcm import ENCODINGS
+from voxmlx.serve.protocol import (
+    Dialect,
+    Effect,
+    Fields,
+    Flush,
+    Flushed,
+    Lagging,
+    Send,
+    Served,
+)
+
+__all__ = ["OpenAiDialect"]
+
+# Present and beta names of a format -> encoding, and the rate where it has but one.
+_FORMATS: dict[str, tuple[str, int | None]] = {
+    "audio/pcm": ("pcm_s16le", None),
+    "audio/pcmu": ("pcm_mulaw", 8000),
+    "audio/pcma": ("pcm_alaw", 8000),
+    "pcm16": ("pcm_s16le", None),
+    "g711_ulaw": ("pcm_mulaw", 8000),
+    "g711_alaw": ("pcm_alaw", 8000),
+}
+_DEFAULT_RATE = 24_000
+
+# Their words for how long to wait, as delays of the model's.
+_DELAYS_MS = {"minimal": 160, "low": 240, "medium": 480, "high": 960, "xhigh": 2400}
+
+_DEFAULT_SILENCE_MS = 500
+_DEFAULT_PADDING_MS = 300
+
+
+@dataclass(slots=True)
+class _Item:
+    """A turn: what was said until somebody, or a pause, committed it."""
+
+    id: str
+    text: str = ""
+    is_dropped: bool = False
+
+
+class OpenAiDialect(Dialect):
+    """PCM at 24 kHz, or G.711; turns end at pauses, or when the client commits.
+
+    One stream for all turns of a connection: the model keeps what it heard before.
+    Deltas come while a turn is spoken, before it is committed.
+    """
+
+    rate = _DEFAULT_RATE
+
+    def __init__(
+        self, served: Served, session_id: str, *, is_beta: bool = False
+    ) -> None:
+        super().__init__(served, session_id)
+        self.choose(pause_ms=_DEFAULT_SILENCE_MS)
+        self._is_beta = is_beta
+        self._format = "audio/pcm"
+        self._has_vad = True
+        self._padding_ms = _DEFAULT_PADDING_MS
+        self._language: str | None = None
+        self._item: _Item | None = None
+        self._committed: deque[_Item] = deque()
+        self._previous_id: str | None = None
+        self._silence_ms = 0
+        self._n_samples = 0  # since the last commit, at the client's rate
+
+    def greeting(self) -> list[Effect]:
+        return [self._session_message("created")]
+
+    def error(self, error: RequestError, event_id: str | None = None) -> Send:
+        is_ours = error.status >= 500
+        detail = {
+            "type": "server_error" if is_ours else "invalid_request_error",
+            "code": error.code,
+            "message": str(error),
+            "param": error.param,
+            "event_id": event_id,
+        }
+        return self._message("error", error=detail)
+
+    def lag(self, lagging: Lagging) -> dict[str, Any]:
+        return {"event_id": self.served.new_id("event"), **super().lag(lagging)}
+
+    def on_event(self, event: Event | Flushed) -> list[Effect]:
+        match event:
+            case TextDelta(text, time_ms):
+                return self._delta(text, time_ms)
+            case UtteranceEnd(_, end_ms, _):
+                return self._turn_ends(end_ms)
+            case Flushed(silence_ms):
+                self._silence_ms += silence_ms
+                return self._complete(self._committed.popleft())
+            case Finished():
+                effects: list[Effect] = []
+                if self._item is not None:
+                    effects += self._commit_item(self._taken_item())
+                return [*effects, *self.after_finish()]
+            case _:
+                return []
+
+    def _delta(self, text: str, time_ms: int) -> list[Effect]:
+        effects: list[Effect] = []
+        if self._committed:
+            item = self._committed[0]  # a commit is on its way through the decoder
+        elif self._item is not None:
+            item = self._item
+        elif not text.strip():
+            return []
+        else:
+            item = self._item = _Item(self.served.new_id("item"))
+            if self._has_vad:
+                start_ms = self._client_ms(time_ms) - self._padding_ms
+                effects.append(
+                    self._message(
+                        "input_audio_buffer.speech_started",
+                        audio_start_ms=max(0, start_ms),
+                        item_id=item.id,
+                    )
+                )
+        if item.is_dropped:
+            return effects
+        item.text += text
+        delta = {"item_id": item.id, "content_index": 0, "delta": text}
+        name = "conversation.item.input_audio_transcription.delta"
+        return [*effects, self._message(name, **delta)]
+
+    def _turn_ends(self, end_ms: int) -> list[Effect]:
+        if not self._has_vad or self._item is None or self._committed:
+            return []
+        item = self._taken_item()
+        stopped = self._message(
+            "input_audio_buffer.speech_stopped",
+            audio_end_ms=self._client_ms(end_ms),
+            item_id=item.id,
+        )
+        return [stopped, *self._commit_item(item)]
+
+    def _commit_item(self, item: _Item) -> list[Effect]:
+        return [*self._announce(item), *self._complete(item)]
+
+    def _announce(self, item: _Item) -> list[Effect]:
+        """Say that the sound of an item is complete."""
+        previous, self._previous_id = self._previous_id, item.id
+        content = {"type": "input_audio", "transcript": None}
+        shown = {
+            "id": item.id,
+            "object": "realtime.item",
+            "type": "message",
+            "status": "completed",
+            "role": "user",
+            "content": [content],
+        }
+        place = {"previous_item_id": previous}
+        effects: list[Effect] = [
+            self._message("input_audio_buffer.committed", **place, item_id=item.id)
+        ]
+        names = ("created",) if self._is_beta else ("added", "done")
+        for name in names:
+            effects.append(
+                self._message(f"conversation.item.{name}", **place, item=shown)
+            )
+        return effects
+
+    def _complete(self, item: _Item) -> list[Effect]:
+        """Say what an item's text is."""
+        seconds = self._n_samples / self.rate
+        self._n_samples = 0
+        if item.is_dropped:
+            return []
+        return [
+            self._message(
+                "conversation.item.input_audio_transcription.completed",
+                item_id=item.id,
+                content_index=0,
+                transcript=item.text.strip(),
+                usage={"type": "duration", "seconds": round(seconds, 3)},
+            )
+        ]
+
+    def _taken_item(self) -> _Item:
+        item, self._item = self._item, None
+        return item or _Item(self.served.new_id("item"))
+
+    def _client_ms(self, time_ms: int) -> int:
+        """On the client's clock, which has no silence of ours."""
+        return max(0, time_ms - self._silence_ms)
+
+    def _append(self, message: Fields) -> list[Effect]:
+        effects = self.hear(message)
+        audio = message.text("audio")
+        n_bytes = len(audio) * 3 // 4 - audio[-2:].count("=")
+        self._n_samples += n_bytes // ENCODINGS[self.encoding][0]
+        return effects
+
+    def _commit(self, _: Fields) -> list[Effect]:
+        if not self.is_open or (self._n_samples == 0 and self._item is None):
+            raise RequestError(
+                "nothing was appended since the last commit",
+                code="input_audio_buffer_commit_empty",
+            )
+        item = self._taken_item()
+        self._committed.append(item)
+        return [*self._announce(item), Flush()]
+
+    def _clear(self, _: Fields) -> list[Effect]:
+        cleared = self._message("input_audio_buffer.cleared")
+        if not self.is_open:
+            return [cleared]
+        # What the decoder heard it cannot forget: its words are not passed on.
+        item = self._taken_item()
+        item.is_dropped = True
+        self._committed.append(item)
+        return [cleared, Flush()]
+
+    def _update(self, message: Fields) -> list[Effect]:
+        session = message.section("session")
+        if session.has("type") and session.text("type") != "transcription":
+            raise session.wrong(
+                "type", "this server transcribes only, expected transcription"
+            )
+        new = session.section("audio").section("input")
+        encoding, rate, name = self._new_format(session, new)
+        padding_ms, has_vad, pause_ms = self._new_turns(session, new)
+        wanted = self._new_transcription(session, new)
+        self.choose(
+            delay_ms=self._new_delay(wanted),
+            pause_ms=pause_ms,
+            hotwords=wanted.texts("keywords") or self.options.hotwords,
+        )
+        if wanted.has("language"):
+            self._language = wanted.text("language")
+        self.encoding, self.rate, self._format = encoding, rate, name
+        self._padding_ms, self._has_vad = padding_ms, has_vad
+        return [self._session_message("updated")]
+
+    def _update_beta(self, message: Fields) -> list[Effect]:
+        self._is_beta = True
+        return self._update(message)
+
+    def _new_format(self, session: Fields, new: Fields) -> tuple[str, int, str]:
+        if session.has("input_audio_format"):
+            where, field = session, "input_audio_format"
+        else:
+            where, field = new.section("format"), "type"
+        name = where.text(field, self._format)
+        if name not in _FORMATS:
+            raise where.wrong(field, f"expected one of {', '.join(_FORMATS)}")
+        encoding, fixed = _FORMATS[name]
+        keeps = name == self._format
+        rate = fixed or new.section("format").whole(
+            "rate", self.rate if keeps else _DEFAULT_RATE
+        )
+        try:
+            check_rate(rate, "the sound")
+        except VoxmlxError as error:
+            raise new.wrong("format", str(error)) from None
+        if (encoding, rate) != (self.encoding, self.rate) and self.is_open:
+            raise new.wrong(
+                "format", "cannot change once there is sound", "session_already_started"
+            )
+        return encoding, rate, name
+
+    def _new_turns(self, session: Fields, new: Fields) -> tuple[int, bool, int]:
+        where = new if "turn_detection" in new else session
+        if "turn_detection" not in where:
+            return self._padding_ms, self._has_vad, self.options.pause_ms
+        if not where.has("turn_detection"):
+            return self._padding_ms, False, self.options.pause_ms
+        turns = where.section("turn_detection")
+        return (
+            turns.whole("prefix_padding_ms", self._padding_ms),
+            True,
+            turns.whole("silence_duration_ms", self.options.pause_ms),
+        )
+
+    def _new_transcription(self, session: Fields, new: Fields) -> Fields:
+        if session.has("input_audio_transcription"):
+            return session.section("input_audio_transcription")
+        return new.section("transcription")
+
+    def _new_delay(self, wanted: Fields) -> int:
+        if not wanted.has("delay"):
+            return self.options.delay_ms
+        name = wanted.text("delay")
+        if name not in _DELAYS_MS:
+            raise wanted.wrong("delay", f"expected one of {', '.join(_DELAYS_MS)}")
+        return _DELAYS_MS[name]
+
+    def _message(self, kind: str, **fields: Any) -> Send:
+        return Send({"type": kind, "event_id": self.served.new_id("event"), **fields})
+
+    def _session_message(self, what: str) -> Send:
+        kind = "transcription_session" if self._is_beta else "session"
+        return self._message(f"{kind}.{what}", session=self._session())
+
+    def _session(self) -> dict[str, Any]:
+        names = {ms: name for name, ms in _DELAYS_MS.items()}
+        transcription = {
+            "model": self.served.model,
+            "language": self._language,
+            "delay": names.get(self.options.delay_ms),
+        }
+        turns = {
+            "type": "server_vad",
+            "prefix_padding_ms": self._padding_ms,
+            "silence_duration_ms": self.options.pause_ms,
+        }
+        turn_detection = turns if self._has_vad else None
+        session = {
+            "id": self.session_id,
+            "object": "realtime.transcription_session",
+            "expires_at": 0,
+        }
+        if self._is_beta:
+            return session | {
+                "input_audio_format": self._format,
+                "input_audio_transcription": transcription,
+                "turn_detection": turn_detection,
+            }
+        sound: dict[str, Any] = {"type": self._format}
+        if self._format == "audio/pcm":
+            sound["rate"] = self.rate
+        return session | {
+            "type": "transcription",
+            "audio": {
+                "input": {
+                    "format": sound,
+                    "transcription": transcription,
+                    "noise_reduction": None,
+                    "turn_detection": turn_detection,
+                }
+            },
+        }
+
+    handlers: ClassVar[Mapping[str, Callable[[Any, Fields], list[Effect]]]] = {
+        "session.update": _update,
+        "transcription_session.update": _update_beta,
+        "input_audio_buffer.append": _append,
+        "input_audio_buffer.commit": _commit,
+        "input_audio_buffer.clear": _clear,
+    }

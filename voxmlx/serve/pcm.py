@@ -1,0 +1,94 @@
+"""Bytes of a wire format -> 16 kHz sound, in pieces of any size."""
+
+import base64
+import binascii
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxmlx.audio.resample import Resampler
+from voxmlx.errors import AudioError, RequestError
+
+__all__ = ["ENCODINGS", "PcmDecoder", "decode_base64"]
+
+Sound = NDArray[np.float32]
+
+
+def _mulaw_table() -> Sound:
+    """What each byte of G.711 mu-law stands for, [256]."""
+    code = ~np.arange(256, dtype=np.uint8)
+    exponent, mantissa = (code >> 4) & 7, (code & 15).astype(np.int32)
+    magnitude = (((mantissa << 3) + 132) << exponent) - 132
+    return (np.where(code & 128, -magnitude, magnitude) / 32768).astype(np.float32)
+
+
+def _alaw_table() -> Sound:
+    """What each byte of G.711 A-law stands for, [256]."""
+    code = np.arange(256, dtype=np.uint8) ^ 0x55
+    exponent, mantissa = (code >> 4) & 7, (code & 15).astype(np.int32)
+    steps = (mantissa << 4) + 8 + np.where(exponent, 256, 0)
+    magnitude = steps << np.maximum(exponent.astype(np.int32) - 1, 0)
+    return (np.where(code & 128, magnitude, -magnitude) / 32768).astype(np.float32)
+
+
+def _scaled(dtype: str, scale: float) -> Callable[[bytes], Sound]:
+    def decode(payload: bytes) -> Sound:
+        return np.frombuffer(payload, dtype).astype(np.float32) / np.float32(scale)
+
+    return decode
+
+
+def _looked_up(table: Sound) -> Callable[[bytes], Sound]:
+    return lambda payload: table[np.frombuffer(payload, np.uint8)]
+
+
+# Name -> bytes per sample, and how they become float32.
+ENCODINGS: dict[str, tuple[int, Callable[[bytes], Sound]]] = {
+    "pcm_s16le": (2, _scaled("<i2", 2.0**15)),
+    "pcm_s32le": (4, _scaled("<i4", 2.0**31)),
+    "pcm_f16le": (2, _scaled("<f2", 1.0)),
+    "pcm_f32le": (4, _scaled("<f4", 1.0)),
+    "pcm_mulaw": (1, _looked_up(_mulaw_table())),
+    "pcm_alaw": (1, _looked_up(_alaw_table())),
+}
+
+
+class PcmDecoder:
+    """One mono stream of bytes on its way to float32 [n] at 16 kHz.
+
+    Neither a sample nor the filter of another rate is disturbed by where the bytes
+    were cut.
+    """
+
+    def __init__(self, encoding: str, rate: int) -> None:
+        """`encoding` is one of ENCODINGS. Raises AudioError for an impossible rate."""
+        self._n_bytes, self._decode = ENCODINGS[encoding]
+        self._resampler = Resampler(rate)
+        self._pending = b""
+
+    def step(self, payload: bytes) -> Sound:
+        """Raises AudioError for NaN or infinite samples; none of them is heard."""
+        whole = self._pending + payload
+        n = len(whole) // self._n_bytes * self._n_bytes
+        samples = self._decode(whole[:n])
+        if not np.isfinite(samples).all():
+            raise AudioError("the sound has NaN or infinite samples, expected finite")
+        self._pending = whole[n:]
+        return self._resampler.step(samples) if n else samples
+
+    def finish(self) -> Sound:
+        """What the resampler still holds. The stream ends here."""
+        return self._resampler.finish()
+
+
+def decode_base64(text: str) -> bytes:
+    """Raises RequestError for what is no base64."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise RequestError(
+            "audio is no base64; send the bytes of the sound in standard base64",
+            code="invalid_audio",
+            param="audio",
+        ) from None

@@ -1,0 +1,401 @@
+"""What every realtime dialect shares: commands, notices, and how messages are read.
+
+A dialect is pure code: messages of a client and events of its stream go in, messages
+to the client and commands to the stream come out. No sockets, threads or clocks.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxmlx.config import delay_tokens
+from voxmlx.errors import RequestError, VoxmlxError
+from voxmlx.events import Event, Finished
+from voxmlx.serve.pcm import PcmDecoder, decode_base64
+
+__all__ = [
+    "Close",
+    "Command",
+    "Dialect",
+    "Effect",
+    "Failed",
+    "Fields",
+    "Finish",
+    "Flush",
+    "Flushed",
+    "Hear",
+    "Lagging",
+    "Notice",
+    "Open",
+    "Send",
+    "Served",
+    "StreamOptions",
+    "read_message",
+]
+
+T = TypeVar("T")
+
+GOING_AWAY, TRY_AGAIN_LATER, INTERNAL_ERROR = 1001, 1013, 1011
+
+# Behind by this much, every client is told; less only where it asked.
+_MUCH_LAG_MS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """What a client may choose about its stream, before its first sound."""
+
+    delay_ms: int = 480
+    pause_ms: int = 800
+    hotwords: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What the server has, and where ids and the time come from."""
+
+    model: str
+    options: StreamOptions
+    new_id: Callable[[str], str]  # prefix -> "prefix_..."
+    now_s: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Begin a stream; all that follows is about it, until its `Finish`."""
+
+    options: StreamOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Hear:
+    """Sound, float32 [n] at 16 kHz."""
+
+    samples: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Bring out the words spoken so far; `Flushed` says when they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """End the stream; its last event is `Finished`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A message to the client."""
+
+    message: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End the connection, as a websocket's closing code says."""
+
+    code: int = 1000
+    reason: str = ""
+
+
+Command = Open | Hear | Flush | Finish
+Effect = Command | Send | Close
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    """A `Flush` is done; it took `silence_ms` of silence that nobody sent."""
+
+    silence_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lagging:
+    """What was decoded last had been here for `lag_ms`; `waiting_ms` still waits."""
+
+    lag_ms: int
+    waiting_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The stream could not be opened, or has ended early."""
+
+    error: RequestError
+
+
+Notice = Event | Flushed | Lagging | Failed
+
+
+class Fields:
+    """A client's JSON object, read with care. Every wrong type is a RequestError."""
+
+    def __init__(self, values: Mapping[str, Any], path: str = "") -> None:
+        self._values = values
+        self._path = path
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def has(self, name: str) -> bool:
+        """Whether it is there and not null."""
+        return self._values.get(name) is not None
+
+    def text(self, name: str, default: str | None = None) -> str:
+        return self._value(name, str, "text", default)
+
+    def flag(self, name: str, default: bool | None = None) -> bool:
+        return self._value(name, bool, "true or false", default)
+
+    def whole(self, name: str, default: int | None = None) -> int:
+        value = self._value(name, (int, float), "a whole number", default)
+        if isinstance(value, bool) or value != value or value in (1e999, -1e999):
+            raise self.wrong(name, "expected a whole number")
+        if int(value) != value:
+            raise self.wrong(name, "expected a whole number")
+        return int(value)
+
+    def section(self, name: str) -> "Fields":
+        """An object; one that is absent or null is empty."""
+        values = self._value(name, dict, "an object", {})
+        return Fields(values, f"{self._path}{name}.")
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        values = self._value(name, list, "a list of texts", [])
+        if not all(isinstance(value, str) for value in values):
+            raise self.wrong(name, "expected a list of texts")
+        return tuple(values)
+
+    def wrong(
+        self, name: str, message: str, code: str = "invalid_value"
+    ) -> RequestError:
+        path = f"{self._path}{name}"
+        return RequestError(f"{path}: {message}", code=code, param=path)
+
+    def _value(self, name: str, kind: Any, what: str, default: Any) -> Any:
+        value = self._values.get(name)
+        if value is None:
+            if default is None:
+                raise self.wrong(name, f"is missing, expected {what}")
+            return default
+        if not isinstance(value, kind):
+            raise self.wrong(name, f"is a {_json_type(value)}, expected {what}")
+        return value
+
+
+def read_message(text: str | bytes) -> Fields:
+    """A client's message. Raises RequestError unless it is an object with a type."""
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        raise RequestError(
+            "the message is no JSON; send one object per message", code="invalid_json"
+        ) from None
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        raise RequestError(
+            "the message is no object with a `type`; send one such object per message",
+            code="invalid_message",
+        )
+    return Fields(message)
+
+
+class Dialect(ABC):
+    """One client's side of a connection, in the words of one protocol."""
+
+    encoding = "pcm_s16le"
+    rate = 16_000
+
+    # Message type -> method; subclasses fill it.
+    handlers: ClassVar[Mapping[str, Callable[[Any, Fields], list[Effect]]]] = {}
+
+    def __init__(self, served: Served, session_id: str) -> None:
+        self.served = served
+        self.session_id = session_id
+        self.options = served.options
+        self.is_open = False
+        self._pcm: PcmDecoder | None = None
+        self._n_unfinished = 0  # streams that will still say `Finished`
+        self._is_ending = False
+        self._is_lagging = False
+
+    @abstractmethod
+    def greeting(self) -> list[Effect]:
+        """What the server says first."""
+
+    @abstractmethod
+    def on_event(self, event: Event | Flushed) -> list[Effect]:
+        """What the stream has said, in this protocol's words."""
+
+    @abstractmethod
+    def error(self, error: RequestError, event_id: str | None = None) -> Send:
+        """The message that says what is wrong."""
+
+    def lag(self, lagging: Lagging) -> dict[str, Any]:
+        """No protocol has a message for it, and all let clients ignore others."""
+        return {
+            "type": "session.lag",
+            "lag_ms": lagging.lag_ms,
+            "waiting_ms": lagging.waiting_ms,
+        }
+
+    @property
+    def wants_all_lag(self) -> bool:
+        return False
+
+    def receive(self, message: Fields) -> list[Effect]:
+        """Answer a client's message. Raises RequestError."""
+        kind = message.text("type")
+        handler = self.handlers.get(kind)
+        if handler is None:
+            known = ", ".join(self.handlers)
+            raise RequestError(
+                f"type {kind[:60]!r} is unknown, expected one of {known}",
+                code="unknown_event",
+                param="type",
+            )
+        return handler(self, message)
+
+    def notice(self, notice: Notice) -> list[Effect]:
+        """Tell the client what its stream says."""
+        match notice:
+            case Failed(error):
+                self.is_open = False
+                code = TRY_AGAIN_LATER if error.status == 503 else INTERNAL_ERROR
+                return [self.error(error), Close(code, error.code)]
+            case Lagging(lag_ms):
+                is_lagging = lag_ms >= _MUCH_LAG_MS
+                is_news = is_lagging or self._is_lagging or self.wants_all_lag
+                self._is_lagging = is_lagging
+                return [Send(self.lag(notice))] if is_news else []
+            case Finished():
+                self._n_unfinished -= 1
+                return self.on_event(notice)
+            case _:
+                return self.on_event(notice)
+
+    def end(self) -> list[Effect]:
+        """The server goes away: bring out what was said, then close."""
+        self._is_ending = True
+        if self.is_open:
+            return self.finish()
+        return self.after_finish()
+
+    def after_finish(self) -> list[Effect]:
+        """For the end of `on_event(Finished)`."""
+        if self._is_ending and self._n_unfinished == 0:
+            return [Close(GOING_AWAY, "the server is shutting down")]
+        return []
+
+    def open(self) -> list[Effect]:
+        """Begin a stream if none is open."""
+        if self.is_open:
+            return []
+        self._pcm = PcmDecoder(self.encoding, self.rate)
+        self.is_open = True
+        self._n_unfinished += 1
+        return [Open(self.options)]
+
+    def hear(self, message: Fields) -> list[Effect]:
+        """The sound of an append message, which opens a stream."""
+        payload = decode_base64(message.text("audio"))
+        effects = self.open()
+        assert self._pcm is not None
+        try:
+            samples = self._pcm.step(payload)
+        except VoxmlxError as error:
+            raise RequestError(
+                str(error), code="invalid_audio", param="audio"
+            ) from None
+        return [*effects, Hear(samples)] if len(samples) else effects
+
+    def finish(self) -> list[Effect]:
+        """End the stream, which is opened if it was not."""
+        effects = self.open()
+        assert self._pcm is not None
+        rest = self._pcm.finish()
+        self.is_open = False
+        return [*effects, *([Hear(rest)] if len(rest) else []), Finish()]
+
+    def choose(self, **options: Any) -> None:
+        """Change the options of the stream. Raises RequestError once one is open."""
+        chosen = replace(self.options, **options)
+        if chosen == self.options:
+            return
+        if self.is_open:
+            raise RequestError(
+                f"{', '.join(options)} cannot change once there is sound; send "
+                "session.update before it",
+                code="session_already_started",
+                param="session",
+            )
+        checked_options(chosen)
+        self.options = chosen
+
+
+MAX_HOTWORDS = 1000
+
+
+def checked_options(options: StreamOptions) -> None:
+    """Raise RequestError for what no Session has."""
+    try:
+        delay_tokens(options.delay_ms)
+    except VoxmlxError as error:
+        raise RequestError(str(error), code="invalid_value", param="delay") from None
+    if not 240 <= options.pause_ms <= 10_000:
+        raise RequestError(
+            f"pause of {options.pause_ms} ms, expected 240 to 10000",
+            code="invalid_value",
+            param="pause",
+        )
+    if len(options.hotwords) > MAX_HOTWORDS:
+        raise RequestError(
+            f"{len(options.hotwords)} hot words, expected at most {MAX_HOTWORDS}",
+            code="invalid_value",
+            param="hotwords",
+        )
+
+
+@dataclass(slots=True)
+class TextSoFar:
+    """A stream's text for the message that repeats it whole.
+
+    The one thing here that grows with a stream, by some 15 bytes a second: what is
+    longer than `max_chars` keeps its end.
+    """
+
+    max_chars: int = 4_000_000
+    _parts: list[str] = field(default_factory=list[str])
+    _n_chars: int = 0
+
+    def add(self, text: str) -> None:
+        self._parts.append(text)
+        self._n_chars += len(text)
+        if self._n_chars > 2 * self.max_chars:
+            kept = "".join(self._parts)[-self.max_chars :]
+            self._parts, self._n_chars = [kept], len(kept)
+
+    def take(self) -> str:
+        """All of it, and begin anew."""
+        text = "".join(self._parts)[-self.max_chars :]
+        self._parts, self._n_chars = [], 0
+        return text
+
+
+def _json_type(value: object) -> str:
+    match value:
+        case bool():
+            return "boolean"
+        case int() | float():
+            return "number"
+        case str():
+            return "string"
+        case list():
+            return "list"
+        case _:
+            return "object"

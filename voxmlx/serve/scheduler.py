@@ -1,0 +1,360 @@
+"""One thread that owns MLX and steps the streams of all clients together."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import mlx.core as mx
+
+from voxmlx.batch import Batch
+from voxmlx.checkpoint import Checkpoint
+from voxmlx.config import SAMPLE_RATE
+from voxmlx.errors import RequestError, VoxmlxError
+from voxmlx.events import Event, Finished, TokenDecoded
+from voxmlx.serve.protocol import (
+    Command,
+    Failed,
+    Finish,
+    Flush,
+    Flushed,
+    Hear,
+    Lagging,
+    Notice,
+    Open,
+)
+from voxmlx.session import Session
+
+__all__ = ["Meter", "Scheduler", "Seat"]
+
+_log = logging.getLogger("voxmlx.serve")
+
+Deliver = Callable[[list[Notice]], None]
+
+# How often a client is told how far behind it is.
+_LAG_NEWS_S = 1.0
+
+
+class Meter(Protocol):
+    """Who wants to know what the scheduler does. Called on its thread."""
+
+    def stepped(self, seconds: float, n_streams: int, n_tokens: int, /) -> None: ...
+    def lagged(self, seconds: float, /) -> None: ...
+    def failed(self, code: str, /) -> None: ...
+
+
+class _NoMeter:
+    def stepped(self, seconds: float, n_streams: int, n_tokens: int, /) -> None: ...
+    def lagged(self, seconds: float, /) -> None: ...
+    def failed(self, code: str, /) -> None: ...
+
+
+@dataclass(slots=True)
+class _Stream:
+    """A session, and what its client waits for. The scheduler's thread's alone."""
+
+    session: Session
+    # (stream time at its end, when it came) of sound that no id has spoken about.
+    arrivals: deque[tuple[int, float]] = field(default_factory=deque[tuple[int, float]])
+    flushing: Flushed | None = None
+    is_ending: bool = False
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether commands wait until what was asked for is done."""
+        return self.flushing is not None or self.is_ending
+
+
+class Seat:
+    """One client's place: commands go in, on any thread; notices are delivered.
+
+    Streams follow each other in it, in the order of the commands. Nothing here waits:
+    who sends sound keeps an eye on `waiting_ms`.
+    """
+
+    def __init__(self, scheduler: "Scheduler", deliver: Deliver) -> None:
+        """Made by `Scheduler.seat`."""
+        self._scheduler = scheduler
+        self.deliver = deliver
+        self.inbox: deque[tuple[Command, float]] = deque()
+        self.n_inbox_samples = 0
+        self.n_stream_samples = 0
+        self.stream: _Stream | None = None
+        self.lag_told_at = 0.0
+        self.has_left = False
+
+    @property
+    def waiting_ms(self) -> int:
+        """Sound sent that has not been decoded."""
+        n = self.n_inbox_samples + self.n_stream_samples
+        return n * 1000 // SAMPLE_RATE
+
+    def send(self, command: Command) -> None:
+        self._scheduler.accept(self, command)
+
+    def leave(self) -> None:
+        """Give the place back; a stream that is open is dropped. Any number of times."""
+        self._scheduler.release(self)
+
+
+class Scheduler:
+    """Seats for `max_sessions` clients, and the thread that decodes for them.
+
+    Every tick takes all streams with a whole audio token one id further, in one pass.
+    A client that is slow, silent or gone delays nobody.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        max_sessions: int,
+        guards: Sequence[str] = (),
+        meter: Meter | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.max_sessions = max_sessions
+        self.is_draining = False
+        self._checkpoint = checkpoint
+        self._guards = tuple(guards)
+        self._meter = meter or _NoMeter()
+        self._clock = clock
+        self._batch = Batch(checkpoint.model)
+        self._seats: set[Seat] = set()
+        self._by_session: dict[Session, Seat] = {}
+        self._condition = threading.Condition()
+        self._has_news = False
+        self._is_stopping = False
+        self._thread = threading.Thread(
+            target=self._run, name="voxmlx-decoder", daemon=True
+        )
+
+    @property
+    def n_seats(self) -> int:
+        """Clients that have a place."""
+        return len(self._seats)
+
+    @property
+    def n_streams(self) -> int:
+        """Streams that are open."""
+        return len(self._batch)
+
+    @property
+    def waiting_ms(self) -> int:
+        """All sound that waits."""
+        with self._condition:
+            return sum(seat.waiting_ms for seat in self._seats)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; streams that are open are dropped."""
+        with self._condition:
+            self._is_stopping = True
+            self._condition.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def drain(self) -> None:
+        """Give away no more places."""
+        self.is_draining = True
+
+    def seat(self, deliver: Deliver) -> Seat:
+        """A place for a client. `deliver` is called on the scheduler's thread.
+
+        Raises RequestError when all are taken, or the server is going away.
+        """
+        with self._condition:
+            if self.is_draining:
+                raise RequestError(
+                    "the server is shutting down", code="shutting_down", status=503
+                )
+            if len(self._seats) >= self.max_sessions:
+                raise RequestError(
+                    f"all {self.max_sessions} sessions of this server are taken; try "
+                    "again later, or start it with a larger --max-sessions",
+                    code="at_capacity",
+                    status=503,
+                )
+            seat = Seat(self, deliver)
+            self._seats.add(seat)
+            return seat
+
+    def accept(self, seat: Seat, command: Command) -> None:
+        """`Seat.send`."""
+        with self._condition:
+            if seat.has_left:
+                return
+            if isinstance(command, Hear):
+                seat.n_inbox_samples += len(command.samples)
+            seat.inbox.append((command, self._clock()))
+            self._has_news = True
+            self._condition.notify()
+
+    def release(self, seat: Seat) -> None:
+        """`Seat.leave`."""
+        with self._condition:
+            if seat.has_left:
+                return
+            seat.has_left = True
+            seat.inbox.clear()
+            seat.n_inbox_samples = 0
+            self._seats.discard(seat)
+            self._has_news = True
+            self._condition.notify()
+
+    def _run(self) -> None:
+        # The weights may have been loaded on another thread, and not be read yet.
+        mx.eval(self._checkpoint.model.parameters())
+        while self._wait():
+            self._drop_who_left()
+            with self._condition:
+                seats = list(self._seats)
+            for seat in seats:
+                self._obey(seat)
+            if self._batch.n_due:
+                self._step()
+            for seat in seats:
+                self._settle(seat)
+        self._by_session.clear()
+
+    def _wait(self) -> bool:
+        """Until there is something to do; False if that is to end."""
+        with self._condition:
+            while not (self._is_stopping or self._has_news or self._batch.n_due):
+                self._condition.wait()
+            self._has_news = False
+            return not self._is_stopping
+
+    def _tell_news(self) -> None:
+        with self._condition:
+            self._has_news = True
+            self._condition.notify()
+
+    def _drop_who_left(self) -> None:
+        for session, seat in list(self._by_session.items()):
+            if seat.has_left:
+                self._forget(session)
+
+    def _forget(self, session: Session) -> None:
+        self._batch.remove(session)
+        seat = self._by_session.pop(session)
+        seat.stream = None
+        seat.n_stream_samples = 0
+        if len(self._batch) == 0:
+            mx.clear_cache()  # nobody needs it now, and a Mac has other uses for it
+
+    def _obey(self, seat: Seat) -> None:
+        """What a client sent, as far as it can be done now."""
+        while seat.stream is None or not seat.stream.is_holding:
+            with self._condition:
+                if not seat.inbox:
+                    return
+                command, came_at = seat.inbox.popleft()
+                if isinstance(command, Hear):
+                    seat.n_inbox_samples -= len(command.samples)
+                    seat.n_stream_samples += len(command.samples)
+            try:
+                self._do(seat, command, came_at)
+            except VoxmlxError as error:
+                self._fail(seat, RequestError(str(error), code="invalid_value"))
+                return
+
+    def _do(self, seat: Seat, command: Command, came_at: float) -> None:
+        if isinstance(command, Open):
+            self._open(seat, command)
+            return
+        stream = seat.stream
+        assert stream is not None, f"{command} without Open"
+        timeline = stream.session.timeline
+        match command:
+            case Hear(samples):
+                timeline.hear(samples)
+            case Flush():
+                before_ms = timeline.duration_ms
+                timeline.flush()
+                stream.flushing = Flushed(timeline.duration_ms - before_ms)
+            case Finish():
+                timeline.end()
+                stream.is_ending = True
+        stream.arrivals.append((timeline.duration_ms, came_at))
+
+    def _open(self, seat: Seat, command: Open) -> None:
+        options = command.options
+        session = Session(
+            self._checkpoint,
+            delay_ms=options.delay_ms,
+            pause_ms=options.pause_ms,
+            hotwords=options.hotwords,
+            guards=self._guards,
+        )
+        seat.stream = _Stream(session)
+        self._by_session[session] = seat
+        self._batch.add(session)
+
+    def _step(self) -> None:
+        n_due = self._batch.n_due
+        started = self._clock()
+        try:
+            said = self._batch.step()
+        except Exception:  # whatever MLX raises: the server outlives it
+            _log.exception("a step failed; its sessions are ended")
+            error = RequestError("decoding failed", code="server_error", status=500)
+            for seat in list(self._by_session.values()):
+                self._fail(seat, error)
+            return
+        ended = self._clock()
+        n_tokens = 0
+        for session, events in said:
+            seat = self._by_session[session]
+            n_tokens += sum(isinstance(event, TokenDecoded) for event in events)
+            notices: list[Notice] = [*events, *self._lag(seat, events, ended)]
+            if isinstance(events[-1], Finished):
+                self._forget(session)
+                self._tell_news()  # its client may have more to say
+            seat.deliver(notices)
+        self._meter.stepped(ended - started, n_due, n_tokens)
+
+    def _lag(self, seat: Seat, events: Sequence[Event], now: float) -> list[Notice]:
+        """How long ago the sound came that the last of these ids waited for."""
+        last = next((e for e in reversed(events) if isinstance(e, TokenDecoded)), None)
+        stream = seat.stream
+        if last is None or stream is None:
+            return []
+        needed_ms = last.time_ms + stream.session.delay_ms
+        while len(stream.arrivals) > 1 and stream.arrivals[0][0] < needed_ms:
+            stream.arrivals.popleft()
+        if not stream.arrivals or stream.arrivals[0][0] < needed_ms:
+            return []  # it spoke about silence of ours
+        lag_s = now - stream.arrivals[0][1]
+        self._meter.lagged(lag_s)
+        if now - seat.lag_told_at < _LAG_NEWS_S:
+            return []
+        seat.lag_told_at = now
+        return [Lagging(round(lag_s * 1000), seat.waiting_ms)]
+
+    def _settle(self, seat: Seat) -> None:
+        """Count what still waits, and say that a flush is done."""
+        stream = seat.stream
+        if stream is None:
+            return
+        seat.n_stream_samples = stream.session.timeline.n_waiting
+        if stream.flushing is not None and not self._batch.is_due(stream.session):
+            flushed, stream.flushing = stream.flushing, None
+            seat.deliver([flushed])
+            self._tell_news()  # what came after it may go on
+
+    def _fail(self, seat: Seat, error: RequestError) -> None:
+        """End a client's stream with the reason; what it sends on is not heard."""
+        self._meter.failed(error.code)
+        if seat.stream is not None:
+            self._forget(seat.stream.session)
+        with self._condition:
+            seat.inbox.clear()
+            seat.n_inbox_samples = 0
+        seat.deliver([Failed(error)])
+        self.release(seat)

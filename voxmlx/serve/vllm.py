@@ -1,0 +1,131 @@
+"""vLLM's realtime dialect, and what our own page and client add to it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from voxmlx.config import LEFT_PAD_TOKENS, delay_tokens
+from voxmlx.errors import RequestError
+from voxmlx.events import Event, Finished, TextDelta, UtteranceEnd, WordFinal
+from voxmlx.serve.protocol import (
+    Dialect,
+    Effect,
+    Fields,
+    Flushed,
+    Send,
+    Served,
+    TextSoFar,
+)
+
+__all__ = ["VllmDialect"]
+
+# What a client may ask to hear of beyond vLLM's own messages.
+_INCLUDES = ("words", "lag")
+
+
+class VllmDialect(Dialect):
+    """PCM16 at 16 kHz; commit starts a stream, commit with `final` ends it.
+
+    Beyond vLLM's: `session.update` is optional, and may also name `delay_ms`,
+    `pause_ms`, `hotwords` and `include` (`words`, `lag`), which it is answered for.
+    """
+
+    def __init__(self, served: Served, session_id: str) -> None:
+        super().__init__(served, session_id)
+        self._text = TextSoFar()
+        self._include: frozenset[str] = frozenset()
+
+    @property
+    def wants_all_lag(self) -> bool:
+        return "lag" in self._include
+
+    def greeting(self) -> list[Effect]:
+        created = {"id": self.session_id, "created": self.served.now_s()}
+        return [Send({"type": "session.created", **created})]
+
+    def error(self, error: RequestError, event_id: str | None = None) -> Send:
+        return Send({"type": "error", "error": str(error), "code": error.code})
+
+    def on_event(self, event: Event | Flushed) -> list[Effect]:
+        match event:
+            case TextDelta(text, time_ms):
+                self._text.add(text)
+                delta: dict[str, Any] = {"type": "transcription.delta", "delta": text}
+                if self._include:
+                    delta["time_ms"] = time_ms
+                return [Send(delta)]
+            case WordFinal(word) if "words" in self._include:
+                return [
+                    Send(
+                        {
+                            "type": "transcription.word",
+                            "text": word.text,
+                            "lead": word.lead,
+                            "start_ms": word.start_ms,
+                            "end_ms": word.end_ms,
+                        }
+                    )
+                ]
+            case UtteranceEnd() if "words" in self._include:
+                return [
+                    Send(
+                        {
+                            "type": "transcription.utterance_end",
+                            "start_ms": event.start_ms,
+                            "end_ms": event.end_ms,
+                        }
+                    )
+                ]
+            case Finished(_, n_tokens):
+                n_prompt = 1 + LEFT_PAD_TOKENS + delay_tokens(self.options.delay_ms)
+                usage = {
+                    "prompt_tokens": n_prompt,
+                    "completion_tokens": n_tokens,
+                    "total_tokens": n_prompt + n_tokens,
+                }
+                done = {"type": "transcription.done", "text": self._text.take()}
+                return [Send({**done, "usage": usage}), *self.after_finish()]
+            case _:
+                return []
+
+    def _update(self, message: Fields) -> list[Effect]:
+        if "session" in message:
+            raise message.wrong(
+                "session",
+                "this connection speaks vLLM's dialect since its first message; "
+                "for OpenAI's, send session.update first",
+            )
+        if message.has("model"):
+            message.text("model")  # there is one, whatever a client calls it
+        include = message.texts("include")
+        for name in include:
+            if name not in _INCLUDES:
+                raise message.wrong("include", f"expected {', '.join(_INCLUDES)}")
+        self.choose(
+            delay_ms=message.whole("delay_ms", self.options.delay_ms),
+            pause_ms=message.whole("pause_ms", self.options.pause_ms),
+            hotwords=message.texts("hotwords") or self.options.hotwords,
+        )
+        if "include" in message:
+            self._include = frozenset(include)
+        # vLLM answers nothing, and a client of its may not expect an answer.
+        ours = ("delay_ms", "pause_ms", "hotwords", "include")
+        if not any(name in message for name in ours):
+            return []
+        session = {
+            "id": self.session_id,
+            "model": self.served.model,
+            "delay_ms": self.options.delay_ms,
+            "pause_ms": self.options.pause_ms,
+            "hotwords": list(self.options.hotwords),
+            "include": sorted(self._include),
+        }
+        return [Send({"type": "session.updated", "session": session})]
+
+    def _commit(self, message: Fields) -> list[Effect]:
+        return self.finish() if message.flag("final", False) else self.open()
+
+    handlers: ClassVar[Mapping[str, Callable[[Any, Fields], list[Effect]]]] = {
+        "session.update": _update,
+        "input_audio_buffer.append": Dialect.hear,
+        "input_audio_buffer.commit": _commit,
+    }
