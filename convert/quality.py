@@ -143,7 +143,7 @@ def forced_logits(
         if n_logits:
             yield np.array(logits[0].astype(mx.float32))
         else:
-            mx.eval(state.decoder.cache.keys, state.decoder.cache.values)
+            mx.eval(state.decoder.cache.arrays())
         done += n
 
 

@@ -29,10 +29,12 @@ def test_the_defaults_are_the_published_model_and_delay() -> None:
         "auto",
         480,
     )
+    assert arguments.kv_bits == 16
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--delay", "soon"], ["--delay", "80.5"], ["--dtype", "int4"]]
+    "wrong",
+    [["--delay", "soon"], ["--delay", "80.5"], ["--dtype", "int4"], ["--kv-bits", "4"]],
 )
 def test_arguments_that_are_no_arguments_exit_with_2(
     wrong: list[str], capsys: pytest.CaptureFixture[str]
@@ -55,6 +57,11 @@ def test_the_version_is_printed_alone(capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_model_that_is_not_there_is_a_checkpoint_error() -> None:
     with pytest.raises(CheckpointError, match="no/such/directory"):
         load_model(parse("--model", "no/such/directory"))
+
+
+def test_the_bits_of_the_rings_reach_the_model() -> None:
+    checkpoint = load_model(parse("--demo", "--kv-bits", "8"))
+    assert checkpoint.kv_bits == checkpoint.model.decoder.kv_bits == 8
 
 
 def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,6 +80,16 @@ def test_an_unknown_dtype_is_refused(tiny_checkpoint_dir: Path) -> None:
         load(tiny_checkpoint_dir, "int8")  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.parametrize("kv_bits", [0, 4, 32])
+def test_bits_a_ring_cannot_have_are_refused(
+    tiny_checkpoint_dir: Path, kv_bits: int
+) -> None:
+    with pytest.raises(
+        CheckpointError, match=f"kv_bits is {kv_bits}, expected 8 or 16"
+    ):
+        load(tiny_checkpoint_dir, kv_bits=kv_bits)
+
+
 def test_a_missing_tensor_is_named(directory: Path) -> None:
     edit(directory, lambda t: t.pop(QUERY))
     with pytest.raises(CheckpointError, match=f"lacks tensor {QUERY};"):

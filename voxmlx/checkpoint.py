@@ -16,6 +16,7 @@ from voxmlx.layouts.configs import Precision
 from voxmlx.layouts.finite import is_finite
 from voxmlx.layouts.tensors import PACKED, packed_path
 from voxmlx.model import VoxtralRealtime
+from voxmlx.model.cache import KV_BITS
 from voxmlx.model.product import lay_out_for_cpu
 from voxmlx.tokenizer import Tokenizer
 
@@ -35,21 +36,29 @@ class Checkpoint:
     model: VoxtralRealtime
     tokenizer: Tokenizer
     dtype: str
+    kv_bits: int = 16
 
 
-def load(model: str | Path, dtype: DtypeName = "auto") -> Checkpoint:
+def load(
+    model: str | Path, dtype: DtypeName = "auto", *, kv_bits: int = 16
+) -> Checkpoint:
     """Load a model, in any layout we know, from a directory or a Hub id.
 
     `dtype` is that of weights and activations; "auto" is float16 on M1 and M2,
-    bfloat16 on later chips, float32 on a CPU.
+    bfloat16 on later chips, float32 on a CPU. `kv_bits` is how a session remembers
+    the last eleven minutes: 16 in that dtype, 8 in about half the memory.
     Raises CheckpointError (ConfigError, TokenizerError) naming the file or tensor.
     """
+    if kv_bits not in KV_BITS:
+        raise CheckpointError(
+            f"kv_bits is {kv_bits}, expected {' or '.join(map(str, KV_BITS))}"
+        )
     files = open_model(locate(model))
     tokenizer = Tokenizer.from_file(
         files.tokenizer_path, files.config.decoder.vocab_size
     )
     target = _resolve(dtype)
-    network = VoxtralRealtime(files.config)
+    network = VoxtralRealtime(files.config, kv_bits=kv_bits)
     _quantise_modules(network, _packed_precisions(files))
     network.load_weights(list(_packed(files, _stored(files), target)), strict=True)
     network.eval()
@@ -62,6 +71,7 @@ def load(model: str | Path, dtype: DtypeName = "auto") -> Checkpoint:
         model=network,
         tokenizer=tokenizer,
         dtype=str(target).removeprefix("mlx.core."),
+        kv_bits=kv_bits,
     )
 
 

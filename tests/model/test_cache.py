@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voxmlx.model.cache import RingKVCache
+from voxmlx.model.cache import KV_BITS, RingKVCache
 
 
-def make(window: int, step: int, batch: int = 1) -> RingKVCache:
+def make(window: int, step: int, batch: int = 1, bits: int = 16) -> RingKVCache:
     return RingKVCache.make(
         n_layers=1,
         batch=batch,
@@ -18,11 +18,20 @@ def make(window: int, step: int, batch: int = 1) -> RingKVCache:
         window=window,
         step=step,
         dtype=mx.float32,
+        bits=bits,
     )
 
 
+def rings(cache: RingKVCache) -> tuple[list[mx.array], ...]:
+    """All lists of rings that the cache has."""
+    return tuple(ring for ring in (cache.keys, cache.values, cache.rows) if ring)
+
+
 def seen_by_queries(cache: RingKVCache, entries: np.ndarray) -> list[list[list[float]]]:
-    """Push entries [B, n]; for each row and query, the entries it sees, sorted."""
+    """Push entries [B, n]; for each row and query, the entries it sees, sorted.
+
+    A row of a single number loses nothing but its last bits to 8 bits.
+    """
     B, n = entries.shape
     x = mx.array(entries.astype(np.float32))[:, None, :, None]
     plan = cache.advance(n)
@@ -31,7 +40,9 @@ def seen_by_queries(cache: RingKVCache, entries: np.ndarray) -> list[list[list[f
     mask = np.ones((B, 1, n, keys.shape[2]), bool)
     if plan.mask is not None:
         mask &= np.array(plan.mask)
-    flat = np.array(keys)[:, 0, :, 0]
+    exact = np.array(keys)[:, 0, :, 0]
+    flat = np.rint(exact)
+    np.testing.assert_allclose(exact, flat, rtol=2e-7)
     return [[sorted(flat[b][mask[b, 0, q]]) for q in range(n)] for b in range(B)]
 
 
@@ -47,12 +58,13 @@ def windows(first: int, n: int, window: int) -> list[list[float]]:
     window=st.integers(1, 20),
     step=st.integers(1, 5),
     sizes=st.lists(st.integers(1, 30), min_size=1, max_size=25),
+    bits=st.sampled_from(KV_BITS),
 )
 @settings(max_examples=150, deadline=None)
 def test_every_query_sees_itself_and_the_window_before_it(
-    window: int, step: int, sizes: list[int]
+    window: int, step: int, sizes: list[int], bits: int
 ) -> None:
-    cache = make(window, step)
+    cache = make(window, step, bits=bits)
     done = 0
     for n in sizes:
         entries = np.arange(done + 1, done + n + 1)[None]
@@ -63,25 +75,24 @@ def test_every_query_sees_itself_and_the_window_before_it(
 @given(
     histories=st.lists(st.integers(0, 40), min_size=2, max_size=4),
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8),
+    bits=st.sampled_from(KV_BITS),
 )
 @settings(max_examples=60, deadline=None)
 def test_rows_of_different_histories_see_their_own(
-    histories: list[int], sizes: list[int]
+    histories: list[int], sizes: list[int], bits: int
 ) -> None:
     window, step = 7, 2
-    cache = make(window, step, batch=len(histories))
+    cache = make(window, step, batch=len(histories), bits=bits)
     for row, n in enumerate(histories):
-        alone = make(window, step)
+        alone = make(window, step, bits=bits)
         if n:
             seen_by_queries(alone, np.arange(1, n + 1)[None])
-        for joint, single in zip(
-            (cache.keys, cache.values), (alone.keys, alone.values), strict=True
-        ):
-            rows = [
+        for joint, single in zip(rings(cache), rings(alone), strict=True):
+            parts = [
                 single[0] if b == row else joint[0][b : b + 1]
                 for b in range(len(histories))
             ]
-            joint[0] = mx.concatenate(rows)
+            joint[0] = mx.concatenate(parts)
         cache.head[row], cache.length[row] = alone.head[0], alone.length[0]
     done = np.array(histories)
     for n in sizes:
@@ -109,27 +120,33 @@ def test_the_position_wraps_instead_of_growing() -> None:
     assert cache.position[0] == 3
 
 
+@pytest.mark.parametrize("bits", KV_BITS)
 @pytest.mark.parametrize("n", [1, 3])
-def test_a_copy_goes_its_own_way(n: int) -> None:
-    cache = make(window=4, step=1)
+def test_a_copy_goes_its_own_way(n: int, bits: int) -> None:
+    cache = make(window=4, step=1, bits=bits)
     seen_by_queries(cache, np.arange(1, 7)[None])
     copy = cache.copy()
     seen_by_queries(copy, np.full((1, n), 99))
     assert seen_by_queries(cache, np.array([[7]]))[0] == [[4.0, 5.0, 6.0, 7.0]]
 
 
+@pytest.mark.parametrize("bits", KV_BITS)
 @pytest.mark.parametrize("n_before", [0, 3, 12, 40])
-def test_an_unpacked_cache_goes_on_where_the_packed_one_was(n_before: int) -> None:
-    cache = make(window=8, step=4)
+def test_an_unpacked_cache_goes_on_where_the_packed_one_was(
+    n_before: int, bits: int
+) -> None:
+    cache = make(window=8, step=4, bits=bits)
     if n_before:
         seen_by_queries(cache, np.arange(1, n_before + 1)[None])
     packed = cache.packed()
-    assert packed.keys[0].shape[2] == min(n_before, cache.capacity)
+    for (ring,) in rings(packed):
+        assert ring.shape[2] == min(n_before, cache.capacity)
     for _ in range(2):
         unpacked = packed.unpacked()
         entries = np.arange(n_before + 1, n_before + 5)[None]
         assert seen_by_queries(unpacked, entries)[0] == windows(n_before + 1, 4, 8)
-        assert unpacked.keys[0].shape == cache.keys[0].shape
+        for (ring,), (whole,) in zip(rings(unpacked), rings(cache), strict=True):
+            assert ring.shape == whole.shape
 
 
 def test_a_common_step_on_a_full_decoder_ring_needs_no_mask() -> None:
@@ -140,7 +157,8 @@ def test_a_common_step_on_a_full_decoder_ring_needs_no_mask() -> None:
         assert plan.mask is None, i
 
 
-def test_a_common_step_writes_the_ring_in_place() -> None:
+@pytest.mark.parametrize("bits", KV_BITS)
+def test_a_common_step_writes_the_ring_in_place(bits: int) -> None:
     cache = RingKVCache.make(
         n_layers=1,
         batch=1,
@@ -149,13 +167,73 @@ def test_a_common_step_writes_the_ring_in_place() -> None:
         window=4096,
         step=1,
         dtype=mx.float32,
+        bits=bits,
     )
-    ring_bytes = cache.keys[0].nbytes
+    ring_bytes = cache.arrays()[0].nbytes
     x = mx.ones((1, 4, 1, 64))
-    mx.eval(cache.keys, cache.values, x)
+    mx.eval(cache.arrays(), x)
     mx.reset_peak_memory()
     before = mx.get_active_memory()
     for _ in range(3):
         cache.update(0, x, x, cache.advance(1))
-        mx.eval(cache.keys, cache.values)
+        mx.eval(cache.arrays())
     assert mx.get_peak_memory() - before < ring_bytes / 100
+
+
+def test_8_bits_take_at_most_0_52_of_16_bits_at_the_full_size() -> None:
+    n_bytes = [
+        sum(
+            array.nbytes
+            for array in RingKVCache.make(
+                n_layers=26,
+                batch=1,
+                n_kv_heads=8,
+                head_dim=128,
+                window=8192,
+                step=1,
+                dtype=mx.float16,
+                bits=bits,
+            ).arrays()
+        )
+        for bits in (8, 16)
+    ]
+    assert n_bytes[1] == 26 * 2 * 8 * 8192 * 128 * 2
+    assert n_bytes[0] <= 0.52 * n_bytes[1]
+
+
+@given(sizes=st.lists(st.integers(1, 12), min_size=1, max_size=12))
+@settings(max_examples=40, deadline=None)
+def test_8_bit_entries_do_not_depend_on_the_step_they_came_in(sizes: list[int]) -> None:
+    x = mx.random.normal((1, 2, sum(sizes), 8), key=mx.random.key(1))
+    caches = [
+        RingKVCache.make(
+            n_layers=1,
+            batch=1,
+            n_kv_heads=2,
+            head_dim=8,
+            window=5,
+            step=2,
+            dtype=mx.float32,
+            bits=8,
+        )
+        for _ in range(2)
+    ]
+    one_by_one = [
+        caches[0].attend(0, x[:, :, i : i + 1], *[x[:, :, i : i + 1]] * 2, plan, 0.3)
+        for i in range(sum(sizes))
+        for plan in [caches[0].advance(1)]
+    ]
+    done, in_steps = 0, []
+    for n in sizes:
+        piece = x[:, :, done : done + n]
+        in_steps.append(
+            caches[1].attend(0, piece, piece, piece, caches[1].advance(n), 0.3)
+        )
+        done += n
+    np.testing.assert_allclose(
+        np.array(mx.concatenate(in_steps, axis=2)),
+        np.array(mx.concatenate(one_by_one, axis=2)),
+        rtol=0,
+        atol=1e-6,
+    )
+    assert (caches[0].rows[0] == caches[1].rows[0]).all().item()

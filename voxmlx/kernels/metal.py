@@ -8,6 +8,7 @@ from voxmlx.kernels.launch import Launch, MetalKernel
 
 __all__ = [
     "MAX_STEP_QUERIES",
+    "MAX_WINDOW_SLOTS",
     "add_rms_norm_metal",
     "fits_lanes",
     "quantise_rows_metal",
@@ -18,6 +19,9 @@ __all__ = [
 # Beyond so many queries at once reading the ring is no longer what a step costs.
 MAX_STEP_QUERIES = 16
 
+# `window_attention` has one threadgroup per head: the encoder's 756 slots keep it busy
+# for long enough, the decoder's 8192 are better shared out as stock attention does.
+MAX_WINDOW_SLOTS = 1024
 
 _ADD_RMS_NORM = MetalKernel(
     "add_rms_norm",

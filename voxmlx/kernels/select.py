@@ -9,6 +9,7 @@ import mlx.core as mx
 from voxmlx.kernels.gate import gate
 from voxmlx.kernels.metal import (
     MAX_STEP_QUERIES,
+    MAX_WINDOW_SLOTS,
     add_rms_norm_metal,
     fits_lanes,
     quantise_rows_metal,
@@ -39,6 +40,7 @@ __all__ = [
     "attention",
     "gelu",
     "has_metal",
+    "has_ring_attention_q8",
     "has_window_attention",
     "power_spectrum",
     "quantise_rows",
@@ -147,21 +149,30 @@ def quantise_rows(keys: mx.array, values: mx.array) -> mx.array:
     return quantise_rows_reference(keys, values)
 
 
+def has_ring_attention_q8(n_queries: int, head_dim: int) -> bool:
+    """Whether attention reads 8-bit rows as they lie, not a 16-bit copy of them."""
+    return (
+        gate().is_on("ring_attention_q8")
+        and n_queries <= MAX_STEP_QUERIES
+        and fits_lanes(head_dim)
+    )
+
+
 def ring_attention_q8(
     queries: mx.array, rows: mx.array, meta: mx.array, scale: float
 ) -> mx.array:
     """`ring_attention_q8_reference` by the kernel of that name, where it is on."""
-    _, _, N, D = queries.shape
-    if gate().is_on("ring_attention_q8") and N <= MAX_STEP_QUERIES and fits_lanes(D):
+    if has_ring_attention_q8(queries.shape[2], queries.shape[3]):
         return ring_attention_q8_metal(queries, rows, meta, scale)
     return ring_attention_q8_reference(queries, rows, meta, scale)
 
 
-def has_window_attention(n_queries: int, head_dim: int) -> bool:
+def has_window_attention(n_queries: int, head_dim: int, capacity: int) -> bool:
     """Whether attention with positions is faster than `attention` with a mask."""
     return (
         gate().is_on("window_attention")
         and 1 < n_queries <= MAX_STEP_QUERIES
+        and capacity <= MAX_WINDOW_SLOTS
         and fits_lanes(head_dim)
     )
 
@@ -170,6 +181,6 @@ def window_attention(
     queries: mx.array, keys: mx.array, values: mx.array, meta: mx.array, scale: float
 ) -> mx.array:
     """`window_attention_reference` by the kernel of that name, where it is on."""
-    if has_window_attention(queries.shape[2], queries.shape[3]):
+    if has_window_attention(queries.shape[2], queries.shape[3], keys.shape[2]):
         return window_attention_metal(queries, keys, values, meta, scale)
     return window_attention_reference(queries, keys, values, meta, scale)

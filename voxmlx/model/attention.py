@@ -8,7 +8,7 @@ import mlx.nn as nn
 import numpy as np
 
 from voxmlx.config import DecoderConfig, EncoderConfig
-from voxmlx.kernels import attention, rotate
+from voxmlx.kernels import rotate
 from voxmlx.model.cache import RingKVCache, RingStep
 from voxmlx.model.product import product
 from voxmlx.model.rope import Rotary
@@ -116,8 +116,11 @@ class Attention(nn.Module):
     def _attend_one(
         self, qk: mx.array, values: mx.array, layer: int, stream: StreamStep
     ) -> mx.array:
-        ring = stream.ring
-        keys, values = stream.cache.update(layer, qk[:, self.n_heads :], values, ring)
-        return attention(
-            qk[:, : self.n_heads], keys, values, ring.mask, self.head_dim**-0.5
+        return stream.cache.attend(
+            layer,
+            qk[:, : self.n_heads],
+            qk[:, self.n_heads :],
+            values,
+            stream.ring,
+            self.head_dim**-0.5,
         )

@@ -8,7 +8,21 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RingKVCache", "RingStep"]
+from voxmlx.kernels import (
+    SCALE_BYTES,
+    attention,
+    dequantised,
+    has_ring_attention_q8,
+    has_window_attention,
+    quantise_rows,
+    ring_attention_q8,
+    window_attention,
+)
+
+__all__ = ["KV_BITS", "RingKVCache", "RingStep"]
+
+KV_BITS = (8, 16)
+"""How many bits a ring can keep of a number; 16 stands for the model's dtype."""
 
 
 @dataclass(slots=True)
@@ -21,14 +35,37 @@ class RingStep:
 
     slots: int | mx.array
     n_visible: int
-    mask: mx.array | None  # [B or 1, 1, T, S], None: every query sees every key
+    visible: NDArray[np.bool_] | None  # [B or 1, 1, T, S], None: all sees all
     history: mx.array | None  # slots of the earlier entries, when they are copied
     n_written: int
+    # {end, held, window} of each row [B, 3], int32, once the step is in the ring;
+    # None where it has then lost what its first query may see.
+    positions: NDArray[np.int32] | None
+    _mask: mx.array | None = None
+    _meta: mx.array | None = None
+
+    @property
+    def mask(self) -> mx.array | None:
+        """`visible` for attention; one array for all layers."""
+        if self._mask is None and self.visible is not None:
+            self._mask = _to_mx(self.visible)
+        return self._mask
+
+    @property
+    def meta(self) -> mx.array:
+        """`positions` for attention; one array for all layers."""
+        if self._meta is None:
+            assert self.positions is not None
+            self._meta = mx.array(self.positions)
+        return self._meta
 
 
 @dataclass(slots=True)
 class RingKVCache:
     """Rings of one transformer: keys and values [B, H, capacity, D] per layer.
+
+    In 8 bits, a layer's keys and values are `rows` [B, 2 H, capacity, D + 4] of int8
+    as `quantise_rows` makes them, and `keys` and `values` are empty.
 
     A query sees `window` entries, itself included. Steps of up to `step` entries
     are written in place, over entries that have left every window, and attend to
@@ -44,6 +81,7 @@ class RingKVCache:
     capacity: int
     keys: list[mx.array]
     values: list[mx.array]
+    rows: list[mx.array]
     head: NDArray[np.int64]
     length: NDArray[np.int64]
     position: NDArray[np.uint64]
@@ -60,21 +98,33 @@ class RingKVCache:
         step: int,
         dtype: mx.Dtype,
         position: int = 0,
+        bits: int = 16,
     ) -> "RingKVCache":
-        """An empty ring. `step` is the size of the common step, in entries."""
+        """An empty ring. `step` is the size of the common step, in entries.
+
+        `bits` is one of KV_BITS; 16 keeps numbers in `dtype`.
+        """
+        assert bits in KV_BITS
         # Whole steps, so that a common step never wraps in its middle.
         capacity = -(-(window + step - 1) // step) * step
         shape = (batch, n_kv_heads, capacity, head_dim)
+        packed = (batch, 2 * n_kv_heads, capacity, head_dim + SCALE_BYTES)
+        n_16, n_8 = (0, n_layers) if bits == 8 else (n_layers, 0)
         return cls(
             window=window,
             step=step,
             capacity=capacity,
-            keys=[mx.zeros(shape, dtype) for _ in range(n_layers)],
-            values=[mx.zeros(shape, dtype) for _ in range(n_layers)],
+            keys=[mx.zeros(shape, dtype) for _ in range(n_16)],
+            values=[mx.zeros(shape, dtype) for _ in range(n_16)],
+            rows=[mx.zeros(packed, mx.int8) for _ in range(n_8)],
             head=np.zeros(batch, np.int64),
             length=np.zeros(batch, np.int64),
             position=np.full(batch, position % 2**64, np.uint64),
         )
+
+    def arrays(self) -> list[mx.array]:
+        """All that is computed on the device."""
+        return [*self.keys, *self.values, *self.rows]
 
     def copy(self) -> "RingKVCache":
         """An independent cache; rings are shared until either of them is written."""
@@ -84,6 +134,7 @@ class RingKVCache:
             self.capacity,
             list(self.keys),
             list(self.values),
+            list(self.rows),
             self.head.copy(),
             self.length.copy(),
             self.position.copy(),
@@ -97,30 +148,33 @@ class RingKVCache:
         """
         cache = self.copy()
         held = int(self.length.max())
-        for rings in (cache.keys, cache.values):
+        for rings in (cache.keys, cache.values, cache.rows):
             rings[:] = [mx.contiguous(ring[:, :, :held]) for ring in rings]
         return cache
 
     def unpacked(self) -> "RingKVCache":
         """The cache that was `packed`, with all its slots."""
         cache = self.copy()
-        for rings in (cache.keys, cache.values):
-            n_free = self.capacity - rings[0].shape[2]
+        for rings in (cache.keys, cache.values, cache.rows):
+            n_free = self.capacity - rings[0].shape[2] if rings else 0
             if n_free:
                 room = [(0, 0), (0, 0), (0, n_free), (0, 0)]
                 rings[:] = [mx.pad(ring, room) for ring in rings]
         return cache
 
     def advance(self, n: int) -> RingStep:
-        """Make room for n entries per row; then `update` each layer once."""
+        """Make room for n entries per row; then `attend` in each layer once."""
         C = self.capacity
         in_step = bool((self.head == self.head[0]).all())
         in_step &= bool((self.length == self.length[0]).all())
         head = int(self.head[0])
-        if in_step and n <= C - self.window + 1 and head + n <= C:
+        keeps_windows = n <= C - self.window + 1
+        if in_step and keeps_windows and head + n <= C:
             plan = self._plan_in_place(n, head)
         else:
             plan = self._plan_with_history(n)
+        if keeps_windows:
+            plan.positions = self._positions_after(n)
         self.head = (self.head + n) % C
         self.length = np.minimum(self.length + n, C)
         self.position = self.position + np.uint64(n)
@@ -134,9 +188,10 @@ class RingKVCache:
         return RingStep(
             slots=head,
             n_visible=held,
-            mask=None if mask.all() else _to_mx(mask)[None, None],
+            visible=None if mask.all() else mask[None, None],
             history=None,
             n_written=n,
+            positions=None,
         )
 
     def _plan_with_history(self, n: int) -> RingStep:
@@ -155,24 +210,60 @@ class RingKVCache:
         return RingStep(
             slots=mx.array((self.head[:, None] + written) % C),
             n_visible=n_old + n,
-            mask=None if mask.all() else _to_mx(mask)[:, None],
+            visible=None if mask.all() else mask[:, None],
             history=mx.array((self.head[:, None] - back) % C),
             n_written=n_written,
+            positions=None,
         )
+
+    def _positions_after(self, n: int) -> NDArray[np.int32]:
+        end = (self.head + n) % self.capacity
+        held = np.minimum(self.length + n, self.capacity)
+        window = np.full_like(held, self.window)
+        return np.stack([end, held, window], axis=1).astype(np.int32)
 
     def _visible(self, key_age: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
         """Which keys [S] each of the n newest entries, as queries, may see."""
         distance = key_age[None] - np.arange(n)[::-1, None]
         return (distance >= 0) & (distance < self.window)
 
+    def attend(
+        self,
+        layer: int,
+        queries: mx.array,
+        k: mx.array,
+        v: mx.array,
+        plan: RingStep,
+        scale: float,
+    ) -> mx.array:
+        """Store k and v [B, H, n, D] and let queries [B, Hq, n, D] see their windows.
+
+        Returns [B, Hq, n, D].
+        """
+        _, _, n, D = queries.shape
+        seen = self.update(layer, k, v, plan)
+        if plan.positions is not None:
+            if self.rows and has_ring_attention_q8(n, D):
+                return ring_attention_q8(queries, self.rows[layer], plan.meta, scale)
+            if self.keys and has_window_attention(n, D, self.capacity):
+                rings = self.keys[layer], self.values[layer]
+                return window_attention(queries, *rings, plan.meta, scale)
+        return attention(queries, *seen, plan.mask, scale)
+
     def update(
         self, layer: int, k: mx.array, v: mx.array, plan: RingStep
     ) -> tuple[mx.array, mx.array]:
         """Store k and v [B, H, n, D]; returns what to attend to [B, H, S, D]."""
-        keys, new_keys = _updated(self.keys[layer], k, plan)
-        values, new_values = _updated(self.values[layer], v, plan)
         # The old ring must have no owner left when the new one is computed, or it
         # is copied instead of written in place.
+        if self.rows:
+            # A step's own entries too are seen as they are stored: what a query sees
+            # does not depend on the step they came in.
+            rows = quantise_rows(k, v)
+            seen, self.rows[layer] = _updated(self.rows[layer], rows, plan)
+            return dequantised(seen, k.dtype)
+        keys, new_keys = _updated(self.keys[layer], k, plan)
+        values, new_values = _updated(self.values[layer], v, plan)
         self.keys[layer], self.values[layer] = new_keys, new_values
         return keys, values
 

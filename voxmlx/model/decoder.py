@@ -61,9 +61,10 @@ class DecoderLayer(Layer):
 class Decoder(nn.Module):
     """Causal transformer [B, T, dim] -> logits [B, T, vocab]; the embedding is tied."""
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, config: DecoderConfig, *, kv_bits: int = 16) -> None:
         super().__init__()
         self.config = config
+        self.kv_bits = kv_bits
         self.rotary = Rotary(config.head_dim, config.rope_theta)
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
         self.layers = [DecoderLayer(config) for _ in range(config.n_layers)]
@@ -93,6 +94,7 @@ class Decoder(nn.Module):
             step=1,
             dtype=self.dtype,
             position=position,
+            bits=self.kv_bits,
         )
         return DecoderState(cache, mlp_norms)
 

@@ -84,25 +84,22 @@ class VoxtralState:
         encoder, decoder = self.encoder, self.decoder
         stem = encoder.stem
         pending = [self.mel.pending, stem.conv1.pending, stem.conv2.pending]
-        rings = [
-            ring
-            for cache in (encoder.cache, decoder.cache)
-            for ring in (*cache.keys, *cache.values)
-        ]
+        rings = [*encoder.cache.arrays(), *decoder.cache.arrays()]
         return [*pending, encoder.pending, *rings, decoder.mlp_norms, self.token]
 
 
 class VoxtralRealtime(nn.Module):
     """Weights of Voxtral Realtime; every stream's memory is in its state."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, kv_bits: int = 16) -> None:
+        """`kv_bits`, one of KV_BITS, is how the decoder's rings keep their numbers."""
         super().__init__()
         self.config = config
         group = config.downsample_factor
         self.mel = LogMel(config.audio)
         self.encoder = Encoder(config.encoder, config.audio.num_mel_bins, group)
         self.adapter = Adapter(config.encoder.dim, config.decoder.dim, group)
-        self.decoder = Decoder(config.decoder)
+        self.decoder = Decoder(config.decoder, kv_bits=kv_bits)
         # Constants of the weights, one per delay; not parameters, hence the name.
         self._after_silence: dict[int, VoxtralState] = {}
 
@@ -213,7 +210,7 @@ class VoxtralRealtime(nn.Module):
         )
         if logits is None:
             for cache in (state.decoder.cache for state in states):
-                mx.async_eval(cache.keys, cache.values)
+                mx.async_eval(cache.arrays())
             return
         rows = [d for d, chooses in zip(decodings, choosing, strict=True) if chooses]
         best = _chosen(logits, [row.choose for row in rows])
