@@ -11,6 +11,7 @@ import mlx.nn as nn
 from voxmlx.config import ModelConfig
 from voxmlx.errors import CheckpointError
 from voxmlx.hub import locate
+from voxmlx.kernels import self_check
 from voxmlx.layouts import ModelFiles, open_model
 from voxmlx.layouts.configs import Precision
 from voxmlx.layouts.finite import is_finite
@@ -58,6 +59,7 @@ def load(
         files.tokenizer_path, files.config.decoder.vocab_size
     )
     target = _resolve(dtype)
+    self_check(files.config, target, kv_bits)
     network = VoxtralRealtime(files.config, kv_bits=kv_bits)
     _quantise_modules(network, _packed_precisions(files))
     network.load_weights(list(_packed(files, _stored(files), target)), strict=True)

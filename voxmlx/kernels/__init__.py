@@ -1,5 +1,6 @@
 """One public function per hot operation; each picks the fastest correct body."""
 
+from voxmlx.kernels.check import self_check
 from voxmlx.kernels.reference import (
     add_rms_norm_reference,
     attention_reference,
@@ -52,6 +53,7 @@ __all__ = [
     "rotate_pairs",
     "rotate_reference",
     "rotated_pairs_reference",
+    "self_check",
     "swiglu",
     "swiglu_reference",
     "window_attention",

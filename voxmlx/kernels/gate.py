@@ -8,11 +8,14 @@ import mlx.core as mx
 
 from voxmlx.errors import KernelError
 
-__all__ = ["NAMES", "VARIABLE", "Gate", "gate", "refusal"]
+__all__ = ["NAMES", "STOCK_ATTENTION", "VARIABLE", "Gate", "gate", "refusal"]
 
 VARIABLE = "VOXMLX_KERNELS"
 
 NAMES = ("add_rms_norm", "quantise_rows", "ring_attention_q8", "window_attention")
+
+# MLX's own attention runs everywhere, unless it was seen to fail.
+STOCK_ATTENTION = "scaled_dot_product_attention"
 
 # "applegpu_g13s": generation 13 is the M1. A virtual machine's GPU says "air64_...",
 # and lacks what the bodies use (simdgroup reductions, bfloat16).
@@ -41,7 +44,7 @@ class Gate:
         return name not in self._off
 
     def switch_off(self, name: str, reason: str) -> None:
-        assert name in NAMES
+        assert name in (*NAMES, STOCK_ATTENTION)
         self._off.setdefault(name, reason)
 
     def why_off(self, name: str) -> str | None:

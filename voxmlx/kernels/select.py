@@ -6,7 +6,7 @@ from typing import cast
 
 import mlx.core as mx
 
-from voxmlx.kernels.gate import gate
+from voxmlx.kernels.gate import STOCK_ATTENTION, gate
 from voxmlx.kernels.metal import (
     MAX_STEP_QUERIES,
     MAX_WINDOW_SLOTS,
@@ -18,6 +18,7 @@ from voxmlx.kernels.metal import (
 )
 from voxmlx.kernels.reference import (
     add_rms_norm_reference,
+    attention_reference,
     gelu_reference,
     rotate_reference,
     rotated_pairs_reference,
@@ -124,6 +125,8 @@ def attention(
     scale: float,
 ) -> mx.array:
     """`attention_reference` by MLX's own fused kernel: same shapes, same result."""
+    if not gate().is_on(STOCK_ATTENTION):
+        return attention_reference(queries, keys, values, mask, scale)
     return mx.fast.scaled_dot_product_attention(
         queries, keys, values, scale=scale, mask=mask
     )

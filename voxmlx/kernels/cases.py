@@ -1,0 +1,226 @@
+"""What kernels are tried on before they are trusted, at the sizes of a model."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import mlx.core as mx
+
+from voxmlx.config import DecoderConfig, EncoderConfig, ModelConfig
+from voxmlx.kernels import metal
+from voxmlx.kernels.gate import STOCK_ATTENTION
+from voxmlx.kernels.reference import add_rms_norm_reference, attention_reference
+from voxmlx.kernels.ring_reference import (
+    dequantised,
+    quantise_rows_reference,
+    ring_attention_q8_reference,
+    visible_slots,
+    window_attention_reference,
+)
+
+__all__ = ["Case", "cases"]
+
+Arrays = tuple[mx.array, ...]
+
+# Random numbers are the dearest part of a check: so many rows of a ring are drawn, and
+# repeated with another weight.
+_DRAWN_ROWS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One way to call a kernel: `run` it, what is `exact`, and what `stock` MLX has.
+
+    `exact` is computed in float32 from the same inputs. An error is relative to the
+    largest exact number, and may be `limit`.
+    """
+
+    kernel: str
+    label: str
+    limit: float
+    run: Callable[[], Arrays]
+    exact: Callable[[], Arrays]
+    stock: Callable[[], Arrays] | None = None
+
+
+def cases(config: ModelConfig, dtype: mx.Dtype, kv_bits: int) -> list[Case]:
+    """Cases of all kernels a model in `dtype` with rings of `kv_bits` would use.
+
+    The first of every kernel come first. Stock attention is tried as well: it has been
+    seen to fail at just the size of this decoder (mlx issue 4022).
+    """
+    encoder, decoder, step = config.encoder, config.decoder, config.downsample_factor
+    by_kernel = [list(_norms(config, dtype)), list(_stock(decoder, dtype))]
+    if metal.fits_lanes(encoder.head_dim):
+        by_kernel.append(list(_windows(encoder, step, dtype)))
+    if kv_bits == 8:
+        by_kernel.append(list(_quantised(decoder, dtype)))
+        if metal.fits_lanes(decoder.head_dim):
+            by_kernel.append(list(_rings(decoder, dtype)))
+    longest = max(map(len, by_kernel))
+    return [some[i] for i in range(longest) for some in by_kernel if i < len(some)]
+
+
+# Four times what rounding a result once can change; float32 is left room for sums of
+# thousands in another order and a fast exponential.
+_LIMITS = {mx.float32: 2e-4, mx.float16: 2.0**-9, mx.bfloat16: 2.0**-6}
+
+
+def _norms(config: ModelConfig, dtype: mx.Dtype) -> Iterator[Case]:
+    for label, B, N, dim, n_weights, eps in (
+        ("decoder, 1 session", 1, 1, config.decoder.dim, 1, config.decoder.norm_eps),
+        ("encoder, 4 frames", 1, 4, config.encoder.dim, 0, config.encoder.norm_eps),
+        ("decoder, 3 sessions", 3, 1, config.decoder.dim, 3, config.decoder.norm_eps),
+    ):
+        weight_shape = (n_weights, dim) if n_weights else (dim,)
+        x, residual, weight = (
+            _normal(key, *shape).astype(dtype)
+            for key, shape in enumerate(((B, N, dim), (B, N, dim), weight_shape))
+        )
+        bias = None if n_weights else _normal(3, dim).astype(dtype)
+        wide = None if bias is None else bias.astype(mx.float32)
+        yield Case(
+            "add_rms_norm",
+            label,
+            _LIMITS[dtype],
+            run=partial(metal.add_rms_norm_metal, x, residual, weight, eps, bias),
+            exact=partial(
+                add_rms_norm_reference, *_float32(x, residual, weight), eps, wide
+            ),
+            stock=partial(add_rms_norm_reference, x, residual, weight, eps, bias),
+        )
+
+
+def _quantised(config: DecoderConfig, dtype: mx.Dtype) -> Iterator[Case]:
+    for n_streams in (1, 3):
+        shape = (n_streams, config.n_kv_heads, 1, config.head_dim)
+        x = _normal(4, *shape).astype(dtype), _normal(5, *shape).astype(dtype)
+
+        def run(x: Arrays = x) -> Arrays:
+            return dequantised(metal.quantise_rows_metal(*x), mx.float32)
+
+        yield Case(
+            "quantise_rows",
+            f"{n_streams} row{'s' if n_streams > 1 else ''}",
+            # Half a step of 127.
+            0.51 / 127,
+            run=run,
+            exact=partial(_float32, *x),
+            stock=lambda x=x: dequantised(quantise_rows_reference(*x), mx.float32),
+        )
+
+
+def _windows(config: EncoderConfig, step: int, dtype: mx.Dtype) -> Iterator[Case]:
+    window = config.sliding_window
+    capacity = -(-(window + step - 1) // step) * step
+    for label, n_written in (
+        ("full and wrapped", [7 * capacity + 8]),
+        ("the first frames", [step]),
+        ("3 sessions", [step, capacity, 2 * capacity + step]),
+    ):
+        ring = _Ring.make(config, dtype, step, capacity, window, n_written)
+
+        def run(r: _Ring = ring) -> Arrays:
+            return (metal.window_attention_metal(r.queries, r.k, r.v, r.meta, r.scale),)
+
+        yield Case(
+            "window_attention", label, _LIMITS[dtype], run, ring.exact, ring.stock
+        )
+
+
+def _rings(config: DecoderConfig, dtype: mx.Dtype) -> Iterator[Case]:
+    window = config.sliding_window
+    short = min(window, 1024)
+    for label, capacity, n_written in (
+        ("1 position", window, [1]),
+        (f"{window} positions, wrapped", window, [window + window // 3]),
+        (f"{short - 1} positions", short, [short - 1]),
+        (f"{short} positions", short, [short]),
+        ("3 sessions", short, [5, short - 1, 2 * short + 7]),
+    ):
+        ring = _Ring.make(config, dtype, 1, capacity, capacity, n_written)
+        rows = quantise_rows_reference(ring.k, ring.v)
+
+        def run(r: _Ring = ring, rows: mx.array = rows) -> Arrays:
+            return (metal.ring_attention_q8_metal(r.queries, rows, r.meta, r.scale),)
+
+        def exact(r: _Ring = ring, rows: mx.array = rows) -> Arrays:
+            (queries,) = _float32(r.queries)
+            return (ring_attention_q8_reference(queries, rows, r.meta, r.scale),)
+
+        yield Case("ring_attention_q8", label, _LIMITS[dtype], run, exact, ring.stock)
+
+
+def _stock(config: DecoderConfig, dtype: mx.Dtype) -> Iterator[Case]:
+    window = config.sliding_window
+    short = min(window, 1024)
+    for n in dict.fromkeys((window, short, short - 1, 1)):
+        ring = _Ring.make(config, dtype, 1, n, n, [n])
+
+        def exact(r: _Ring = ring) -> Arrays:
+            return (attention_reference(*_float32(r.queries, r.k, r.v), None, r.scale),)
+
+        yield Case(STOCK_ATTENTION, f"{n} positions", _LIMITS[dtype], ring.stock, exact)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ring:
+    """Queries over rings of streams that have written so many entries so far."""
+
+    queries: mx.array
+    k: mx.array
+    v: mx.array
+    meta: mx.array
+    scale: float
+    mask: mx.array | None
+
+    @classmethod
+    def make(
+        cls,
+        config: EncoderConfig | DecoderConfig,
+        dtype: mx.Dtype,
+        n_queries: int,
+        capacity: int,
+        window: int,
+        n_written: list[int],
+    ) -> "_Ring":
+        B, D = len(n_written), config.head_dim
+        drawn = min(capacity, _DRAWN_ROWS)
+        times = -(-capacity // drawn)
+        weight = 1 + _normal(9, capacity, 1) / 4
+        k, v = (
+            mx.tile(_normal(key, B, config.n_kv_heads, drawn, D), (1, 1, times, 1))
+            for key in (6, 7)
+        )
+        meta = mx.array(
+            [[n % capacity, min(n, capacity), window] for n in n_written], mx.int32
+        )
+        is_all_seen = n_queries == 1 and min(n_written) >= capacity
+        return cls(
+            # Twice the usual spread: some keys matter much more than others.
+            queries=(2 * _normal(8, B, config.n_heads, n_queries, D)).astype(dtype),
+            k=(k[:, :, :capacity] * weight).astype(dtype),
+            v=(v[:, :, :capacity] * weight).astype(dtype),
+            meta=meta,
+            scale=D**-0.5,
+            mask=None if is_all_seen else visible_slots(meta, n_queries, capacity),
+        )
+
+    def exact(self) -> Arrays:
+        queries, k, v = _float32(self.queries, self.k, self.v)
+        return (window_attention_reference(queries, k, v, self.meta, self.scale),)
+
+    def stock(self) -> Arrays:
+        return (
+            mx.fast.scaled_dot_product_attention(
+                self.queries, self.k, self.v, scale=self.scale, mask=self.mask
+            ),
+        )
+
+
+def _normal(key: int, *shape: int) -> mx.array:
+    return mx.random.normal(shape, key=mx.random.key(key))
+
+
+def _float32(*arrays: mx.array) -> Arrays:
+    return tuple(array.astype(mx.float32) for array in arrays)
