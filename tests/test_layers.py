@@ -32,7 +32,7 @@ LAYERS = (
     },
     {"formats"},
     {"arguments", "outputs", "progress"},
-    {"live", "transcribe"},
+    {"live", "transcribe", "doctor"},
     {"serve"},
 )
 RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -21,7 +21,7 @@ from voxmlx.model.cache import KV_BITS
 from voxmlx.model.product import lay_out_for_cpu
 from voxmlx.tokenizer import Tokenizer
 
-__all__ = ["Checkpoint", "DtypeName", "load"]
+__all__ = ["Checkpoint", "DtypeName", "best_dtype", "load"]
 
 DtypeName = Literal["auto", "float16", "bfloat16", "float32"]
 
@@ -85,6 +85,11 @@ def _resolve(dtype: DtypeName) -> mx.Dtype:
                 f"dtype {dtype!r} is unknown; use auto, {', '.join(by_name)}"
             )
         return by_name[dtype]
+    return best_dtype()
+
+
+def best_dtype() -> mx.Dtype:
+    """The fastest dtype of this machine."""
     if not mx.metal.is_available():
         return mx.float32
     # "applegpu_g13s": generations before 15 (M3) compute bfloat16 in software.

@@ -218,11 +218,10 @@ def test_8_bit_entries_do_not_depend_on_the_step_they_came_in(sizes: list[int]) 
         )
         for _ in range(2)
     ]
-    one_by_one = [
-        caches[0].attend(0, x[:, :, i : i + 1], *[x[:, :, i : i + 1]] * 2, plan, 0.3)
-        for i in range(sum(sizes))
-        for plan in [caches[0].advance(1)]
-    ]
+    one_by_one: list[mx.array] = []
+    for i in range(sum(sizes)):
+        one = x[:, :, i : i + 1]
+        one_by_one.append(caches[0].attend(0, one, one, one, caches[0].advance(1), 0.3))
     done, in_steps = 0, []
     for n in sizes:
         piece = x[:, :, done : done + n]

@@ -158,7 +158,8 @@ def _stock(config: DecoderConfig, dtype: mx.Dtype) -> Iterator[Case]:
         ring = _Ring.make(config, dtype, 1, n, n, [n])
 
         def exact(r: _Ring = ring) -> Arrays:
-            return (attention_reference(*_float32(r.queries, r.k, r.v), None, r.scale),)
+            queries, k, v = _float32(r.queries, r.k, r.v)
+            return (attention_reference(queries, k, v, None, r.scale),)
 
         yield Case(STOCK_ATTENTION, f"{n} positions", _LIMITS[dtype], ring.stock, exact)
 

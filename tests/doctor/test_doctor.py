@@ -1,0 +1,243 @@
+"""The page that a bug report begins with."""
+
+import json
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from benchmarks.full_size_checkpoint import FULL_SIZE as FULL_SIZE_CHECKPOINT
+from benchmarks.launches import full_size_network, traced_decoder, traced_encoder
+from convert import recipes
+from voxmlx.config import ModelConfig
+from voxmlx.doctor import __main__ as doctor
+from voxmlx.doctor.machine import this_machine
+from voxmlx.doctor.realtime import (
+    FULL_SIZE,
+    N_LAUNCHES,
+    RECIPES,
+    Speed,
+    measured_speed,
+    outlook,
+    ring_bytes,
+    step_bytes,
+    weight_bytes,
+)
+from voxmlx.doctor.report import Report
+from voxmlx.doctor.surroundings import microphones
+from voxmlx.doctor.trials import try_kernels
+from voxmlx.errors import DeviceError
+from voxmlx.kernels import metal
+from voxmlx.kernels.gate import NAMES, STOCK_ATTENTION, VARIABLE, Gate, gate
+from voxmlx.layouts import model_modules, packed_path
+
+
+@pytest.fixture
+def is_small(monkeypatch: pytest.MonkeyPatch, tiny_config: ModelConfig) -> None:
+    """The full model's sizes would take a minute here."""
+    monkeypatch.setattr(doctor, "FULL_SIZE", tiny_config)
+    monkeypatch.setattr(doctor, "measured_speed", lambda: Speed(68e9, 3e-6))
+
+
+@pytest.fixture(scope="module")
+def tiny_config(tiny_checkpoint: Any) -> ModelConfig:
+    return tiny_checkpoint.config
+
+
+@pytest.mark.usefixtures("is_small")
+def test_the_page_says_what_is_here_without_metal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert doctor.main([]) == 0
+    page = capsys.readouterr().out
+    for expected in (
+        f"mlx {mx.__version__.split('.dev')[0]}",
+        "no Metal: everything runs on the CPU, without kernels of ours",
+        "add_rms_norm: no Metal device",
+        f"{STOCK_ATTENTION}: on",
+        "microphones:",
+        "models in the Hub's cache:",
+        "measured 68 GB/s, 3.0 us a launch",
+        "q4-mixed",
+        "no faults",
+    ):
+        assert expected in page
+    assert max(map(len, page.splitlines())) < 120
+
+
+@pytest.mark.usefixtures("is_small")
+def test_json_has_all_that_the_page_has(capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor.main(["--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["machine"]["gpu"] is None
+    assert [kernel["name"] for kernel in found["kernels"]] == [*NAMES, STOCK_ATTENTION]
+    assert found["kernels"][-1]["trials"][0]["error"] < 1e-4
+    assert len(found["outlook"]) == 2 * len(RECIPES)
+    assert found["faults"] == []
+    assert found["steps"] is None
+
+
+def test_a_model_is_loaded_and_its_steps_are_timed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "measured_speed", lambda: Speed(68e9, 3e-6))
+    assert doctor.main(["--demo", "--json", "--kv-bits", "8"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["steps"]["model"] == found["sizes"] == "demo"
+    assert 0 < found["steps"]["median_ms"] <= found["steps"]["p95_ms"]
+
+
+def test_a_model_that_is_not_there_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert doctor.main(["--model", "no/such/model/here"]) == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+
+
+def test_a_wrong_choice_of_kernels_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate.cache_clear()
+    monkeypatch.setenv(VARIABLE, "fast")
+    assert doctor.main([]) == 1
+    gate.cache_clear()
+    assert capsys.readouterr().err == (
+        "voxmlx: error: VOXMLX_KERNELS=fast: 'fast' is no kernel; use on, off, or some "
+        f"of {','.join(NAMES)}\n"
+    )
+
+
+@pytest.mark.usefixtures("is_small")
+def test_a_kernel_that_fails_is_a_fault_and_status_1(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_config: ModelConfig,
+) -> None:
+    def broken(*_: object) -> mx.array:
+        raise RuntimeError("[metal] unable to build")
+
+    for name in dir(metal):
+        if name.endswith("_metal"):
+            monkeypatch.setattr(metal, name, broken)
+    machine = this_machine()
+    tried = try_kernels(tiny_config, mx.float32, Gate("on", None), has_metal=True)
+    monkeypatch.setattr(doctor, "try_kernels", lambda *_, **__: tried)
+    monkeypatch.setattr(doctor, "this_machine", lambda: machine)
+    assert doctor.main([]) == 1
+    page = capsys.readouterr().out
+    n_broken = sum(len(kernel.trials) for kernel in tried[:-1])
+    assert page.count("FAILS: RuntimeError: [metal] unable to build") == n_broken
+    assert f"{n_broken} FAULTS, see above" in page
+
+
+def test_times_stand_beside_those_of_mlx(
+    monkeypatch: pytest.MonkeyPatch, tiny_config: ModelConfig
+) -> None:
+    from tests.kernels.test_check import REFERENCES
+
+    for name, reference in REFERENCES.items():
+        monkeypatch.setattr(metal, name, reference)
+    gate = Gate("add_rms_norm", None)
+    tried = try_kernels(tiny_config, mx.float32, gate, has_metal=True)
+    for kernel in tried:
+        is_ours = kernel.name in NAMES
+        assert (kernel.off is None) == (kernel.name != "x" and gate.is_on(kernel.name))
+        for trial in kernel.trials:
+            assert trial.fault is None
+            assert trial.ms is not None
+            assert math.isfinite(trial.ms)
+            assert (trial.stock_ms is not None) == is_ours
+
+
+def test_no_page_names_a_device_or_a_person() -> None:
+    devices = [
+        {"name": "Ada's AirPods", "max_input_channels": 1, "default_samplerate": 24e3},
+        {"name": "speaker", "max_input_channels": 0, "default_samplerate": 48e3},
+    ]
+
+    def query(device: Any = None, kind: Any = None) -> Any:
+        return devices if kind is None else devices[0]
+
+    fake: Any = SimpleNamespace(query_devices=query, PortAudioError=OSError)
+    found = microphones(lambda: fake)
+    assert (found.n_inputs, found.default_rate_hz, found.trouble) == (1, 24_000, None)
+    assert "Ada" not in repr(found)
+
+
+def test_a_machine_without_portaudio_says_so() -> None:
+    def missing() -> Any:
+        raise DeviceError("PortAudio is not installed")
+
+    assert microphones(missing).trouble == "PortAudio is not installed"
+
+
+def test_the_full_size_is_that_of_the_published_checkpoint() -> None:
+    assert ModelConfig.from_params(FULL_SIZE_CHECKPOINT.params()) == FULL_SIZE
+
+
+def test_recipes_have_the_bits_that_convert_gives_them() -> None:
+    def in_files(name: str) -> float:
+        modules = list(model_modules(FULL_SIZE))
+        chosen = recipes.precisions(recipes.RECIPES[name], modules, {})
+        n_bits = 0.0
+        for module in modules:
+            path = packed_path(module.path)
+            if len(module.shape) < 2 or ".ada." in path:
+                continue
+            precision = chosen.get(module.path)
+            bits = 16 if precision is None else precision.bits + 32 / 64
+            n_bits += math.prod(module.shape) * bits
+        return n_bits / 8
+
+    for name, recipe in RECIPES.items():
+        assert weight_bytes(recipe) == pytest.approx(in_files(name), rel=0.002), name
+
+
+def test_bytes_are_those_of_the_field() -> None:
+    # 106.5 kB a position in fp16, 8192 of them, and 197 MB of encoder.
+    assert ring_bytes(16) == pytest.approx(872e6 + 197e6, rel=0.002)
+    assert step_bytes(RECIPES["q4"], 16) == pytest.approx(3565e6, rel=0.01)
+    assert step_bytes(RECIPES["q4"], 8) == pytest.approx(3143e6, rel=0.01)
+
+
+def test_launches_are_about_those_that_are_counted() -> None:
+    network = full_size_network()
+    counted = traced_encoder(network).n_launches + traced_decoder(network).n_launches
+    assert pytest.approx(counted, rel=0.15) == N_LAUNCHES
+
+
+def test_a_fast_machine_can_and_a_slow_or_small_one_cannot() -> None:
+    verdicts = {
+        (o.recipe, o.kv_bits): o.verdict for o in outlook(Speed(100e9, 3e-6), 8e9)
+    }
+    assert verdicts["q4", 16] == "yes"
+    assert verdicts["q8", 8] == "yes"
+    assert verdicts["bf16", 16] == "no room"
+    slow = {(o.recipe, o.kv_bits): o.verdict for o in outlook(Speed(50e9, 3e-6), None)}
+    assert slow["q4", 16] == "just"
+    assert slow["q8", 16] == "no"
+
+
+def test_speed_is_measured() -> None:
+    speed = measured_speed(probe_bytes=4_000_000)
+    assert speed.bytes_per_s > 1e7
+    assert 0 < speed.launch_s < 0.1
+
+
+def test_a_report_is_a_page_of_text(tiny_config: ModelConfig) -> None:
+    report = Report(
+        machine=this_machine(),
+        kernel_choice="on",
+        dtype="float32",
+        sizes="x",
+        kernels=[],
+        microphones=microphones(),
+        models=[],
+        speed=Speed(1e9, 1e-6),
+        outlook=[],
+        steps=None,
+    )
+    assert report.text().endswith("no faults\n")

@@ -1,0 +1,1 @@
+"""python -m voxmlx.doctor: what a bug report should say about a machine."""

@@ -1,0 +1,125 @@
+"""python -m voxmlx.doctor: this machine, its kernels, and what it can hold."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median, quantiles
+
+import mlx.core as mx
+import numpy as np
+
+from voxmlx import demo
+from voxmlx.arguments import add_version_argument, run_command
+from voxmlx.checkpoint import Checkpoint, best_dtype, load
+from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
+from voxmlx.doctor.machine import this_machine
+from voxmlx.doctor.realtime import FULL_SIZE, measured_speed, outlook
+from voxmlx.doctor.report import Report, StepTimes
+from voxmlx.doctor.surroundings import cached_models, microphones
+from voxmlx.doctor.trials import try_kernels
+from voxmlx.kernels.gate import VARIABLE, gate
+from voxmlx.session import Session
+
+__all__ = ["examine", "main"]
+
+_N_STEPS = 40
+
+_EPILOG = """\
+Nothing leaves this machine, and the page names no person, file or device: paste it
+into a bug report. Without --model nothing is loaded: kernels are tried at the sizes of
+the full model, with random numbers.
+
+exit status: 0 no faults   1 a kernel fails, or an error was reported   2 wrong arguments
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(lambda: _run(_parse_arguments(argv)))
+
+
+def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="voxmlx-doctor",
+        description="What a bug report should say: machine, versions, kernels' errors "
+        "and times, microphones, models, and which recipes can hold real time here.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    models = parser.add_mutually_exclusive_group()
+    models.add_argument(
+        "--model",
+        metavar="DIR_OR_ID",
+        help="also load this model, try kernels at its sizes and time its steps",
+    )
+    models.add_argument(
+        "--demo",
+        dest="model",
+        action="store_const",
+        const=demo.NAME,
+        help="the same with the tiny model that comes with the package",
+    )
+    parser.add_argument(
+        "--kv-bits",
+        type=int,
+        choices=(8, 16),
+        default=16,
+        help="bits of the model's rings (default: %(default)s)",
+    )
+    add_version_argument(parser)
+    return parser.parse_args(argv)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    report = examine(arguments.model, arguments.kv_bits)
+    if arguments.json:
+        sys.stdout.write(json.dumps(report.as_json()) + "\n")
+    else:
+        sys.stdout.write(report.text())
+    return 1 if report.faults else 0
+
+
+def examine(model: str | None = None, kv_bits: int = 16) -> Report:
+    """Examine this machine, and a model if one is named. Raises VoxmlxError."""
+    gate()  # a wrong VOXMLX_KERNELS is refused before any work
+    machine = this_machine()
+    checkpoint = None if model is None else load(model, kv_bits=kv_bits)
+    config = FULL_SIZE if checkpoint is None else checkpoint.config
+    name = "the full model" if model is None else Path(model).name
+    dtype = best_dtype()
+    speed = measured_speed()
+    return Report(
+        machine=machine,
+        kernel_choice=os.environ.get(VARIABLE, "on"),
+        dtype=str(dtype).removeprefix("mlx.core."),
+        sizes=name,
+        kernels=try_kernels(config, dtype, gate(), has_metal=machine.gpu is not None),
+        microphones=microphones(),
+        models=cached_models(),
+        speed=speed,
+        outlook=outlook(speed, machine.gpu_memory_bytes or machine.memory_bytes),
+        steps=None if checkpoint is None else _step_times(checkpoint, name),
+    )
+
+
+def _step_times(checkpoint: Checkpoint, name: str) -> StepTimes:
+    """Times of single steps; the first ones, which compile kernels, do not count."""
+    session = Session(checkpoint)
+    rng = np.random.default_rng(0)
+    taken: list[float] = []
+    for _ in range(_N_STEPS + 10):
+        sound = rng.normal(0, 0.05, SAMPLES_PER_AUDIO_TOKEN).astype(np.float32)
+        start = time.perf_counter()
+        session.push(sound)
+        mx.synchronize()
+        taken.append((time.perf_counter() - start) * 1000)
+    steady = taken[-_N_STEPS:]
+    return StepTimes(name, len(steady), median(steady), quantiles(steady, n=20)[-1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""Whether a machine can hold real time, from the bytes that a step reads."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+import mlx.core as mx
+
+from voxmlx.config import (
+    AUDIO_TOKEN_MS,
+    AudioConfig,
+    DecoderConfig,
+    EncoderConfig,
+    ModelConfig,
+)
+from voxmlx.kernels import SCALE_BYTES
+
+__all__ = [
+    "FULL_SIZE",
+    "N_LAUNCHES",
+    "RECIPES",
+    "Outlook",
+    "Recipe",
+    "Speed",
+    "measured_speed",
+    "median_s",
+    "outlook",
+    "step_bytes",
+    "weight_bytes",
+]
+
+FULL_SIZE = ModelConfig(
+    AudioConfig(16000, 12.5, 128, 160, 400, 1.5),
+    EncoderConfig(1280, 32, 64, 5120, 32, 32, 1e6, 1e-5, 750),
+    DecoderConfig(3072, 26, 128, 9216, 32, 8, 1e6, 1e-5, 8192, 131072, 32),
+    4,
+)
+
+# Of one step of the full-size model; `python -m benchmarks.launches` counts them.
+N_LAUNCHES = 720
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Bits of a weight, its share of a group's scale and bias included."""
+
+    decoder: float
+    encoder_attention: float
+    encoder_rest: float
+    adapter: float
+
+
+# What `python -m convert` makes; groups of 64 weights have 32 bits of their own.
+RECIPES = {
+    "bf16": Recipe(16, 16, 16, 16),
+    "q8": Recipe(8.5, 8.5, 8.5, 8.5),
+    "q6": Recipe(6.5, 6.5, 6.5, 6.5),
+    "q4-mixed": Recipe(4.5, 6.5, 4.5, 8.5),
+    "q4": Recipe(4.5, 4.5, 4.5, 4.5),
+}
+
+# Estimates are of bytes and launches alone: a little is left for all else.
+_COMFORTABLE = 0.8
+
+_PROBE_BYTES = 256_000_000
+_N_PROBE_LAUNCHES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What this machine reads from memory, and what a launch costs it."""
+
+    bytes_per_s: float
+    launch_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a recipe asks of a machine: a step at the full window, and memory.
+
+    `verdict` is "yes", "just", "no", or "no room".
+    """
+
+    recipe: str
+    kv_bits: int
+    memory_bytes: int
+    step_bytes: int
+    step_ms: float
+    verdict: str
+
+
+def weight_bytes(recipe: Recipe, config: ModelConfig = FULL_SIZE) -> int:
+    """Of all matrices a step reads; norms and biases are too small to count."""
+    e, d = config.encoder, config.decoder
+    encoder_attention = e.n_layers * _attention(e)
+    encoder_rest = e.n_layers * 3 * e.dim * e.hidden_dim
+    adapter = (config.downsample_factor * e.dim + d.dim) * d.dim
+    decoder = d.n_layers * (_attention(d) + 3 * d.dim * d.hidden_dim)
+    decoder += d.vocab_size * d.dim
+    convolutions = 3 * e.dim * (config.audio.num_mel_bins + e.dim)
+    bits = (
+        encoder_attention * recipe.encoder_attention
+        + encoder_rest * recipe.encoder_rest
+        + adapter * recipe.adapter
+        + decoder * recipe.decoder
+        + convolutions * 16
+    )
+    return int(bits / 8)
+
+
+def _attention(c: EncoderConfig | DecoderConfig) -> int:
+    return 2 * c.dim * (c.n_heads + c.n_kv_heads) * c.head_dim
+
+
+def ring_bytes(kv_bits: int, config: ModelConfig = FULL_SIZE) -> int:
+    """Of both transformers' keys and values, at their full windows."""
+    d = config.decoder
+    row = d.head_dim + SCALE_BYTES if kv_bits == 8 else 2 * d.head_dim
+    decoder = 2 * d.n_layers * d.n_kv_heads * d.sliding_window * row
+    e = config.encoder
+    return decoder + 4 * e.n_layers * e.n_kv_heads * e.sliding_window * e.head_dim
+
+
+def step_bytes(recipe: Recipe, kv_bits: int, config: ModelConfig = FULL_SIZE) -> int:
+    """What one step reads once both windows are full."""
+    return weight_bytes(recipe, config) + ring_bytes(kv_bits, config)
+
+
+def outlook(
+    speed: Speed, memory_bytes: int | None, config: ModelConfig = FULL_SIZE
+) -> list[Outlook]:
+    """Of every recipe, with rings of 16 and of 8 bits."""
+    found: list[Outlook] = []
+    for name, recipe in RECIPES.items():
+        for kv_bits in (16, 8):
+            n_bytes = step_bytes(recipe, kv_bits, config)
+            step_s = n_bytes / speed.bytes_per_s + N_LAUNCHES * speed.launch_s
+            # What a step reads is about all there is, once.
+            found.append(
+                Outlook(
+                    name,
+                    kv_bits,
+                    n_bytes,
+                    n_bytes,
+                    step_s * 1000,
+                    _verdict(step_s * 1000, n_bytes, memory_bytes),
+                )
+            )
+    return found
+
+
+def _verdict(step_ms: float, needed: int, memory_bytes: int | None) -> str:
+    if memory_bytes is not None and needed > memory_bytes:
+        return "no room"
+    if step_ms > AUDIO_TOKEN_MS:
+        return "no"
+    return "yes" if step_ms <= _COMFORTABLE * AUDIO_TOKEN_MS else "just"
+
+
+def measured_speed(probe_bytes: int = _PROBE_BYTES) -> Speed:
+    """Of the default device: reading a large array, and launching small kernels."""
+    large = mx.ones(probe_bytes // 4)
+    small = mx.ones(3072)
+    mx.eval(large, small)
+
+    def launches() -> mx.array:
+        x = small
+        for _ in range(_N_PROBE_LAUNCHES):
+            x = x + small
+        return x
+
+    read_s = median_s(lambda: large.sum())
+    launch_s = median_s(launches)
+    return Speed(large.nbytes / read_s, launch_s / _N_PROBE_LAUNCHES)
+
+
+def median_s(run: Callable[[], object], *, n: int = 9, budget_s: float = 0.5) -> float:
+    """How long `run` takes to be computed; fewer than `n` times where that is long."""
+    mx.eval(run())
+    taken: list[float] = []
+    while len(taken) < n and (not taken or sum(taken) < budget_s):
+        start = time.perf_counter()
+        mx.eval(run())
+        taken.append(time.perf_counter() - start)
+    return median(taken)

@@ -1,0 +1,129 @@
+"""What was found, as one page of text."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from voxmlx.config import AUDIO_TOKEN_MS
+from voxmlx.doctor.machine import Machine
+from voxmlx.doctor.realtime import Outlook, Speed
+from voxmlx.doctor.surroundings import CachedModel, Microphones
+from voxmlx.doctor.trials import KernelReport
+
+__all__ = ["Report", "StepTimes"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepTimes:
+    """Milliseconds that a model takes for 80 ms of sound."""
+
+    model: str
+    n_steps: int
+    median_ms: float
+    p95_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The whole page. `kernel_choice` is what VOXMLX_KERNELS says."""
+
+    machine: Machine
+    kernel_choice: str
+    dtype: str
+    sizes: str  # whose sizes kernels were tried at
+    kernels: list[KernelReport]
+    microphones: Microphones
+    models: list[CachedModel]
+    speed: Speed
+    outlook: list[Outlook]
+    steps: StepTimes | None
+
+    @property
+    def faults(self) -> list[str]:
+        return [
+            f"{kernel.name}, {trial.label}: {trial.fault}"
+            for kernel in self.kernels
+            for trial in kernel.trials
+            if trial.fault is not None
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "faults": self.faults}
+
+    def text(self) -> str:
+        parts = (
+            self._machine(),
+            self._kernels(),
+            self._surroundings(),
+            self._real_time(),
+            self._closing(),
+        )
+        return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+    def _machine(self) -> Iterator[str]:
+        m = self.machine
+        yield ", ".join(
+            [*(f"{name} {v}" for name, v in m.packages.items()), f"Python {m.python}"]
+        )
+        memory = _gb(m.memory_bytes) if m.memory_bytes else "unknown"
+        yield f"{m.system}, {m.processor}, {m.n_cores} cores, {memory} of memory"
+        if m.gpu is None:
+            yield "no Metal: everything runs on the CPU, without kernels of ours"
+        else:
+            room = _gb(m.gpu_memory_bytes) if m.gpu_memory_bytes else "unknown"
+            yield f"GPU {m.gpu}, which may use {room}"
+
+    def _kernels(self) -> Iterator[str]:
+        yield (
+            f"kernels (VOXMLX_KERNELS={self.kernel_choice}), {self.dtype}, at the sizes "
+            f"of {self.sizes}"
+        )
+        for kernel in self.kernels:
+            yield f"  {kernel.name}: {'on' if kernel.off is None else kernel.off}"
+            for t in kernel.trials:
+                if t.fault is not None:
+                    yield f"    {t.label:26} FAILS: {t.fault}"
+                    continue
+                times = f"{t.ms:8.3f} ms" if t.ms is not None else ""
+                if t.stock_ms is not None:
+                    times += f", without it {t.stock_ms:8.3f} ms"
+                yield f"    {t.label:26} error {t.error:7.1e} of {t.limit:7.1e} {times}"
+
+    def _surroundings(self) -> Iterator[str]:
+        m = self.microphones
+        if m.trouble is None:
+            yield f"microphones: {m.n_inputs}, the default one at {m.default_rate_hz} Hz"
+        else:
+            yield f"microphones: none: {m.trouble}"
+        names = (f"{model.repository} ({_gb(model.n_bytes)})" for model in self.models)
+        yield f"models in the Hub's cache: {', '.join(names) or 'none'}"
+
+    def _real_time(self) -> Iterator[str]:
+        yield (
+            f"real time of the full model: {AUDIO_TOKEN_MS} ms a step; measured "
+            f"{self.speed.bytes_per_s / 1e9:.3g} GB/s, "
+            f"{self.speed.launch_s * 1e6:.1f} us a launch"
+        )
+        yield "  recipe    --kv-bits   memory   a step takes   real time"
+        for o in self.outlook:
+            yield (
+                f"  {o.recipe:9} {o.kv_bits:9} {_gb(o.memory_bytes):>8} "
+                f"{o.step_ms:11.0f} ms   {o.verdict}"
+            )
+        if self.machine.gpu is None:
+            yield "  (bytes alone; a CPU computes longer than it reads)"
+
+    def _closing(self) -> Iterator[str]:
+        if self.steps is not None:
+            s = self.steps
+            yield (
+                f"{s.model}: {s.median_ms:.1f} ms a step (95 %: {s.p95_ms:.1f}), "
+                f"{AUDIO_TOKEN_MS / s.median_ms:.1f} times real time, of {s.n_steps}"
+            )
+        yield (
+            "no faults" if not self.faults else f"{len(self.faults)} FAULTS, see above"
+        )
+
+
+def _gb(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB"
