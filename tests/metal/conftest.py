@@ -28,10 +28,16 @@ def emulate(compiler: None, monkeypatch: pytest.MonkeyPatch) -> Emulate:
     """Switches the named kernels on, run by the emulator; returns them as they come.
 
     `options` say how threads are scheduled; with `checks` every launch is run twice.
+    `body` gives a kernel's body; without `runs` it is translated and no more.
     """
 
     def switch_on(
-        wanted: str = "on", *, options: Options | None = None, checks: bool = True
+        wanted: str = "on",
+        *,
+        options: Options | None = None,
+        checks: bool = True,
+        runs: bool = True,
+        body: Callable[[MetalKernel], str] = MetalKernel.body,
     ) -> Emulated:
         kernels: Emulated = {}
 
@@ -41,9 +47,10 @@ def emulate(compiler: None, monkeypatch: pytest.MonkeyPatch) -> Emulate:
                     f"voxmlx_{kernel.name}",
                     kernel.inputs,
                     kernel.outputs,
-                    kernel.body(),
+                    body(kernel),
                     options=options,
                     checks=checks,
+                    runs=runs,
                 )
             return kernels[kernel.name]
 

@@ -21,7 +21,7 @@ def test_no_kernel_confuses_address_spaces_or_converts_in_silence(
 ) -> None:
     # Inputs of fewer than eight elements are in another address space: meta of one
     # and of three streams lie on either side of that.
-    emulated = emulate(checks=False)
+    emulated = emulate(runs=False)
     B = n_streams
     x = mx.zeros((B, 2, 1, 32), dtype)
     kernels.add_rms_norm(x[:, 0], x[:, 1], x[:, 0, 0], 1e-5)

@@ -66,7 +66,8 @@ class EmulatedKernel:
 
     `n_copies` counts inputs that were not contiguous, which a GPU would have copied
     before the launch; `n_calls` the launches. With `checks` every call runs twice, over
-    differently poisoned memory.
+    differently poisoned memory; without `runs` none is compiled or run, and outputs are
+    zeros: for looking at what would have been.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class EmulatedKernel:
         *,
         options: Options | None = None,
         checks: bool = True,
+        runs: bool = True,
     ) -> None:
         self._kernel = mx.fast.metal_kernel(
             name=name,
@@ -95,9 +97,11 @@ class EmulatedKernel:
         self._output_names = list(output_names)
         self.options = options or Options()
         self.checks = checks
+        self.runs = runs
         self.n_calls = 0
         self.n_copies = 0
         self.stats: Stats | None = None
+        self.last_job: Job | None = None
         self._programs: dict[Any, tuple[Traced, Program]] = {}
 
     def __call__(
@@ -119,6 +123,12 @@ class EmulatedKernel:
             threadgroup=threadgroup,
             template=template,
         )
+        self.last_job = job
+        if not self.runs:
+            return [
+                mx.zeros(shape, dtype)
+                for shape, dtype in zip(output_shapes, output_dtypes, strict=True)
+            ]
         library = toolchain().library(job.program.text)
         outputs = [buffer for buffer in job.buffers if buffer.is_output]
         poisons = _POISONS if self.checks and init_value is None else _POISONS[:1]

@@ -36,7 +36,18 @@ NOSAN void report() {
 
 void on_segfault(int, siginfo_t* signal, void* context) {
   char* address = (char*)signal->si_addr;
-  if (current_worker) {
+  ucontext_t* u = (ucontext_t*)context;
+#if defined(__x86_64__)
+  char* stack = (char*)u->uc_mcontext.gregs[REG_RSP];
+#elif defined(__aarch64__) && defined(__linux__)
+  char* stack = (char*)u->uc_mcontext.sp;
+#else
+  char* stack = nullptr;
+#endif
+  const Worker* w = current_worker;
+  // The kernel's own doing, not the runtime's: it is on a fiber's stack.
+  if (w && stack >= w->arena && stack < w->arena + w->arena_n) {
+    snprintf(message, sizeof message, "access far outside of every buffer");
     for (Guard& g : guards) {
       if (address < g.map || address >= g.map + g.map_bytes) continue;
       const long offset = (long)(address - g.start);
@@ -45,18 +56,17 @@ void on_segfault(int, siginfo_t* signal, void* context) {
           message, sizeof message, "%s '%s': byte offset %ld, size %zu",
           is_inside ? "write to read-only buffer" : "out-of-bounds access to buffer",
           g.name.c_str(), offset, g.n_bytes);
-      // The handler returns into `report`, on the fiber's stack.
-      ucontext_t* u = (ucontext_t*)context;
-#if defined(__x86_64__)
-      u->uc_mcontext.gregs[REG_RSP] =
-          ((u->uc_mcontext.gregs[REG_RSP] - 256) & ~15ll) - 8;
-      u->uc_mcontext.gregs[REG_RIP] = (long long)&report;
-#elif defined(__aarch64__) && defined(__linux__)
-      u->uc_mcontext.sp = (u->uc_mcontext.sp - 256) & ~15ull;
-      u->uc_mcontext.pc = (unsigned long long)&report;
-#endif
-      return;
     }
+    // The handler returns into `report`, on the fiber's stack.
+#if defined(__x86_64__)
+    u->uc_mcontext.gregs[REG_RSP] =
+        ((u->uc_mcontext.gregs[REG_RSP] - 256) & ~15ll) - 8;
+    u->uc_mcontext.gregs[REG_RIP] = (long long)&report;
+#elif defined(__aarch64__) && defined(__linux__)
+    u->uc_mcontext.sp = (u->uc_mcontext.sp - 256) & ~15ull;
+    u->uc_mcontext.pc = (unsigned long long)&report;
+#endif
+    return;
   }
   sigaction(SIGSEGV, &previous, nullptr);
 }
