@@ -10,8 +10,8 @@ ends of words are known, and errors of time are printed too.
 
 Texts are normalised by whisper-normalizer's BasicTextNormalizer, and compared by jiwer:
 words, or characters in languages written without spaces (--characters; so it is for
-FLEURS' Chinese, Japanese, Thai, ...). Prints a row per model, folder and delay, then
-one JSON line.
+FLEURS' Chinese, Japanese, Thai, ...). Prints a row per model, bits of the decoder's
+rings (--kv-bits 16 8), folder and delay, then one JSON line.
 """
 
 import argparse
@@ -47,6 +47,7 @@ class Row:
     model: str
     recipe: str
     dtype: str
+    kv_bits: int
     folder: str
     delay_ms: int
     n_utterances: int
@@ -64,7 +65,7 @@ class Row:
                 f"   starts {t.start_mean:+5.0f} ms, {t.start_within:6.1%} in 160"
             )
         return (
-            f"{self.model[-20:]:20} {self.recipe:8} {self.folder[-20:]:20} "
+            f"{self.model[-20:]:20} {self.recipe:8} {self.kv_bits:2} {self.folder[-20:]:20} "
             f"{self.delay_ms:5} {self.n_utterances:6} {self.error_rate:7.2%} "
             f"{self.unit:10} {self.times_real_time:6.1f} x{times}"
         )
@@ -82,6 +83,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("folders", metavar="FOLDER", nargs="+", type=Path)
     add("--models", nargs="+", default=[demo.NAME], help="directories or Hub ids")
     add("--dtype", choices=("auto", "float16", "bfloat16", "float32"), default="auto")
+    add("--kv-bits", nargs="+", type=int, default=[16], help="of the decoder's rings")
     add("--delays", nargs="+", type=int, default=[80, 480, 2400], help="in ms")
     add("--utterances", metavar="N", type=int, help="the first N of each folder")
     add("--characters", action="store_true", help="count characters, not words")
@@ -91,12 +93,12 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def _run(arguments: argparse.Namespace) -> int:
     print(
         f"normaliser: {NORMALISER}\n"
-        "model                recipe   folder               delay   said   error "
+        "model                recipe   kv folder               delay   said   error "
         "of            speed"
     )
     rows: list[Row] = []
-    for model in arguments.models:
-        checkpoint = load(model, arguments.dtype)
+    for model, kv_bits in itertools.product(arguments.models, arguments.kv_bits):
+        checkpoint = load(model, arguments.dtype, kv_bits=kv_bits)
         for folder in arguments.folders:
             said = list(itertools.islice(utterances(folder), arguments.utterances))
             by_character = arguments.characters or folder.name.startswith(UNSPACED)
@@ -142,6 +144,7 @@ def measure(
         model=checkpoint.name,
         recipe=_recipe(checkpoint),
         dtype=checkpoint.dtype,
+        kv_bits=checkpoint.kv_bits,
         folder=folder,
         delay_ms=delay_ms,
         n_utterances=len(said),

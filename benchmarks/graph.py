@@ -24,7 +24,7 @@ import mlx.core as mx
 import numpy as np
 
 from voxmlx.kernels import select
-from voxmlx.kernels.gate import Gate
+from voxmlx.kernels.gate import NAMES, Gate
 
 __all__ = ["Trace", "on_metal", "trace"]
 
@@ -32,11 +32,15 @@ _RESHAPES = {"Reshape", "Flatten", "Unflatten", "ExpandDims", "Squeeze"}
 # Host work, or nothing at all.
 _FREE = {"StopGradient", "Depends", "NumberOfElements"}
 # Kernels that have their (first) inputs copied if those are not contiguous.
-_WANT_CONTIGUOUS = {"QuantizedMatmul", "rms_norm", "add_rms_norm", "Matmul", "Softmax"}
+_WANT_CONTIGUOUS = {"QuantizedMatmul", "rms_norm", "Matmul", "Softmax"}
 # MLX unfolds a convolution of this kind and multiplies.
 _LAUNCHES = {"Convolution": 2}
 _ATTENTION = "scaled_dot_product_attention"
-_KERNELS = (_ATTENTION, "add_rms_norm", "rms_norm", "dequantize")
+# Kernels of ours, all of whose inputs are copied if they are not contiguous.
+_OURS = (*NAMES, "ring_combine")
+_KERNELS = (_ATTENTION, *_OURS, "rms_norm", "dequantize")
+# They read the rings as they lie.
+_READERS = {_ATTENTION, "window_attention", "ring_attention_q8"}
 # From so many keys on, MLX attends with grouped queries in two passes.
 _TWO_PASS_KEYS = 4096
 
@@ -137,10 +141,12 @@ class _Counter:
             return
         if kind == "SliceUpdate":
             written = self._update(node, sources)
-        elif kind != _ATTENTION and reads_ring:
+        elif kind not in _READERS and reads_ring:
             self.result.cache_bytes_moved += written
         if kind in _WANT_CONTIGUOUS:
             self._copy_strided(sources[:1])
+        if kind in _OURS:
+            self._copy_strided(sources)
         self.result.bytes_written += written
         self.result.launches[kind] += self._n_launches(kind, node, sources)
 
@@ -247,12 +253,13 @@ _FUSED: set[str] = set()
 
 
 @contextmanager
-def on_metal() -> Iterator[None]:
+def on_metal(kernels: str = "on") -> Iterator[None]:
     """Let operations be recorded in the form that they have on a Mac.
 
     MLX's fused operations fall apart into small ones on a CPU; here each is one node,
     as on a GPU. So is an element-wise body that `mx.compile` makes one kernel of, once
-    MLX's compiler has shown that it does.
+    MLX's compiler has shown that it does. `kernels` of ours run as VOXMLX_KERNELS has
+    it.
     """
     attend = mx.fast.scaled_dot_product_attention
     with (
@@ -260,7 +267,7 @@ def on_metal() -> Iterator[None]:
         patch.object(mx.fast, attend.__name__, _attend),
         patch.object(mx, "dequantize", _dequantize),
         patch.object(select, "has_metal", lambda: True),
-        patch.object(select, "gate", lambda: Gate("on", None)),
+        patch.object(select, "gate", lambda: Gate(kernels, None)),
         patch.object(select.Fused, "__call__", _fused),
     ):
         yield

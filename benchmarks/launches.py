@@ -1,8 +1,8 @@
 """python -m benchmarks.launches: kernels launched by one 80 ms step on a Mac.
 
 Counted from MLX's graph of the full-size model, whose weights are never made: one
-steady step of one session, 4 bits, half precision, both rings full. Ends in one JSON
-line.
+steady step of one session, 4 bits, half precision, both rings full. Then the same
+without kernels of ours and with rings of 8 bits, beside a peer. Ends in one JSON line.
 """
 
 import sys
@@ -22,15 +22,19 @@ from voxmlx.layouts import model_modules, packed_path
 from voxmlx.model.cache import RingKVCache
 from voxmlx.model.voxtral import VoxtralRealtime, greedy
 
+# awni/voxmlx 0.0.2, its graph counted in the same way: nodes that launch. Each of 64
+# concatenations of its encoder launches once more.
+PEER = {"encoder": 705 + 64, "decoder": 601}
+
 __all__ = ["full_size_network", "traced_decoder", "traced_encoder", "traced_mel"]
 
 
 def full_size_network(
-    recipe: str = DEFAULT_RECIPE, dtype: mx.Dtype = mx.bfloat16
+    recipe: str = DEFAULT_RECIPE, dtype: mx.Dtype = mx.bfloat16, *, kv_bits: int = 16
 ) -> VoxtralRealtime:
     """4.4 B parameters, quantised by one of RECIPES, none of them computed."""
     config = ModelConfig.from_params(FULL_SIZE.params())
-    network = VoxtralRealtime(config)
+    network = VoxtralRealtime(config, kv_bits=kv_bits)
     chosen = {
         packed_path(path): {"bits": p.bits, "group_size": p.group_size}
         for path, p in precisions(RECIPES[recipe], model_modules(config), {}).items()
@@ -56,11 +60,11 @@ def traced_mel(network: VoxtralRealtime) -> Trace:
         )
 
 
-def traced_encoder(network: VoxtralRealtime) -> Trace:
+def traced_encoder(network: VoxtralRealtime, kernels: str = "on") -> Trace:
     """8 mel frames -> 4 encoder frames -> one audio embedding."""
     state = network.encoder.make_state()
     _fill(state.cache)
-    rings = state.cache.keys + state.cache.values
+    rings = state.cache.arrays()
     stem = state.stem
     carried = [mx.zeros((1, 8, network.config.audio.num_mel_bins))]
     carried += [stem.conv1.pending, stem.conv2.pending]
@@ -73,17 +77,17 @@ def traced_encoder(network: VoxtralRealtime) -> Trace:
         _put(rings, state.cache)
         audio = network.adapter(network.encoder.step(mel, state))
         left = [stem.conv1.pending, stem.conv2.pending, state.pending]
-        return [audio, *left, *state.cache.keys, *state.cache.values]
+        return [audio, *left, *state.cache.arrays()]
 
-    return _traced(network, step, [*weights, *carried], rings)
+    return _traced(network, step, [*weights, *carried], rings, kernels)
 
 
-def traced_decoder(network: VoxtralRealtime) -> Trace:
+def traced_decoder(network: VoxtralRealtime, kernels: str = "on") -> Trace:
     """Audio embedding and the id before -> the next id."""
     dim = network.config.decoder.dim
     state = network.decoder.make_state([6])
     _fill(state.cache)
-    rings = state.cache.keys + state.cache.values
+    rings = state.cache.arrays()
     carried = [mx.zeros((1, 1, dim), network.decoder.dtype), mx.zeros((1, 1), mx.int32)]
     names, weights = _parameters(network)
 
@@ -93,9 +97,9 @@ def traced_decoder(network: VoxtralRealtime) -> Trace:
         _put(rings, state.cache)
         embedding = audio + network.decoder.embed(token)
         logits = network.decoder.step(embedding, state, n_logits=1)
-        return [greedy(logits[:, 0]), *state.cache.keys, *state.cache.values]
+        return [greedy(logits[:, 0]), *state.cache.arrays()]
 
-    return _traced(network, step, [*weights, *carried], rings)
+    return _traced(network, step, [*weights, *carried], rings, kernels)
 
 
 def _traced(
@@ -103,11 +107,12 @@ def _traced(
     step: Callable[..., Any],
     arrays: list[mx.array],
     rings: list[mx.array],
+    kernels: str,
 ) -> Trace:
     """Trace `step`, and give the network its own weights back."""
     own = network.parameters()
     try:
-        with on_metal():
+        with on_metal(kernels):
             return trace(step, arrays, rings)
     finally:
         network.update(own)
@@ -125,8 +130,9 @@ def _fill(cache: RingKVCache) -> None:
 
 
 def _put(rings: tuple[mx.array, ...], cache: RingKVCache) -> None:
-    n = len(rings) // 2
-    cache.keys[:], cache.values[:] = rings[:n], rings[n:]
+    n = len(cache.keys)
+    cache.keys[:], cache.values[:] = rings[:n], rings[n : 2 * n]
+    cache.rows[:] = rings[2 * n :]
 
 
 def _split(
@@ -151,9 +157,25 @@ def main() -> int:
         )
         for kind, n in counted.launches.most_common():
             print(f"{n:16} {kind}")
+    in_8_bits = full_size_network(kv_bits=8)
+    compared = {"awni/voxmlx 0.0.2": PEER}
+    for name, some, kernels in (
+        ("without kernels of ours", network, "off"),
+        ("with them", network, "on"),
+        ("--kv-bits 8, without", in_8_bits, "off"),
+        ("--kv-bits 8, with them", in_8_bits, "on"),
+    ):
+        compared[name] = {
+            "encoder": traced_encoder(some, kernels).n_launches,
+            "decoder": traced_decoder(some, kernels).n_launches,
+        }
+    print(f"\n{'launches of a step':24} {'encoder':>8} {'decoder':>8}")
+    for name, n in compared.items():
+        print(f"{name:24} {n['encoder']:8} {n['decoder']:8}")
     print(
         closing_line(
             "launches",
+            compared=compared,
             launches={part: counted.n_launches for part, counted in traces.items()},
             bytes_written={part: t.bytes_written for part, t in traces.items()},
             cache_bytes_moved={part: t.cache_bytes_moved for part, t in traces.items()},

@@ -70,8 +70,10 @@ def is_window_right(dtype: mx.Dtype) -> bool:
         n_written=[9, 107],
     )
     got = kernels.window_attention(r.queries, r.keys, r.values, r.meta, r.scale)
-    wide = [a.astype(mx.float32) for a in (r.queries, r.keys, r.values)]
-    exact = kernels.window_attention_reference(*wide, r.meta, r.scale)
+    queries, keys, values = (
+        a.astype(mx.float32) for a in (r.queries, r.keys, r.values)
+    )
+    exact = kernels.window_attention_reference(queries, keys, values, r.meta, r.scale)
     return is_within(got, exact, dtype)
 
 
