@@ -1,0 +1,35 @@
+"""Kernels are chosen for the sizes they are good for."""
+
+import pytest
+
+from voxmlx.kernels import has_ring_attention_q8, has_window_attention, select
+from voxmlx.kernels.gate import Gate
+
+
+@pytest.mark.parametrize(
+    ("n_queries", "head_dim", "capacity", "window", "ring"),
+    [
+        (4, 64, 756, True, True),  # the encoder's common step
+        (1, 128, 8192, False, True),  # the decoder's: one query is stock attention's
+        (4, 128, 8192, False, True),  # several, over a ring for many threadgroups
+        (16, 64, 1024, True, True),
+        (17, 64, 756, False, False),  # a backlog: many queries share what is read
+        (4, 80, 756, False, False),  # rows that lanes cannot share
+    ],
+)
+def test_a_kernel_runs_where_it_saves_something(
+    monkeypatch: pytest.MonkeyPatch,
+    n_queries: int,
+    head_dim: int,
+    capacity: int,
+    window: bool,
+    ring: bool,
+) -> None:
+    chosen = Gate("on", None)
+    monkeypatch.setattr(select, "gate", lambda: chosen)
+    assert has_window_attention(n_queries, head_dim, capacity) == window
+    assert has_ring_attention_q8(n_queries, head_dim) == ring
+    none = Gate("off", None)
+    monkeypatch.setattr(select, "gate", lambda: none)
+    assert not has_window_attention(n_queries, head_dim, capacity)
+    assert not has_ring_attention_q8(n_queries, head_dim)
