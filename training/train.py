@@ -18,6 +18,7 @@ from training.export import load_checkpoint
 from training.feeder import Feeder
 from training.model import TinyConfig, TinyVoxtral
 from training.muon import MuonAdam
+from training.partner import Partner
 from training.streams import IGNORED, Batch, StreamMaker
 from training.targets import PAD_ID, word_encoder
 
@@ -102,6 +103,14 @@ def make_loss(
     return loss
 
 
+def _add_gradient(model: TinyVoxtral, batch: Batch) -> int:
+    """Add the gradient of the summed loss; the number of tokens in it."""
+    loss = make_loss(model, use_bfloat16=False)
+    entropy, _ = loss(batch.log_mel, batch.token_ids, batch.targets, batch.delay_tokens)
+    entropy.sum().backward()
+    return int((batch.targets != IGNORED).sum())
+
+
 def learning_rate_factor(
     n_steps: int, minutes_left: float, decay_minutes: float
 ) -> float:
@@ -177,13 +186,26 @@ def train(args: argparse.Namespace) -> None:
     progress = trainer.progress
     first_step = progress.step
     end = _end(args)
+    make_streams = partial(
+        _make_streams, args.data, args.sources, args.tokenizer, args.tokens
+    )
     feeder = Feeder(
-        partial(_make_streams, args.data, args.sources, args.tokenizer, args.tokens),
+        make_streams,
         args.rows,
         # Another seed after every resumption: no row is seen again.
         seed=args.seed + 1000 * progress.step,
         core=args.feeder_core,
     )
+    partner = None
+    if args.partner_rows:
+        partner = Partner(
+            trainer.model,
+            make_streams,
+            _add_gradient,
+            args.partner_rows,
+            seed=args.seed + 1000 * progress.step + 250,
+            core=args.feeder_core,
+        )
     loss = make_loss(trainer.model, use_bfloat16=args.bfloat16)
     if args.compile:
         loss = torch.compile(loss, dynamic=False)
@@ -195,9 +217,13 @@ def train(args: argparse.Namespace) -> None:
         batch = feeder.batch()
         inputs = (batch.log_mel, batch.token_ids, batch.targets, batch.delay_tokens)
         entropy, ids = loss(*(x.to(device) for x in inputs))
-        n_counted = (batch.targets != IGNORED).sum()
+        n_counted = int((batch.targets != IGNORED).sum())
         trainer.model.zero_grad()
-        (entropy.sum() / n_counted).backward()
+        entropy.sum().backward()
+        if partner is not None:
+            n_counted += partner.join()
+        for weight in trainer.model.parameters():
+            weight.grad /= n_counted
         torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), 5.0)
         factor = learning_rate_factor(
             progress.step - first_step, minutes_left, args.decay_minutes
@@ -209,14 +235,15 @@ def train(args: argparse.Namespace) -> None:
         progress.minutes += (now - last_time) / 60
         last_time = now
         progress.step += 1
-        progress.hours_heard += n_counted.item() * 0.08 / 3600
+        progress.hours_heard += n_counted * 0.08 / 3600
         if progress.step % args.log_every == 0:
             print(
                 f"step {progress.step} {progress.minutes:.1f} min "
                 f"{progress.hours_heard:.1f} h lr x{factor:.2f} "
                 f"loss {meter.loss:.4f} spoken {meter.spoken_loss:.3f} "
                 f"accuracy {meter.spoken_accuracy:.3f} "
-                f"batches made here {feeder.n_made_here}",
+                f"batches made here {feeder.n_made_here}"
+                + (f" joined {partner.n_joined}" if partner is not None else ""),
                 flush=True,
             )
         if now - last_saved > 60 * args.save_minutes:
@@ -224,6 +251,8 @@ def train(args: argparse.Namespace) -> None:
             last_saved = now
     trainer.save(state_path)
     feeder.close()
+    if partner is not None:
+        partner.close()
 
 
 def main() -> None:
@@ -243,7 +272,8 @@ def main() -> None:
     add("--adam-lr", type=float, default=3e-3)
     add("--seed", type=int, default=1)
     add("--threads", type=int, default=1)
-    add("--feeder-core", type=int, help="processor core that makes the batches")
+    add("--feeder-core", type=int, help="core of batches and of the partner")
+    add("--partner-rows", type=int, default=0, help="rows on that core at each step")
     add("--device", default="cpu")
     add("--compile", action="store_true")
     add("--bfloat16", action="store_true")
