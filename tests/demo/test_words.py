@@ -1,0 +1,111 @@
+"""The demo model hears sentences that nothing was fitted to."""
+
+from functools import cache
+
+import jiwer
+import numpy as np
+import pytest
+
+from tests.held_out import KINDS, SEEN, Sentence, held_out, one_stream
+from tests.stages import session_ids
+from voxmlx import Checkpoint, Session, Transcript, load
+
+# WER_BOUNDS: slightly above what was measured with the shipped weights at 480 ms.
+WER_BOUNDS = {
+    "espeak": 0.20,
+    "flite": 0.20,
+    "rhvoice": 0.20,
+    "slt": 0.30,
+    "pico": 0.40,
+}
+
+
+@cache
+def demo_model() -> Checkpoint:
+    return load("demo", "float32")
+
+
+def heard(sound: np.ndarray, delay_ms: int) -> str:
+    session = Session(demo_model(), delay_ms=delay_ms)
+    events = session.push(sound) + session.finish()
+    return Transcript.from_events(events).text.lower().strip()
+
+
+@cache
+def error_rate(sentences: tuple[Sentence, ...], delay_ms: int) -> float:
+    """Of the sentences in one stream, lower case, no punctuation."""
+    text = " ".join(sentence.text for sentence in sentences)
+    return float(jiwer.wer(text, heard(one_stream(sentences), delay_ms)))
+
+
+def some_of_each_seen_kind(n: int) -> tuple[Sentence, ...]:
+    return tuple(sentence for kind in SEEN for sentence in held_out(kind)[:n])
+
+
+def test_kinds_hold_two_dozen_sentences_each_and_their_word_times() -> None:
+    for kind in KINDS:
+        assert len(held_out(kind)) == 24
+    for sentence in held_out():
+        ends = sentence.word_ends_ms
+        assert list(ends) == sorted(ends)
+        n_words = 0 if sentence.kind == "pico" else len(sentence.text.split())
+        assert len(ends) == n_words
+        assert all(0 < end <= len(sentence.samples) / 16 + 1 for end in ends)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_error_rate_stays_within_what_was_measured(kind: str) -> None:
+    assert error_rate(held_out(kind), 480) <= WER_BOUNDS[kind]
+
+
+def test_error_rate_falls_with_the_delay() -> None:
+    sentences = some_of_each_seen_kind(8)
+    shortest, usual, longest = (error_rate(sentences, ms) for ms in (80, 480, 2400))
+    assert shortest > usual >= longest
+
+
+def test_ragged_pieces_give_the_text_of_one_piece() -> None:
+    sound = one_stream(some_of_each_seen_kind(2))
+    session = Session(demo_model(), delay_ms=480)
+    rng = np.random.default_rng(3)
+    events = []
+    start = 0
+    while start < len(sound):
+        n = int(rng.choice([0, 1, 7, 159, 1280, 4001, 30_000]))
+        events += session.push(sound[start : start + n])
+        start += n
+    events += session.finish()
+    assert Transcript.from_events(events).text.lower().strip() == heard(sound, 480)
+
+
+@pytest.mark.slow
+def test_ten_minutes_in_one_stream_are_heard_as_well_as_single_sentences() -> None:
+    sentences = held_out()
+    single = float(
+        jiwer.wer(
+            [sentence.text for sentence in sentences],
+            [heard(sentence.samples, 480) for sentence in sentences],
+        )
+    )
+    # Twice the sentences with pauses, so that no two neighbours meet again.
+    twice = (*sentences, *sentences[::-1])
+    sound = one_stream(twice)
+    assert len(sound) > 10 * 60 * 16_000
+    text = " ".join(sentence.text for sentence in twice)
+    joined = float(jiwer.wer(text, heard(sound, 480)))
+    assert abs(joined - single) <= 0.01
+
+
+@pytest.mark.parametrize("delay_ms", [80, 480, 2400])
+def test_transformers_chooses_the_same_tokens(delay_ms: int) -> None:
+    pytest.importorskip("torch", reason="parity needs torch: install .[parity]")
+    pytest.importorskip("transformers", reason="parity needs it: install .[parity]")
+    from tests.reference import Reference
+    from voxmlx import demo
+
+    sound = one_stream(some_of_each_seen_kind(1))
+    pcm = np.rint(sound * 32768).clip(-32768, 32767) / 32768  # as transformers rounds
+    sound = pcm.astype(np.float32)
+    reference = Reference(demo.DIRECTORY)
+    ids = session_ids(demo_model(), sound, delay_ms)
+    assert ids == reference.greedy_tokens(sound, delay_ms)
