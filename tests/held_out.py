@@ -16,7 +16,7 @@ SEEN = ("espeak", "flite", "rhvoice")
 KINDS = (*SEEN, "slt", "pico")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Sentence:
     """Lower case text without punctuation; samples are float32 at 16 kHz.
 
