@@ -55,7 +55,7 @@ GREETINGS = (
 Rng = np.random.Generator
 Words = list[str]
 
-__all__ = ["sentence", "vocabulary"]
+__all__ = ["FIXED_SENTENCES", "sentence", "vocabulary"]
 
 
 def _pick(rng: Rng, words: Sequence[str] | str) -> str:
@@ -229,6 +229,11 @@ _TEMPLATES: tuple[tuple[float, str], ...] = (
     (1, "{greeting}"),
     (1, "hello|goodbye|please {person}"),
 )
+FIXED_SENTENCES = (
+    *GREETINGS,
+    *(pattern for _, pattern in _TEMPLATES if not set("{|") & set(pattern)),
+)
+"""What the grammar says in one way only: if held out, it would never be learnt."""
 _WEIGHTS = np.array([weight for weight, _ in _TEMPLATES])
 
 

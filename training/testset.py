@@ -9,6 +9,7 @@ import numpy as np
 import soundfile
 
 from training.dataset import Dataset, Utterance
+from training.generate import is_held_out_sentence
 
 # Kind of sentence -> sets of training.heldout and how many of each. The recordings are
 # not here: their licence asks that what is made of them be shared alike.
@@ -28,7 +29,7 @@ def _different(dataset: Dataset, count: int) -> Iterator[Utterance]:
     """The first `count` utterances whose text has not come before."""
     texts: set[tuple[str, ...]] = set()
     for item in dataset:
-        if item.words not in texts:
+        if item.words not in texts and is_held_out_sentence(list(item.words)):
             texts.add(item.words)
             yield item
         if len(texts) == count:

@@ -10,7 +10,6 @@ from tests.held_out import KINDS, SEEN, Sentence, held_out, one_stream
 from tests.stages import session_ids
 from voxmlx import Checkpoint, Session, Transcript, load
 
-# WER_BOUNDS: slightly above what was measured with the shipped weights at 480 ms.
 WER_BOUNDS = {
     "espeak": 0.20,
     "flite": 0.20,
