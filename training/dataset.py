@@ -45,12 +45,12 @@ def write_dataset(folder: Path, utterances: Iterable[Utterance]) -> int:
 
 
 class Dataset:
-    """A folder made by `write_dataset`, held in memory as PCM16."""
+    """A folder made by `write_dataset`, its PCM16 mapped into memory."""
 
     def __init__(self, folder: Path) -> None:
         with (folder / "utterances.jsonl").open() as lines:
             self._rows = [json.loads(line) for line in lines]
-        self._pcm = np.fromfile(folder / "samples.pcm", dtype="<i2")
+        self._pcm = np.memmap(folder / "samples.pcm", dtype="<i2", mode="r")
         self.single_word_indices = [
             i for i, row in enumerate(self._rows) if len(row["words"]) == 1
         ]

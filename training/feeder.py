@@ -4,12 +4,15 @@ import multiprocessing
 import os
 import queue
 from collections.abc import Callable
+from contextlib import suppress
 
+import numpy as np
 import torch
 
 from training.streams import Batch, StreamMaker
 
 _N_WAITING = 12
+_PATIENCE_S = 5.0
 
 __all__ = ["Feeder"]
 
@@ -26,10 +29,15 @@ def _make(
     os.nice(10)
     torch.set_num_threads(1)
     streams = make_streams(seed)
-    while os.getppid() != 1:
-        batch = streams.batch(n_rows)
-        arrays = (batch.log_mel, batch.token_ids, batch.targets, batch.delay_tokens)
-        batches.put([array.numpy() for array in arrays])
+    arrays: list[np.ndarray] | None = None
+    while os.getppid() != 1:  # the trainer may be killed while this waits for room
+        if arrays is None:
+            b = streams.batch(n_rows)
+            tensors = (b.log_mel, b.token_ids, b.targets, b.delay_tokens)
+            arrays = [tensor.numpy() for tensor in tensors]
+        with suppress(queue.Full):
+            batches.put(arrays, timeout=_PATIENCE_S)
+            arrays = None
 
 
 class Feeder:

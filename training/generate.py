@@ -10,12 +10,13 @@ import numpy as np
 from training import domain
 from training.dataset import Utterance, write_dataset
 from training.espeak import Espeak
+from training.festival import Festival
 from training.flite import Flite
 from training.prompts import Prompts
 from training.rhvoice import RHVoice
 from training.synthesis import Synthesiser, finish
 
-_ENGINES = {engine.name: engine for engine in (Espeak, Flite, RHVoice)}
+_ENGINES = {engine.name: engine for engine in (Espeak, Festival, Flite, RHVoice)}
 _HELD_OUT_PERCENT = 5
 
 __all__ = ["is_held_out_sentence", "main", "spoken"]

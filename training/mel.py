@@ -55,7 +55,7 @@ class LogMel:
             pad_mode="reflect",
             return_complex=True,
         )[..., :-1]
-        power = spectrum.abs().square()  # [B, bins, T]
+        power = torch.view_as_real(spectrum).square().sum(-1)  # [B, bins, T]
         mel = self._filters.T @ power
         log_mel = mel.clamp(min=1e-10).log10().clamp(min=GLOBAL_LOG_MEL_MAX - 8)
         return (log_mel + 4) / 4

@@ -14,7 +14,8 @@ __all__ = ["MuonAdam"]
 def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
     """Five Newton-Schulz steps towards U V^T over [K, rows, columns]."""
     # Half precision is slower than single on processors without units for it.
-    x = matrices.bfloat16() if matrices.is_cuda else matrices
+    has_units = matrices.is_cuda or torch.cpu._is_amx_tile_supported()
+    x = matrices.bfloat16() if has_units else matrices
     is_tall = x.shape[1] > x.shape[2]
     if is_tall:
         x = x.mT
@@ -60,11 +61,8 @@ class MuonAdam:
                 weight.add_(step.view_as(weight), alpha=-scale)
 
     def state_dict(self) -> dict[str, object]:
-        """Momenta in bfloat16, so that the saved state stays small."""
-        momenta = {shape: m.bfloat16() for shape, m in self._momenta.items()}
-        return {"momenta": momenta, "adam": self._adam.state_dict()}
+        """Without the matrices' momenta: twenty steps make them anew, 10 MB less."""
+        return self._adam.state_dict()
 
-    def load_state_dict(self, state: dict) -> None:
-        for shape, momentum in state["momenta"].items():
-            self._momenta[shape].copy_(momentum)
-        self._adam.load_state_dict(state["adam"])
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        self._adam.load_state_dict(state)

@@ -14,7 +14,8 @@ __all__ = ["Partner"]
 
 _POLL_S = 0.002
 
-LossGradient = Callable[[TinyVoxtral, Batch], int]
+# Given the model once, adds the gradient of a batch's summed loss and counts tokens.
+GradientMaker = Callable[[TinyVoxtral], Callable[[Batch], int]]
 
 
 class _Exchange:
@@ -40,7 +41,7 @@ def _work(
     exchange: _Exchange,
     config: TinyConfig,
     make_streams: Callable[[int], StreamMaker],
-    add_gradient: LossGradient,
+    make_gradient: GradientMaker,
     n_rows: int,
     seed: int,
     core: int | None,
@@ -51,6 +52,7 @@ def _work(
     torch.set_num_threads(1)
     model = TinyVoxtral(config)
     weights = list(model.parameters())
+    add_gradient = make_gradient(model)
     streams = make_streams(seed)
     batch = streams.batch(n_rows)
     while os.getppid() != 1:
@@ -59,7 +61,7 @@ def _work(
             continue
         _spread(exchange.weights, weights)
         model.zero_grad()
-        n_counted = add_gradient(model, batch)
+        n_counted = add_gradient(batch)
         torch.cat([weight.grad.flatten() for weight in weights], out=exchange.gradients)
         exchange.n_counted.fill_(n_counted)
         batch = streams.batch(n_rows)
@@ -72,12 +74,11 @@ class Partner:
         self,
         model: TinyVoxtral,
         make_streams: Callable[[int], StreamMaker],
-        add_gradient: LossGradient,
+        make_gradient: GradientMaker,
         n_rows: int,
         seed: int,
         core: int | None,
     ) -> None:
-        """`add_gradient` adds that of a batch's summed loss, and counts its tokens."""
         self._weights = list(model.parameters())
         self._exchange = _Exchange(sum(w.numel() for w in self._weights))
         self.n_joined = 0
@@ -88,7 +89,7 @@ class Partner:
                 self._exchange,
                 model.config,
                 make_streams,
-                add_gradient,
+                make_gradient,
                 n_rows,
                 seed,
                 core,

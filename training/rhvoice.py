@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from training.synthesis import Speech, refine_ends, resample
+from training.synthesis import Speech, draw_throat, refine_ends, resample
 
 # Events arrive one buffer ahead of the sound they speak of (measured).
 _EVENT_LEAD = 1100  # samples at 16 kHz
@@ -118,7 +118,8 @@ class RHVoice:
     ) -> Speech | None:
         self._pieces, self._ends, self._n_samples = [], [], 0
         text = " ".join(words).encode()
-        rate, pitch = rng.uniform(0.7, 1.35), rng.uniform(0.85, 1.2)
+        throat = draw_throat(rng)
+        rate, pitch = rng.uniform(0.7, 1.35) / throat, rng.uniform(0.85, 1.3)
         parameters = _SpeechParameters(
             voice.encode(), 0, 0, 0, rate, pitch, 1, 0, None, 0, 0
         )
@@ -129,9 +130,10 @@ class RHVoice:
         self._library.RHVoice_delete_message(message)
         if not is_spoken or not self._pieces or len(self._ends) != len(words):
             return None
-        samples = resample(np.concatenate(self._pieces) / 32768, self._rate)
+        played_at = self._rate * throat
+        samples = resample(np.concatenate(self._pieces) / 32768, played_at)
         last = refine_ends(samples, [(0, len(samples))])[0]
-        scale = 16_000 / self._rate
-        ends = [min(int(end * scale) + _EVENT_LEAD, last) for end in self._ends]
+        lead = int(_EVENT_LEAD / throat)
+        ends = [min(int(end * 16_000 / played_at) + lead, last) for end in self._ends]
         ends[-1] = last
         return Speech(samples, ends)

@@ -21,6 +21,9 @@ from training.targets import (
 )
 
 IGNORED = -100  # cross_entropy's ignore_index
+# 2400 ms stands far from its neighbours and learns nothing from them: drawn more.
+_DELAY_ODDS = np.where(np.array(LEGAL_DELAYS) == max(LEGAL_DELAYS), 2.0, 1.0)
+_DELAY_ODDS /= _DELAY_ODDS.sum()
 FEATURE_MASK = -0.3  # a middling log-mel value, in place of what is hidden
 MEL_FRAMES_PER_TOKEN = 8
 
@@ -84,7 +87,7 @@ class StreamMaker:
         # as every position of a long session.
         is_mid_stream = self._rng.random() < self._mid_stream_odds
         left = 0 if is_mid_stream else LEFT_PAD_TOKENS
-        delay = int(self._rng.choice(LEGAL_DELAYS))
+        delay = int(self._rng.choice(LEGAL_DELAYS, p=_DELAY_ODDS))
         lead = delay + 8 if is_mid_stream else 0  # tokens made, then cut off
         n_tokens = self._n_tokens + lead
         samples, words = self._sound(left, n_tokens)
@@ -165,20 +168,24 @@ class StreamMaker:
                 token_ids[i] = int(self._rng.choice(self._text_ids))
 
     def _warp_features(self, log_mel: torch.Tensor) -> torch.Tensor:
-        """Stretch the mel axis of two rows in three, as a longer throat would.
+        """Stretch the mel axis of three rows in four, as another throat would.
 
         Playing faster moves pitch, spectrum and time together; this moves the
-        spectrum alone, so that more speakers come of the few voices there are.
+        spectrum alone, its lower and upper parts not quite alike, so that more
+        speakers come of the few voices there are.
         """
         n_mels = log_mel.shape[1]
         bands = torch.arange(n_mels, dtype=torch.float32)
+        knots = np.linspace(0, n_mels - 1, 5)
         warped = []
         for row in log_mel:
-            if self._rng.random() < 0.33:
+            if self._rng.random() < 0.25:
                 warped.append(row)
                 continue
-            stretch = math.exp(self._rng.uniform(-0.13, 0.13))
-            position = (bands * stretch).clamp(max=n_mels - 1.001)
+            stretch = math.exp(self._rng.uniform(-0.15, 0.15))
+            bend = np.interp(bands, knots, self._rng.uniform(-2.5, 2.5, len(knots)))
+            position = bands * stretch + torch.from_numpy(bend).float()
+            position = position.clamp(0, n_mels - 1.001)
             below = position.long()
             part = (position - below)[:, None]
             warped.append(row[below].lerp(row[below + 1], part))

@@ -1,5 +1,6 @@
 """What the synthesisers share: resampling, trimming, word ends, voices."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,7 +13,15 @@ from training.dataset import Utterance
 SAMPLE_RATE = 16_000
 SAMPLES_PER_10_MS = 160
 
-__all__ = ["SAMPLE_RATE", "Speech", "Synthesiser", "finish", "refine_ends", "resample"]
+__all__ = [
+    "SAMPLE_RATE",
+    "Speech",
+    "Synthesiser",
+    "draw_throat",
+    "finish",
+    "refine_ends",
+    "resample",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,16 @@ class Synthesiser(Protocol):
         ...
 
 
-def resample(samples: np.ndarray, rate: int) -> np.ndarray:
+def draw_throat(rng: np.random.Generator) -> float:
+    """By how much to raise a voice's formants, most of which are men's.
+
+    An engine speaks slower and lower by this, and its sound is played faster: so the
+    tempo and the pitch stay as they were meant, and only the formants move.
+    """
+    return math.exp(rng.uniform(-0.1, 0.2))
+
+
+def resample(samples: np.ndarray, rate: float) -> np.ndarray:
     """Mono sound of any rate -> float32 at 16 kHz."""
     if rate == SAMPLE_RATE:
         return samples.astype(np.float32)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from training.dataset import Dataset
 from training.export import load_checkpoint
 from training.feeder import Feeder
+from training.grow import grow
 from training.model import TinyConfig, TinyVoxtral
 from training.muon import MuonAdam
 from training.partner import Partner
@@ -52,7 +53,8 @@ class Trainer:
         state = {
             "config": self.model.config.to_dict(),
             "model": self.model.state_dict(),
-            "averaged": self.averaged,
+            # As they are exported.
+            "averaged": {k: v.bfloat16() for k, v in self.averaged.items()},
             "optimiser": self.optimiser.state_dict(),
             "step": self.progress.step,
             "minutes": self.progress.minutes,
@@ -65,7 +67,7 @@ class Trainer:
     def load(self, path: Path) -> None:
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
-        self.averaged = state["averaged"]
+        self.averaged = {k: v.float() for k, v in state["averaged"].items()}
         self.optimiser.load_state_dict(state["optimiser"])
         self.progress = Progress(state["step"], state["minutes"], state["hours_heard"])
 
@@ -80,9 +82,10 @@ class Trainer:
         )
 
 
-def make_loss(
-    model: TinyVoxtral, *, use_bfloat16: bool
-) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+Loss = Callable[..., tuple[torch.Tensor, torch.Tensor]]
+
+
+def make_loss(model: TinyVoxtral, *, use_bfloat16: bool) -> Loss:
     """(log-mel, ids, targets, delay) -> cross entropy and argmax of each position."""
 
     def loss(
@@ -103,12 +106,27 @@ def make_loss(
     return loss
 
 
-def _add_gradient(model: TinyVoxtral, batch: Batch) -> int:
-    """Add the gradient of the summed loss; the number of tokens in it."""
-    loss = make_loss(model, use_bfloat16=False)
-    entropy, _ = loss(batch.log_mel, batch.token_ids, batch.targets, batch.delay_tokens)
-    entropy.sum().backward()
-    return int((batch.targets != IGNORED).sum())
+def _prepare_loss(
+    model: TinyVoxtral, *, use_bfloat16: bool, use_compiler: bool
+) -> Loss:
+    loss = make_loss(model, use_bfloat16=use_bfloat16)
+    return torch.compile(loss, dynamic=False) if use_compiler else loss
+
+
+def _gradient_maker(
+    model: TinyVoxtral, *, use_bfloat16: bool, use_compiler: bool
+) -> Callable[[Batch], int]:
+    """Adds the gradient of a batch's summed loss; returns the tokens in it."""
+    loss = _prepare_loss(model, use_bfloat16=use_bfloat16, use_compiler=use_compiler)
+
+    def add_gradient(batch: Batch) -> int:
+        entropy, _ = loss(
+            batch.log_mel, batch.token_ids, batch.targets, batch.delay_tokens
+        )
+        entropy.sum().backward()
+        return int((batch.targets != IGNORED).sum())
+
+    return add_gradient
 
 
 def learning_rate_factor(
@@ -174,13 +192,14 @@ def train(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
     tokenizer = Tekkenizer.from_file(args.tokenizer)
-    trainer = Trainer(TinyVoxtral(TinyConfig(vocab_size=tokenizer.n_words)), device)
+    config = TinyConfig(vocab_size=tokenizer.n_words)
+    trainer = Trainer(TinyVoxtral(config), device)
     state_path = args.out / "state.pt"
     args.out.mkdir(parents=True, exist_ok=True)
     if state_path.exists():
         trainer.load(state_path)
     elif args.init is not None:
-        weights = load_checkpoint(args.init).state_dict()
+        weights = grow(load_checkpoint(args.init), config).state_dict()
         trainer.model.load_state_dict(weights)
         trainer.averaged = {k: v.clone() for k, v in weights.items()}
     progress = trainer.progress
@@ -201,14 +220,18 @@ def train(args: argparse.Namespace) -> None:
         partner = Partner(
             trainer.model,
             make_streams,
-            _add_gradient,
+            partial(
+                _gradient_maker,
+                use_bfloat16=args.bfloat16,
+                use_compiler=args.compile,
+            ),
             args.partner_rows,
             seed=args.seed + 1000 * progress.step + 250,
             core=args.feeder_core,
         )
-    loss = make_loss(trainer.model, use_bfloat16=args.bfloat16)
-    if args.compile:
-        loss = torch.compile(loss, dynamic=False)
+    loss = _prepare_loss(
+        trainer.model, use_bfloat16=args.bfloat16, use_compiler=args.compile
+    )
     n_parameters = sum(w.numel() for w in trainer.model.parameters())
     print(f"{n_parameters / 1e6:.2f} M parameters, from step {first_step}", flush=True)
     meter = Meter()
