@@ -2,7 +2,8 @@
 
 import argparse
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,12 @@ from training.prompts import Prompts
 from training.rhvoice import RHVoice
 from training.synthesis import Synthesiser, finish
 
-_ENGINES = {engine.name: engine for engine in (Espeak, Festival, Flite, RHVoice)}
+_ENGINES: dict[str, Callable[[], Synthesiser]] = {
+    Espeak.name: Espeak,
+    Festival.name: Festival,
+    Flite.name: Flite,
+    RHVoice.name: partial(RHVoice, moves_formants=True),
+}
 _HELD_OUT_PERCENT = 5
 
 __all__ = ["is_held_out_sentence", "main", "spoken"]
@@ -33,7 +39,7 @@ def is_held_out_sentence(words: list[str]) -> bool:
 
 def spoken(
     engine: Synthesiser,
-    voices: tuple[str, ...],
+    voices: Sequence[str],
     n_utterances: int,
     rng: np.random.Generator,
     *,

@@ -66,7 +66,8 @@ class RHVoice:
     voices = ("alan", "bdl", "clb")
     held_out_voices = ("slt",)
 
-    def __init__(self) -> None:
+    def __init__(self, *, moves_formants: bool = False) -> None:
+        self._moves_formants = moves_formants
         self._rate = 24_000
         self._pieces: list[np.ndarray] = []
         self._n_samples = 0
@@ -118,8 +119,8 @@ class RHVoice:
     ) -> Speech | None:
         self._pieces, self._ends, self._n_samples = [], [], 0
         text = " ".join(words).encode()
-        throat = draw_throat(rng)
-        rate, pitch = rng.uniform(0.7, 1.35) / throat, rng.uniform(0.85, 1.3)
+        throat = draw_throat(rng) if self._moves_formants else 1.0
+        rate, pitch = rng.uniform(0.7, 1.35) / throat, rng.uniform(0.85, 1.2)
         parameters = _SpeechParameters(
             voice.encode(), 0, 0, 0, rate, pitch, 1, 0, None, 0, 0
         )
