@@ -37,7 +37,7 @@ NORMALISER = "whisper-normalizer BasicTextNormalizer"
 # FLEURS' names of languages whose words are not separated.
 UNSPACED = ("cmn", "yue", "ja", "th", "lo", "my", "km")
 
-__all__ = ["Row", "error_rate", "main", "measure"]
+__all__ = ["Row", "error_rate", "main", "measure", "recipe_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def measure(
     n_samples = sum(len(samples) for samples in sounds)
     return Row(
         model=checkpoint.name,
-        recipe=_recipe(checkpoint),
+        recipe=recipe_of(checkpoint),
         dtype=checkpoint.dtype,
         kv_bits=checkpoint.kv_bits,
         folder=folder,
@@ -166,7 +166,7 @@ def error_rate(
     return float(jiwer.wer([normalise(t) for t in said], [normalise(t) for t in heard]))
 
 
-def _recipe(checkpoint: Checkpoint) -> str:
+def recipe_of(checkpoint: Checkpoint) -> str:
     """The recipe a converted model names, or the dtype of one that is not."""
     config = Path(checkpoint.name) / "config.json"
     if config.is_file():

@@ -1,0 +1,92 @@
+"""Answers what `peer_worker` answers, for our own package.
+
+PYTHON -m benchmarks.own_worker DIRECTORY
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+
+from benchmarks.peer_worker import PIECE, serve
+from voxmlx import Session, TokenDecoded, load
+from voxmlx.audio.files import open_audio
+from voxmlx.model.product import product
+from voxmlx.transcribe import transcribe
+
+
+class Ours:
+    """This package, in float32."""
+
+    def __init__(self, directory: Path) -> None:
+        self.checkpoint = load(directory, "float32")
+        self.model = self.checkpoint.model
+        mx.eval(self.model.parameters())
+
+    def decoder_step(self) -> Callable[[], None]:
+        state = self.model.make_state()
+        state.n_forced = 0
+        audio = mx.random.normal((1, 1, self.checkpoint.config.decoder.dim))
+
+        def step() -> None:
+            self.model.decode(audio, state)
+
+        return step
+
+    def encoder_step(self) -> Callable[[], None]:
+        state = self.model.encoder.make_state()
+        mel = mx.random.normal((1, 8, 128))
+
+        def step() -> None:
+            mx.eval(self.model.adapter(self.model.encoder.step(mel, state)))
+
+        return step
+
+    def products(self) -> Callable[[], None]:
+        """The matrix products of a decoder step, and nothing else of it."""
+        decoder = self.model.decoder
+        config = decoder.config
+        widths = (
+            config.dim,
+            config.n_heads * config.head_dim,
+            config.hidden_dim,
+        )
+        x, heads, hidden = (mx.random.normal((1, 1, width)) for width in widths)
+        mx.eval(x, heads, hidden)
+
+        def step() -> None:
+            done = [decoder.embedding.as_linear(x)]
+            for layer in decoder.layers:
+                done += [
+                    product(layer.attention.qkv_proj, x),
+                    product(layer.attention.o_proj, heads),
+                    product(layer.mlp.gate_up_proj, x),
+                    product(layer.mlp.down_proj, hidden),
+                ]
+            mx.eval(done)
+
+        return step
+
+    def stream(self, sound: np.ndarray) -> int:
+        session = Session(self.checkpoint)
+        events = []
+        for start in range(0, len(sound), PIECE):
+            events += session.push(sound[start : start + PIECE])
+        events += session.finish()
+        return sum(isinstance(event, TokenDecoded) for event in events)
+
+    def file(self, path: str) -> int:
+        with open_audio(path) as audio:
+            events = transcribe(audio.pieces(), Session(self.checkpoint))
+            return sum(isinstance(event, TokenDecoded) for event in events)
+
+
+def main() -> None:
+    directory = Path(sys.argv[1])
+    serve(lambda: Ours(directory))
+
+
+if __name__ == "__main__":
+    main()
