@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from safetensors.numpy import save_file
 
 from convert.__main__ import convert
 from tests.tiny import EOS, TinyModel
@@ -44,9 +44,20 @@ FLOOR = TinyModel(
 
 _EMBEDDING = "mm_streams_embeddings.embedding_module.tok_embeddings.weight"
 _KEYS = (
-    "dim n_layers head_dim hidden_dim n_heads n_kv_heads vocab_size norm_eps rope_theta "
-    "sliding_window tied_embeddings ada_rms_norm_t_cond ada_rms_norm_t_cond_dim"
-).split()
+    "dim",
+    "n_layers",
+    "head_dim",
+    "hidden_dim",
+    "n_heads",
+    "n_kv_heads",
+    "vocab_size",
+    "norm_eps",
+    "rope_theta",
+    "sliding_window",
+    "tied_embeddings",
+    "ada_rms_norm_t_cond",
+    "ada_rms_norm_t_cond_dim",
+)
 
 
 def write_source(model: TinyModel, directory: Path) -> Path:
@@ -73,23 +84,10 @@ def write_source(model: TinyModel, directory: Path) -> Path:
     small["config"]["default_vocab_size"] = model.vocab_size
     small["config"]["num_vocab_tokens"] = len(pieces)
     directory.mkdir(parents=True)
-    scratch = _Named(model, small)
-    return scratch.write(directory, tensors)
-
-
-class _Named:
-    """A TinyModel's weights with another vocabulary."""
-
-    def __init__(self, model: TinyModel, tekken: Mapping[str, Any]) -> None:
-        self._model, self._tekken = model, tekken
-
-    def write(self, directory: Path, tensors: dict[str, np.ndarray]) -> Path:
-        from safetensors.numpy import save_file
-
-        save_file(tensors, directory / "consolidated.safetensors")
-        (directory / "params.json").write_text(json.dumps(self._model.params()))
-        (directory / "tekken.json").write_text(json.dumps(self._tekken))
-        return directory
+    save_file(tensors, directory / "consolidated.safetensors")
+    (directory / "params.json").write_text(json.dumps(model.params()))
+    (directory / "tekken.json").write_text(json.dumps(small))
+    return directory
 
 
 def mlx_audio_config(params: Mapping[str, Any]) -> dict[str, Any]:

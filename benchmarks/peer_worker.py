@@ -15,6 +15,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -204,7 +205,7 @@ class Voxmlx:
 
     def stream(self, sound: np.ndarray) -> int:
         """Its loop, with a microphone that gives the next piece whenever it sleeps."""
-        from voxmlx import stream
+        stream: Any = import_module("voxmlx.stream")
 
         pieces = iter(np.split(sound, range(PIECE, len(sound), PIECE)))
         n_tokens = 0
@@ -254,7 +255,7 @@ class Voxmlx:
 
 def main() -> None:
     peer, directory = sys.argv[1:]
-    resource.setrlimit(resource.RLIMIT_AS, (MAX_ADDRESS_SPACE,) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_ADDRESS_SPACE, MAX_ADDRESS_SPACE))
     kind: Callable[[Path], Subject] = {"mlx-audio": MlxAudio, "voxmlx": Voxmlx}[peer]
     serve(lambda: kind(Path(directory)))
 

@@ -109,6 +109,8 @@ class Worker:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
 
 def environments(folder: Path) -> dict[str, Path]:

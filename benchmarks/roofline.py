@@ -11,8 +11,10 @@ import argparse
 import sys
 import time
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import mlx.core as mx
+from mlx.utils import tree_flatten
 
 from benchmarks.launches import full_size_network, traced_decoder, traced_encoder
 from benchmarks.machine import closing_line
@@ -90,9 +92,7 @@ def measured(checkpoint: Checkpoint, n: int = 60) -> tuple[int, float]:
 
 def stored_bytes(checkpoint: Checkpoint) -> int:
     """Of all weights as they are kept, but for the delay's products."""
-    from mlx.utils import tree_flatten
-
-    flat = tree_flatten(checkpoint.model.parameters())
+    flat: Any = tree_flatten(checkpoint.model.parameters())
     return sum(array.nbytes for name, array in flat if ".ada." not in name)
 
 
