@@ -22,7 +22,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -254,10 +254,19 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=REGIMES, default=list(REGIMES))
+    parser.add_argument("--tasks", nargs="+", choices=_STEPS, default=list(_STEPS))
+    parser.add_argument("--turns", type=int, help="of each task, instead of its own")
     parser.add_argument("--environments", type=Path, default=ENVIRONMENTS)
     arguments = parser.parse_args()
     pythons = environments(arguments.environments)
-    figures = {name: run(name, REGIMES[name], pythons) for name in arguments.only}
+    figures: dict[str, Any] = {}
+    for name in arguments.only:
+        regime = REGIMES[name]
+        tasks = tuple(task for task in regime.tasks if task in arguments.tasks)
+        n_turns = arguments.turns or regime.n_turns
+        figures[name] = run(
+            name, replace(regime, tasks=tasks, n_turns=n_turns), pythons
+        )
     print(closing_line("peers", ratio_is="theirs / ours", **figures))
     return 0
 

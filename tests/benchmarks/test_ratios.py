@@ -1,8 +1,9 @@
 """Ratios, percentiles, the lag that steps come to, and what a closing line holds."""
 
 import json
+from pathlib import Path
 
-from benchmarks.hour import lags_at_pace
+from benchmarks.hour import Minute, lags_at_pace, plot
 from benchmarks.machine import closing_line
 from benchmarks.peers import compared
 from benchmarks.ratios import Ratio, Spread
@@ -52,3 +53,11 @@ def test_a_closing_line_names_commit_chip_system_and_mlx() -> None:
     assert line["figure"] == 1
     for key in ("commit", "machine", "chip", "system", "mlx"):
         assert line[key]
+
+
+def test_an_hour_becomes_a_small_picture(tmp_path: Path) -> None:
+    spread = Spread(5.0, 6.0, 7.0, 9.0)
+    plot([Minute(spread, spread, 90.0, 20.0)] * 60, tmp_path / "hour.png")
+    content = (tmp_path / "hour.png").read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert len(content) < 100_000
