@@ -207,11 +207,28 @@ def test_sigkill_at_any_moment_leaves_nothing_half_made(
     partial = tmp_path / "ours.partial"
     rng = random.Random(0)
     n_cut_short = 0
-    for _ in range(12):
+
+    def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+        while not path.exists() and process.poll() is None:
+            time.sleep(0.0005)
+
+    # How long it takes here to start and to write, for kills all along that way.
+    launched = time.monotonic()
+    process = subprocess.Popen([*command, str(SHARD_BYTES)])
+    wait_for(partial / "plan", process)
+    started = time.monotonic()
+    wait_for(destination, process)
+    starting_s, writing_s = started - launched, time.monotonic() - started
+    process.wait()
+    shutil.rmtree(destination)
+
+    for _ in range(24):
+        is_resumed = (partial / "plan").exists()
         process = subprocess.Popen([*command, str(SHARD_BYTES)])
-        while not (partial / "plan").exists() and process.poll() is None:
-            time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.2))
+        wait_for(partial / "plan", process)
+        if is_resumed:
+            time.sleep(starting_s)
+        time.sleep(rng.uniform(0, writing_s))
         process.send_signal(signal.SIGKILL)
         process.wait()
         if destination.exists():

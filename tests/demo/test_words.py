@@ -6,9 +6,11 @@ import jiwer
 import numpy as np
 import pytest
 
+from benchmarks.speech import Utterance
+from benchmarks.word_times import TimeErrors, in_one_stream
 from tests.held_out import KINDS, SEEN, Sentence, held_out, one_stream
 from tests.stages import session_ids
-from voxmlx import Checkpoint, Session, Transcript, load
+from voxmlx import LEGAL_DELAYS_MS, Checkpoint, Session, Transcript, load
 
 # A little above what the shipped weights reach in one stream at 480 ms: 1.4, 0, 0.6,
 # 3.8 and 18.5 %. Other processors round otherwise, which moves a word or two.
@@ -26,10 +28,13 @@ def demo_model() -> Checkpoint:
     return load("demo", "float32")
 
 
-def heard(sound: np.ndarray, delay_ms: int) -> str:
+def transcript(sound: np.ndarray, delay_ms: int) -> Transcript:
     session = Session(demo_model(), delay_ms=delay_ms)
-    events = session.push(sound) + session.finish()
-    return Transcript.from_events(events).text.lower().strip()
+    return Transcript.from_events(session.push(sound) + session.finish())
+
+
+def heard(sound: np.ndarray, delay_ms: int) -> str:
+    return transcript(sound, delay_ms).text.lower().strip()
 
 
 @cache
@@ -63,6 +68,25 @@ def test_the_shortest_delay_is_the_worst() -> None:
     sentences = some_of_each_seen_kind(8)
     shortest, usual, longest = (error_rate(sentences, ms) for ms in (80, 480, 2400))
     assert shortest > max(usual, longest)
+
+
+@pytest.mark.parametrize(
+    "delay_ms",
+    [
+        pytest.param(ms, marks=[] if ms in (80, 480, 2400) else [pytest.mark.slow])
+        for ms in LEGAL_DELAYS_MS
+    ],
+)
+def test_words_are_where_the_synthesisers_mark_them(delay_ms: int) -> None:
+    said = [
+        Utterance(s.samples, s.text, tuple(map(float, s.word_ends_ms)))
+        for s in some_of_each_seen_kind(8)
+    ]
+    sound, marks = in_one_stream(said, pause_s=0.7)
+    errors = TimeErrors.of(marks, transcript(sound, delay_ms).words)
+    assert errors.n_words >= 0.9 * len(marks)
+    assert errors.end_within >= 0.95  # within 80 ms
+    assert errors.start_within >= 0.90  # within 160 ms
 
 
 def test_ragged_pieces_give_the_text_of_one_piece() -> None:
