@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+from voxmlx.audio.resample import check_rate
 from voxmlx.config import LEFT_PAD_TOKENS, delay_tokens
-from voxmlx.errors import RequestError
+from voxmlx.errors import RequestError, VoxmlxError
 from voxmlx.events import Event, Finished, TextDelta, UtteranceEnd, WordFinal
 from voxmlx.serve.protocol import (
     Dialect,
@@ -26,7 +27,8 @@ class VllmDialect(Dialect):
     """PCM16 at 16 kHz; commit starts a stream, commit with `final` ends it.
 
     Beyond vLLM's: `session.update` is optional, and may also name `delay_ms`,
-    `pause_ms`, `hotwords` and `include` (`words`, `lag`), which it is answered for.
+    `pause_ms`, `hotwords`, `rate` (of the sound, in Hz) and `include` (`words`,
+    `lag`), which it is answered for.
     """
 
     def __init__(self, served: Served, session_id: str) -> None:
@@ -100,15 +102,17 @@ class VllmDialect(Dialect):
         for name in include:
             if name not in _INCLUDES:
                 raise message.wrong("include", f"expected {', '.join(_INCLUDES)}")
+        rate = self._new_rate(message)
         self.choose(
             delay_ms=message.whole("delay_ms", self.options.delay_ms),
             pause_ms=message.whole("pause_ms", self.options.pause_ms),
             hotwords=message.texts("hotwords") or self.options.hotwords,
         )
+        self.rate = rate
         if "include" in message:
             self._include = frozenset(include)
         # vLLM answers nothing, and a client of its may not expect an answer.
-        ours = ("delay_ms", "pause_ms", "hotwords", "include")
+        ours = ("delay_ms", "pause_ms", "hotwords", "include", "rate")
         if not any(name in message for name in ours):
             return []
         session = {
@@ -118,8 +122,21 @@ class VllmDialect(Dialect):
             "pause_ms": self.options.pause_ms,
             "hotwords": list(self.options.hotwords),
             "include": sorted(self._include),
+            "rate": self.rate,
         }
         return [Send({"type": "session.updated", "session": session})]
+
+    def _new_rate(self, message: Fields) -> int:
+        rate = message.whole("rate", self.rate)
+        try:
+            check_rate(rate, "the sound")
+        except VoxmlxError as error:
+            raise message.wrong("rate", str(error)) from None
+        if rate != self.rate and self.is_open:
+            raise message.wrong(
+                "rate", "cannot change once there is sound", "session_already_started"
+            )
+        return rate
 
     def _commit(self, message: Fields) -> list[Effect]:
         return self.finish() if message.flag("final", False) else self.open()

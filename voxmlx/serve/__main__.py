@@ -1,0 +1,171 @@
+"""A server that many clients use at once: `python -m voxmlx.serve`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from voxmlx.arguments import (
+    add_model_arguments,
+    add_version_argument,
+    load_model,
+    run_command,
+)
+from voxmlx.config import delay_tokens
+from voxmlx.errors import ServerError
+from voxmlx.rules import GUARDS
+
+__all__ = ["main"]
+
+_EXAMPLES = """\
+examples:
+  voxmlx-serve --demo                          http://127.0.0.1:8000, the tiny model
+  voxmlx-serve --max-sessions 4 --kv-bits 8
+  VOXMLX_API_KEY=secret voxmlx-serve --host 0.0.0.0
+  voxmlx-serve --allow-origin https://notes.example
+
+Ctrl-C, or SIGTERM, once lets clients hear their last words; twice stops at once.
+
+exit status:
+  0 ended   1 an error was reported   2 wrong arguments
+"""
+
+_KEY_VARIABLE = "VOXMLX_API_KEY"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status."""
+    return run_command(lambda: _run(_parse_arguments(argv)))
+
+
+def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="voxmlx-serve",
+        description="Serve Voxtral Realtime to many clients at once: a web page, the "
+        "realtime protocols of vLLM, OpenAI and Mistral, and OpenAI's transcriptions.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    server = parser.add_argument_group("server")
+    server.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; others than this machine's own are reached by "
+        "anybody who has the key (default: %(default)s)",
+    )
+    server.add_argument(
+        "--port",
+        type=int,
+        default=8000,
+        help="port to listen on, 0 for any that is free (default: %(default)s)",
+    )
+    server.add_argument(
+        "--max-sessions",
+        metavar="N",
+        type=_at_least_one,
+        default=8,
+        help="clients served at once; more are refused (default: %(default)s)",
+    )
+    server.add_argument(
+        "--api-key",
+        metavar="KEY",
+        action="append",
+        help="what clients must send; may be given several times. The environment's "
+        f"{_KEY_VARIABLE} is not shown to other users of this machine",
+    )
+    server.add_argument(
+        "--allow-origin",
+        metavar="URL",
+        action="append",
+        default=[],
+        help="let web pages from there use the server; may be given several times, "
+        "* is any page",
+    )
+    server.add_argument(
+        "--max-body-mb",
+        metavar="N",
+        type=_at_least_one,
+        default=512,
+        help="largest sound file that may be sent (default: %(default)s)",
+    )
+    server.add_argument(
+        "--idle",
+        metavar="S",
+        type=_at_least_one,
+        default=300,
+        help="seconds without a message after which a client is let go "
+        "(default: %(default)s)",
+    )
+    server.add_argument(
+        "--no-guards",
+        action="store_true",
+        help="leave the model alone when it falls silent over speech or into a loop",
+    )
+    add_version_argument(parser)
+    add_model_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return number
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    delay_tokens(arguments.delay)
+    try:
+        # Local imports: what only this command needs is an extra of the package.
+        from voxmlx.serve.app import Service
+        from voxmlx.serve.limits import Access, Limits
+        from voxmlx.serve.metrics import Metrics
+        from voxmlx.serve.protocol import StreamOptions
+        from voxmlx.serve.scheduler import Scheduler
+        from voxmlx.serve.server import Server, announce, listen
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("voxmlx"):
+            raise
+        raise ServerError(
+            f"the server needs {error.name}, which is not installed; install it with "
+            "pip install 'voxmlx-realtime[serve]'"
+        ) from None
+    keys = [*(arguments.api_key or []), *filter(None, [os.environ.get(_KEY_VARIABLE)])]
+    access = Access.for_host(arguments.host, keys, arguments.allow_origin)
+    limits = Limits(
+        max_body_bytes=arguments.max_body_mb << 20, idle_s=float(arguments.idle)
+    )
+    # A port that is taken should not be found out after the model has loaded.
+    with listen(arguments.host, arguments.port) as sock:
+        if not access.hosts and not keys:
+            sys.stderr.write(
+                "voxmlx: anybody who reaches this machine can use the server; "
+                f"--api-key or {_KEY_VARIABLE} asks for a key\n"
+            )
+        checkpoint = load_model(arguments)
+        metrics = Metrics()
+        scheduler = Scheduler(
+            checkpoint,
+            max_sessions=arguments.max_sessions,
+            guards=() if arguments.no_guards else tuple(GUARDS),
+            meter=metrics,
+        )
+        service = Service(
+            scheduler,
+            metrics,
+            model=checkpoint.name,
+            options=StreamOptions(delay_ms=arguments.delay),
+            access=access,
+            limits=limits,
+        )
+        scheduler.start()
+        try:
+            announce(sock, checkpoint.name)
+            Server(service, limits).run([sock])
+        finally:
+            scheduler.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,263 @@
+"""Where requests go: sockets to conversations, uploads to transcripts, the page."""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+from starlette.websockets import WebSocket
+
+from voxmlx.errors import RequestError
+from voxmlx.serve.bounded import BoundedBody
+from voxmlx.serve.conversation import Conversation, Hints
+from voxmlx.serve.limits import Access, Limits
+from voxmlx.serve.metrics import Metrics
+from voxmlx.serve.protocol import Served, StreamOptions
+from voxmlx.serve.realtime import Connection
+from voxmlx.serve.scheduler import Scheduler
+from voxmlx.serve.transcriptions import error_object, transcribe_request
+
+__all__ = ["Service"]
+
+_log = logging.getLogger("voxmlx.serve")
+
+_PAGE = Path(__file__).parent / "page"
+
+# The page needs nothing from anywhere else, and may not be made to.
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+# What a browser that has to offer subprotocols offers besides its key.
+_SUBPROTOCOL = "realtime"
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Guarded:
+    """An endpoint behind the checks that all requests pass."""
+
+    access: Access
+    endpoint: Endpoint
+    is_open: bool
+
+    async def __call__(self, request: Request) -> Response:
+        self.access.check(request.headers, is_open=self.is_open)
+        return await self.endpoint(request)
+
+
+class Service:
+    """One scheduler, and everybody who uses it over sockets."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        metrics: Metrics,
+        *,
+        model: str,
+        options: StreamOptions,
+        access: Access,
+        limits: Limits,
+    ) -> None:
+        self.scheduler = scheduler
+        self._metrics = metrics
+        self._access = access
+        self._limits = limits
+        self._served = Served(
+            model=model,
+            options=options,
+            new_id=lambda prefix: f"{prefix}_{uuid.uuid4().hex}",
+            now_s=lambda: int(time.time()),
+        )
+        self._started_s = int(time.time())
+        self._connections: set[Connection] = set()
+        self._n_uploads = 0
+        metrics.watch(lambda: scheduler.n_seats, lambda: scheduler.waiting_ms)
+
+    def app(self) -> ASGIApp:
+        """The ASGI application."""
+        origins = list(self._access.origins)
+        return Starlette(
+            routes=self._routes(),
+            exception_handlers={
+                RequestError: self._on_error,
+                HTTPException: self._on_http_error,
+            },
+            middleware=[
+                Middleware(
+                    CORSMiddleware,
+                    allow_origins=origins,
+                    allow_methods=["GET", "POST"],
+                    allow_headers=["*"],
+                ),
+                Middleware(
+                    BoundedBody,
+                    max_bytes=self._limits.max_body_bytes,
+                    idle_s=self._limits.idle_s,
+                ),
+            ],
+        )
+
+    async def drain(self) -> None:
+        """Let nobody in, and everybody who is there come to an end, for a while."""
+        self.scheduler.drain()
+        for connection in list(self._connections):
+            connection.end()
+        try:
+            async with asyncio.timeout(self._limits.grace_s):
+                while self._connections or self._n_uploads:
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            _log.warning("some clients did not end in time")
+
+    def _routes(self) -> list[BaseRoute]:
+        def route(
+            path: str, endpoint: Endpoint, method: str = "GET", is_open: bool = False
+        ) -> Route:
+            guarded = _Guarded(self._access, endpoint, is_open)
+
+            async def respond(request: Request) -> Response:
+                return await guarded(request)
+
+            return Route(path, respond, methods=[method])
+
+        return [
+            route("/", self._page, is_open=True),
+            route("/health", self._health, is_open=True),
+            route("/metrics", self._show_metrics),
+            route("/v1/models", self._models),
+            route("/v1/models/{name:path}", self._model),
+            route("/v1/audio/transcriptions", self._transcribe, "POST"),
+            WebSocketRoute("/v1/realtime", self._realtime),
+            WebSocketRoute("/v1/audio/transcriptions/realtime", self._realtime),
+            Mount("/page", StaticFiles(directory=_PAGE)),
+        ]
+
+    async def _page(self, _: Request) -> Response:
+        return FileResponse(_PAGE / "index.html", headers=_PAGE_HEADERS)
+
+    async def _health(self, _: Request) -> Response:
+        is_draining = self.scheduler.is_draining
+        return JSONResponse(
+            {
+                "status": "shutting down" if is_draining else "ok",
+                "model": self._served.model,
+                "sessions": self.scheduler.n_seats,
+                "max_sessions": self.scheduler.max_sessions,
+            },
+            status_code=503 if is_draining else 200,
+        )
+
+    async def _show_metrics(self, _: Request) -> Response:
+        return Response(
+            self._metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
+
+    async def _models(self, _: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [self._model_object()]})
+
+    async def _model(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name != self._served.model:
+            raise RequestError(
+                f"the model {name[:80]!r} is not served, {self._served.model!r} is",
+                code="model_not_found",
+                param="model",
+                status=404,
+            )
+        return JSONResponse(self._model_object())
+
+    def _model_object(self) -> dict[str, str | int]:
+        return {
+            "id": self._served.model,
+            "object": "model",
+            "created": self._started_s,
+            "owned_by": "voxmlx",
+        }
+
+    async def _transcribe(self, request: Request) -> Response:
+        self._n_uploads += 1
+        try:
+            return await transcribe_request(
+                request, self.scheduler, self._limits, self._served.options
+            )
+        except ClientDisconnect:
+            return Response(status_code=499)  # nobody will read it
+        finally:
+            self._n_uploads -= 1
+
+    async def _realtime(self, websocket: WebSocket) -> None:
+        try:
+            self._access.check(websocket.headers)
+        except RequestError as error:
+            self._metrics.failed(error.code)
+            await websocket.send_denial_response(_error_response(error))
+            return
+        conversation = Conversation(self._served, _hints(websocket))
+        connection = Connection(
+            websocket, conversation, self.scheduler, self._limits, self._metrics
+        )
+        self._connections.add(connection)
+        try:
+            offered = websocket.scope["subprotocols"]
+            await connection.run(_SUBPROTOCOL if _SUBPROTOCOL in offered else None)
+        finally:
+            self._connections.discard(connection)
+
+    async def _on_error(self, _: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestError)
+        self._metrics.failed(error.code)
+        return _error_response(error)
+
+    async def _on_http_error(self, _: Request, error: Exception) -> Response:
+        """What starlette refuses: no such path or method, a form that is none."""
+        assert isinstance(error, HTTPException)
+        code = {404: "not_found", 405: "method_not_allowed"}.get(
+            error.status_code, "invalid_request"
+        )
+        told = RequestError(error.detail, code=code, status=error.status_code)
+        self._metrics.failed(code)
+        return _error_response(told, dict(error.headers or {}))
+
+
+def _error_response(
+    error: RequestError, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    headers = dict(headers or {})
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.status == 503:
+        headers["Retry-After"] = "1"
+    return JSONResponse(
+        {"error": error_object(error)}, status_code=error.status, headers=headers
+    )
+
+
+def _hints(websocket: WebSocket) -> Hints:
+    """What a client's request says about its dialect."""
+    headers, offered = websocket.headers, websocket.scope["subprotocols"]
+    is_beta = "realtime=v1" in headers.get("openai-beta", "") or any(
+        name.startswith("openai-beta.realtime") for name in offered
+    )
+    return Hints(
+        path=websocket.url.path,
+        intent=websocket.query_params.get("intent"),
+        has_openai_headers=headers.get("user-agent", "").startswith("OpenAI/"),
+        is_beta=is_beta,
+    )

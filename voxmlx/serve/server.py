@@ -1,0 +1,65 @@
+"""A service on a socket, until a signal ends it gracefully."""
+
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+
+from voxmlx.errors import ServerError
+from voxmlx.serve.app import Service
+from voxmlx.serve.limits import Limits
+
+__all__ = ["Server", "listen"]
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to a port, any free one for 0. Raises ServerError."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=128)
+    except (OSError, OverflowError) as error:
+        raise ServerError(
+            f"cannot listen on {host} port {port}: {error}; choose another --port"
+        ) from None
+
+
+class Server(uvicorn.Server):
+    """uvicorn, with an end in which clients still hear their last words."""
+
+    def __init__(self, service: Service, limits: Limits) -> None:
+        super().__init__(
+            uvicorn.Config(
+                service.app(),
+                # Reads a socket only as far as the application has.
+                ws="websockets-sansio",
+                ws_max_size=limits.max_message_bytes,
+                # Off: sound is hardly compressed, and each would have a window.
+                ws_per_message_deflate=False,
+                lifespan="off",
+                access_log=False,
+                log_level="warning",
+                server_header=False,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End gracefully; at once when told so twice."""
+        del sig, frame
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def main_loop(self) -> None:
+        await super().main_loop()
+        if not self.force_exit:
+            await self._service.drain()
+
+
+def announce(sock: socket.socket, model: str) -> None:
+    """Say where the server is to be found."""
+    host, port = sock.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    sys.stderr.write(f"voxmlx: {model} on http://{shown}:{port} (Ctrl-C ends it)\n")
+    sys.stderr.flush()
