@@ -90,6 +90,11 @@ class Service:
         self._n_uploads = 0
         metrics.watch(lambda: scheduler.n_seats, lambda: scheduler.waiting_ms)
 
+    @property
+    def n_connections(self) -> int:
+        """Websockets that are open."""
+        return len(self._connections)
+
     def app(self) -> ASGIApp:
         """The ASGI application."""
         origins = list(self._access.origins)
