@@ -20,7 +20,8 @@ from convert.recipes import DEFAULT_RECIPE, RECIPES, precisions
 from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN, ModelConfig
 from voxmlx.layouts import model_modules, packed_path
 from voxmlx.model.cache import RingKVCache
-from voxmlx.model.voxtral import VoxtralRealtime, greedy
+from voxmlx.model.choosing import greedy
+from voxmlx.model.voxtral import VoxtralRealtime
 
 # awni/voxmlx 0.0.2, its graph counted in the same way: nodes that launch. Each of 64
 # concatenations of its encoder launches once more.

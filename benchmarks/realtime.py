@@ -28,8 +28,8 @@ from voxmlx.batch import Batch
 from voxmlx.config import AUDIO_TOKEN_MS, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.live.meter import peak_memory_mb
 from voxmlx.model.attention import begin_step
+from voxmlx.model.choosing import greedy
 from voxmlx.model.layer import Residual
-from voxmlx.model.voxtral import greedy
 
 STEPS_PER_MINUTE = 60_000 // AUDIO_TOKEN_MS
 _N_PART_STEPS = 60

@@ -10,7 +10,7 @@ import numpy as np
 
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.config import LEFT_PAD_TOKENS, delay_tokens
-from voxmlx.model.voxtral import NO_TOKEN, Choose, greedy
+from voxmlx.model.choosing import NO_TOKEN, Choose, greedy
 from voxmlx.tokenizer import Tokenizer
 
 __all__ = ["PAD", "WORD", "ScriptedModel", "scripted", "vocabulary"]

@@ -13,7 +13,7 @@ import pytest
 from tests.sounds import speech_like
 from voxmlx import Checkpoint, Event, Finished, Session, TokenDecoded
 from voxmlx.batch import Batch
-from voxmlx.model.voxtral import Decoding
+from voxmlx.model.choosing import Decoding
 from voxmlx.rules import GUARDS
 
 DELAYS_MS = (80, 160, 240, 480, 480, 960, 1200, 2400)

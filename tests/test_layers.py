@@ -17,7 +17,7 @@ PACKAGE = ROOT / "voxmlx"
 # this line, never those below. A name stands for a module or a whole package.
 LAYERS = (
     {"errors", "config", "events"},
-    {"tokenizer", "kernels", "audio", "demo"},
+    {"tokenizer", "kernels", "audio", "demo", "speculation"},
     {"model", "hotwords", "rules", "words", "replacements", "utterances"},
     {
         "hub",

@@ -24,7 +24,7 @@ from voxmlx import (
 from voxmlx.config import EOS_ID
 from voxmlx.decoding import Decoded, Steps
 from voxmlx.errors import AudioError, DelayError, SessionError
-from voxmlx.model.voxtral import Decoding, greedy
+from voxmlx.model.choosing import Decoding, greedy
 from voxmlx.rules import GUARDS
 
 SOUND = speech_like(4 * 16_000 + 777, seed=11)

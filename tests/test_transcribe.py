@@ -463,8 +463,12 @@ def test_bad_standard_input_ends_the_command_with_one_line(
     assert not results.exists() or list(results.iterdir()) == []
 
 
+@pytest.mark.parametrize("options", [[], ["--no-speculation"]])
 def test_a_file_of_a_tiny_model_gives_the_ids_of_a_session(
-    tmp_path: Path, tiny_checkpoint_dir: Path, tiny_checkpoint: Checkpoint
+    tmp_path: Path,
+    tiny_checkpoint_dir: Path,
+    tiny_checkpoint: Checkpoint,
+    options: list[str],
 ) -> None:
     sound = speech_like(16_000 * 3 + 123)
     path = tmp_path / "talk.flac"
@@ -472,7 +476,7 @@ def test_a_file_of_a_tiny_model_gives_the_ids_of_a_session(
     session = Session(tiny_checkpoint, delay_ms=240)
     events = [*session.push(sound), *session.finish()]
     arguments = ["--format", "json", "--delay", "240", "--dtype", "float32"]
-    arguments += ["--no-guards"]
+    arguments += ["--no-guards", *options]
     done = run([path, "--model", tiny_checkpoint_dir, *arguments])
     assert (done.returncode, done.stderr) == (0, "")
     result = json.loads(done.stdout)

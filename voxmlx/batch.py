@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from voxmlx.events import Event
-from voxmlx.model.voxtral import Decoding, VoxtralRealtime
+from voxmlx.model.choosing import Decoding
+from voxmlx.model.voxtral import VoxtralRealtime
 from voxmlx.session import Encoding, Session, Work
 
 __all__ = ["Batch"]

@@ -8,9 +8,11 @@ import mlx.core as mx
 import numpy as np
 
 from voxmlx.hotwords import HotwordMatch, HotwordTrie
+from voxmlx.model.choosing import Decoding, greedy
 from voxmlx.model.decoder import DecoderState
-from voxmlx.model.voxtral import Decoding, VoxtralState, greedy
+from voxmlx.model.state import VoxtralState
 from voxmlx.rules import DecodeRule
+from voxmlx.speculation import Speculation
 
 __all__ = ["Decoded", "Steps", "TokenDecoder"]
 
@@ -76,8 +78,10 @@ class TokenDecoder:
         hotwords: HotwordTrie | None = None,
         has_probabilities: bool = False,
         n_alternatives: int = 0,
+        speculation: Speculation | None = None,
     ) -> None:
         self.state = state
+        self.speculation = speculation
         self._rules = list(rules)
         self._match = HotwordMatch(hotwords) if hotwords else None
         self._has_probabilities = has_probabilities or n_alternatives > 0
@@ -124,7 +128,7 @@ class TokenDecoder:
     def _run(self, audio: mx.array, speech: Sequence[bool]) -> Steps:
         """The model's own choice at every position of `audio` [1, n, dim]."""
         scores = _Scores(self._n_alternatives) if self._has_probabilities else None
-        ids = yield Decoding(audio, self.state, scores)
+        ids = yield Decoding(audio, self.state, scores, self.speculation)
         decoded: list[Decoded] = []
         for token_id, is_speech in zip(ids, speech, strict=False):
             if token_id < 0:

@@ -13,13 +13,11 @@ from voxmlx.decoding import TokenDecoder
 from voxmlx.errors import SessionError
 from voxmlx.events import Event
 from voxmlx.hotwords import BOOST, HotwordTrie
-from voxmlx.model.voxtral import (
-    MAX_AUDIO_TOKENS_PER_STEP,
-    Decoding,
-    VoxtralRealtime,
-    VoxtralState,
-)
+from voxmlx.model.choosing import Decoding
+from voxmlx.model.state import VoxtralState
+from voxmlx.model.voxtral import MAX_AUDIO_TOKENS_PER_STEP, VoxtralRealtime
 from voxmlx.rules import GUARDS
+from voxmlx.speculation import Speculation
 from voxmlx.timeline import Heard, Timeline
 from voxmlx.words import SETTLE_TOKENS
 
@@ -67,6 +65,7 @@ class Session:
         hotword_boost: float = BOOST,
         replacements: Mapping[str, str] | None = None,
         pause_ms: int = 800,
+        speculate: bool = False,
     ) -> None:
         """Open a stream whose text lags the sound by `delay_ms`.
 
@@ -75,7 +74,9 @@ class Session:
         them differs only where one acts, which it says. `hotwords` are phrases to
         listen for, favoured by `hotword_boost` logits, `replacements` what final
         words to write otherwise (not the TextDeltas, which are sooner). An
-        UtteranceEnd comes after `pause_ms` without speech.
+        UtteranceEnd comes after `pause_ms` without speech. `speculate` decodes sound
+        that is there already, a file's or a backlog's, several ids at a time where
+        that is faster; it changes no id.
 
         Raises DelayError unless the delay is one of LEGAL_DELAYS_MS, HotwordError
         for a phrase or replacement that is empty or cannot be written, and
@@ -98,17 +99,23 @@ class Session:
             trie = HotwordTrie(checkpoint.tokenizer, hotwords, boost=hotword_boost)
         self._model = checkpoint.model
         self._decoder = TokenDecoder(
-            checkpoint.model.open_state(delay_ms),
+            checkpoint.model.open_state(delay_ms, speculates=speculate),
             rules=[GUARDS[name]() for name in guards],
             hotwords=trie,
             has_probabilities=confidence,
             n_alternatives=alternatives,
+            speculation=Speculation() if speculate else None,
         )
         self.is_finished = False
 
     @property
     def delay_ms(self) -> int:
         return self.timeline.delay_ms
+
+    @property
+    def speculation(self) -> Speculation | None:
+        """Its guesses at ids, and how many came true; None without `speculate`."""
+        return self._decoder.speculation
 
     @property
     def duration_ms(self) -> int:
@@ -196,9 +203,8 @@ def _done(work: Work, model: VoxtralRealtime) -> list[Event]:
             match wanted:
                 case Encoding(samples, state):
                     wanted = work.send(model.encode(samples, state))
-                case Decoding(audio, state, choose):
-                    ids = model.decode(audio, state, choose)[0]
-                    wanted = work.send(ids.tolist())
+                case Decoding():
+                    wanted = work.send(model.finish(wanted)[0].tolist())
     except StopIteration as end:
         return end.value
 

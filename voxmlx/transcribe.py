@@ -105,7 +105,11 @@ def load_recogniser(arguments: argparse.Namespace) -> Recogniser:
     return Recogniser(
         checkpoint.name,
         lambda: Session(
-            checkpoint, delay_ms=arguments.delay, confidence=has_confidence, **options
+            checkpoint,
+            delay_ms=arguments.delay,
+            confidence=has_confidence,
+            speculate=not arguments.no_speculation,
+            **options,
         ),
     )
 
@@ -144,6 +148,12 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="DIR",
         type=Path,
         help="write a file per input there, made if need be, instead of printing",
+    )
+    parser.add_argument(
+        "--no-speculation",
+        action="store_true",
+        help="decode one id at a time; otherwise ids are guessed ahead and verified "
+        "several at once where that is faster, with the same result",
     )
     add_version_argument(parser)
     add_model_arguments(parser)

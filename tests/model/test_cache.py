@@ -73,6 +73,33 @@ def test_every_query_sees_itself_and_the_window_before_it(
 
 
 @given(
+    window=st.integers(1, 20),
+    step=st.integers(2, 6),
+    sizes=st.lists(
+        st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=25
+    ),
+    bits=st.sampled_from(KV_BITS),
+)
+@settings(max_examples=150, deadline=None)
+def test_entries_taken_back_were_never_there(
+    window: int, step: int, sizes: list[tuple[int, int]], bits: int
+) -> None:
+    cache = make(window, step, bits=bits)
+    done = 0
+    for n, n_back in sizes:
+        n = min(n, step)
+        n_back = min(n_back, n, step - 1)
+        entries = np.arange(done + 1, done + n + 1)[None]
+        entries[:, n - n_back :] = 999  # must never be seen again
+        seen = seen_by_queries(cache, entries)[0]
+        kept = windows(done + 1, n - n_back, window)
+        assert seen[: n - n_back] == kept
+        cache.take_back(n_back)
+        done += n - n_back
+        assert cache.position[0] == done
+
+
+@given(
     histories=st.lists(st.integers(0, 40), min_size=2, max_size=4),
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8),
     bits=st.sampled_from(KV_BITS),
@@ -128,6 +155,22 @@ def test_a_copy_goes_its_own_way(n: int, bits: int) -> None:
     copy = cache.copy()
     seen_by_queries(copy, np.full((1, n), 99))
     assert seen_by_queries(cache, np.array([[7]]))[0] == [[4.0, 5.0, 6.0, 7.0]]
+
+
+@pytest.mark.parametrize("bits", KV_BITS)
+@pytest.mark.parametrize("n_before", [0, 3, 7])
+def test_an_unpacked_cache_may_have_larger_steps(n_before: int, bits: int) -> None:
+    cache = make(window=8, step=1, bits=bits)
+    if n_before:
+        seen_by_queries(cache, np.arange(1, n_before + 1)[None])
+    unpacked = cache.packed().unpacked(step=4)
+    assert unpacked.capacity == make(window=8, step=4).capacity
+    done = n_before
+    for _ in range(9):
+        entries = np.arange(done + 1, done + 5)[None]
+        assert seen_by_queries(unpacked, entries)[0] == windows(done + 1, 4, 8)
+        unpacked.take_back(3)
+        done += 1
 
 
 @pytest.mark.parametrize("bits", KV_BITS)

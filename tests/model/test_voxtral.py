@@ -7,7 +7,7 @@ import pytest
 from tests.sounds import speech_like
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.config import EOS_ID, LEFT_PAD_TOKENS, SAMPLES_PER_AUDIO_TOKEN
-from voxmlx.model.voxtral import NO_TOKEN, greedy
+from voxmlx.model.choosing import NO_TOKEN, greedy
 from voxmlx.session import Session
 
 SECONDS = 12

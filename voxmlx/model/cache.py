@@ -105,8 +105,7 @@ class RingKVCache:
         `bits` is one of KV_BITS; 16 keeps numbers in `dtype`.
         """
         assert bits in KV_BITS
-        # Whole steps, so that a common step never wraps in its middle.
-        capacity = -(-(window + step - 1) // step) * step
+        capacity = _capacity(window, step)
         shape = (batch, n_kv_heads, capacity, head_dim)
         packed = (batch, 2 * n_kv_heads, capacity, head_dim + SCALE_BYTES)
         n_16, n_8 = (0, n_layers) if bits == 8 else (n_layers, 0)
@@ -152,11 +151,16 @@ class RingKVCache:
             rings[:] = [mx.contiguous(ring[:, :, :held]) for ring in rings]
         return cache
 
-    def unpacked(self) -> "RingKVCache":
-        """The cache that was `packed`, with all its slots."""
+    def unpacked(self, step: int | None = None) -> "RingKVCache":
+        """The cache that was `packed`, with all its slots; those of a larger `step`
+        where one is given and the ring was not full yet.
+        """
         cache = self.copy()
+        if step is not None and step > self.step:
+            assert self.length.max() < self.capacity
+            cache.step, cache.capacity = step, _capacity(self.window, step)
         for rings in (cache.keys, cache.values, cache.rows):
-            n_free = self.capacity - rings[0].shape[2] if rings else 0
+            n_free = cache.capacity - rings[0].shape[2] if rings else 0
             if n_free:
                 room = [(0, 0), (0, 0), (0, n_free), (0, 0)]
                 rings[:] = [mx.pad(ring, room) for ring in rings]
@@ -179,6 +183,18 @@ class RingKVCache:
         self.length = np.minimum(self.length + n, C)
         self.position = self.position + np.uint64(n)
         return plan
+
+    def take_back(self, n: int) -> None:
+        """As if the last n entries had not been written; fewer of them than `step`.
+
+        What they were written over had left every window before, and what is left
+        of them now is older than any: no query sees either.
+        """
+        assert 0 <= n < self.step
+        C = self.capacity
+        self.head = (self.head - n) % C
+        self.length = np.where(self.length == C, C, self.length - n)
+        self.position = self.position - np.uint64(n)
 
     def _plan_in_place(self, n: int, head: int) -> RingStep:
         held = int(min(self.length[0] + n, self.capacity))
@@ -266,6 +282,11 @@ class RingKVCache:
         values, new_values = _updated(self.values[layer], v, plan)
         self.keys[layer], self.values[layer] = new_keys, new_values
         return keys, values
+
+
+def _capacity(window: int, step: int) -> int:
+    """Slots for steps of `step` entries: whole ones, so that none need wrap inside."""
+    return -(-(window + step - 1) // step) * step
 
 
 def _to_mx(mask: Any) -> mx.array:

@@ -120,26 +120,28 @@ class Decoder(nn.Module):
         self,
         embeddings: Sequence[mx.array],
         states: Sequence[DecoderState],
-        has_logits: Sequence[bool],
+        n_logits: Sequence[int],
     ) -> mx.array | None:
         """Step streams, each by its own embeddings [1, n, dim], n of at least 1.
 
-        Returns logits [R, vocab] of the last position of the streams that
-        `has_logits` says, in order; None if there are none.
+        Returns logits [R, vocab] of each stream's last `n_logits` positions, in
+        order; None if that is none at all.
         """
         sizes = [e.shape[1] for e in embeddings]
         if len(states) == 1:
-            logits = self.step(embeddings[0], states[0], n_logits=int(has_logits[0]))
-            return logits[0] if has_logits[0] else None
+            logits = self.step(embeddings[0], states[0], n_logits=n_logits[0])
+            return logits[0] if n_logits[0] else None
         step = begin_step([s.cache for s in states], self.rotary, sizes)
         norms = mx.concatenate([s.mlp_norms for s in states], axis=1)
         if max(sizes) > 1:
             norms = norms[:, mx.array(np.repeat(np.arange(len(sizes)), sizes))]
         residual = self._layers(beside(embeddings), step, norms)
-        last = (np.cumsum(sizes) - 1)[np.array(has_logits, bool)]
-        if len(last) == 0:
+        ends = np.cumsum(sizes)
+        last = [np.arange(end - n, end) for end, n in zip(ends, n_logits, strict=True)]
+        rows = np.concatenate(last)
+        if len(rows) == 0:
             return None
-        return self._logits(residual.rows(mx.array(last)))[:, 0]
+        return self._logits(residual.rows(mx.array(rows)))[:, 0]
 
     def _layers(self, x: mx.array, step: Step, mlp_norms: mx.array) -> Residual:
         residual = Residual(x)

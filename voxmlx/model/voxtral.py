@@ -1,8 +1,6 @@
 """The whole network, driven by sound: samples in, one token id per 80 ms out."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -11,81 +9,25 @@ from numpy.typing import NDArray
 
 from voxmlx.config import (
     BOS_ID,
-    EOS_ID,
     LEFT_PAD_TOKENS,
     SAMPLES_PER_AUDIO_TOKEN,
-    STREAMING_PAD_ID,
     ModelConfig,
     delay_tokens,
 )
 from voxmlx.model.adapter import Adapter
-from voxmlx.model.decoder import Decoder, DecoderState
-from voxmlx.model.encoder import Encoder, EncoderState
-from voxmlx.model.mel import LogMel, LogMelState
+from voxmlx.model.choosing import Choose, Decoding, greedy
+from voxmlx.model.decoder import Decoder
+from voxmlx.model.encoder import Encoder
+from voxmlx.model.mel import LogMel
 from voxmlx.model.rows import end_to_end, split
+from voxmlx.model.state import VoxtralState
+from voxmlx.speculation import MAX_POSITIONS
 
-__all__ = [
-    "MAX_AUDIO_TOKENS_PER_STEP",
-    "NO_TOKEN",
-    "Choose",
-    "Decoding",
-    "VoxtralRealtime",
-    "VoxtralState",
-    "greedy",
-]
-
-# Stands in `step`'s result where a row is still inside its prompt.
-NO_TOKEN = -1
-
-# How an id is chosen: logits [1, vocab] -> id [1] int32.
-Choose = Callable[[mx.array], mx.array]
+__all__ = ["MAX_AUDIO_TOKENS_PER_STEP", "VoxtralRealtime"]
 
 # Sound is worked off in blocks of this many audio tokens (2.56 s): weights are
 # read once for all of them, and memory stays bounded for any amount of sound.
 MAX_AUDIO_TOKENS_PER_STEP = 32
-
-
-@dataclass(slots=True)
-class VoxtralState:
-    """All that one stream remembers."""
-
-    mel: LogMelState
-    encoder: EncoderState
-    decoder: DecoderState
-    token: mx.array  # [1, 1], input of the next position
-    n_forced: int  # prompt tokens after `token`
-
-    def copy(self) -> "VoxtralState":
-        """An independent stream that goes on from here."""
-        return VoxtralState(
-            self.mel.copy(),
-            self.encoder.copy(),
-            self.decoder.copy(),
-            self.token,
-            self.n_forced,
-        )
-
-    def packed(self) -> "VoxtralState":
-        """A copy in little memory, computed; see `RingKVCache.packed`."""
-        state = self.copy()
-        state.encoder.cache = state.encoder.cache.packed()
-        state.decoder.cache = state.decoder.cache.packed()
-        mx.eval(state.arrays())
-        return state
-
-    def unpacked(self) -> "VoxtralState":
-        state = self.copy()
-        state.encoder.cache = state.encoder.cache.unpacked()
-        state.decoder.cache = state.decoder.cache.unpacked()
-        return state
-
-    def arrays(self) -> list[mx.array]:
-        """All that is computed on the device."""
-        encoder, decoder = self.encoder, self.decoder
-        stem = encoder.stem
-        pending = [self.mel.pending, stem.conv1.pending, stem.conv2.pending]
-        rings = [*encoder.cache.arrays(), *decoder.cache.arrays()]
-        return [*pending, encoder.pending, *rings, decoder.mlp_norms, self.token]
 
 
 class VoxtralRealtime(nn.Module):
@@ -112,17 +54,21 @@ class VoxtralRealtime(nn.Module):
         """
         return (LEFT_PAD_TOKENS - 1) * SAMPLES_PER_AUDIO_TOKEN + self.mel.lookahead
 
-    def open_state(self, delay_ms: int = 480) -> VoxtralState:
+    def open_state(
+        self, delay_ms: int = 480, *, speculates: bool = False
+    ) -> VoxtralState:
         """A stream that has heard `n_silent_samples`; computed once per delay.
 
-        Raises DelayError for a delay the model was not trained for.
+        One that `speculates` has room to take positions back. Raises DelayError for a delay the model was not trained for.
         """
         n = delay_tokens(delay_ms)
         if n not in self._after_silence:
             state = self.make_state(delay_ms)
             self.step(mx.zeros((1, self.n_silent_samples)), state)
             self._after_silence[n] = state.packed()
-        return self._after_silence[n].unpacked()
+        # One more than a pass takes: all of them may have to be taken back.
+        step = MAX_POSITIONS + 1 if speculates else None
+        return self._after_silence[n].unpacked(step)
 
     def make_state(self, delay_ms: int = 480, *, position: int = 0) -> VoxtralState:
         """A fresh stream, about to hear its prompt.
@@ -187,103 +133,41 @@ class VoxtralRealtime(nn.Module):
         `choose`, instead of `greedy`, is called once for every position after the
         prompt, in order.
         """
-        decoding = Decoding(audio, state, choose)
+        return self.finish(Decoding(audio, state, choose))
+
+    def finish(self, decoding: "Decoding") -> NDArray[np.int32]:
+        """Take one stream to the end of its audio: its ids [1, k]."""
         while not decoding.is_done:
             self.decode_together([decoding])
         return decoding.ids()
 
     def decode_together(self, decodings: Sequence["Decoding"]) -> None:
-        """Take each of the streams one choice further: one pass for all of them.
+        """Take each of the streams one pass further, the same for all of them.
 
         Positions whose input tokens are all known go through together, so a stream
-        inside its prompt takes many at once, and one after it takes one.
+        inside its prompt takes many at once, and one after it takes one; or as many
+        as it speculates on, and keeps those that were right.
         """
         parts = [decoding.next_inputs() for decoding in decodings]
         tokens = end_to_end([tokens for _, tokens in parts])
         sizes = [tokens.shape[1] for _, tokens in parts]
         embedded = split(self.decoder.embed(tokens), sizes)
         embeddings = [audio + x for (audio, _), x in zip(parts, embedded, strict=True)]
-        choosing = [d.takes(n) for d, n in zip(decodings, sizes, strict=True)]
+        n_chosen = [d.takes(n) for d, n in zip(decodings, sizes, strict=True)]
         states = [d.state for d in decodings]
         logits = self.decoder.step_together(
-            embeddings, [s.decoder for s in states], choosing
+            embeddings, [s.decoder for s in states], n_chosen
         )
         if logits is None:
             for cache in (state.decoder.cache for state in states):
                 mx.async_eval(cache.arrays())
             return
-        rows = [d for d, chooses in zip(decodings, choosing, strict=True) if chooses]
-        best = _chosen(logits, [row.choose for row in rows])
-        for i, row in enumerate(rows):
-            row.accept(best[i : i + 1, None])
-        mx.async_eval(best)
-
-
-@dataclass(slots=True)
-class Decoding:
-    """Audio embeddings [1, k, dim] of one stream on their way to ids [1, k]."""
-
-    audio: mx.array
-    state: VoxtralState
-    choose: Choose | None = None
-    n_done: int = 0
-    _chosen: list[mx.array] = field(default_factory=list[mx.array])
-
-    @property
-    def is_done(self) -> bool:
-        return self.n_done == self.audio.shape[1]
-
-    def next_inputs(self) -> tuple[mx.array, mx.array]:
-        """Embeddings [1, n, dim] and tokens [1, n] of the positions that are known."""
-        n = min(self.audio.shape[1] - self.n_done, self.state.n_forced + 1)
-        tokens = self.state.token
-        if n > 1:
-            pads = mx.full((1, n - 1), STREAMING_PAD_ID, mx.int32)
-            tokens = mx.concatenate([tokens, pads], axis=1)
-        return self.audio[:, self.n_done : self.n_done + n], tokens
-
-    def takes(self, n: int) -> bool:
-        """Count n positions as done; whether the last of them chooses an id."""
-        state = self.state
-        chooses = n > state.n_forced
-        n_blank = n - chooses
-        if n_blank:
-            self._chosen.append(mx.full((1, n_blank), NO_TOKEN, mx.int32))
-        if not chooses:
-            state.token = mx.full((1, 1), STREAMING_PAD_ID, mx.int32)
-        state.n_forced -= n_blank
-        self.n_done += n
-        return chooses
-
-    def accept(self, best: mx.array) -> None:
-        """The id [1, 1] that was chosen."""
-        self._chosen.append(best)
-        self.state.token = best
-
-    def ids(self) -> NDArray[np.int32]:
-        """Ids [1, k], one per audio token; waits until they are computed."""
-        if not self._chosen:
-            return np.zeros((1, 0), np.int32)
-        return np.array(end_to_end(self._chosen))
-
-
-def _chosen(logits: mx.array, chooses: Sequence[Choose | None]) -> mx.array:
-    """An id [R] for each row of [R, vocab], by its own way to choose."""
-    if all(choose is None for choose in chooses):
-        return greedy(logits)
-    return mx.concatenate(
-        [(choose or greedy)(logits[i : i + 1]) for i, choose in enumerate(chooses)]
-    )
-
-
-def greedy(logits: mx.array) -> mx.array:
-    """The most probable id of each row of [B, vocab] that is not EOS: [B] int32."""
-    possible = mx.where(_is_eos(logits.shape[-1]), -mx.inf, logits)
-    return mx.argmax(possible, axis=-1).astype(mx.int32)
-
-
-@cache
-def _is_eos(vocab_size: int) -> mx.array:
-    mask = mx.arange(vocab_size) == EOS_ID
-    mx.eval(mask)
-    return mask
+        is_greedy = any(decoding.needs_greedy for decoding in decodings)
+        best = greedy(logits) if is_greedy else None
+        first = 0
+        for decoding, n in zip(decodings, n_chosen, strict=True):
+            if n:
+                rows = slice(first, first + n)
+                decoding.accept(logits[rows], None if best is None else best[rows])
+            first += n
+        mx.async_eval([state.token for state in states])

@@ -1,0 +1,221 @@
+"""Guesses come true where ids repeat, pay for themselves, and change no id."""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.contract import cut
+from tests.sounds import speech_like
+from voxmlx import Checkpoint, Event, Session, TokenDecoded, WordFinal, demo, load
+from voxmlx.batch import Batch
+from voxmlx.config import LEGAL_DELAYS_MS, STREAMING_PAD_ID
+from voxmlx.speculation import MAX_POSITIONS, Speculation
+
+SAMPLE, _ = soundfile.read(demo.SAMPLE, dtype="float32")
+# The tiny rings wrap every 32 ids, the encoder's every 16 frames.
+SOUND = speech_like(160_000)
+
+
+class Free(Speculation):
+    """Guesses as usual, where a pass over many takes as long as one over one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        super().passed(1, 1, 1.0)
+        super().passed(MAX_POSITIONS, 1, 1.0)
+        self.n_passes = self.n_drafted = self.n_accepted = 0
+
+    def passed(self, n_positions: int, n_chosen: int, seconds: float) -> None:
+        del seconds
+        super().passed(n_positions, n_chosen, 1.0)
+
+
+class Scripted(Speculation):
+    """Guesses that a test makes up, knowing how many ids there were."""
+
+    def __init__(self, guess: Callable[[int], list[int]]) -> None:
+        super().__init__()
+        self._guess_from = guess
+        self._n_heard = 0
+
+    def draft(self, n: int) -> list[int]:
+        return self._guess_from(self._n_heard)[:n]
+
+    def accept(self, ids: Iterable[int]) -> None:
+        self._n_heard += len(list(ids))
+
+
+def heard(
+    checkpoint: Checkpoint,
+    sound: np.ndarray,
+    speculation: Speculation | None = None,
+    **options: Any,
+) -> list[Event]:
+    session = Session(checkpoint, speculate=speculation is not None, **options)
+    session._decoder.speculation = speculation
+    return session.push(sound) + session.finish()
+
+
+def ids(events: Sequence[Event]) -> list[int]:
+    return [e.token_id for e in events if isinstance(e, TokenDecoded)]
+
+
+@pytest.fixture(scope="module")
+def demo_checkpoint() -> Checkpoint:
+    return load(demo.NAME, "float32")
+
+
+@pytest.mark.parametrize("delay_ms", LEGAL_DELAYS_MS)
+def test_the_demo_hears_the_same_at_every_delay(
+    demo_checkpoint: Checkpoint, delay_ms: int
+) -> None:
+    plain = heard(demo_checkpoint, SAMPLE, delay_ms=delay_ms)
+    speculation = Free()
+    assert heard(demo_checkpoint, SAMPLE, speculation, delay_ms=delay_ms) == plain
+    assert speculation.n_accepted > 0.3 * len(ids(plain))
+
+
+@pytest.mark.parametrize("delay_ms", LEGAL_DELAYS_MS)
+def test_rings_that_wrap_change_nothing(
+    tiny_checkpoint: Checkpoint, delay_ms: int
+) -> None:
+    plain = heard(tiny_checkpoint, SOUND, delay_ms=delay_ms)
+    assert heard(tiny_checkpoint, SOUND, Free(), delay_ms=delay_ms) == plain
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), share=st.sampled_from([0.0, 0.5, 0.9, 1.0]))
+def test_wrong_guesses_are_taken_back(
+    tiny_checkpoint: Checkpoint, seed: int, share: float
+) -> None:
+    sound = SOUND[:80_000]
+    plain = heard(tiny_checkpoint, sound)
+    rng = random.Random(seed)
+
+    def guess(n_heard: int) -> list[int]:
+        """The ids to come, of which only a share is right."""
+        coming = ids(plain)[n_heard:][: rng.randint(0, MAX_POSITIONS - 1)]
+        return [t if rng.random() < share else rng.randint(0, 1400) for t in coming]
+
+    speculation = Scripted(guess)
+    assert heard(tiny_checkpoint, sound, speculation) == plain
+
+
+def test_8_bit_rings_change_nothing() -> None:
+    checkpoint = load(demo.NAME, "float32", kv_bits=8)
+    assert heard(checkpoint, SAMPLE, Free()) == heard(checkpoint, SAMPLE)
+
+
+def test_probabilities_are_those_of_single_steps(demo_checkpoint: Checkpoint) -> None:
+    plain = heard(demo_checkpoint, SAMPLE, alternatives=3)
+    events = heard(demo_checkpoint, SAMPLE, Free(), alternatives=3)
+    assert len(events) == len(plain)
+    for event, expected in zip(events, plain, strict=True):
+        match event, expected:
+            case TokenDecoded(logprob=a), TokenDecoded(logprob=b):
+                assert event.token_id == expected.token_id
+                assert a == pytest.approx(b, abs=1e-4)
+                assert [x.token_id for x in event.alternatives] == [
+                    x.token_id for x in expected.alternatives
+                ]
+            case WordFinal(word), WordFinal(other):
+                assert word.text == other.text
+                assert word.confidence == pytest.approx(other.confidence, abs=1e-4)
+            case _:
+                assert event == expected
+
+
+@pytest.mark.parametrize("options", [{"guards": ["blank_rut"]}, {"hotwords": ["lamp"]}])
+def test_guards_and_hot_words_stay_what_they_are(
+    demo_checkpoint: Checkpoint, options: dict[str, Any]
+) -> None:
+    plain = heard(demo_checkpoint, SAMPLE, **options)
+    assert heard(demo_checkpoint, SAMPLE, Free(), **options) == plain
+
+
+def test_pieces_of_any_size_change_nothing(demo_checkpoint: Checkpoint) -> None:
+    session = Session(demo_checkpoint, speculate=True)
+    session._decoder.speculation = Free()
+    events: list[Event] = []
+    for piece in cut(SAMPLE, [1280 * 3, 1, 40_000, 777, 100_000]):
+        events += session.push(piece)
+    assert events + session.finish() == heard(demo_checkpoint, SAMPLE)
+
+
+def test_sessions_in_a_batch_speculate_too(demo_checkpoint: Checkpoint) -> None:
+    sounds = [SAMPLE, SAMPLE[40_000:200_000], SAMPLE[::-1][:120_000]]
+    alone = [heard(demo_checkpoint, sound) for sound in sounds]
+    batch = Batch(demo_checkpoint.model)
+    said: dict[Session, list[Event]] = {}
+    for i, sound in enumerate(sounds):
+        session = Session(demo_checkpoint, speculate=i < 2)
+        session._decoder.speculation = Free() if i < 2 else None
+        said[session] = []
+        batch.add(session)
+        session.timeline.hear(sound)
+        session.timeline.end()
+    while len(batch):
+        for session, events in batch.step():
+            said[session] += events
+    assert list(said.values()) == alone
+
+
+def test_what_repeats_is_foreseen() -> None:
+    speculation = Free()
+    phrase = [33, 1000, 1001, 32, 32, 32, 33, 1002, 32, 32]
+    speculation.accept(phrase * 4 + phrase[:2])
+    assert speculation.draft(7) == phrase[2:9]
+
+
+def test_blanks_are_foreseen_in_silence() -> None:
+    speculation = Free()
+    speculation.accept([STREAMING_PAD_ID] * 40)
+    assert speculation.draft(100) == [STREAMING_PAD_ID] * (MAX_POSITIONS - 1)
+
+
+def test_nothing_is_guessed_before_a_single_step_was_timed() -> None:
+    speculation = Speculation()
+    speculation.accept([STREAMING_PAD_ID] * 40)
+    assert speculation.draft(8) == []
+    speculation.passed(1, 1, 0.01)
+    assert speculation.draft(8) != []
+
+
+@pytest.mark.parametrize(("share", "is_worth_it"), [(0.05, True), (1.0, False)])
+def test_guesses_are_made_where_they_pay(share: float, is_worth_it: bool) -> None:
+    speculation = Speculation()
+    for n in range(1, MAX_POSITIONS + 1):
+        speculation.passed(n, 1, 1 + share * (n - 1))
+    speculation.accept([STREAMING_PAD_ID] * 40)
+    assert bool(speculation.draft(15)) == is_worth_it
+
+
+def test_one_slow_pass_is_forgotten() -> None:
+    speculation = Speculation()
+    speculation.accept([STREAMING_PAD_ID] * 40)
+    speculation.passed(1, 1, 0.01)
+    for n in range(2, MAX_POSITIONS + 1):
+        speculation.passed(n, 1, 1.0)
+    assert speculation.draft(15) == []
+    for _ in range(300):
+        speculation.passed(1, 1, 0.01)
+    assert speculation.draft(15) != []
+
+
+def test_what_is_remembered_does_not_grow() -> None:
+    speculation = Speculation()
+    rng = random.Random(0)
+    speculation.accept(endless(rng))
+    assert len(speculation._followers) <= 8192
+    assert max(map(len, speculation._followers.values())) <= 64
+
+
+def endless(rng: random.Random) -> Iterator[int]:
+    for _ in range(30_000):
+        yield rng.choice([32, 33, rng.randint(1000, 9000)])

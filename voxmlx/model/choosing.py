@@ -1,0 +1,188 @@
+"""Logits -> ids: the greedy choice, and several positions at a time by guessing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from time import perf_counter
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from voxmlx.config import EOS_ID, STREAMING_PAD_ID
+from voxmlx.model.rows import end_to_end
+from voxmlx.model.state import VoxtralState
+from voxmlx.speculation import Speculation
+
+__all__ = ["NO_TOKEN", "Choose", "Decoding", "greedy"]
+
+# Stands in `step`'s result where a row is still inside its prompt.
+NO_TOKEN = -1
+
+# How an id is chosen: logits [1, vocab] -> id [1] int32.
+Choose = Callable[[mx.array], mx.array]
+
+# Of several positions in one pass, an id is taken only where it leads by more than
+# so many of its logit's last places; else it is left to a pass of its own.
+DOUBT_ULPS = 16
+
+
+@dataclass(slots=True)
+class Decoding:
+    """Audio embeddings [1, k, dim] of one stream on their way to ids [1, k].
+
+    With `speculation`, a pass may take more than the one position whose input is
+    known: guesses stand for the ids in between, and those after the first that
+    turns out wrong are taken back. Such a pass waits for its ids; where no guess
+    seems worth it, a run of single positions is queued before any is read.
+    """
+
+    audio: mx.array
+    state: VoxtralState
+    choose: Choose | None = None
+    speculation: Speculation | None = None
+    n_done: int = 0
+    _chosen: list[mx.array] = field(default_factory=list[mx.array])
+    _draft: list[int] = field(default_factory=list[int])
+    _unread: list[mx.array] = field(default_factory=list[mx.array])
+    _is_doubtful: bool = False
+    _began: float | None = None  # None: says nothing about other passes
+
+    @property
+    def is_done(self) -> bool:
+        return self.n_done == self.audio.shape[1]
+
+    @property
+    def needs_greedy(self) -> bool:
+        return self.choose is None or bool(self._draft)
+
+    def next_inputs(self) -> tuple[mx.array, mx.array]:
+        """Embeddings [1, n, dim] and tokens [1, n] of the positions to take next."""
+        n_left = self.audio.shape[1] - self.n_done
+        following = [STREAMING_PAD_ID] * min(n_left - 1, self.state.n_forced)
+        if self.speculation is not None and not self.state.n_forced:
+            if not self._unread:
+                self._begin_pass(self.speculation, n_left - 1)
+            following = self._draft
+        tokens = self.state.token
+        if following:
+            tokens = mx.concatenate([tokens, mx.array([following], mx.int32)], axis=1)
+        n = 1 + len(following)
+        return self.audio[:, self.n_done : self.n_done + n], tokens
+
+    def _begin_pass(self, speculation: Speculation, n: int) -> None:
+        if self.n_done == 0:
+            mx.eval(self.audio)  # what that takes is no part of a pass
+        self._began = perf_counter()
+        self._draft = [] if self._is_doubtful else speculation.draft(n)
+        self._is_doubtful = False
+
+    def takes(self, n: int) -> int:
+        """Count n positions as done; how many of them, the last, choose an id."""
+        state = self.state
+        n_blank = min(n, state.n_forced)
+        if n_blank:
+            self._chosen.append(mx.full((1, n_blank), NO_TOKEN, mx.int32))
+        if n_blank == n:
+            state.token = mx.full((1, 1), STREAMING_PAD_ID, mx.int32)
+        state.n_forced -= n_blank
+        self.n_done += n
+        return n - n_blank
+
+    def accept(self, logits: mx.array, best: mx.array | None) -> None:
+        """Choose after logits [n, vocab], of which `best` [n] are the `greedy` ids."""
+        if self._draft:
+            assert self.speculation is not None
+            assert best is not None
+            self._accept_right_ones(self.speculation, logits, best)
+            return
+        assert logits.shape[0] == 1
+        chosen = self.choose(logits) if self.choose is not None else best
+        assert chosen is not None
+        self._keep(chosen)
+        if self.speculation is not None:
+            self._unread.append(chosen)
+            n_wanted = self.speculation.n_unread if self._began is not None else 1
+            if self.is_done or len(self._unread) >= n_wanted:
+                self._read(self.speculation)
+
+    def _accept_right_ones(
+        self, speculation: Speculation, logits: mx.array, best: mx.array
+    ) -> None:
+        n = logits.shape[0]
+        ids = self._verified(logits, best)
+        self.state.decoder.cache.take_back(n - len(ids))
+        self.n_done -= n - len(ids)
+        self._is_doubtful = not ids
+        self._draft = []
+        if ids:
+            self._keep(mx.array(ids, mx.int32))
+        speculation.accept(ids)
+        assert self._began is not None
+        speculation.passed(n, len(ids), perf_counter() - self._began)
+
+    def _read(self, speculation: Speculation) -> None:
+        """Tell `speculation` what a run of single positions gave, and took."""
+        ids: Any = mx.concatenate(self._unread).tolist()
+        self._unread = []
+        speculation.accept(ids)
+        if self._began is not None:
+            each = (perf_counter() - self._began) / len(ids)
+            for _ in ids:
+                speculation.passed(1, 1, each)
+
+    def _keep(self, ids: mx.array) -> None:
+        self.state.token = ids[-1:, None]
+        self._chosen.append(ids[None])
+
+    def _verified(self, logits: mx.array, best: mx.array) -> list[int]:
+        """The ids up to the first that no guess was right about.
+
+        A pass over several positions rounds otherwise than one over each would:
+        where that might decide, the position is left to a pass of its own.
+        """
+        n = logits.shape[0]
+        doubtful: Any = _doubtful(logits, best).tolist()
+        greedy_ids: Any = best.tolist()
+        ids: list[int] = []
+        for i in range(n):
+            if doubtful[i]:
+                break
+            token_id = greedy_ids[i]
+            if self.choose is not None:
+                chosen: Any = self.choose(logits[i : i + 1]).item()
+                token_id = chosen
+            ids.append(token_id)
+            if token_id != (self._draft[i] if i < n - 1 else None):
+                break
+        return ids
+
+    def ids(self) -> NDArray[np.int32]:
+        """Ids [1, k], one per audio token; waits until they are computed."""
+        if not self._chosen:
+            return np.zeros((1, 0), np.int32)
+        return np.array(end_to_end(self._chosen))
+
+
+def greedy(logits: mx.array) -> mx.array:
+    """The most probable id of each row of [B, vocab] that is not EOS: [B] int32."""
+    possible = mx.where(_is_eos(logits.shape[-1]), -mx.inf, logits)
+    return mx.argmax(possible, axis=-1).astype(mx.int32)
+
+
+def _doubtful(logits: mx.array, best: mx.array) -> mx.array:
+    """Whether the `best` id leads the next by so little that rounding decides: [n]."""
+    ids = mx.arange(logits.shape[-1])
+    others = (ids != best[:, None]) & ~_is_eos(logits.shape[-1])
+    second = mx.where(others, logits, -mx.inf).max(axis=-1)
+    first = mx.take_along_axis(logits, best[:, None], axis=-1)[:, 0]
+    doubt = DOUBT_ULPS * mx.finfo(logits.dtype).eps * mx.abs(first)
+    return (first - second).astype(mx.float32) < doubt
+
+
+@cache
+def _is_eos(vocab_size: int) -> mx.array:
+    mask = mx.arange(vocab_size) == EOS_ID
+    mx.eval(mask)
+    return mask

@@ -1,0 +1,55 @@
+"""All that one stream remembers, from its last samples to its last id."""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from voxmlx.model.decoder import DecoderState
+from voxmlx.model.encoder import EncoderState
+from voxmlx.model.mel import LogMelState
+
+__all__ = ["VoxtralState"]
+
+
+@dataclass(slots=True)
+class VoxtralState:
+    """All that one stream remembers."""
+
+    mel: LogMelState
+    encoder: EncoderState
+    decoder: DecoderState
+    token: mx.array  # [1, 1], input of the next position
+    n_forced: int  # prompt tokens after `token`
+
+    def copy(self) -> "VoxtralState":
+        """An independent stream that goes on from here."""
+        return VoxtralState(
+            self.mel.copy(),
+            self.encoder.copy(),
+            self.decoder.copy(),
+            self.token,
+            self.n_forced,
+        )
+
+    def packed(self) -> "VoxtralState":
+        """A copy in little memory, computed; see `RingKVCache.packed`."""
+        state = self.copy()
+        state.encoder.cache = state.encoder.cache.packed()
+        state.decoder.cache = state.decoder.cache.packed()
+        mx.eval(state.arrays())
+        return state
+
+    def unpacked(self, decoder_step: int | None = None) -> "VoxtralState":
+        """What was packed; with steps of so many positions for the decoder's ring."""
+        state = self.copy()
+        state.encoder.cache = state.encoder.cache.unpacked()
+        state.decoder.cache = state.decoder.cache.unpacked(decoder_step)
+        return state
+
+    def arrays(self) -> list[mx.array]:
+        """All that is computed on the device."""
+        encoder, decoder = self.encoder, self.decoder
+        stem = encoder.stem
+        pending = [self.mel.pending, stem.conv1.pending, stem.conv2.pending]
+        rings = [*encoder.cache.arrays(), *decoder.cache.arrays()]
+        return [*pending, encoder.pending, *rings, decoder.mlp_norms, self.token]

@@ -1,0 +1,178 @@
+"""Guesses at the ids to come, which one pass over known sound can verify."""
+
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from voxmlx.config import STREAMING_PAD_ID
+
+__all__ = ["MAX_POSITIONS", "Speculation"]
+
+# Positions one pass may verify; few different numbers, so that each is soon known.
+_LENGTHS = (2, 3, 4, 6, 8, 12, 16)
+MAX_POSITIONS = _LENGTHS[-1]
+
+# A stream has no end, so what it remembers of its ids must have one.
+_MAX_CONTEXTS = 8192
+_MAX_FOLLOWERS = 64
+_MAX_RUN = 24
+
+# Guessed before anything is known: most ids are blanks.
+_FIRST_GUESS = (STREAMING_PAD_ID, 0.5)
+# Guesses less likely than this to be reached are not worth the time to make them.
+_LEAST_CHANCE = 0.05
+_MAX_UNREAD = 8
+# So much a pass may seem to gain before it is worth waiting for its ids.
+_LEAST_GAIN = 1.1
+
+
+class _Context(NamedTuple):
+    """What the next id is guessed from."""
+
+    recent: tuple[int, ...] = ()  # the last four ids
+    text: tuple[int, ...] = ()  # the last two that are no blanks
+    run: int = 0  # blanks since
+
+    def after(self, token_id: int) -> "_Context":
+        recent = (*self.recent[-3:], token_id)
+        if token_id == STREAMING_PAD_ID:
+            return _Context(recent, self.text, min(self.run + 1, _MAX_RUN))
+        return _Context(recent, (*self.text[-1:], token_id), 0)
+
+    def grams(self) -> tuple[tuple[object, ...], ...]:
+        """From the most telling to the most common."""
+        return (
+            (self.recent,),
+            (self.text, self.run),
+            (self.recent[-2:],),
+            (self.run,),
+        )
+
+
+class Speculation:
+    """One stream's guesses: n-grams of its own ids so far, most of them blanks.
+
+    How many it makes at a time follows from how often they came true and from what
+    passes of so many positions took: as many as promise the most ids per second
+    (Leviathan et al. 2023, arXiv:2211.17192, choose a fixed number by the same
+    ratio). Which ids a stream has never depends on it.
+    """
+
+    def __init__(self) -> None:
+        self._followers: OrderedDict[tuple[object, ...], Counter[int]] = OrderedDict()
+        self._context = _Context()
+        self._costs = _Costs()
+        self._n_undrafted = 0
+        self.n_passes = 0
+        self.n_drafted = 0
+        self.n_accepted = 0
+
+    def draft(self, n: int) -> list[int]:
+        """At most n ids that may come next; none where that would not pay."""
+        self._n_undrafted += 1
+        if not self._costs.is_known:
+            return []
+        draft: list[int] = []
+        expected, n_best = 1.0, 0
+        best = _LEAST_GAIN / self._costs.seconds(1)
+        for token_id, chance in islice(self._guesses(), min(n, MAX_POSITIONS - 1)):
+            if chance < _LEAST_CHANCE:
+                break
+            draft.append(token_id)
+            expected += chance
+            if 1 + len(draft) not in _LENGTHS:
+                continue
+            rate = expected / self._costs.seconds(1 + len(draft))
+            if rate > best:
+                best, n_best = rate, len(draft)
+        if n_best:
+            self._n_undrafted = 0
+        return draft[:n_best]
+
+    @property
+    def n_unread(self) -> int:
+        """Ids to let pass before the next draft, after one that was empty.
+
+        The more of them were, the more: to wait for an id costs time as well.
+        """
+        return min(2 ** max(0, self._n_undrafted - 1), _MAX_UNREAD)
+
+    def accept(self, ids: Iterable[int]) -> None:
+        """The ids that came next."""
+        for token_id in ids:
+            for key in self._context.grams():
+                followers = self._followers.setdefault(key, Counter())
+                followers[token_id] += 1
+                if len(followers) > _MAX_FOLLOWERS:
+                    common = followers.most_common(_MAX_FOLLOWERS // 2)
+                    self._followers[key] = Counter(dict(common))
+                self._followers.move_to_end(key)
+            self._context = self._context.after(token_id)
+        while len(self._followers) > _MAX_CONTEXTS:
+            self._followers.popitem(last=False)
+
+    def passed(self, n_positions: int, n_chosen: int, seconds: float) -> None:
+        """A pass over so many positions took so long and made so many ids certain."""
+        self._costs.note(n_positions, seconds)
+        self.n_passes += 1
+        self.n_drafted += n_positions - 1
+        self.n_accepted += max(0, n_chosen - 1)
+
+    def _guesses(self) -> Iterator[tuple[int, float]]:
+        """Ids to come, with the chance that all up to each are right."""
+        context, chance = self._context, 1.0
+        while True:
+            token_id, probability = self._guess(context)
+            chance *= probability
+            yield token_id, chance
+            context = context.after(token_id)
+
+    def _guess(self, context: _Context) -> tuple[int, float]:
+        for key in context.grams():
+            followers = self._followers.get(key)
+            if followers and (total := followers.total()) > 1:
+                token_id, n = followers.most_common(1)[0]
+                return token_id, n / (total + 1)
+        return _FIRST_GUESS
+
+
+class _Costs:
+    """Seconds that passes take, by their number of positions.
+
+    Judged by the quickest of the last few: what interrupts a pass says nothing about
+    the next. One that was not made for long is a guess again.
+    """
+
+    _N_KEPT = 4
+    _STALE_AFTER = 256  # passes
+    # A position more is believed to add this much of a pass, until it was measured.
+    _SHARE = 0.02
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, deque[float]] = {}
+        self._made: dict[int, int] = {}
+        self._n_passes = 0
+
+    def note(self, n_positions: int, seconds: float) -> None:
+        kept = self._seconds.setdefault(n_positions, deque(maxlen=self._N_KEPT))
+        kept.append(seconds)
+        self._n_passes += 1
+        self._made[n_positions] = self._n_passes
+        for n, made in list(self._made.items()):
+            if n > 1 and self._n_passes - made > self._STALE_AFTER:
+                del self._made[n], self._seconds[n]
+
+    def seconds(self, n_positions: int) -> float:
+        """What a pass over so many is likely to take; one over 1 was made before."""
+        known = {n: min(kept) for n, kept in self._seconds.items()}
+        low = max(n for n in known if n <= n_positions)
+        guess = known[low] * (1 + self._SHARE * (n_positions - low))
+        # More positions never take less.
+        longer = [seconds for n, seconds in known.items() if n >= n_positions]
+        return min([guess, *longer] if low < n_positions else longer)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a pass over a single position was made, to compare with."""
+        return 1 in self._seconds
