@@ -24,7 +24,8 @@ from tests.convert.directories import (
     write_mlx_audio,
 )
 from tests.tiny import TinyModel
-from voxmlx import Checkpoint, load
+from voxmlx import Checkpoint, demo, load
+from voxmlx.checkpoint import DtypeName
 from voxmlx.config import ModelConfig
 from voxmlx.errors import CheckpointError, ConfigError
 from voxmlx.layouts.configs import Precision, read_config
@@ -266,6 +267,23 @@ def test_mlx_audios_config_beside_mistrals_names_loads(
     (directory / "consolidated.safetensors").rename(directory / "model.safetensors")
     (directory / "params.json").unlink()
     np.testing.assert_array_equal(logits(load(directory, "float32")), logits(reference))
+
+
+@pytest.mark.parametrize("recipe", ["bf16", "q4"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_loading_holds_one_copy_of_the_weights(
+    recipe: str, dtype: DtypeName, tmp_path: Path
+) -> None:
+    convert(demo.NAME, tmp_path / "ours", recipe=recipe)
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    model = load(tmp_path / "ours", dtype).model
+    sizes = [array.nbytes for array in weights(model).values()]
+    # A matrix beside the parts it was joined from, or its transpose; a little else.
+    assert max(sizes) < sum(sizes) / 5
+    extra = mx.get_peak_memory() - before - sum(sizes)
+    assert extra < 2 * max(sizes) + 100_000
 
 
 def test_parts_of_one_product_with_unlike_bits_are_refused(tmp_path: Path) -> None:
