@@ -21,8 +21,9 @@ from rich.progress import (
 )
 
 from convert import quality
+from convert.disk import amount, check_room, disk_errors
 from convert.manifest import MANIFEST_NAME, check
-from convert.output import Advance, Output, check_room, disk_errors
+from convert.output import Advance, Output
 from convert.plan import SHARD_BYTES, Plan, make_plan
 from convert.recipes import DEFAULT_RECIPE, RECIPES, DtypeName
 from convert.upload import check_token, upload
@@ -166,7 +167,7 @@ def convert(
         shard_bytes,
     )
     output = Output(destination, plan)
-    if output.finish_interrupted():
+    if output.finish_interrupted(lambda made: quality.is_certified(made, sounds)):
         return plan
     with output.opened():
         with _progress(plan) as advance:
@@ -177,7 +178,7 @@ def convert(
             output.write_description(result)
         output.publish()
     print(
-        f"{destination}: {plan.n_bytes / 1e9:.3f} GB, {plan.bits_per_weight:.3f} bits "
+        f"{destination}: {amount(plan.n_bytes)}, {plan.bits_per_weight:.3f} bits "
         f"per weight, recipe {plan.recipe.name}"
     )
     return plan
@@ -193,11 +194,7 @@ def _verify(
     n_tokens = sum(sound.n_tokens for sound in sounds)
     n_bytes = 2 * 4 * n_tokens * plan.files.config.decoder.vocab_size
     check_room(result.parent, n_bytes, " to verify with: logits of both models")
-    with (
-        disk_errors(result.parent),
-        tempfile.TemporaryDirectory(dir=result.parent) as scratch,
-    ):
-        directory = Path(scratch)
+    with _scratch(result.parent) as directory:
         source = load(plan.files.directory, chosen)
         references = [quality.read(source, sound, directory) for sound in sounds]
         del source
@@ -216,6 +213,14 @@ def _verify(
         "n_bytes": plan.n_bytes,
         **content,
     }
+
+
+@contextmanager
+def _scratch(place: Path) -> Iterator[Path]:
+    with disk_errors(place):
+        directory = tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True)
+    with directory as name:
+        yield Path(name)
 
 
 def _has_metal() -> bool:

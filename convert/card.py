@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from convert.disk import amount
 from convert.plan import Plan
 
 __all__ = ["model_card"]
@@ -28,9 +29,9 @@ def model_card(plan: Plan, name: str, quality: dict[str, Any] | None) -> str:
         "",
         "| | |",
         "|---|---|",
-        f"| size | {plan.n_bytes / 1e9:.3f} GB |",
+        f"| size | {amount(plan.n_bytes)} |",
         f"| bits per weight | {plan.bits_per_weight:.3f} |",
-        f"| bytes per audio token (80 ms) | {plan.bytes_per_audio_token / 1e9:.3f} GB |",
+        f"| bytes per audio token (80 ms) | {amount(plan.bytes_per_audio_token)} |",
     ]
     if quality is not None:
         lines += _quality_rows(quality)

@@ -5,8 +5,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Container, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,14 +14,15 @@ import mlx.core as mx
 import numpy as np
 
 from convert.card import model_card
+from convert.disk import check_room, disk_errors, sync, write_whole
 from convert.manifest import digest_of, write_manifest
 from convert.plan import INDEX_NAME, Plan, Shard
 from convert.source import Source
-from voxmlx.errors import OutputError
+from voxmlx.errors import CheckpointError, OutputError
 from voxmlx.layouts import Module
 from voxmlx.layouts.configs import Precision
 
-__all__ = ["Output", "check_room", "disk_errors"]
+__all__ = ["Advance", "Output"]
 
 Advance = Callable[[int], object]
 
@@ -34,7 +35,7 @@ class Output:
 
     `model/` inside it gets config.json last, so nothing before that loads, and is
     renamed to DEST at the very end. `plan` says which conversion it belongs to,
-    `done` which shards are whole, with their digests.
+    `done` which shards are whole, with their digests, `lock` who is at it.
     """
 
     def __init__(self, destination: Path, plan: Plan) -> None:
@@ -44,49 +45,70 @@ class Output:
         self.model = self.partial / "model"
         self._plan_path = self.partial / "plan"
         self._done_path = self.partial / "done"
+        self._lock_path = self.partial / "lock"
         self._digests: dict[str, str] = {}
 
-    def finish_interrupted(self) -> bool:
-        """Whether DEST is there and whole, and only the cleaning up was cut short."""
-        is_ours = (
-            self.destination.is_dir()
-            and self._plan_path.is_file()
-            and not self.model.exists()
-            and self._plan_path.read_text(encoding="utf-8") == self.plan.identity
-        )
-        if is_ours:
-            shutil.rmtree(self.partial)
-        return is_ours
+    def finish_interrupted(self, is_wanted: Callable[[Path], bool]) -> bool:
+        """Whether DEST is there and whole, and only the cleaning up was cut short.
+
+        Where it is this conversion's and not what `is_wanted`, it is taken back, to be
+        completed.
+        """
+        if not self.destination.is_dir() or not self.partial.is_dir():
+            return False
+        with disk_errors(self.destination), self._lock_path.open("w") as lock:
+            if not _is_locked(lock) or self.model.exists():
+                return False
+            if not self._plan_path.is_file():
+                self._clean_up()
+                return False
+            if self._plan_path.read_text(encoding="utf-8") != self.plan.identity:
+                return False
+            if is_wanted(self.destination):
+                self._clean_up()
+                return True
+            self.destination.rename(self.model)
+            return False
 
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Hold DEST.partial for this process; take up what an earlier run left.
 
         Raises OutputError when DEST exists, when DEST.partial belongs to another
-        conversion or is in use, and when there is no room.
+        conversion or is in use, and when there is no room. Where the source itself
+        turns out to be unfit, nothing is left: nothing could be made of it.
         """
         if self.destination.exists() or self.destination.is_symlink():
             raise OutputError(
                 f"{self.destination} exists; remove it, or name another destination"
             )
-        with disk_errors(self.destination):
-            self.model.mkdir(parents=True, exist_ok=True)
-            with (self.partial / "lock").open("w") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
+        if not self.partial.exists():
+            self._check_room()
+        with ExitStack() as stack:
+            with disk_errors(self.destination):
+                self.model.mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context(self._lock_path.open("w"))
+                if not _is_locked(lock):
                     raise OutputError(
                         f"{self.partial} is being written by another process; wait for "
                         "it, or name another destination"
-                    ) from None
+                    )
                 self._adopt()
-                self._check_room()
+            self._check_room()
+            try:
                 yield
+            except CheckpointError as error:
+                if not isinstance(error.__cause__, OSError):  # which may pass
+                    shutil.rmtree(self.partial, ignore_errors=True)
+                raise
 
     def _adopt(self) -> None:
         identity = self.plan.identity
         if not self._plan_path.exists():
-            _write_whole(self._plan_path, identity.encode())
+            # Whose files these are, if there are any, nobody can tell.
+            self._done_path.unlink(missing_ok=True)
+            self._remove_all_but(())
+            write_whole(self._plan_path, identity.encode())
         elif self._plan_path.read_text(encoding="utf-8") != identity:
             raise OutputError(
                 f"{self.partial} holds the beginning of another conversion (another "
@@ -106,9 +128,21 @@ class Output:
                 and digest_of(path) == recorded[shard.name]
             ):
                 self._digests[shard.name] = recorded[shard.name]
+        self._remove_all_but(self._digests)
+
+    def _remove_all_but(self, shards: Container[str]) -> None:
         for path in self.model.iterdir():
-            if path.name not in self._digests:
+            if path.name not in shards:
                 path.unlink()
+        for path in self.partial.iterdir():
+            if path.is_dir() and path != self.model:  # logits of a --verify
+                shutil.rmtree(path)
+
+    def _clean_up(self) -> None:
+        """Remove DEST.partial; its plan last, which tells what is still to do."""
+        for path in (self._done_path, self._lock_path, self._plan_path):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.partial)
 
     @property
     def n_missing_bytes(self) -> int:
@@ -116,13 +150,15 @@ class Output:
         return sum(s.n_bytes for s in self.plan.shards if s.name not in self._digests)
 
     def _check_room(self) -> None:
-        tokenizer = self.plan.files.tokenizer_path.stat().st_size
-        check_room(self.partial, self.n_missing_bytes + tokenizer + _SLACK_BYTES)
+        n_bytes = self.n_missing_bytes + self.plan.tokenizer.n_bytes + _SLACK_BYTES
+        check_room(self.partial, n_bytes)
 
     def write_weights(self, advance: Advance) -> None:
         """Write the shards that are missing; `advance` hears of source bytes."""
-        source = Source(self.plan.files)
-        with disk_errors(self.destination):
+        with (
+            disk_errors(self.destination),
+            Source(self.plan.files, self.plan.weights) as source,
+        ):
             for shard in self.plan.shards:
                 if shard.name in self._digests:
                     for module in _modules(shard):
@@ -156,33 +192,43 @@ class Output:
         plan = self.plan
         config_path = self.model / "config.json"
         config = _json(plan.config)
+        tokenizer = plan.tokenizer.read()
         with disk_errors(self.destination):
             # What loads is whole, also while a certificate is being added to it.
             config_path.unlink(missing_ok=True)
-            shutil.copyfile(plan.files.tokenizer_path, self.model / "tekken.json")
-            _write_whole(self.model / INDEX_NAME, _json(plan.index))
+            write_whole(self.model / "tekken.json", tokenizer)
+            write_whole(self.model / INDEX_NAME, _json(plan.index))
             card = model_card(plan, self.destination.name, quality)
-            _write_whole(self.model / "README.md", card.encode())
+            write_whole(self.model / "README.md", card.encode())
             if quality is not None:
-                _write_whole(self.model / "quality.json", _json(quality))
+                write_whole(self.model / "quality.json", _json(quality))
             digest = hashlib.sha256(config).hexdigest()
             write_manifest(self.model, {**self._digests, config_path.name: digest})
-            _write_whole(config_path, config)
+            write_whole(config_path, config)
 
     def publish(self) -> None:
         """Make DEST appear."""
         with disk_errors(self.destination):
             for path in self.model.iterdir():
-                _sync(path)
-            _sync(self.model)
+                sync(path)
+            sync(self.model)
             if self.destination.exists():
                 raise OutputError(
                     f"{self.destination} has appeared meanwhile; the result is in "
                     f"{self.model}"
                 )
             self.model.rename(self.destination)
-            _sync(self.destination.parent)
-            shutil.rmtree(self.partial)
+            sync(self.destination.parent)
+            self._clean_up()
+
+
+def _is_locked(lock: IO[str]) -> bool:
+    """Whether this process has the lock, now that it has asked for it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _modules(shard: Shard) -> list[Module]:
@@ -242,43 +288,5 @@ class _Hashing:
         return self._hash.hexdigest()
 
 
-def check_room(place: Path, n_bytes: int, purpose: str = "") -> None:
-    """Raises OutputError unless `n_bytes` fit where `place` is."""
-    free = shutil.disk_usage(place).free
-    if free < n_bytes:
-        raise OutputError(
-            f"{place} has {free / 1e9:.2f} GB free and {n_bytes / 1e9:.2f} GB are "
-            f"needed{purpose}; make room, or name another place"
-        )
-
-
-@contextmanager
-def disk_errors(destination: Path) -> Iterator[None]:
-    """What the file system refuses, as one line. Raises OutputError."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"{destination} cannot be written: {error.strerror or error}; what is done "
-            "is kept, so the same command goes on from here"
-        ) from None
-
-
 def _json(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    _sync(temporary)
-    temporary.rename(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        with suppress(PermissionError):  # some file systems sync no directories
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

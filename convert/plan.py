@@ -8,6 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from convert.disk import Stamp
 from convert.recipes import DtypeName, Recipe, precisions
 from voxmlx.layouts import ModelFiles, Module
 from voxmlx.layouts.configs import Precision, our_architecture
@@ -75,6 +76,8 @@ class Plan:
     """A whole conversion. Equal plans of an unchanged source give equal bytes."""
 
     files: ModelFiles
+    weights: tuple[Stamp, ...]
+    tokenizer: Stamp
     recipe: Recipe
     dtype: DtypeName
     source_name: str
@@ -140,9 +143,11 @@ class Plan:
     @property
     def identity(self) -> str:
         """A digest of all that the result depends on."""
-        stats = [(path.name, path.stat()) for path in self.files.paths]
         facts = {
-            "source": [[name, s.st_size, s.st_mtime_ns] for name, s in stats],
+            "source": [
+                [stamp.path.name, stamp.n_bytes, stamp.changed_ns]
+                for stamp in (*self.weights, self.tokenizer)
+            ],
             "config": self.config,
             "shards": [shard.header.hex() for shard in self.shards],
         }
@@ -157,7 +162,7 @@ def make_plan(
     version: str,
     shard_bytes: int = SHARD_BYTES,
 ) -> Plan:
-    """Decide every tensor's type, shape and file."""
+    """Decide every tensor's type, shape and file. Raises CheckpointError."""
     chosen = precisions(recipe, files.modules.values(), files.precisions)
     groups: list[list[OutputTensor]] = [[]]
     n_held = 0
@@ -173,7 +178,17 @@ def make_plan(
         Shard(f"model-{i:05d}-of-{len(groups):05d}.safetensors", tuple(group))
         for i, group in enumerate(groups, 1)
     )
-    return Plan(files, recipe, dtype, source_name, version, chosen, shards)
+    return Plan(
+        files,
+        tuple(Stamp.of(path) for path in files.paths),
+        Stamp.of(files.tokenizer_path),
+        recipe,
+        dtype,
+        source_name,
+        version,
+        chosen,
+        shards,
+    )
 
 
 def _outputs(

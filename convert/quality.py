@@ -1,7 +1,9 @@
 """What a conversion costs: its logits and text against the source's."""
 
+import hashlib
+import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from convert.disk import disk_errors
 from voxmlx import Checkpoint
 from voxmlx.audio.files import open_audio
 from voxmlx.config import (
@@ -29,6 +32,7 @@ __all__ = [
     "Sound",
     "certificate",
     "forced_logits",
+    "is_certified",
     "read",
     "read_sounds",
 ]
@@ -47,6 +51,11 @@ class Sound:
     name: str
     samples: NDArray[np.float32]
     transcript: str | None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the samples, in hex."""
+        return hashlib.sha256(self.samples.tobytes()).hexdigest()
 
     @property
     def padded(self) -> NDArray[np.float32]:
@@ -74,7 +83,10 @@ class Reading:
 
 
 def read_sounds(paths: Sequence[Path]) -> list[Sound]:
-    """Sounds with their `.txt` neighbours. Raises AudioError."""
+    """Sounds with their `.txt` neighbours. Raises AudioError.
+
+    OutputError when what compares with a transcript is not installed.
+    """
     sounds: list[Sound] = []
     for path in paths:
         with open_audio(path) as file:
@@ -83,6 +95,8 @@ def read_sounds(paths: Sequence[Path]) -> list[Sound]:
         if not samples.any():
             raise AudioError(f"{path} is silent; --verify needs sound to measure with")
         sounds.append(Sound(path.name, samples, _transcript(path.with_suffix(".txt"))))
+    if any(sound.transcript is not None for sound in sounds):
+        _word_errors()  # now rather than after an hour
     return sounds
 
 
@@ -91,6 +105,17 @@ def _transcript(path: Path) -> str | None:
         return path.read_text(encoding="utf-8") if path.is_file() else None
     except (OSError, UnicodeDecodeError) as error:
         raise AudioError(f"the transcript {path} is not readable: {error}") from None
+
+
+def is_certified(directory: Path, sounds: Sequence[Sound]) -> bool:
+    """Whether a model's quality.json is of these sounds, or nobody asks for one."""
+    path = directory / "quality.json"
+    if not sounds:
+        return True
+    if not path.is_file():
+        return False
+    rows = json.loads(path.read_text(encoding="utf-8"))["sounds"]
+    return [row["sha256"] for row in rows] == [sound.digest for sound in sounds]
 
 
 def read(
@@ -107,7 +132,10 @@ def read(
     ids = ids[ids >= 0]
     forced = ids if history is None else history
     vocab = checkpoint.config.decoder.vocab_size
-    with tempfile.NamedTemporaryFile(dir=directory, suffix=".logits") as file:
+    with (
+        disk_errors(directory),
+        tempfile.NamedTemporaryFile(dir=directory, suffix=".logits") as file,
+    ):
         # Written, not mapped for writing: there a full disk is a signal that kills.
         for block in forced_logits(checkpoint, samples, forced):
             file.write(block.data)
@@ -164,6 +192,7 @@ def certificate(
     rows = [
         {
             "name": sound.name,
+            "sha256": sound.digest,
             **tokens.summary(),
             "reference_text": a.text,
             "text": b.text,
@@ -264,6 +293,13 @@ def _log_softmax(row: NDArray[np.float32]) -> NDArray[np.float64]:
 def _wer(pairs: Sequence[tuple[str, str]]) -> float | None:
     if not pairs:
         return None
+    normalise, wer = _word_errors()
+    said = [normalise(text) for text, _ in pairs]
+    heard = [normalise(text) for _, text in pairs]
+    return float(wer(said, heard))
+
+
+def _word_errors() -> tuple[Callable[[str], str], Callable[..., Any]]:
     # Local imports: heavy, and wanted only when there are transcripts.
     try:
         import jiwer
@@ -273,8 +309,4 @@ def _wer(pairs: Sequence[tuple[str, str]]) -> float | None:
             f"{error.name} is not installed, and transcripts are there to compare with; "
             "pip install 'voxmlx-realtime[convert]'"
         ) from None
-
-    normalise = BasicTextNormalizer()
-    said = [normalise(text) for text, _ in pairs]
-    heard = [normalise(text) for _, text in pairs]
-    return float(jiwer.wer(said, heard))
+    return BasicTextNormalizer(), jiwer.wer

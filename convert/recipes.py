@@ -71,7 +71,7 @@ def _uniform(bits: int) -> tuple[Rule, ...]:
     return (Rule("*.ada.*", None), Rule("*", Precision(bits, 64)))
 
 
-_Q4, _Q6, _Q8 = (Precision(bits, 64) for bits in (4, 6, 8))
+_Q4, _Q6 = (Precision(bits, 64) for bits in (4, 6))
 
 DEFAULT_RECIPE = "q4"
 
@@ -85,11 +85,13 @@ RECIPES = {
         Recipe("q4", "4 bits, embedding and adapter included", _uniform(4)),
         Recipe(
             "q4-mixed",
-            "4 bits, 8 where an error costs most",
+            "4 bits, 6 where they pay: embedding, decoder attention, adapter",
             (
                 Rule("*.ada.*", None),
-                Rule("adapter.*", _Q8),
-                Rule("encoder.layers.*.attention.*", _Q6),
+                # The top of benchmarks/results/sensitivity.md, as a test has it.
+                Rule("decoder.embedding", _Q6),
+                Rule("decoder.layers.*.attention.*", _Q6),
+                Rule("adapter.*", _Q6),
                 Rule("*", _Q4),
             ),
         ),

@@ -2,13 +2,14 @@
 
 import json
 import mmap
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from convert.disk import Stamp, source_errors
 from voxmlx.errors import CheckpointError
 from voxmlx.layouts import ModelFiles, Module, StoredTensor
 from voxmlx.layouts.finite import is_finite
@@ -28,11 +29,24 @@ _NUMPY = {
 
 
 class Source:
-    """Reads modules of a checked model directory in our order, dense or packed."""
+    """Reads modules of a checked model directory in our order, dense or packed.
 
-    def __init__(self, files: ModelFiles) -> None:
+    Raises CheckpointError when a file is not the one of its stamp any more, which is
+    looked at before every block: what is mapped and cut short kills who reads it.
+    """
+
+    def __init__(self, files: ModelFiles, stamps: Sequence[Stamp]) -> None:
         self.files = files
-        self._maps = {path: _Mapped(path) for path in files.paths}
+        self._opened = ExitStack()
+        self._maps = {
+            stamp.path: self._opened.enter_context(_Mapped(stamp)) for stamp in stamps
+        }
+
+    def __enter__(self) -> "Source":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
 
     def n_bytes(self, module: Module) -> int:
         """What the module takes in the source's files."""
@@ -47,6 +61,7 @@ class Source:
         weight = self._ours(module, "weight")
         if precision is None:
             for rows in _row_blocks(weight):
+                self._check(module)
                 block = _to_mx(rows, self._tensor(module, "weight").dtype)
                 yield _finite(module, block.astype(dtype))
             return
@@ -55,6 +70,7 @@ class Source:
         for rows in _row_blocks(weight, expansion=32 // precision.bits):
             part = slice(start, start + len(rows))
             start = part.stop
+            self._check(module)
             block = mx.dequantize(
                 mx.array(np.ascontiguousarray(rows)),
                 self._mx(module, "scales", scales[part]).astype(mx.float32),
@@ -66,6 +82,7 @@ class Source:
 
     def whole(self, module: Module, suffix: str, dtype: mx.Dtype) -> mx.array:
         """A small tensor of the module, or the packed integers of its weight."""
+        self._check(module)
         array = self._mx(module, suffix, self._ours(module, suffix))
         if array.dtype == mx.uint32:
             return array
@@ -75,6 +92,10 @@ class Source:
         """Give the module's pages back; the file cache keeps them."""
         for tensor in self._tensors(module):
             self._maps[tensor.path].release(tensor.stored_name)
+
+    def _check(self, module: Module) -> None:
+        for tensor in self._tensors(module):
+            self._maps[tensor.path].check()
 
     def _tensors(self, module: Module) -> list[StoredTensor]:
         names = [f"{module.path}.{s}" for s in ("weight", "scales", "biases", "bias")]
@@ -97,9 +118,13 @@ class Source:
 class _Mapped:
     """One safetensors file; its header has been checked by `open_model`."""
 
-    def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    def __init__(self, stamp: Stamp) -> None:
+        self._stamp = stamp
+        with source_errors(stamp.path), ExitStack() as opened:
+            self._file = opened.enter_context(stamp.path.open("rb"))
+            self.check()  # nothing empty can be mapped
+            self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+            opened.pop_all()
         n_header = int.from_bytes(self._map[:8], "little")
         header = json.loads(self._map[8 : 8 + n_header])
         start = 8 + n_header
@@ -108,6 +133,15 @@ class _Mapped:
             for name, entry in header.items()
             if name != "__metadata__"
         }
+
+    def __enter__(self) -> "_Mapped":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()  # the map ends with the last array on it
+
+    def check(self) -> None:
+        self._stamp.check(self._file)
 
     def array(self, tensor: StoredTensor) -> NDArray[np.number]:
         start, _ = self._spans[tensor.stored_name]

@@ -5,7 +5,6 @@ import argparse
 import pytest
 
 from voxmlx.arguments import (
-    DEFAULT_MODEL,
     add_model_arguments,
     add_version_argument,
     load_model,
@@ -25,7 +24,7 @@ def parse(*arguments: str) -> argparse.Namespace:
 def test_the_defaults_are_the_published_model_and_delay() -> None:
     arguments = parse()
     assert (arguments.model, arguments.dtype, arguments.delay) == (
-        DEFAULT_MODEL,
+        "mlx-community/Voxtral-Mini-4B-Realtime-2602-4bit",
         "auto",
         480,
     )

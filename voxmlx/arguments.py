@@ -34,7 +34,7 @@ __all__ = [
     "word_options",
 ]
 
-DEFAULT_MODEL = "mistralai/Voxtral-Mini-4B-Realtime-2602"
+DEFAULT_MODEL = "mlx-community/Voxtral-Mini-4B-Realtime-2602-4bit"
 DEFAULT_DELAY_MS = 480
 
 _DISTRIBUTION = "voxmlx-realtime"

@@ -43,7 +43,8 @@ def locate(model: str | Path) -> Path:
     if not _HUB_ID.fullmatch(str(model)):
         raise CheckpointError(
             f"no directory {str(model)!r}, and it is no Hub id either; give a model "
-            "directory an id such as mistralai/Voxtral-Mini-4B-Realtime-2602, or demo"
+            "directory, an id such as mlx-community/Voxtral-Mini-4B-Realtime-2602-4bit, "
+            "or demo"
         )
     return _download(str(model))
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
+from benchmarks.full_size_checkpoint import FULL_SIZE
 from convert.__main__ import convert
 from tests.convert.directories import (
     MODEL,
@@ -23,9 +24,11 @@ from tests.convert.directories import (
     write_mlx_audio,
 )
 from tests.tiny import TinyModel
-from voxmlx import Checkpoint, load
+from voxmlx import Checkpoint, demo, load
+from voxmlx.checkpoint import DtypeName
 from voxmlx.config import ModelConfig
 from voxmlx.errors import CheckpointError, ConfigError
+from voxmlx.layouts.configs import Precision, read_config
 
 T = 20
 MODEL_CONFIG = ModelConfig.from_params(MODEL.params())
@@ -129,6 +132,98 @@ def test_an_embedding_left_in_halves_is_quantised_and_the_rest_kept(
         assert mx.array_equal(array, found[name]), name
 
 
+# What the default model's config.json says, beside its `quantization`.
+PUBLISHED = {
+    "model_type": "voxtral_realtime",
+    "decoder": {
+        "dim": 3072,
+        "n_layers": 26,
+        "head_dim": 128,
+        "hidden_dim": 9216,
+        "n_heads": 32,
+        "n_kv_heads": 8,
+        "vocab_size": 131072,
+        "norm_eps": 1e-5,
+        "rope_theta": 1e6,
+        "sliding_window": 8192,
+        "tied_embeddings": True,
+        "ada_rms_norm_t_cond": True,
+        "ada_rms_norm_t_cond_dim": 32,
+    },
+    "encoder_args": {
+        "audio_encoding_args": {
+            "sampling_rate": 16000,
+            "frame_rate": 12.5,
+            "num_mel_bins": 128,
+            "hop_length": 160,
+            "window_size": 400,
+            "chunk_length_s": None,
+            "global_log_mel_max": 1.5,
+            "transcription_format": "streaming",
+        },
+        "dim": 1280,
+        "n_layers": 32,
+        "head_dim": 64,
+        "hidden_dim": 5120,
+        "n_heads": 32,
+        "vocab_size": 131072,
+        "n_kv_heads": 32,
+        "use_biases": True,
+        "use_cache": False,
+        "rope_theta": 1e6,
+        "causal": True,
+        "norm_eps": 1e-5,
+        "pos_embed": "rope",
+        "max_source_positions": None,
+        "ffn_type": "swiglu",
+        "norm_type": "rms_norm",
+        "sliding_window": 750,
+        "downsample_factor": 4,
+    },
+    "quantization": {"group_size": 64, "bits": 4, "mode": "affine"},
+}
+
+
+def test_the_default_models_config_is_the_published_architecture() -> None:
+    found, quantisation = read_config(PUBLISHED)
+    assert found == ModelConfig.from_params(FULL_SIZE.params())
+    assert quantisation.of("decoder.layers.0.attention.wq") == Precision(4, 64)
+
+
+def test_the_default_models_kind_loads_and_its_halves_can_be_quantised(
+    tmp_path: Path,
+) -> None:
+    # It has 406 matrices in 4 bits, of 711 tensors; embedding and adapter are float16,
+    # and some tensors float32.
+    kept = ("embedding", "audio_language_projection")
+    directory = write_mlx_audio(tmp_path / "m", 4, skipped=kept)
+    path = directory / "model.safetensors"
+    tensors = {
+        name: array.astype(mx.float16)
+        if array.dtype != mx.uint32 and "conv" not in name
+        else array
+        for name, array in read_tensors(path).items()
+    }
+    mx.save_safetensors(str(path), tensors)
+    index = {"weight_map": dict.fromkeys(tensors, path.name)}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    model = load(directory, "float32").model
+    assert isinstance(model.decoder.embedding, nn.Embedding)
+    assert isinstance(model.adapter.linear1, nn.Linear)
+    packed = model.decoder.layers[0].attention.qkv_proj
+    assert (packed.bits, packed.group_size) == (4, 64)
+
+    convert(str(directory), tmp_path / "ours", dtype="float16")
+    ours = load(tmp_path / "ours", "float32").model
+    assert isinstance(ours.decoder.embedding, nn.QuantizedEmbedding)
+    assert isinstance(ours.adapter.linear1, nn.QuantizedLinear)
+    for name, array in weights(model).items():
+        if name in weights(ours) and "embedding" not in name and "adapter" not in name:
+            wanted = array.astype(mx.float16) if "conv" in name else array
+            assert mx.array_equal(wanted, weights(ours)[name]), name
+
+
 def test_a_source_left_beside_mlx_audios_result_is_not_taken_for_it(
     tmp_path: Path,
 ) -> None:
@@ -172,6 +267,23 @@ def test_mlx_audios_config_beside_mistrals_names_loads(
     (directory / "consolidated.safetensors").rename(directory / "model.safetensors")
     (directory / "params.json").unlink()
     np.testing.assert_array_equal(logits(load(directory, "float32")), logits(reference))
+
+
+@pytest.mark.parametrize("recipe", ["bf16", "q4"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_loading_holds_one_copy_of_the_weights(
+    recipe: str, dtype: DtypeName, tmp_path: Path
+) -> None:
+    convert(demo.NAME, tmp_path / "ours", recipe=recipe)
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    model = load(tmp_path / "ours", dtype).model
+    sizes = [array.nbytes for array in weights(model).values()]
+    # A matrix beside the parts it was joined from, or its transpose; a little else.
+    assert max(sizes) < sum(sizes) / 5
+    extra = mx.get_peak_memory() - before - sum(sizes)
+    assert extra < 2 * max(sizes) + 100_000
 
 
 def test_parts_of_one_product_with_unlike_bits_are_refused(tmp_path: Path) -> None:

@@ -1,18 +1,14 @@
 """A destination is whole or absent, however a conversion ends."""
 
 import json
-import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import mlx.core as mx
 import pytest
 
 from convert import output
@@ -20,51 +16,16 @@ from convert.__main__ import convert
 from convert.plan import make_plan
 from convert.recipes import RECIPES
 from tests.convert.directories import read_tensors
+from tests.convert.interrupted import (
+    SHARD_BYTES,
+    Killed,
+    contents,
+    dies_at,
+    refuses_to_load,
+)
 from voxmlx import load
 from voxmlx.errors import CheckpointError, OutputError
 from voxmlx.layouts import open_model
-
-SHARD_BYTES = 30_000
-
-
-class Killed(BaseException):
-    """Ends a conversion where it stands: nothing of ours catches it."""
-
-
-def contents(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(
-    source: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, bytes]:
-    directory = tmp_path_factory.mktemp("undisturbed") / "ours"
-    convert(str(source), directory, shard_bytes=SHARD_BYTES)
-    return contents(directory)
-
-
-def dies_at(monkeypatch: pytest.MonkeyPatch, n: int, error: BaseException) -> None:
-    """Let the n-th write to a shard write half and raise `error`."""
-    real: Callable[..., None] = output._Hashing.write
-    count = 0
-
-    def write(self: Any, content: Any) -> None:
-        nonlocal count
-        count += 1
-        if count == n:
-            real(self, memoryview(content)[: len(content) // 2])
-            raise error
-        real(self, content)
-
-    monkeypatch.setattr(output._Hashing, "write", write)
-
-
-def refuses_to_load(directory: Path) -> None:
-    for path in (directory, directory / "model"):
-        if path.exists():
-            with pytest.raises(CheckpointError):
-                load(path)
 
 
 def loads_only_if_whole(directory: Path, whole: dict[str, bytes]) -> None:
@@ -152,44 +113,6 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     assert contents(destination) == undisturbed
 
 
-def test_too_little_room_is_said_before_anything_is_written(
-    monkeypatch: pytest.MonkeyPatch, source: Path, tmp_path: Path
-) -> None:
-    class Usage(NamedTuple):
-        total: int
-        used: int
-        free: int
-
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10, 0, 1000))
-    with pytest.raises(OutputError, match=r"0\.00 GB free and 0\.00 GB are needed"):
-        convert(str(source), tmp_path / "ours")
-    assert not list((tmp_path / "ours.partial" / "model").iterdir())
-
-
-@pytest.mark.slow
-def test_a_small_file_system_that_fills_up_leaves_nothing_that_loads(
-    monkeypatch: pytest.MonkeyPatch,
-    source: Path,
-    tmp_path: Path,
-    undisturbed: dict[str, bytes],
-) -> None:
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(place)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("cannot mount a tmpfs here: run as root on Linux")
-    try:
-        monkeypatch.setattr(output.Output, "_check_room", lambda _: None)
-        with pytest.raises(OutputError, match="No space left on device"):
-            convert(str(source), place / "ours", shard_bytes=SHARD_BYTES)
-        refuses_to_load(place / "ours.partial")
-        subprocess.run(["mount", "-o", "remount,size=8m", str(place)], check=True)
-        convert(str(source), place / "ours", shard_bytes=SHARD_BYTES)
-        assert contents(place / "ours") == undisturbed
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
-
-
 KILLABLE = """
 import sys
 from pathlib import Path
@@ -244,25 +167,6 @@ def test_sigkill_at_any_moment_leaves_nothing_half_made(
     assert contents(destination) == undisturbed
 
 
-def test_a_run_cut_short_after_publishing_is_finished(
-    monkeypatch: pytest.MonkeyPatch,
-    source: Path,
-    tmp_path: Path,
-    undisturbed: dict[str, bytes],
-) -> None:
-    def killed(path: Path) -> None:
-        raise Killed
-
-    destination = tmp_path / "ours"
-    with monkeypatch.context() as patch:
-        patch.setattr(output.shutil, "rmtree", killed)
-        with pytest.raises(Killed):
-            convert(str(source), destination, shard_bytes=SHARD_BYTES)
-    convert(str(source), destination, shard_bytes=SHARD_BYTES)
-    assert contents(destination) == undisturbed
-    assert not (tmp_path / "ours.partial").exists()
-
-
 def test_an_existing_destination_is_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=f"{tmp_path} exists; remove it"):
         convert(str(source), tmp_path)
@@ -303,16 +207,3 @@ def test_the_files_are_those_the_plan_foretold(
     index = json.loads(undisturbed["model.safetensors.index.json"])
     for name, shard_name in index["weight_map"].items():
         assert name in read_tensors(tmp_path / "ours" / shard_name)
-
-
-def test_weights_that_are_no_numbers_are_refused(source: Path, tmp_path: Path) -> None:
-    directory = Path(shutil.copytree(source, tmp_path / "source"))
-    path = directory / "consolidated.safetensors"
-    tensors = read_tensors(path)
-    tensors["layers.0.attention.wq.weight"][3, 4] = float("nan")
-    mx.save_safetensors(str(path), tensors)
-    with pytest.raises(
-        CheckpointError, match=r"layers\.0\.attention\.q_proj holds NaN"
-    ):
-        convert(str(directory), tmp_path / "ours")
-    assert not (tmp_path / "ours").exists()

@@ -1,13 +1,14 @@
 """The certificate says what the bits cost, and nothing when they cost nothing."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from convert import output, quality
+from convert import disk, quality
 from convert.__main__ import main
 from convert.sensitivity import GROUPS, rank
 from tests.sounds import speech_like
@@ -170,6 +171,23 @@ def test_a_silent_sound_or_an_unreadable_transcript_is_refused(tmp_path: Path) -
         quality.read_sounds([path])
 
 
+def test_a_transcript_that_nothing_can_compare_with_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    source: Path,
+    tmp_path: Path,
+    sound: Path,
+) -> None:
+    copy = tmp_path / "said.wav"
+    copy.write_bytes(sound.read_bytes())
+    copy.with_suffix(".txt").write_text("what was said")
+    monkeypatch.setitem(sys.modules, "jiwer", None)
+    arguments = [str(source), str(tmp_path / "ours"), "--verify", str(copy)]
+    assert main(arguments) == 1
+    assert "jiwer is not installed" in capsys.readouterr().err
+    assert not list(tmp_path.glob("ours*"))
+
+
 def test_too_little_room_for_logits_is_one_line_and_the_weights_are_kept(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -177,7 +195,7 @@ def test_too_little_room_for_logits_is_one_line_and_the_weights_are_kept(
     tmp_path: Path,
     sound: Path,
 ) -> None:
-    real = output.check_room
+    real = disk.check_room
 
     def no_room(place: Path, n_bytes: int, purpose: str = "") -> None:
         real(place, n_bytes if not purpose else 10**18, purpose)

@@ -1,17 +1,26 @@
 """Recipes are ordered rules, and packed products stay whole."""
 
+import re
 from collections import defaultdict
+from fnmatch import fnmatchcase
+from pathlib import Path
 
 import pytest
 
+from convert.quality import read_sounds
 from convert.recipes import RECIPES, Recipe, Rule
+from convert.sensitivity import GROUPS, rank
 from tests.convert.directories import MODEL
 from tests.tiny import TinyModel
+from voxmlx import demo, load
 from voxmlx.config import ModelConfig
 from voxmlx.layouts import Module, model_modules, packed_path
 from voxmlx.layouts.configs import Precision
 
+Q4 = Precision(4, 64)
+
 MODULES = list(model_modules(ModelConfig.from_params(MODEL.params())))
+RECORD = Path(__file__).parents[2] / "benchmarks" / "results" / "sensitivity.md"
 ODD_MODULES = list(model_modules(ModelConfig.from_params(TinyModel().params())))
 
 
@@ -53,3 +62,35 @@ def test_rows_of_no_whole_number_of_groups_are_left_alone() -> None:
     found = {m.path: RECIPES["q4"].precision(m) for m in ODD_MODULES}
     assert found["encoder.layers.0.attention.o_proj"] is None  # rows of 96
     assert found["encoder.layers.0.attention.q_proj"] == Precision(4, 64)
+
+
+def protected(name: str) -> set[str]:
+    """The groups of the ranking to which a recipe gives more than its fewest bits."""
+    bits: dict[str, set[int]] = defaultdict(set)
+    for module in MODULES:
+        precision = RECIPES[name].precision(module)
+        for group in GROUPS:
+            if fnmatchcase(packed_path(module.path), group):
+                assert precision is not None
+                bits[group].add(precision.bits)
+    assert bits.keys() == set(GROUPS)
+    assert {len(kinds) for kinds in bits.values()} == {1}
+    fewest = min(min(kinds) for kinds in bits.values())
+    return {group for group, (n,) in bits.items() if n > fewest}
+
+
+def test_the_mixed_recipe_protects_the_top_of_the_recorded_ranking() -> None:
+    table = RECORD.read_text(encoding="utf-8").split("```")[3]
+    recorded = re.findall(r"^(\S+) +[\d,]+ +[\d.]+ +[\d.]+$", table, re.MULTILINE)
+    assert sorted(recorded) == sorted(GROUPS)
+    chosen = protected("q4-mixed")
+    assert 0 < len(chosen) < len(GROUPS) / 2
+    assert set(recorded[: len(chosen)]) == chosen
+    assert not protected("q4")
+
+
+@pytest.mark.slow
+def test_the_mixed_recipe_protects_the_top_of_the_ranking_on_the_demos_sample() -> None:
+    rows = rank(load(demo.DIRECTORY, "float32"), read_sounds([demo.SAMPLE]), Q4)
+    chosen = protected("q4-mixed")
+    assert {row.group for row in rows[: len(chosen)]} == chosen

@@ -45,19 +45,20 @@ N_LAUNCHES = 720
 class Recipe:
     """Bits of a weight, its share of a group's scale and bias included."""
 
-    decoder: float
-    encoder_attention: float
-    encoder_rest: float
+    encoder: float
     adapter: float
+    embedding: float
+    decoder_attention: float
+    decoder_mlp: float
 
 
 # What `python -m convert` makes; groups of 64 weights have 32 bits of their own.
 RECIPES = {
-    "bf16": Recipe(16, 16, 16, 16),
-    "q8": Recipe(8.5, 8.5, 8.5, 8.5),
-    "q6": Recipe(6.5, 6.5, 6.5, 6.5),
-    "q4-mixed": Recipe(4.5, 6.5, 4.5, 8.5),
-    "q4": Recipe(4.5, 4.5, 4.5, 4.5),
+    "bf16": Recipe(16, 16, 16, 16, 16),
+    "q8": Recipe(8.5, 8.5, 8.5, 8.5, 8.5),
+    "q6": Recipe(6.5, 6.5, 6.5, 6.5, 6.5),
+    "q4-mixed": Recipe(4.5, 6.5, 6.5, 6.5, 4.5),
+    "q4": Recipe(4.5, 4.5, 4.5, 4.5, 4.5),
 }
 
 # Estimates are of bytes and launches alone: a little is left for all else.
@@ -93,17 +94,15 @@ class Outlook:
 def weight_bytes(recipe: Recipe, config: ModelConfig = FULL_SIZE) -> int:
     """Of all matrices a step reads; norms and biases are too small to count."""
     e, d = config.encoder, config.decoder
-    encoder_attention = e.n_layers * _attention(e)
-    encoder_rest = e.n_layers * 3 * e.dim * e.hidden_dim
+    encoder = e.n_layers * (_attention(e) + 3 * e.dim * e.hidden_dim)
     adapter = (config.downsample_factor * e.dim + d.dim) * d.dim
-    decoder = d.n_layers * (_attention(d) + 3 * d.dim * d.hidden_dim)
-    decoder += d.vocab_size * d.dim
     convolutions = 3 * e.dim * (config.audio.num_mel_bins + e.dim)
     bits = (
-        encoder_attention * recipe.encoder_attention
-        + encoder_rest * recipe.encoder_rest
+        encoder * recipe.encoder
         + adapter * recipe.adapter
-        + decoder * recipe.decoder
+        + d.vocab_size * d.dim * recipe.embedding
+        + d.n_layers * _attention(d) * recipe.decoder_attention
+        + d.n_layers * 3 * d.dim * d.hidden_dim * recipe.decoder_mlp
         + convolutions * 16
     )
     return int(bits / 8)
