@@ -84,11 +84,12 @@ class Loopback:
         self._socket.close()
         self.scheduler.stop()
 
-    def task_names(self) -> list[str]:
-        """Of all that runs in the server's loop."""
+    def tasks(self) -> list[str]:
+        """What runs in the server's loop, by the names of the coroutines."""
 
         async def names() -> list[str]:
-            return [task.get_name() for task in asyncio.all_tasks()]
+            coroutines = [task.get_coro() for task in asyncio.all_tasks()]
+            return sorted(str(getattr(one, "__qualname__", one)) for one in coroutines)
 
         return asyncio.run_coroutine_threadsafe(names(), self.loop).result(PATIENCE_S)
 

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
 from voxmlx.errors import RequestError
+from voxmlx.serve.answers import error_object
 from voxmlx.serve.bounded import BoundedBody
 from voxmlx.serve.conversation import Conversation, Hints
 from voxmlx.serve.limits import Access, Limits
@@ -27,7 +28,7 @@ from voxmlx.serve.metrics import Metrics
 from voxmlx.serve.protocol import Served, StreamOptions
 from voxmlx.serve.realtime import Connection
 from voxmlx.serve.scheduler import Scheduler
-from voxmlx.serve.transcriptions import error_object, transcribe_request
+from voxmlx.serve.transcriptions import transcribe_request
 
 __all__ = ["Service"]
 

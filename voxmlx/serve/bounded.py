@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voxmlx.errors import RequestError
-from voxmlx.serve.transcriptions import error_object
+from voxmlx.serve.answers import error_object
 
 __all__ = ["BoundedBody"]
 
@@ -15,7 +15,9 @@ __all__ = ["BoundedBody"]
 class BoundedBody:
     """ASGI middleware: bodies of at most `max_bytes`, no pause of them over `idle_s`.
 
-    What is refused closes the connection: the rest of the body may be long.
+    To the application what is refused looks like a client that has hung up; whatever it
+    answers to that, the refusal is sent. The connection is closed after it: the rest
+    of the body may be long.
     """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, idle_s: float) -> None:
@@ -28,33 +30,26 @@ class BoundedBody:
             await self._app(scope, receive, send)
             return
         body = _Body(receive, self._max_bytes, self._idle_s)
+        body.check_promise(dict(scope["headers"]).get(b"content-length", b""))
         has_begun = False
 
-        async def note(message: Message) -> None:
+        async def send_unless_refused(message: Message) -> None:
             nonlocal has_begun
-            has_begun = True
-            await send(message)
+            if has_begun or body.refusal is None:
+                has_begun = True
+                await send(message)
 
-        try:
-            body.check_promise(dict(scope["headers"]).get(b"content-length", b""))
-            await self._app(scope, body.receive, note)
-        except _Refused as refused:
-            if not has_begun:
-                await _refusal(refused.error)(scope, receive, send)
-
-
-class _Refused(Exception):
-    """On its way past the application, which handles no exception of this kind."""
-
-    def __init__(self, error: RequestError) -> None:
-        super().__init__(str(error))
-        self.error = error
+        if body.refusal is None:
+            await self._app(scope, body.receive, send_unless_refused)
+        if body.refusal is not None and not has_begun:
+            await _response(body.refusal)(scope, receive, send)
 
 
 class _Body:
     """A request's body as it comes."""
 
     def __init__(self, receive: Receive, max_bytes: int, idle_s: float) -> None:
+        self.refusal: RequestError | None = None
         self._receive = receive
         self._max_bytes = max_bytes
         self._idle_s = idle_s
@@ -64,7 +59,8 @@ class _Body:
     def check_promise(self, content_length: bytes) -> None:
         """Refuse at once what says that it is too long."""
         with contextlib.suppress(ValueError):
-            self._check(int(content_length))
+            self._count(int(content_length))
+            self._n_bytes = 0
 
     async def receive(self) -> Message:
         if self._is_complete:  # a disconnect is waited for, however long
@@ -74,19 +70,22 @@ class _Body:
                 message = await self._receive()
         except TimeoutError:
             text = f"nothing of the body came for {self._idle_s:g} s"
-            raise _Refused(RequestError(text, code="idle", status=408)) from None
-        self._n_bytes += len(message.get("body", b""))
-        self._check(self._n_bytes)
+            self.refusal = RequestError(text, code="idle", status=408)
+            return {"type": "http.disconnect"}
+        self._count(len(message.get("body", b"")))
+        if self.refusal is not None:
+            return {"type": "http.disconnect"}
         self._is_complete = not message.get("more_body", False)
         return message
 
-    def _check(self, n_bytes: int) -> None:
-        if n_bytes > self._max_bytes:
+    def _count(self, n_bytes: int) -> None:
+        self._n_bytes += n_bytes
+        if self._n_bytes > self._max_bytes:
             text = f"the body has more than {self._max_bytes} bytes"
-            raise _Refused(RequestError(text, code="body_too_large", status=413))
+            self.refusal = RequestError(text, code="body_too_large", status=413)
 
 
-def _refusal(error: RequestError) -> JSONResponse:
+def _response(error: RequestError) -> JSONResponse:
     return JSONResponse(
         {"error": error_object(error)},
         status_code=error.status,

@@ -211,16 +211,20 @@ class Scheduler:
         # The weights may have been loaded on another thread, and not be read yet.
         mx.eval(self._checkpoint.model.parameters())
         while self._wait():
-            self._drop_who_left()
-            with self._condition:
-                seats = list(self._seats)
-            for seat in seats:
-                self._obey(seat)
-            if self._batch.n_due:
-                self._step()
-            for seat in seats:
-                self._settle(seat)
+            self._tick()
         self._by_session.clear()
+
+    def _tick(self) -> None:
+        # Nothing of it may be kept while the thread waits: not even a local variable.
+        self._drop_who_left()
+        with self._condition:
+            seats = list(self._seats)
+        for seat in seats:
+            self._obey(seat)
+        if self._batch.n_due:
+            self._step()
+        for seat in seats:
+            self._settle(seat)
 
     def _wait(self) -> bool:
         """Until there is something to do; False if that is to end."""

@@ -1,16 +1,20 @@
 """A service on a socket, until a signal ends it gracefully."""
 
+import logging
 import socket
 import sys
 from types import FrameType
 
 import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import (
+    WebSocketsSansIOProtocol,
+)
 
 from voxmlx.errors import ServerError
 from voxmlx.serve.app import Service
 from voxmlx.serve.limits import Limits
 
-__all__ = ["Server", "listen"]
+__all__ = ["Server", "announce", "listen"]
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -24,6 +28,28 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
+# How long a client may take to read its goodbye.
+_LINGER_S = 5.0
+
+
+class _Socket(WebSocketsSansIOProtocol):
+    """Reads only as far as the application has, and does not outlive it for long.
+
+    Closing waits for a client to read what it was sent, which it may never do.
+    """
+
+    async def run_asgi(self) -> None:
+        try:
+            await super().run_asgi()
+        finally:
+            self.loop.call_later(_LINGER_S, self.transport.abort)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a line of uvicorn's is about us, not about bytes that are no text."""
+    return record.exc_info is None or record.exc_info[0] is not UnicodeDecodeError
+
+
 class Server(uvicorn.Server):
     """uvicorn, with an end in which clients still hear their last words."""
 
@@ -31,8 +57,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 service.app(),
-                # Reads a socket only as far as the application has.
-                ws="websockets-sansio",
+                ws=_Socket,
                 ws_max_size=limits.max_message_bytes,
                 # Off: sound is hardly compressed, and each would have a window.
                 ws_per_message_deflate=False,
@@ -43,6 +68,8 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=1,
             )
         )
+        # It shows a traceback for what it then answers by the closing code 1007.
+        logging.getLogger("uvicorn.error").addFilter(_is_ours)
         self._service = service
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -1,29 +1,26 @@
 """A sound file in a request -> its transcript, in OpenAI's formats."""
 
 import asyncio
-import json
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import (
-    JSONResponse,
-    PlainTextResponse,
     Response,
     StreamingResponse,
 )
 
 from voxmlx.audio.files import AudioFile, open_audio
 from voxmlx.errors import AudioError, RequestError
-from voxmlx.events import Event, Finished, TextDelta
-from voxmlx.formats import FormatOptions, make_writer
+from voxmlx.events import Event, Finished
+from voxmlx.serve.answers import ANSWERS, Wish, server_sent_events
 from voxmlx.serve.limits import Limits
 from voxmlx.serve.protocol import (
     Failed,
@@ -37,9 +34,8 @@ from voxmlx.serve.protocol import (
     checked_options,
 )
 from voxmlx.serve.scheduler import Scheduler
-from voxmlx.transcript import Transcript, TranscriptBuilder
 
-__all__ = ["error_object", "transcribe_request"]
+__all__ = ["transcribe_request"]
 
 # How often to look whether there is room for more sound of a file.
 _LOOK_S = 0.02
@@ -48,21 +44,15 @@ _LOOK_S = 0.02
 _MAX_FIELDS, _MAX_FIELD_BYTES = 100, 256 << 10
 
 
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """What a request asks for."""
-
-    options: StreamOptions
-    format: str = "json"
-    is_stream: bool = False
-    language: str | None = None
-    granularities: frozenset[str] = frozenset({"segment", "word"})
-
-
 async def transcribe_request(
     request: Request, scheduler: Scheduler, limits: Limits, defaults: StreamOptions
 ) -> Response:
     """Answer a `POST /v1/audio/transcriptions`. Raises RequestError."""
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise RequestError(
+            "file is missing, expected a sound file in multipart/form-data",
+            param="file",
+        )
     form = await request.form(
         max_files=1, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
     )
@@ -82,9 +72,7 @@ async def transcribe_request(
         except BaseException:
             job.close()
             raise
-        return StreamingResponse(
-            _server_sent_events(job), media_type="text/event-stream"
-        )
+        return StreamingResponse(_server_sent(job), media_type="text/event-stream")
     try:
         await job.start()
         return await _unless_gone(request, job)
@@ -92,12 +80,12 @@ async def transcribe_request(
         job.close()
 
 
-def _read_wish(form: FormData, defaults: StreamOptions) -> _Wish:
+def _read_wish(form: FormData, defaults: StreamOptions) -> Wish:
     name = _field(form, "response_format") or "json"
-    if name not in _FORMATS:
+    if name not in ANSWERS:
         raise RequestError(
             f"response_format {name[:40]!r} is unknown, expected one of "
-            f"{', '.join(_FORMATS)}",
+            f"{', '.join(ANSWERS)}",
             param="response_format",
         )
     granularities = {
@@ -120,9 +108,9 @@ def _read_wish(form: FormData, defaults: StreamOptions) -> _Wish:
         ),
     )
     checked_options(options)
-    return _Wish(
+    return Wish(
         options,
-        format=name,
+        name,
         is_stream=(_field(form, "stream") or "").lower() in ("true", "1"),
         language=_field(form, "language"),
         granularities=frozenset(granularities or {"word", "segment"}),
@@ -152,7 +140,7 @@ class _Job:
     """One file on its way through a stream."""
 
     def __init__(
-        self, wish: _Wish, scheduler: Scheduler, limits: Limits, name: str
+        self, wish: Wish, scheduler: Scheduler, limits: Limits, name: str
     ) -> None:
         self.wish = wish
         self._limits = limits
@@ -258,7 +246,7 @@ def _next(pieces: Iterator[np.ndarray]) -> np.ndarray | None:
 async def _unless_gone(request: Request, job: _Job) -> Response:
     """The whole answer; given up when nobody waits for it any more."""
     async with _until_disconnect(request) as gone:
-        answer = asyncio.ensure_future(_FORMATS[job.wish.format](job))
+        answer = asyncio.ensure_future(ANSWERS[job.wish.name](job.events(), job.wish))
         try:
             await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
             return await answer if answer.done() else Response(status_code=499)
@@ -281,125 +269,9 @@ async def _until_disconnect(request: Request) -> AsyncIterator["asyncio.Task[Non
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _transcript(job: _Job) -> Transcript:
-    builder = TranscriptBuilder()
-    async for event in job.events():
-        builder.feed(event)
-    return builder.finish()
-
-
-async def _json(job: _Job) -> Response:
-    transcript = await _transcript(job)
-    return JSONResponse({"text": transcript.text, "usage": _usage(transcript)})
-
-
-async def _text(job: _Job) -> Response:
-    transcript = await _transcript(job)
-    return PlainTextResponse(transcript.text + "\n")
-
-
-async def _verbose_json(job: _Job) -> Response:
-    transcript = await _transcript(job)
-    content: dict[str, Any] = {
-        "task": "transcribe",
-        "language": job.wish.language or "unknown",
-        "duration": transcript.duration_ms / 1000,
-        "text": transcript.text,
-        "usage": _usage(transcript),
-    }
-    if "segment" in job.wish.granularities:
-        # What only Whisper has is what it says when it knows nothing.
-        content["segments"] = [
-            {
-                "id": i,
-                "start": segment.start_ms / 1000,
-                "end": segment.end_ms / 1000,
-                "text": segment.text,
-                "seek": 0,
-                "tokens": [],
-                "temperature": 0.0,
-                "avg_logprob": 0.0,
-                "compression_ratio": 1.0,
-                "no_speech_prob": 0.0,
-            }
-            for i, segment in enumerate(transcript.segments)
-        ]
-    if "word" in job.wish.granularities:
-        content["words"] = [
-            {
-                "word": word.text,
-                "start": word.start_ms / 1000,
-                "end": word.end_ms / 1000,
-            }
-            for word in transcript.words
-        ]
-    return JSONResponse(content)
-
-
-def _written(name: str, media_type: str) -> Callable[[_Job], Any]:
-    async def respond(job: _Job) -> Response:
-        writer = make_writer(name, FormatOptions())
-        parts = [writer.feed(event) async for event in job.events()]
-        return Response("".join([*parts, writer.finish()]), media_type=media_type)
-
-    return respond
-
-
-_FORMATS: dict[str, Callable[[_Job], Any]] = {
-    "json": _json,
-    "text": _text,
-    "srt": _written("srt", "application/x-subrip"),
-    "vtt": _written("vtt", "text/vtt"),
-    "verbose_json": _verbose_json,
-}
-
-
-def _usage(transcript: Transcript) -> dict[str, Any]:
-    return {"type": "duration", "seconds": transcript.duration_ms / 1000}
-
-
-async def _server_sent_events(job: _Job) -> AsyncIterator[bytes]:
-    said: list[str] = []
-    n_tokens = 0
+async def _server_sent(job: _Job) -> AsyncIterator[bytes]:
     try:
-        async for event in job.events():
-            match event:
-                case TextDelta(text):
-                    said.append(text)
-                    yield _sse({"type": "transcript.text.delta", "delta": text})
-                case Finished(n_tokens=n):
-                    n_tokens = n
-                case _:
-                    pass
-        usage = {
-            "type": "tokens",
-            "input_tokens": n_tokens,
-            "output_tokens": n_tokens,
-            "total_tokens": 2 * n_tokens,
-        }
-        yield _sse(
-            {
-                "type": "transcript.text.done",
-                "text": "".join(said).strip(),
-                "usage": usage,
-            }
-        )
-    except RequestError as error:
-        yield _sse({"type": "error", "error": error_object(error)})
+        async for message in server_sent_events(job.events()):
+            yield message
     finally:
         job.close()
-
-
-def _sse(message: dict[str, Any]) -> bytes:
-    return f"data: {json.dumps(message)}\n\n".encode()
-
-
-def error_object(error: RequestError) -> dict[str, Any]:
-    """An error as OpenAI's clients read it."""
-    is_ours = error.status >= 500
-    return {
-        "message": str(error),
-        "type": "server_error" if is_ours else "invalid_request_error",
-        "param": error.param,
-        "code": error.code,
-    }
