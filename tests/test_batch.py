@@ -2,6 +2,8 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,21 @@ import mlx.utils
 import numpy as np
 import pytest
 
+from tests.held_out import held_out
 from tests.sounds import speech_like
-from voxmlx import Checkpoint, Event, Finished, Session, TokenDecoded
+from voxmlx import (
+    Checkpoint,
+    Event,
+    Finished,
+    GuardActed,
+    Session,
+    TokenDecoded,
+    WordFinal,
+    load,
+)
 from voxmlx.batch import Batch
 from voxmlx.model.choosing import Decoding
-from voxmlx.rules import GUARDS
+from voxmlx.rules import GUARDS, BlankRutGuard, RepetitionGuard
 
 DELAYS_MS = (80, 160, 240, 480, 480, 960, 1200, 2400)
 SOUNDS = [
@@ -120,6 +132,97 @@ def test_whatever_a_session_asks_for_concerns_it_alone(
             said[id(session)] += ids(events)
     for session, which, one in zip(sessions, sounds, options, strict=True):
         assert said[id(session)] == ids(alone(tiny_checkpoint, SOUNDS[which], **one))
+
+
+def without_probabilities(events: Sequence[Event]) -> list[Event]:
+    """A GPU may sum one row in another order than eight."""
+    bare: list[Event] = []
+    for event in events:
+        match event:
+            case TokenDecoded():
+                others = [replace(a, logprob=0.0) for a in event.alternatives]
+                bare.append(replace(event, logprob=None, alternatives=tuple(others)))
+            case WordFinal(word):
+                bare.append(replace(event, word=replace(word, confidence=None)))
+            case _:
+                bare.append(event)
+    return bare
+
+
+def logprobs(events: Sequence[Event]) -> list[float]:
+    tokens = [e for e in events if isinstance(e, TokenDecoded)]
+    own = [e.logprob for e in tokens if e.logprob is not None]
+    return own + [a.logprob for e in tokens for a in e.alternatives]
+
+
+def acting_in_a_batch(
+    checkpoint: Checkpoint,
+    sounds: Sequence[np.ndarray],
+    options: Sequence[dict[str, Any]],
+) -> tuple[set[str], list[bool]]:
+    """Guards that acted, and of each session whether hot words changed its ids.
+
+    All of a session's events are those it says alone.
+    """
+    batch = Batch(checkpoint.model)
+    sessions = [Session(checkpoint, **one) for one in options]
+    said: dict[int, list[Event]] = {id(session): [] for session in sessions}
+    for session, sound in zip(sessions, sounds, strict=True):
+        batch.add(session)
+        session.timeline.hear(sound)
+        session.timeline.end()
+    while len(batch):
+        for session, events in batch.step():
+            said[id(session)] += events
+    acted: set[str] = set()
+    changed: list[bool] = []
+    for session, sound, one in zip(sessions, sounds, options, strict=True):
+        events = said[id(session)]
+        whole = alone(checkpoint, sound, **one)
+        assert without_probabilities(events) == without_probabilities(whole)
+        assert logprobs(events) == pytest.approx(logprobs(whole), abs=1e-4)
+        acted |= {e.guard for e in events if isinstance(e, GuardActed)}
+        plain = {key: one[key] for key in one if not key.startswith("hotword")}
+        changed.append(ids(events) != ids(alone(checkpoint, sound, **plain)))
+    return acted, changed
+
+
+def test_guards_and_hot_words_that_act_do_the_same_in_a_batch(
+    tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Guards so hasty that they act within a sentence.
+    monkeypatch.setattr(BlankRutGuard, "patience_tokens", 4)
+    monkeypatch.setattr(BlankRutGuard, "slope", 4.0)
+    monkeypatch.setattr(BlankRutGuard, "max_penalty", 20.0)
+    monkeypatch.setattr(RepetitionGuard, "min_repeated", 1)
+    monkeypatch.setattr(RepetitionGuard, "min_periods", 0)
+    all_guards: dict[str, Any] = {"guards": list(GUARDS), "alternatives": 2}
+    said = held_out("espeak")
+    acted, changed = acting_in_a_batch(
+        load("demo", "float32"),
+        [said[i].samples for i in (0, 2, 3, 4, 5)],
+        [
+            {"delay_ms": 960},
+            {"hotwords": ["ninety", "five hundred"], "hotword_boost": 12.0},
+            {"hotwords": ["march"], "hotword_boost": 12.0, **all_guards},
+            {"delay_ms": 240, **all_guards},
+            {"hotwords": ["nine", "two"], "hotword_boost": 16.0, "confidence": True},
+        ],
+    )
+    assert acted == {"blank_rut"}
+    assert changed == [False, True, False, False, True]
+    acted, changed = acting_in_a_batch(
+        tiny_checkpoint,
+        [SOUNDS[i] for i in (3, 7, 4, 5)],
+        [
+            {"hotwords": ["the ring", "you"], "hotword_boost": 12.0, **all_guards},
+            all_guards,
+            {"guards": ["repetition"], "delay_ms": 240},
+            {"hotwords": ["é", "the"], "hotword_boost": 20.0},
+        ],
+    )
+    assert "repetition" in acted
+    assert any(changed)
 
 
 def test_a_bet_that_is_open_at_the_end_is_settled_in_a_batch_too(

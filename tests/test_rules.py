@@ -1,6 +1,7 @@
 """Guards free a decoder that is stuck, and change nothing else."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.evaluated import Evaluations
 from tests.scripted import PAD, WORD, ScriptedModel, scripted, vocabulary
 from tests.sounds import noise, silence, speech_like
 from voxmlx.checkpoint import Checkpoint
@@ -18,6 +20,11 @@ from voxmlx.session import Session
 
 WORDS = vocabulary(" back", " a")
 BACK, A = WORDS.encode(" back")[0], WORDS.encode(" a")[0]
+
+
+def voice(n_samples: int, seed: int = 0) -> np.ndarray:
+    """Loud from its first sample to its last."""
+    return noise(n_samples, seed=seed, level=0.1)
 
 
 def run(
@@ -54,6 +61,28 @@ def test_a_rut_ends_within_250_tokens_of_speech(margin: float) -> None:
     assert [e.word.text for e in events if isinstance(e, WordFinal)] == ["back"]
     (acted,) = (e for e in events if isinstance(e, GuardActed))
     assert acted == GuardActed("blank_rut", 80 * (found.index(WORD) + 1))
+
+
+@pytest.mark.parametrize("pause_s", [0.5, 1.0, 1.5, 2.0])
+@pytest.mark.parametrize("speech_s", [0.3, 1.0, 3.0])
+def test_pauses_of_two_seconds_lengthen_no_rut(pause_s: float, speech_s: float) -> None:
+    n = int(16_000 * speech_s)
+    pause = silence(int(16_000 * pause_s))
+    n_pieces = int(25 / (speech_s + pause_s)) + 1
+    pieces = [p for i in range(n_pieces) for p in (pause, voice(n, seed=i))]
+    events = run(rut(6.6), np.concatenate(pieces))
+    found = ids(events)
+    assert 200 < found.index(WORD) <= 250
+    assert [e.word.text for e in events if isinstance(e, WordFinal)] == ["back"]
+
+
+def test_silence_after_speech_is_no_rut() -> None:
+    # Blanks lead by so little that any penalty would be too much.
+    sound = [voice(16_000 * 2), silence(16_000 * 60), voice(16_000 * 2)]
+    assert set(ids(run(rut(0.25), np.concatenate(sound)))) == {PAD}
+    # A sound now and then is no speech; neither does it break healthy blanks.
+    knocks = [p for i in range(30) for p in (voice(1600, seed=i), silence(16_000 * 2))]
+    assert set(ids(run(rut(8.5), np.concatenate(knocks)))) == {PAD}
 
 
 @pytest.mark.parametrize(
@@ -140,6 +169,28 @@ def test_guards_that_do_not_act_leave_the_models_own_loop_alone() -> None:
         calls.append(cast("ScriptedModel", cast("Any", checkpoint.model)).calls)
     assert calls[0] == calls[1]
     assert max(calls[0]) == 32
+
+
+def test_guards_that_do_not_act_compute_nothing(
+    tiny_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    sound = speech_like(16_000 * 3, seed=3)
+    counts: list[tuple[list[int], int, int]] = []
+    for guards in ((), (), tuple(GUARDS)):
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            evaluations = Evaluations(monkeypatch, tmp_path)
+            session = Session(tiny_checkpoint, guards=guards)
+            events: list[Event] = []
+            for piece in np.split(sound, range(1280, len(sound), 1280)):
+                events += session.push(piece)
+            assert not [e for e in events if isinstance(e, GuardActed)]
+        counts.append(evaluations.counts())
+    plain, guarded = counts[1:]  # the first hears the silence before a stream, too
+    assert guarded == plain
+    n_operations, n_read, n_chosen = plain
+    assert sum(n_operations) > 1000
+    assert n_read >= len(sound) // 1280
+    assert n_chosen == 0
 
 
 def test_ids_are_those_without_guards_until_one_acts(

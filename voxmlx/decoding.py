@@ -1,7 +1,8 @@
 """Audio of one stream -> ids: probabilities, guards and hot words on request."""
 
+import copy
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import mlx.core as mx
@@ -18,6 +19,8 @@ __all__ = ["Decoded", "Steps", "TokenDecoder"]
 
 # Ids kept back while it is open whether a hot word will be complete.
 _MAX_HELD = 64
+# Ids after a hot word that show whether the rest is what it would have been.
+_REST_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +51,18 @@ class _Position:
 
 
 @dataclass(slots=True)
-class _Start:
-    """How to go on without the hot word that changed its first id here."""
+class _Bet:
+    """Ids that are due to a hot word's help, and how to go on without it."""
 
     plain: Decoded
     decoder: DecoderState
     rules: list[DecodeRule]
     match: HotwordMatch
     is_speech: bool
+    ids: list[Decoded]  # from the first that differs on
+    positions: list[_Position] = field(default_factory=list[_Position])  # of the others
+    n_word: int | None = None  # ids up to the hot word's last, once it is complete
+    is_lost: bool = False
 
 
 class TokenDecoder:
@@ -65,9 +72,10 @@ class TokenDecoder:
     it is the model's own loop. Rules that are idle leave that loop alone.
 
     Hot words are a bet: where a boost changes an id, the ids from there on are held
-    back until the hot word is complete. If it never is, all is taken back, and the
-    stream goes on as if there had been no such word; so an id comes out a little
-    later, and half a hot word is never written for a boost's sake.
+    back until the hot word is complete, and a few more. If it never is, or if anything
+    else would be said after it than without, all is taken back, and the stream goes on
+    as if there had been no such word; so some ids come out a little later, and neither
+    half a hot word nor another one is ever written for a boost's sake.
     """
 
     def __init__(
@@ -86,9 +94,7 @@ class TokenDecoder:
         self._match = HotwordMatch(hotwords) if hotwords else None
         self._has_probabilities = has_probabilities or n_alternatives > 0
         self._n_alternatives = n_alternatives
-        self._start: _Start | None = None
-        self._held: list[_Position] = []
-        self._held_ids: list[Decoded] = []
+        self._bet: _Bet | None = None
 
     def step(self, audio: mx.array, speech: Sequence[bool]) -> Steps:
         """Audio embeddings [1, k, dim] -> ids now certain.
@@ -106,15 +112,19 @@ class TokenDecoder:
                 done += n
             else:
                 position = _Position(audio[:, done : done + 1], speech[done])
-                decoded += yield from self._bet([position])
+                decoded += yield from self._decide([position])
                 done += 1
         return decoded
 
     def finish(self) -> Steps:
         """The ids still held back: no hot word is completed any more."""
         decoded: list[Decoded] = []
-        while self._start is not None:
-            decoded += yield from self._take_back()
+        while (bet := self._bet) is not None:
+            if bet.n_word is None:
+                bet.is_lost = True
+            else:
+                yield from self._judge(bet)
+            decoded += yield from self._decide(self._settle(bet, decoded))
         return decoded
 
     def _n_idle(self) -> int:
@@ -139,40 +149,61 @@ class TokenDecoder:
             decoded.append(scores.decoded(i) if scores else Decoded(token_id))
         return decoded
 
-    def _bet(self, positions: list[_Position]) -> Steps:
+    def _decide(self, positions: list[_Position]) -> Steps:
         """Decode positions one by one, with all that may change an id."""
         decoded: list[Decoded] = []
         waiting = positions[::-1]
         while waiting:
             position = waiting.pop()
             decoded += yield from self._one(position)
-            if self._start is not None and (
-                (self._match is not None and self._match.is_broken)
-                or len(self._held) > _MAX_HELD
-            ):
-                decoded.append(self._without())
-                waiting += self._held[::-1]
-                self._held = []
+            bet = self._bet
+            if bet is None:
+                continue
+            if bet.n_word is None:
+                assert self._match is not None
+                bet.is_lost = self._match.is_broken or len(bet.ids) > _MAX_HELD
+                is_over = bet.is_lost
+            else:
+                is_over = bet.is_lost or len(bet.ids) >= bet.n_word + _REST_TOKENS
+                if is_over and not bet.is_lost:
+                    yield from self._judge(bet)
+            if is_over:
+                waiting += self._settle(bet, decoded)[::-1]
         return decoded
 
-    def _take_back(self) -> Steps:
-        held, plain = self._held, self._without()
-        self._held = []
-        rest = yield from self._bet(held)
-        return [plain, *rest]
-
-    def _without(self) -> Decoded:
-        """Go back to where the bet began, and take the id it had replaced."""
-        start, self._start = self._start, None
-        assert start is not None
+    def _judge(self, bet: _Bet) -> Generator[Decoding, list[int], None]:
+        """Lose a bet whose hot word, now complete, changes what is said after it."""
         assert self._match is not None
-        self._held_ids = []
-        state = self.state
-        state.decoder = start.decoder
-        state.token = mx.array([[start.plain.token_id]], mx.int32)
-        self._rules, self._match = start.rules, start.match
-        self._accept(start.plain.token_id, start.is_speech, help_given=0.0)
-        return start.plain
+        assert bet.n_word is not None
+        state = copy.copy(self.state)
+        _go_back(state, bet)
+        state.decoder = bet.decoder.copy()
+        rules = [rule.copy() for rule in bet.rules]
+        for rule in rules:
+            rule.accept(bet.plain.token_id, bet.is_speech)
+        rest: list[Decoded] = []
+        if bet.positions:
+            audio = mx.concatenate([p.audio for p in bet.positions], axis=1)
+            speech = [p.is_speech for p in bet.positions]
+            rest = yield from TokenDecoder(state, rules=rules).step(audio, speech)
+        bet.is_lost = not self._match.trie.keeps_rest(
+            [one.token_id for one in (bet.plain, *rest)],
+            [one.token_id for one in bet.ids],
+            bet.n_word,
+            is_inside=bet.match.is_inside_word,
+        )
+
+    def _settle(self, bet: _Bet, decoded: list[Decoded]) -> list[_Position]:
+        """Add what is certain now that the bet is over; what is to be decoded again."""
+        self._bet = None
+        if not bet.is_lost:
+            decoded += bet.ids
+            return []
+        _go_back(self.state, bet)
+        self._rules, self._match = bet.rules, bet.match
+        self._accept(bet.plain.token_id, bet.is_speech, help_given=0.0)
+        decoded.append(bet.plain)
+        return bet.positions
 
     def _accept(self, token_id: int, is_speech: bool, help_given: float) -> None:
         for rule in self._rules:
@@ -195,29 +226,42 @@ class TokenDecoder:
         if plain != raw:
             guard = next(name for name, b in biases if raw in b or plain in b)
         decoded = choice.decoded(chosen, guard)
-        if chosen != plain and self._start is None:
+        certain: list[Decoded] = []
+        bet = self._bet
+        if chosen != plain and bet is not None and bet.n_word is not None:
+            # Another hot word begins: so far the rest must be the same.
+            yield from self._judge(bet)
+            if bet.is_lost:
+                bet.positions.append(position)
+                return []
+            certain = bet.ids
+            bet = None
+        if chosen != plain and bet is None:
             assert self._match is not None
-            self._start = _Start(
+            self._bet = _Bet(
                 plain=choice.decoded(plain, guard),
                 decoder=self.state.decoder.copy(),
                 rules=[rule.copy() for rule in self._rules],
                 match=self._match.copy(),
                 is_speech=position.is_speech,
+                ids=[decoded],
             )
-            self._accept(chosen, position.is_speech, help_given)
-            self._held_ids = [decoded]
+        elif bet is not None:
+            bet.ids.append(decoded)
+            bet.positions.append(position)
         else:
-            self._accept(chosen, position.is_speech, help_given)
-            if self._start is None:
-                return [decoded]
-            self._held_ids.append(decoded)
-            self._held.append(position)
-        assert self._match is not None
-        if not self._match.is_complete:
-            return []
-        certain, self._held_ids, self._held = self._held_ids, [], []
-        self._start = None
+            certain = [decoded]
+        self._accept(chosen, position.is_speech, help_given)
+        if bet is not None and bet.n_word is None and self._match is not None:
+            # It takes the id after a hot word to know that it is complete.
+            bet.n_word = len(bet.ids) - 1 if self._match.is_complete else None
         return certain
+
+
+def _go_back(state: VoxtralState, bet: _Bet) -> None:
+    """To where the bet began, with the id it had replaced."""
+    state.decoder = bet.decoder
+    state.token = mx.array([[bet.plain.token_id]], mx.int32)
 
 
 class _Scores:

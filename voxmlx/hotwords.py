@@ -1,25 +1,27 @@
 """Phrases a user expects: which ids to favour, and whether one has been said."""
 
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from voxmlx.config import STREAMING_PAD_ID, STREAMING_WORD_ID
 from voxmlx.errors import HotwordError, TokenizerError
 from voxmlx.tokenizer import Tokenizer
+from voxmlx.words import pieces_of
 
 __all__ = ["BOOST", "HotwordMatch", "HotwordTrie", "read_hotwords", "read_lines"]
 
-# Logits added to an id that goes on with a hot word. With a checkpoint of 16 % WER
-# and six words it misheard, 1.0 raised their recall from 1 to 2 of 7, 2.0 to 4, 4.0 to
-# 7; WER became 15.7, 14.2 and 17.2 %, the last by writing them where nobody said them.
-BOOST = 2.0
-# One hot word may be helped by so many boosts in all.
-_MAX_BOOSTS = 3
+# Logits by which one word may be helped, all its ids together.
+BOOST = 1.5
 
 _MAX_PHRASE_TOKENS = 32
 # Blanks between two words of a phrase: a pause of 2 s ends it.
 _MAX_BLANKS = 25
+# What has begun in so many last ids may be written later with a hot word than without.
+_LATE_TOKENS = 3
+# Two words that are one hot word have at most so many times its letters.
+_MAX_SWALLOWED = 1.25
 
 
 @dataclass(slots=True)
@@ -27,31 +29,27 @@ class _Node:
     """Where the ids of a phrase have led so far."""
 
     children: dict[int, "_Node"] = field(default_factory=dict[int, "_Node"])
-    is_end: bool = False
+    # Last character of the phrase that is written here, if one is.
+    ending: str = ""
 
 
 class HotwordTrie:
     """All phrases as ids, those that begin alike sharing their first.
 
-    Phrases are matched from the start of a word on, as they are written. `boost`
-    is in logits and `max_help` bounds what one phrase gets in all (None: 3 boosts).
-    Raises HotwordError for a phrase that is empty, too long or has no ids.
+    Phrases are matched from the start of a word on, with or without a capital. Raises
+    HotwordError for a phrase that is empty, too long or has no ids.
     """
 
     def __init__(
-        self,
-        tokenizer: Tokenizer,
-        phrases: Iterable[str],
-        *,
-        boost: float = BOOST,
-        max_help: float | None = None,
+        self, tokenizer: Tokenizer, phrases: Iterable[str], *, boost: float = BOOST
     ) -> None:
+        """`boost` is in logits, and all that one word of a phrase gets."""
         self.boost = boost
-        self.max_help = _MAX_BOOSTS * boost if max_help is None else max_help
         self.root = _Node()
+        self._tokenizer = tokenizer
         self._spaced: set[int] = set()
         for phrase in phrases:
-            self._insert(tokenizer, phrase)
+            self._insert(_clean(phrase))
 
     def __bool__(self) -> bool:
         return bool(self.root.children)
@@ -60,12 +58,54 @@ class HotwordTrie:
         """Whether an id of a phrase begins with a space."""
         return token_id in self._spaced
 
-    def _insert(self, tokenizer: Tokenizer, phrase: str) -> None:
-        text = _clean(phrase)
-        # A model may leave out the space before the first word of a stream.
-        for spelling in (f" {text}", text):
+    def ends_word(self, ending: str, token_id: int) -> bool:
+        """Whether a word that ends in `ending` is over when `token_id` follows."""
+        begins = self._tokenizer.piece(token_id).decode("utf-8", "replace")[:1]
+        if not begins or len(pieces_of(ending + begins)) > 1:
+            return True
+        is_letter = begins.isalnum() or unicodedata.category(begins)[0] == "M"
+        # Bytes that are no character yet may become a letter.
+        return not is_letter and begins != "\ufffd"
+
+    def keeps_rest(
+        self, plain: Sequence[int], hot: Sequence[int], n_hot: int, *, is_inside: bool
+    ) -> bool:
+        """Whether ids without and with a hot word, `hot[:n_hot]`, differ by it alone.
+
+        They are of the same positions; `is_inside` says that a word is going on at
+        the first. A name may have been heard as a word more, or less, than it has, if
+        about as long.
+        """
+        said, written = self._words(plain, is_inside), self._words(hot, is_inside)
+        n = sum(start < n_hot for _, start in written)
+        late = len(hot) - _LATE_TOKENS
+        longest = _MAX_SWALLOWED * _n_chars(written[:n])
+        return any(
+            _agree(said[replaced:], written[n:], late)
+            for replaced in (n, n + 1, n - 1)
+            if 1 <= replaced <= len(said)
+            and (replaced <= n or _n_chars(said[:replaced]) <= longest)
+        )
+
+    def _words(self, ids: Sequence[int], is_inside: bool) -> list[tuple[str, int]]:
+        """Words, or characters of languages without spaces, and where they begin."""
+        spelt = [(b"", 0)] if is_inside else []
+        for i, token_id in enumerate(ids):
+            piece = self._tokenizer.piece(token_id)
+            if spelt and not piece.startswith(b" ") and ids[i - 1] != STREAMING_WORD_ID:
+                spelt[-1] = (spelt[-1][0] + piece, spelt[-1][1])
+            elif piece:
+                spelt.append((piece, i))
+        return [
+            (text, start)
+            for piece, start in spelt
+            for text in pieces_of(piece.decode("utf-8", "replace").strip()) or [""]
+        ]
+
+    def _insert(self, text: str) -> None:
+        for spelling in _spellings(text):
             try:
-                ids = tokenizer.encode(spelling)
+                ids = self._tokenizer.encode(spelling)
             except TokenizerError as error:
                 raise HotwordError(f"hot word {error}") from None
             if len(ids) > _MAX_PHRASE_TOKENS:
@@ -76,53 +116,82 @@ class HotwordTrie:
             node = self.root
             for token_id in ids:
                 node = node.children.setdefault(token_id, _Node())
-                if tokenizer.piece(token_id).startswith(b" "):
+                if self._tokenizer.piece(token_id).startswith(b" "):
                     self._spaced.add(token_id)
-            node.is_end = True
+            node.ending = text[-1]
 
 
 class HotwordMatch:
     """How far one stream is within a hot word; an id at a time."""
 
     def __init__(self, trie: HotwordTrie) -> None:
-        self._trie = trie
+        self.trie = trie
         self._node = trie.root
         self._last_id = STREAMING_WORD_ID
         self._help = 0.0
         self._n_blank = 0
+        self._is_written = False  # by the last id
         self.is_complete = False
         self.is_broken = False
 
+    @property
+    def is_inside_word(self) -> bool:
+        """Whether the last id was text."""
+        return self._last_id not in (STREAMING_PAD_ID, STREAMING_WORD_ID)
+
     def copy(self) -> "HotwordMatch":
         """An independent match that goes on from here; the trie is shared."""
-        twin = HotwordMatch(self._trie)
+        twin = HotwordMatch(self.trie)
         twin._node, twin._last_id = self._node, self._last_id
         twin._help, twin._n_blank = self._help, self._n_blank
+        twin._is_written = self._is_written
         twin.is_complete, twin.is_broken = self.is_complete, self.is_broken
         return twin
 
     def boost(self) -> dict[int, float]:
         """What to add to which logit of the next id."""
-        amount = min(self._trie.boost, self._trie.max_help - self._help)
-        if amount <= 0:
-            return {}
-        return {i: amount for i in self._node.children if self._may_follow(i)}
+        left = self.trie.boost - self._help
+        amounts = {
+            token_id: left if self._is_within_word(token_id) else self.trie.boost
+            for token_id in self._node.children
+            if self._may_follow(token_id)
+        }
+        return {token_id: amount for token_id, amount in amounts.items() if amount > 0}
 
     def accept(self, token_id: int, help_given: float) -> None:
-        """The id chosen, ahead of what it would have been by `help_given` logits."""
+        """The id chosen, ahead of what it would have been by `help_given` logits.
+
+        A phrase is complete only with the id after it, which must not go on with its
+        last word.
+        """
         self.is_complete = self.is_broken = False
-        self._help += help_given
-        child = self._node.children.get(token_id)
-        if child is not None and self._may_follow(token_id):
-            self._advance(child)
-        elif token_id in (STREAMING_PAD_ID, STREAMING_WORD_ID):
+        is_written, self._is_written = self._is_written, False
+        goes_on = self._child(token_id) and self._is_within_word(token_id)
+        if is_written and not goes_on:
+            self.is_complete = self.trie.ends_word(self._node.ending, token_id)
+            if not self.is_complete or not self._node.children:
+                self._break()
+        child = self._child(token_id)
+        if child is None and token_id not in (STREAMING_PAD_ID, STREAMING_WORD_ID):
+            self._break()
+            child = self._child(token_id)
+        if child is None:
             self._wait()
         else:
-            self._break()
-            child = self._trie.root.children.get(token_id)
-            if child is not None and self._may_follow(token_id):
-                self._advance(child)
+            is_within = self._is_within_word(token_id)
+            self._help = help_given + (self._help if is_within else 0.0)
+            self._n_blank = 0
+            self._node = child
+            self._is_written = bool(child.ending)
         self._last_id = token_id
+
+    def _child(self, token_id: int) -> _Node | None:
+        """Where the id leads, if it may come straight after the last one."""
+        return self._node.children.get(token_id) if self._may_follow(token_id) else None
+
+    def _is_within_word(self, token_id: int) -> bool:
+        """Whether a child goes on with a word that has been begun."""
+        return self._node is not self.trie.root and not self.trie.begins_word(token_id)
 
     def _may_follow(self, token_id: int) -> bool:
         """Whether a child may come straight after the last id.
@@ -130,37 +199,56 @@ class HotwordMatch:
         A word begins after a marker, or with a space after text; what is left of a
         word comes right after its beginning.
         """
-        is_first = self._node is self._trie.root
-        begins = self._trie.begins_word(token_id)
+        is_first = self._node is self.trie.root
+        begins = self.trie.begins_word(token_id)
         if self._last_id == STREAMING_PAD_ID:
             return False
         if self._last_id == STREAMING_WORD_ID:
             return begins or is_first
         return begins or not is_first
 
-    def _advance(self, child: _Node) -> None:
-        self._n_blank = 0
-        self._node = child
-        self.is_complete = child.is_end
-        if child.is_end:
-            self._help = 0.0
-            if not child.children:
-                self._node = self._trie.root
-
     def _wait(self) -> None:
         """A blank or a marker: only between two words of a phrase."""
-        if self._node is self._trie.root:
+        if self._node is self.trie.root:
             return
         self._n_blank += 1
-        between = any(map(self._trie.begins_word, self._node.children))
+        between = any(map(self.trie.begins_word, self._node.children))
         if not between or self._n_blank > _MAX_BLANKS:
             self._break()
 
     def _break(self) -> None:
-        self.is_broken = self._node is not self._trie.root
-        self._node = self._trie.root
+        if self._node is not self.trie.root:
+            self.is_broken = not self.is_complete
+        self._node = self.trie.root
         self._help = 0.0
         self._n_blank = 0
+
+
+def _spellings(text: str) -> list[str]:
+    """How a model may write a phrase: its first letter large where a sentence begins,
+    and without a space before the first word of a stream.
+    """
+    first = text.split()[0]
+    heads = [text[0], text[0].upper()]
+    if first[1:] == first[1:].lower():
+        heads.append(text[0].lower())
+    # Some letters have no other form of one character.
+    spelt = dict.fromkeys(head + text[1:] for head in heads if len(head) == 1)
+    return [before + spelling for spelling in spelt for before in (" ", "")]
+
+
+def _n_chars(words: Sequence[tuple[str, int]]) -> int:
+    return sum(len(text) for text, _ in words)
+
+
+def _agree(
+    a: Sequence[tuple[str, int]], b: Sequence[tuple[str, int]], late: int
+) -> bool:
+    """Whether words and their starts are the same, as far as they must be written."""
+    n = min(len(a), len(b))
+    return all(
+        x == y or max(i, j) >= late for (x, i), (y, j) in zip(a[:n], b[:n], strict=True)
+    ) and all(start >= late for _, start in (*a[n:], *b[n:]))
 
 
 def read_hotwords(path: Path, tokenizer: Tokenizer | None = None) -> list[str]:

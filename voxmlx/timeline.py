@@ -35,8 +35,9 @@ from voxmlx.words import WordAssembler
 
 __all__ = ["Heard", "Timeline"]
 
-# Guards take sound for speech if any of the last second was loud enough.
-_SPEECH_MEMORY_MS = 1000
+# Guards take sound for speech if any of so much before was loud enough: speakers pause
+# for two seconds, and a rut must not last longer for it.
+_SPEECH_MEMORY_MS = 2500
 
 
 @dataclass(frozen=True, slots=True)

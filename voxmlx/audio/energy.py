@@ -1,7 +1,6 @@
 """Where the sound is loud enough to be speech, decided as it comes."""
 
 import math
-from collections import deque
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,9 @@ class EnergyDetector:
 
     def __init__(self, memory_ms: int = 40_000) -> None:
         self._pending = np.zeros(0, np.int64)
-        self._flags: deque[bool] = deque(maxlen=memory_ms // WINDOW_MS)
+        # The last `_n_memory` decisions, and up to as many before them.
+        self._flags = bytearray()
+        self._n_memory = memory_ms // WINDOW_MS
         self._n_windows = 0
         self._floor_dbfs: float | None = None
         self._is_speech = False
@@ -56,10 +57,12 @@ class EnergyDetector:
         for value in power.tolist():
             self._flags.append(self._decide(value))
         self._n_windows += n_windows
+        if len(self._flags) > 2 * self._n_memory:
+            del self._flags[: -self._n_memory]
 
     def is_speech(self, start_ms: int, end_ms: int) -> bool:
         """Whether any of the sound between the two was speech."""
-        return any(self._between(start_ms, end_ms)[1])
+        return True in self._between(start_ms, end_ms)[1]
 
     def onset(self, start_ms: int, end_ms: int, gap_ms: int) -> int | None:
         """Where the last stretch of speech between the two begins.
@@ -80,12 +83,12 @@ class EnergyDetector:
             return None
         return max(start_ms, (begin + first) * WINDOW_MS)
 
-    def _between(self, start_ms: int, end_ms: int) -> tuple[int, list[bool]]:
+    def _between(self, start_ms: int, end_ms: int) -> tuple[int, bytearray]:
         """First index and decisions of what is remembered of [start, end)."""
-        oldest = self._n_windows - len(self._flags)
-        start = max(start_ms // WINDOW_MS, oldest)
-        end = min(end_ms // WINDOW_MS, self._n_windows)
-        return start, [self._flags[i - oldest] for i in range(start, end)]
+        first = self._n_windows - len(self._flags)
+        start = max(start_ms // WINDOW_MS, first, self._n_windows - self._n_memory)
+        end = max(end_ms // WINDOW_MS, start)
+        return start, self._flags[start - first : end - first]
 
     def _decide(self, power: int) -> bool:
         """`power` is the variance of a window times its length squared."""

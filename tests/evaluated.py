@@ -1,0 +1,61 @@
+"""What MLX is asked to compute, counted from the graphs it is given."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from voxmlx.model.voxtral import Decoding
+
+__all__ = ["Evaluations"]
+
+_OPERATION = re.compile("shape=rectangle")
+
+
+class Evaluations:
+    """Counts, from its making on, what is evaluated and how ids are chosen.
+
+    `n_operations` has the operations of each graph that was handed over, in order;
+    `n_read` counts times that ids were read back, `n_chosen` ids chosen by anything
+    but the model's own loop.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.n_operations: list[int] = []
+        self.n_read = 0
+        self.n_chosen = 0
+        self._path = folder / "graph.dot"
+        for name in ("eval", "async_eval"):
+            monkeypatch.setattr(mx, name, self._counting(getattr(mx, name)))
+        read, accept = Decoding.ids, Decoding.accept
+
+        def counted_ids(decoding: Decoding) -> Any:
+            self.n_read += 1
+            return read(decoding)
+
+        def counted_accept(decoding: Decoding, best: mx.array) -> None:
+            self.n_chosen += decoding.choose is not None
+            accept(decoding, best)
+
+        monkeypatch.setattr(Decoding, "ids", counted_ids)
+        monkeypatch.setattr(Decoding, "accept", counted_accept)
+
+    def counts(self) -> tuple[list[int], int, int]:
+        return self.n_operations, self.n_read, self.n_chosen
+
+    def _counting(self, evaluate: Any) -> Any:
+        def counted(*trees: Any) -> None:
+            arrays = [array for tree in trees for array in _arrays(tree)]
+            mx.export_to_dot(str(self._path), *arrays)
+            self.n_operations.append(len(_OPERATION.findall(self._path.read_text())))
+            evaluate(*trees)
+
+        return counted
+
+
+def _arrays(tree: Any) -> list[mx.array]:
+    if isinstance(tree, mx.array):
+        return [tree]
+    return [array for part in tree for array in _arrays(part)]
