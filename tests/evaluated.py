@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from voxmlx.model.voxtral import Decoding
+from voxmlx.model.choosing import Decoding
 
 __all__ = ["Evaluations"]
 
@@ -35,9 +35,11 @@ class Evaluations:
             self.n_read += 1
             return read(decoding)
 
-        def counted_accept(decoding: Decoding, best: mx.array) -> None:
+        def counted_accept(
+            decoding: Decoding, logits: mx.array, best: mx.array | None
+        ) -> None:
             self.n_chosen += decoding.choose is not None
-            accept(decoding, best)
+            accept(decoding, logits, best)
 
         monkeypatch.setattr(Decoding, "ids", counted_ids)
         monkeypatch.setattr(Decoding, "accept", counted_accept)

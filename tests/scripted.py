@@ -10,7 +10,7 @@ import numpy as np
 
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.config import LEFT_PAD_TOKENS, delay_tokens
-from voxmlx.model.choosing import NO_TOKEN, Choose, greedy
+from voxmlx.model.choosing import NO_TOKEN, Decoding, greedy
 from voxmlx.tokenizer import Tokenizer
 
 __all__ = ["PAD", "WORD", "ScriptedModel", "scripted", "vocabulary"]
@@ -44,7 +44,7 @@ class _DecoderState:
 
 
 class ScriptedModel:
-    """What a session needs of a VoxtralRealtime; counts the calls of `decode`."""
+    """What a session needs of a VoxtralRealtime; notes what it decodes."""
 
     def __init__(self, script: Script, vocab_size: int) -> None:
         self.mel = SimpleNamespace(lookahead=40)
@@ -53,7 +53,8 @@ class ScriptedModel:
         self._script = script
         self._vocab_size = vocab_size
 
-    def open_state(self, delay_ms: int) -> Any:
+    def open_state(self, delay_ms: int, *, speculates: bool = False) -> Any:
+        del speculates
         return SimpleNamespace(
             decoder=_DecoderState(),
             token=mx.array([[PAD]]),
@@ -64,9 +65,9 @@ class ScriptedModel:
         del state
         return mx.zeros((1, samples.shape[1] // 1280, 1))
 
-    def decode(
-        self, audio: mx.array, state: Any, choose: Choose | None = None
-    ) -> np.ndarray:
+    def finish(self, decoding: Decoding) -> np.ndarray:
+        audio, choose = decoding.audio, decoding.choose
+        state: Any = decoding.state
         ids: list[int] = []
         self.calls.append(audio.shape[1])
         for _ in range(audio.shape[1]):
