@@ -175,8 +175,10 @@ def _to_mx(array: NDArray[np.number], stored: str) -> mx.array:
 
 def _finite(module: Module, array: mx.array) -> mx.array:
     if not is_finite(array):
+        why = "damaged"
+        if array.dtype == mx.float16:
+            why = "damaged, or float16 too narrow for it (try --dtype bfloat16)"
         raise CheckpointError(
-            f"{module.path} holds NaN or infinite weights in {array.dtype}; the source is "
-            "damaged, or the type is too narrow for it (try --dtype bfloat16)"
+            f"{module.path} holds NaN or infinite weights; the source is {why}"
         )
     return array
