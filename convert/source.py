@@ -32,7 +32,8 @@ class Source:
     """Reads modules of a checked model directory in our order, dense or packed.
 
     Raises CheckpointError when a file is not the one of its stamp any more, which is
-    looked at before every block: what is mapped and cut short kills who reads it.
+    looked at before every block: what is mapped and cut short kills who reads it. That
+    remains where it happens within a block, and leaves what any kill leaves.
     """
 
     def __init__(self, files: ModelFiles, stamps: Sequence[Stamp]) -> None:
