@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         "awni/voxmlx's or our layout, quantised or not",
     )
     parser.add_argument(
-        "destination", nargs="?", type=Path, metavar="DEST", help="directory to make"
+        "destination", nargs="?", type=_path, metavar="DEST", help="directory to make"
     )
     parser.add_argument(
         "--recipe", default=DEFAULT_RECIPE, metavar="NAME", help="default: %(default)s"
@@ -109,10 +109,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--upload", metavar="REPO", help="then upload to this Hub id")
     parser.add_argument(
-        "--check", type=Path, metavar="DEST", help="verify the checksums of a result"
+        "--check", type=_path, metavar="DEST", help="verify the checksums of a result"
     )
     add_version_argument(parser)
     return parser
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
 
 
 def _check(directory: Path) -> int:

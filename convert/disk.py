@@ -67,14 +67,15 @@ def source_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def disk_errors(destination: Path) -> Iterator[None]:
+def disk_errors(destination: Path, *, is_begun: bool = True) -> Iterator[None]:
     """What writing the destination meets. Raises OutputError."""
     try:
         yield
     except OSError as error:
+        kept = "what is done is kept, so the same command goes on from here"
         raise OutputError(
-            f"{destination} cannot be written: {error.strerror or error}; what is done "
-            "is kept, so the same command goes on from here"
+            f"{destination} cannot be written: {error.strerror or error}; "
+            f"{kept if is_begun else 'name another destination'}"
         ) from None
 
 

@@ -41,7 +41,9 @@ class Output:
     def __init__(self, destination: Path, plan: Plan) -> None:
         self.destination = destination
         self.plan = plan
-        self.partial = destination.with_name(destination.name + ".partial")
+        # A path such as "." has no name of its own.
+        whole = destination.absolute()
+        self.partial = whole.parent / (whole.name + ".partial")
         self.model = self.partial / "model"
         self._plan_path = self.partial / "plan"
         self._done_path = self.partial / "done"
@@ -85,7 +87,7 @@ class Output:
         if not self.partial.exists():
             self._check_room()
         with ExitStack() as stack:
-            with disk_errors(self.destination):
+            with disk_errors(self.destination, is_begun=self.partial.exists()):
                 self.model.mkdir(parents=True, exist_ok=True)
                 lock = stack.enter_context(self._lock_path.open("w"))
                 if not _is_locked(lock):

@@ -115,7 +115,9 @@ def is_certified(directory: Path, sounds: Sequence[Sound]) -> bool:
     if not path.is_file():
         return False
     rows = json.loads(path.read_text(encoding="utf-8"))["sounds"]
-    return [row["sha256"] for row in rows] == [sound.digest for sound in sounds]
+    return [(row["sha256"], row["transcript"]) for row in rows] == [
+        (sound.digest, sound.transcript) for sound in sounds
+    ]
 
 
 def read(
@@ -193,6 +195,7 @@ def certificate(
         {
             "name": sound.name,
             "sha256": sound.digest,
+            "transcript": sound.transcript,
             **tokens.summary(),
             "reference_text": a.text,
             "text": b.text,

@@ -32,7 +32,8 @@ class Source:
     """Reads modules of a checked model directory in our order, dense or packed.
 
     Raises CheckpointError when a file is not the one of its stamp any more, which is
-    looked at before every block: what is mapped and cut short kills who reads it.
+    looked at before every block: what is mapped and cut short kills who reads it. That
+    remains where it happens within a block, and leaves what any kill leaves.
     """
 
     def __init__(self, files: ModelFiles, stamps: Sequence[Stamp]) -> None:
@@ -175,8 +176,10 @@ def _to_mx(array: NDArray[np.number], stored: str) -> mx.array:
 
 def _finite(module: Module, array: mx.array) -> mx.array:
     if not is_finite(array):
+        why = "damaged"
+        if array.dtype == mx.float16:
+            why = "damaged, or float16 too narrow for it (try --dtype bfloat16)"
         raise CheckpointError(
-            f"{module.path} holds NaN or infinite weights in {array.dtype}; the source is "
-            "damaged, or the type is too narrow for it (try --dtype bfloat16)"
+            f"{module.path} holds NaN or infinite weights; the source is {why}"
         )
     return array

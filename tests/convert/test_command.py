@@ -65,6 +65,29 @@ def test_an_existing_destination_is_one_line(
     assert "exists; remove it" in one_line(capsys)
 
 
+@pytest.mark.parametrize("destination", [".", "..", "/", "~"])
+def test_a_destination_without_a_name_is_one_line(
+    destination: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    source: Path,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([str(source), destination]) == 1
+    assert "exists; remove it" in one_line(capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_where_nothing_can_be_made_is_one_line(
+    capsys: pytest.CaptureFixture[str], source: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main([str(source), str(tmp_path / "file" / "ours")]) == 1
+    line = one_line(capsys)
+    assert "Not a directory; name another destination" in line
+
+
 def test_check_accepts_what_was_written_and_names_what_changed(
     capsys: pytest.CaptureFixture[str], source: Path, tmp_path: Path
 ) -> None:
