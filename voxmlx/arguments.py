@@ -21,6 +21,7 @@ from voxmlx.tokenizer import Tokenizer
 __all__ = [
     "DEFAULT_DELAY_MS",
     "DEFAULT_MODEL",
+    "KEY_VARIABLE",
     "WordOptions",
     "add_model_arguments",
     "add_rate_argument",
@@ -36,6 +37,9 @@ __all__ = [
 
 DEFAULT_MODEL = "mlx-community/Voxtral-Mini-4B-Realtime-2602-4bit"
 DEFAULT_DELAY_MS = 480
+
+# Where a server's key is, for it and for its clients.
+KEY_VARIABLE = "VOXMLX_API_KEY"
 
 _DISTRIBUTION = "voxmlx-realtime"
 

@@ -187,6 +187,36 @@ def test_stopping_from_a_signal_handler_leaves_the_source_to_the_loop() -> None:
     assert stopped_in == ["loop"]
 
 
+def test_what_is_said_elsewhere_is_shown_without_waiting_for_sound() -> None:
+    class Elsewhere(Counting):
+        """Says something 0.3 s after the last sound, and its end bit by bit."""
+
+        n_said = 0
+
+        @property
+        def samples_wanted(self) -> int:
+            return 0 if clock.now > 1.3 and not self.n_said else TOKEN
+
+        def push(self, samples: np.ndarray, /) -> list[Event]:
+            if clock.now < 1.3:
+                return []
+            self.n_said += 1
+            shown_at.append(clock.now)
+            return [TextDelta("news", 0)]
+
+        def finish(self) -> list[Event]:
+            self.n_said += 1
+            return [Finished(0, 0)] if self.n_said == 4 else [TextDelta("!", 0)]
+
+    clock, notes = Clock(), Notes()
+    shown_at: list[float] = []
+    silence = Paced(clock, [ramp(1600)] * 10)
+    silence._due.append(Block(ramp(0), 5.0))
+    Captions(silence, Elsewhere(clock), [notes], Meter(), clock=clock).run()
+    assert shown_at == [pytest.approx(1.4, abs=0.11)]
+    assert notes.text == "news!!"
+
+
 def test_the_lag_of_a_lagging_stream_is_the_age_of_what_is_shown() -> None:
     slowed, _, _ = run(np.split(ramp(60 * 16_000), 6000), cost_s=0.160)
     # Sixty seconds at half the speed: the last is shown sixty seconds late.
@@ -239,3 +269,15 @@ def test_a_machine_that_cannot_keep_up_is_told_so_once() -> None:
     (sentence,) = said
     assert "decodes 6.2 tokens/s and real time needs 12.5" in sentence
     assert "fewer bits" in sentence
+
+
+def test_a_server_that_cannot_keep_up_is_named() -> None:
+    said: list[str] = []
+    clock, meter = Clock(), Meter()
+    warning = LagWarning(said.append, "ws://there", clock=clock)
+    meter.stepped(1, 0.16, [6.0])
+    for _ in range(3):
+        clock.now += 19
+        warning.tick(meter)
+    (sentence,) = said
+    assert sentence.startswith("text lags by 6 s and no sound is dropped: ws://there")

@@ -1,5 +1,6 @@
 """What a person sees: captions that scroll whole, one status line, no garbage."""
 
+import contextlib
 import io
 
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from voxmlx.errors import ServerError
 from voxmlx.events import Finished, TextDelta, Word, WordFinal
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
 from voxmlx.live.meter import Meter
+from voxmlx.live.remote import RemoteMeter
 
 LATIN = "the quick brown fox jumps over the lazy dog and trots off into the forest "
 CHINESE = "今天天气很好，我们一起去公园散步。晚上回家吃饭，然后看一部电影。"
@@ -99,6 +102,20 @@ def test_a_narrow_terminal_gets_fewer_figures_and_never_half_of_one() -> None:
         assert status.split(" · ")[-1] == last
 
 
+def test_what_another_machine_decodes_shows_no_speed_of_this_one() -> None:
+    terminal, remote = Terminal(120), RemoteMeter()
+    remote.heard(np.full(160_000, 0.1, np.float32))
+    remote.stepped(100, 0.5, [])
+    remote.lagged(0.7)
+    with terminal.display:
+        terminal.now = 5.0
+        terminal.display.tick(remote)
+        (status,) = terminal.lines()
+    assert status.startswith("▆ lag 0.7 s · 0:10 · ")
+    assert "tok/s" not in status
+    assert " ms · " not in status.replace("delay 480 ms", "")
+
+
 def test_words_do_not_break_at_the_edge() -> None:
     terminal = Terminal(40)
     with terminal.display:
@@ -164,3 +181,12 @@ def test_plain_text_is_what_was_said_and_nothing_else(
     captured = capsys.readouterr()
     assert captured.out == "one two\n"
     assert captured.err == "voxmlx: the device is gone\n"
+
+
+def test_plain_text_that_breaks_off_ends_its_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with contextlib.suppress(ServerError), PlainDisplay() as display:
+        display.show([word("one")])
+        raise ServerError("gone")
+    assert capsys.readouterr().out == "one\n"

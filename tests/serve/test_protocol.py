@@ -112,8 +112,14 @@ def test_what_our_own_client_asks_for_it_is_told() -> None:
             "lead": " ",
             "start_ms": 0,
             "end_ms": 60,
+            "time_ms": 160,
         },
-        {"type": "transcription.utterance_end", "start_ms": 0, "end_ms": 60},
+        {
+            "type": "transcription.utterance_end",
+            "start_ms": 0,
+            "end_ms": 60,
+            "time_ms": 400,
+        },
         {"type": "session.lag", "lag_ms": 20, "waiting_ms": 0},
     ]
 

@@ -3,12 +3,17 @@
 import gc
 import queue
 import random
+import re
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
+import mlx.utils
 import numpy as np
 import pytest
 
@@ -17,6 +22,8 @@ from voxmlx import Checkpoint, Session
 from voxmlx.batch import Batch
 from voxmlx.errors import RequestError
 from voxmlx.events import Event, Finished
+from voxmlx.model.voxtral import Decoding, VoxtralRealtime
+from voxmlx.rules import GUARDS
 from voxmlx.serve.protocol import (
     Failed,
     Finish,
@@ -191,6 +198,44 @@ def test_lag_is_told_and_sound_that_waits_is_counted(scheduler: Scheduler) -> No
     assert lags
     assert all(lag.lag_ms >= 0 for lag in lags)
     assert client.seat.waiting_ms == 0
+
+
+def test_a_tick_of_eight_clients_reads_each_weight_once(
+    tiny_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_checkpoint.model
+    # As the command starts it, but stepped by hand.
+    scheduler = Scheduler(tiny_checkpoint, max_sessions=8, guards=tuple(GUARDS))
+    delays = (80, 160, 240, 480, 480, 960, 1200, 2400)
+    clients = [Client(scheduler, StreamOptions(delay_ms=ms)) for ms in delays]
+    for i, client in enumerate(clients):  # each somewhere else in its stream
+        client.says(speech_like(60_000 + 9_000 * i, seed=i))
+    scheduler._tick()
+    while scheduler._batch.n_due:
+        scheduler._tick()
+    path, n_together = tmp_path / "step.dot", list[int]()
+    weights = dict(mlx.utils.tree_flatten(model.parameters()))
+    decode_together = type(model).decode_together
+
+    def traced(self: VoxtralRealtime, decodings: Sequence[Decoding]) -> None:
+        """Record what is still to be computed, before anybody asks for it."""
+        decode_together(self, decodings)
+        n_together.append(len(decodings))
+        tokens = [decoding.state.token for decoding in decodings]
+        mx.export_to_dot(str(path), *tokens, **weights)
+
+    monkeypatch.setattr(mx, "async_eval", lambda *_: None)
+    monkeypatch.setattr(type(model), "decode_together", traced)
+    for client in clients:
+        client.says(speech_like(1280, seed=1))
+    scheduler._tick()
+    assert n_together == [8]
+    uses = Counter(re.findall(r'^"(.+)" -> ', path.read_text(), re.MULTILINE))
+    for name, array in weights.items():
+        if array.ndim == 1 or ".ada." in name:
+            continue  # `ada` is folded into norms once per stream
+        # The embedding is tied: looked up, and the last product.
+        assert uses[name] == (2 if name == "decoder.embedding.weight" else 1), name
 
 
 def kill_one(scheduler: Scheduler, rng: random.Random, *, is_decoded: bool) -> None:

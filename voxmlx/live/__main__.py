@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from voxmlx import demo
 from voxmlx.arguments import (
+    KEY_VARIABLE,
     add_model_arguments,
     add_rate_argument,
     add_subtitle_arguments,
@@ -32,10 +34,12 @@ from voxmlx.audio.played import PlayedFile
 from voxmlx.config import AUDIO_TOKEN_MS, delay_tokens
 from voxmlx.errors import DeviceError, OutputError
 from voxmlx.formats import FormatOptions, make_writer
-from voxmlx.live.captions import Captions, Source
+from voxmlx.live.captions import Captions, LiveStream, Source
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
 from voxmlx.live.files import CaptionFile, Recording
 from voxmlx.live.meter import Figures, Meter
+from voxmlx.live.remote import RemoteMeter, RemoteStream, server_url
+from voxmlx.live.told import Told
 from voxmlx.live.warnings import LagWarning
 from voxmlx.progress import clock
 from voxmlx.session import Session
@@ -50,6 +54,7 @@ examples:
   voxmlx-live --device "USB Audio" --output talk.srt --record talk.wav
   voxmlx-live --input film.wav --realtime
   ffmpeg -i rtsp://camera -f wav - | voxmlx-live --input - --plain > captions.txt
+  voxmlx-live --server ws://192.168.1.20:8000  decoded there, by voxmlx-serve or vLLM
 
 Ctrl-C once ends the stream: words already spoken still come out, files are complete.
 Ctrl-C twice stops at once; files are valid up to there.
@@ -57,6 +62,9 @@ Ctrl-C twice stops at once; files are valid up to there.
 exit status:
   0 ended   1 an error was reported   2 wrong arguments   130 stopped by a second Ctrl-C
 """
+
+# What no client can ask of a server.
+_LOCAL_ONLY = ("dtype", "kv_bits", "no_guards", "hotword_boost", "alternatives")
 
 # What grows with the stream (json) cannot be written as it comes.
 _FORMATS = ("txt", "srt", "vtt", "jsonl")
@@ -123,6 +131,19 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="at the end, print lag, step times and memory as one line of JSON on "
         "stderr",
     )
+    remote = parser.add_argument_group("server")
+    remote.add_argument(
+        "--server",
+        metavar="URL",
+        help="decode there and not here: ws://HOST:PORT of voxmlx-serve, or of any "
+        "server that speaks vLLM's realtime dialect; --model is then the name by "
+        "which it knows its model",
+    )
+    remote.add_argument(
+        "--api-key",
+        metavar="KEY",
+        help=f"what the server asks for (default: the environment's {KEY_VARIABLE})",
+    )
     add_rate_argument(parser)
     add_version_argument(parser)
     add_model_arguments(parser)
@@ -140,6 +161,13 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             )
     if arguments.record is not None and arguments.record.suffix != ".wav":
         parser.error(f"--record {arguments.record}: expected a name that ends in .wav")
+    if arguments.server is not None:
+        for name in _LOCAL_ONLY:
+            if getattr(arguments, name) != parser.get_default(name):
+                option = name.replace("_", "-")
+                parser.error(
+                    f"--{option} is about a model on this machine, --server not"
+                )
     return arguments
 
 
@@ -154,17 +182,8 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
     # A file that cannot be read should not wait for the model to load; a microphone
     # is opened after it, or it would hear what nobody decodes.
     played = _open_file(arguments)
-    checkpoint = load_model(arguments)
-    options = word_options(arguments, checkpoint.tokenizer)
-    stream = Session(
-        checkpoint,
-        delay_ms=arguments.delay,
-        # Probabilities cost a little and only this format shows them.
-        confidence=any(path.suffix == ".jsonl" for path in arguments.output),
-        **options,
-    )
-    meter = Meter()
     with ExitStack() as stack:
+        stream, meter = _open_stream(arguments, stack)
         waiting: list[str] = []
         source = played or _open_microphone(arguments, portaudio, waiting.append)
         stack.callback(source.close)
@@ -174,12 +193,55 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         for sentence in waiting:
             display.notice(sentence)
         files = _open_files(arguments, stack)
-        listeners = [*files, display, LagWarning(display.notice)]
+        listeners = [*files, display, LagWarning(display.notice, arguments.server)]
         captions = Captions(source, stream, listeners, meter)
         stack.enter_context(_ended_by_signals(captions))
         captions.run()
     _say_what_was(meter.figures(), arguments)
     return 0
+
+
+def _open_stream(
+    arguments: argparse.Namespace, stack: ExitStack
+) -> tuple[LiveStream, Meter]:
+    """What decodes, here or there, and what it is measured with."""
+    if arguments.server is not None:
+        return _open_remote(arguments, stack)
+    checkpoint = load_model(arguments)
+    stream = Session(
+        checkpoint,
+        delay_ms=arguments.delay,
+        # Probabilities cost a little and only this format shows them.
+        confidence=any(path.suffix == ".jsonl" for path in arguments.output),
+        **word_options(arguments, checkpoint.tokenizer),
+    )
+    return stream, Meter()
+
+
+def _open_remote(
+    arguments: argparse.Namespace, stack: ExitStack
+) -> tuple[RemoteStream, RemoteMeter]:
+    options = word_options(arguments)
+    meter = RemoteMeter()
+    # A file that is sent as fast as it can be lags by what is on its way.
+    is_live = arguments.input in (None, STANDARD_INPUT) or arguments.realtime
+    stream = RemoteStream(
+        server_url(arguments.server),
+        Told(options["replacements"], arguments.pause),
+        # Beyond the model's name, what our own server takes; vLLM's overlooks it.
+        session={
+            "model": arguments.model,
+            "delay_ms": arguments.delay,
+            "pause_ms": arguments.pause,
+            "hotwords": list(options["hotwords"]),
+            "include": ["words", "lag"],
+        },
+        delay_ms=arguments.delay,
+        key=arguments.api_key or os.environ.get(KEY_VARIABLE),
+        meter=meter if is_live else None,
+    )
+    stack.callback(stream.close)
+    return stream, meter
 
 
 def _refuse_existing(arguments: argparse.Namespace) -> None:
@@ -268,11 +330,14 @@ def _ended_by_signals(captions: Captions) -> Iterator[None]:
 
 
 def _say_what_was(figures: Figures, arguments: argparse.Namespace) -> None:
-    sys.stderr.write(
-        f"voxmlx: heard {clock(figures.heard_s)}; lag {figures.lag_p50_ms:.0f} ms, 95 % "
-        f"below {figures.lag_p95_ms:.0f} ms; {figures.tokens_per_s:.0f} tokens/s, real "
-        f"time needs {1000 / AUDIO_TOKEN_MS:g}\n"
-    )
+    parts = [f"heard {clock(figures.heard_s)}"]
+    if figures.lag_p95_ms:
+        p50_ms, p95_ms = figures.lag_p50_ms, figures.lag_p95_ms
+        parts.append(f"lag {p50_ms:.0f} ms, 95 % below {p95_ms:.0f} ms")
+    if figures.n_tokens:
+        real_time = f"real time needs {1000 / AUDIO_TOKEN_MS:g}"
+        parts.append(f"{figures.tokens_per_s:.0f} tokens/s, {real_time}")
+    sys.stderr.write(f"voxmlx: {'; '.join(parts)}\n")
     if arguments.stats:
         rounded = {name: round(value, 2) for name, value in asdict(figures).items()}
         sys.stderr.write(json.dumps(rounded) + "\n")

@@ -9,7 +9,7 @@ import numpy as np
 
 from voxmlx.audio.queue import Block
 from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
-from voxmlx.events import Event, TokenDecoded
+from voxmlx.events import Event, Finished, TokenDecoded
 from voxmlx.live.meter import Meter
 
 __all__ = ["Captions", "Listener", "LiveStream", "Source"]
@@ -34,7 +34,11 @@ class Source(Protocol):
 
 
 class LiveStream(Protocol):
-    """What is needed of a Session."""
+    """What is needed of a Session, or of what decodes elsewhere.
+
+    That may want no samples, because it has something to say without any, and finish
+    bit by bit.
+    """
 
     @property
     def samples_wanted(self) -> int: ...
@@ -92,8 +96,12 @@ class Captions:
         while self._waiting:
             self._step()
             self._tick()
-        self._show(self._stream.finish())
-        self._tick()
+        is_finished = False
+        while not is_finished:
+            events = self._stream.finish()
+            is_finished = any(isinstance(event, Finished) for event in events)
+            self._show(events)
+            self._tick()
 
     def _take(self, timeout_s: float) -> None:
         if self._n_waiting >= _MAX_STEP_SAMPLES:
@@ -107,7 +115,7 @@ class Captions:
                     listener.hear(block.samples)
 
     def _is_step_due(self) -> bool:
-        return self._n_waiting > 0 and self._n_waiting >= self._stream.samples_wanted
+        return self._n_waiting >= self._stream.samples_wanted
 
     def _step(self) -> None:
         """Push what waits, whole blocks up to the largest step; meter its tokens."""
@@ -123,7 +131,8 @@ class Captions:
                 completed_at.append(block.time)
                 wanted += SAMPLES_PER_AUDIO_TOKEN
         self._n_waiting -= n_taken
-        samples = np.concatenate([block.samples for block in taken])
+        nothing = np.zeros(0, np.float32)
+        samples = np.concatenate([nothing, *(block.samples for block in taken)])
         started = self._clock()
         events = self._stream.push(samples)
         ended = self._clock()

@@ -43,6 +43,7 @@ class PlainDisplay:
     def __enter__(self) -> Self:
         self._output = StandardOutput().__enter__()
         self._writer = TxtWriter()
+        self._is_line_open = False
         return self
 
     def __exit__(
@@ -51,6 +52,8 @@ class PlainDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._is_line_open:  # broken off: what is said about it begins a line
+            self._output.write(self._writer.finish())
         self._output.__exit__(kind, error, trace)
 
     def hear(self, samples: np.ndarray, /) -> None:
@@ -58,9 +61,12 @@ class PlainDisplay:
 
     def show(self, events: Sequence[Event], /) -> None:
         for event in events:
-            self._output.write(self._writer.feed(event))
+            text = self._writer.feed(event)
+            self._is_line_open = self._is_line_open or bool(text)
             if isinstance(event, Finished):
-                self._output.write(self._writer.finish())
+                text += self._writer.finish()
+                self._is_line_open = False
+            self._output.write(text)
 
     def tick(self, meter: Meter, /) -> None:
         del meter
@@ -135,10 +141,14 @@ class TerminalDisplay:
         if now - self._figures_at > _FIGURES_EVERY_S:
             self._figures_at = now
             figures = meter.figures()
+            speed, steps = "", ""
+            if figures.n_tokens:  # decoded here
+                speed = f"{figures.tokens_per_s:.0f} tok/s of {1000 / AUDIO_TOKEN_MS:g}"
+                steps = f"{figures.step_p50_ms:.0f}/{figures.step_p95_ms:.0f} ms"
             self._figures = [
-                f"{figures.tokens_per_s:.0f} tok/s of {1000 / AUDIO_TOKEN_MS:g}",
+                *([speed] if speed else []),
                 clock(figures.heard_s),
-                f"{figures.step_p50_ms:.0f}/{figures.step_p95_ms:.0f} ms",
+                *([steps] if steps else []),
                 f"{figures.peak_memory_mb:.0f} MB",
                 f"delay {self._delay_ms} ms",
                 self._source_name,

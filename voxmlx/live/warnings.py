@@ -21,10 +21,12 @@ class LagWarning:
     def __init__(
         self,
         notify: Callable[[str], None],
+        server: str | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._notify = notify
+        self._server = server
         self._clock = clock
         self._since: float | None = None
         self._is_said = False
@@ -45,10 +47,18 @@ class LagWarning:
         self._since = self._since or now
         if now - self._since >= _FOR_S:
             self._is_said = True
-            self._notify(
-                f"this machine decodes {meter.figures().tokens_per_s:.1f} tokens/s and "
-                f"real time needs {1000 / AUDIO_TOKEN_MS:g}, so text lags by "
-                f"{meter.lag_s:.0f} s and no sound is dropped; a model of fewer bits "
-                "keeps up better (python -m convert SOURCE DEST --recipe q4), and so "
-                "does closing other programs"
+            self._notify(self._sentence(meter))
+
+    def _sentence(self, meter: Meter) -> str:
+        lags = f"text lags by {meter.lag_s:.0f} s and no sound is dropped"
+        if self._server is not None:
+            return (
+                f"{lags}: {self._server} decodes too slowly for all its clients, or "
+                "the way there is slow"
             )
+        return (
+            f"this machine decodes {meter.figures().tokens_per_s:.1f} tokens/s and "
+            f"real time needs {1000 / AUDIO_TOKEN_MS:g}, so {lags}; a model of fewer "
+            "bits keeps up better (python -m convert SOURCE DEST --recipe q4), and so "
+            "does closing other programs"
+        )

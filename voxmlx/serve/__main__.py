@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from voxmlx.arguments import (
+    KEY_VARIABLE,
     add_model_arguments,
     add_version_argument,
     load_model,
@@ -29,8 +30,6 @@ Ctrl-C, or SIGTERM, once lets clients hear their last words; twice stops at once
 exit status:
   0 ended   1 an error was reported   2 wrong arguments
 """
-
-_KEY_VARIABLE = "VOXMLX_API_KEY"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,7 +70,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="KEY",
         action="append",
         help="what clients must send; may be given several times. The environment's "
-        f"{_KEY_VARIABLE} is not shown to other users of this machine",
+        f"{KEY_VARIABLE} is not shown to other users of this machine",
     )
     server.add_argument(
         "--allow-origin",
@@ -130,7 +129,7 @@ def _run(arguments: argparse.Namespace) -> int:
             f"the server needs {error.name}, which is not installed; install it with "
             "pip install 'voxmlx-realtime[serve]'"
         ) from None
-    keys = [*(arguments.api_key or []), *filter(None, [os.environ.get(_KEY_VARIABLE)])]
+    keys = [*(arguments.api_key or []), *filter(None, [os.environ.get(KEY_VARIABLE)])]
     access = Access.for_host(arguments.host, keys, arguments.allow_origin)
     limits = Limits(
         max_body_bytes=arguments.max_body_mb << 20, idle_s=float(arguments.idle)
@@ -140,7 +139,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if not access.hosts and not keys:
             sys.stderr.write(
                 "voxmlx: anybody who reaches this machine can use the server; "
-                f"--api-key or {_KEY_VARIABLE} asks for a key\n"
+                f"--api-key or {KEY_VARIABLE} asks for a key\n"
             )
         checkpoint = load_model(arguments)
         metrics = Metrics()

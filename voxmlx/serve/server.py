@@ -45,9 +45,17 @@ class _Socket(WebSocketsSansIOProtocol):
             self.loop.call_later(_LINGER_S, self.transport.abort)
 
 
-def _is_ours(record: logging.LogRecord) -> bool:
-    """Whether a line of uvicorn's is about us, not about bytes that are no text."""
-    return record.exc_info is None or record.exc_info[0] is not UnicodeDecodeError
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of uvicorn's says more than that a client was refused.
+
+    It shows a traceback for bytes that are no text, which it answers by closing, and
+    an error for every websocket that is answered by an HTTP status.
+    """
+    is_no_text = (
+        record.exc_info is not None and record.exc_info[0] is UnicodeDecodeError
+    )
+    is_denial = record.msg == "ASGI callable returned without completing handshake."
+    return not (is_no_text or is_denial)
 
 
 class Server(uvicorn.Server):
@@ -68,8 +76,7 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=1,
             )
         )
-        # It shows a traceback for what it then answers by the closing code 1007.
-        logging.getLogger("uvicorn.error").addFilter(_is_ours)
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
         self._service = service
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

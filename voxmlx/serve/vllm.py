@@ -55,7 +55,7 @@ class VllmDialect(Dialect):
                 if self._include:
                     delta["time_ms"] = time_ms
                 return [Send(delta)]
-            case WordFinal(word) if "words" in self._include:
+            case WordFinal(word, time_ms) if "words" in self._include:
                 return [
                     Send(
                         {
@@ -64,6 +64,7 @@ class VllmDialect(Dialect):
                             "lead": word.lead,
                             "start_ms": word.start_ms,
                             "end_ms": word.end_ms,
+                            "time_ms": time_ms,
                         }
                     )
                 ]
@@ -74,6 +75,7 @@ class VllmDialect(Dialect):
                             "type": "transcription.utterance_end",
                             "start_ms": event.start_ms,
                             "end_ms": event.end_ms,
+                            "time_ms": event.time_ms,
                         }
                     )
                 ]

@@ -1,0 +1,152 @@
+"""What a server of vLLM's dialect tells -> events, as a session of ours has them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from voxmlx.audio.energy import EnergyDetector
+from voxmlx.config import (
+    AUDIO_TOKEN_MS,
+    SAMPLE_RATE,
+    STREAMING_PAD_ID,
+    STREAMING_WORD_ID,
+)
+from voxmlx.errors import ServerError
+from voxmlx.events import (
+    Event,
+    Finished,
+    TextDelta,
+    TokenDecoded,
+    UtteranceEnd,
+    Word,
+    WordFinal,
+)
+from voxmlx.replacements import Replacements
+from voxmlx.utterances import UtteranceTracker
+from voxmlx.words import WordAssembler
+
+__all__ = ["Told"]
+
+# Any id that is no marker: which one is told by no server.
+_SOME_TEXT_ID = 1000
+
+
+class Told:
+    """Events of one stream that a server decodes, out of its messages and the sound.
+
+    A server of ours says when a word was spoken, because it is asked to. vLLM sends a
+    delta for every audio token, an empty one for blanks and markers, so that its ids
+    can be guessed: then words and pauses are found as a session finds them.
+    """
+
+    def __init__(self, replacements: Mapping[str, str], pause_ms: int) -> None:
+        self._energy = EnergyDetector()
+        self._words = WordAssembler(self._energy)
+        self._utterances = UtteranceTracker(pause_ms, self._energy)
+        self._replacements = Replacements(replacements)
+        self._n_samples = 0
+        self._n_deltas = 0
+        # An empty delta that is a marker if text comes next, and a blank if not.
+        self._blank: int | None = None
+        self._has_blanks = False
+        # Text of deltas with times that has not come as words yet, and the last time.
+        self._open_text = ""
+        self._time_ms = 0
+        self.has_times = False
+
+    @property
+    def duration_ms(self) -> int:
+        """Sound heard so far."""
+        return self._n_samples * 1000 // SAMPLE_RATE
+
+    def hear(self, samples: np.ndarray) -> None:
+        """The sound, as it is sent."""
+        self._n_samples += len(samples)
+        self._energy.step(samples)
+
+    def receive(self, message: Mapping[str, Any]) -> list[Event]:
+        """What a message says. Raises ServerError for one that makes no sense."""
+        try:
+            return self._read(message)
+        except (KeyError, TypeError, ValueError) as error:
+            kind = str(message.get("type"))[:60]
+            raise ServerError(
+                f"its message {kind!r} is not of vLLM's dialect: {error!r}"
+            ) from None
+
+    def break_off(self) -> list[Event]:
+        """The words of all text so far: the server tells nothing more."""
+        duration_ms = self.duration_ms
+        if self.has_times:
+            words = [
+                Word(text, self._time_ms, self._time_ms)
+                for text in self._open_text.split()
+            ]
+            self._open_text = ""
+            return self._final(words, duration_ms, is_pause=True)
+        words = self._words.finish("", duration_ms)
+        end = self._utterances.finish(words, duration_ms)
+        events = self._final(words, duration_ms, is_pause=True)
+        return [*events, end] if end is not None else events
+
+    def _read(self, message: Mapping[str, Any]) -> list[Event]:
+        match message.get("type"):
+            case "transcription.delta" if "time_ms" in message:
+                self.has_times = True
+                self._time_ms = int(message["time_ms"])
+                self._open_text += str(message["delta"])
+                return [TextDelta(str(message["delta"]), self._time_ms)]
+            case "transcription.delta":
+                return self._guess(str(message["delta"]))
+            case "transcription.word":
+                start_ms, end_ms = int(message["start_ms"]), int(message["end_ms"])
+                lead = str(message["lead"])
+                word = Word(str(message["text"]), start_ms, end_ms, lead=lead)
+                self._open_text = self._open_text[len(lead + word.text) :]
+                time_ms = int(message["time_ms"])
+                return self._final([word], time_ms, is_pause=False)
+            case "transcription.utterance_end":
+                start_ms, end_ms = int(message["start_ms"]), int(message["end_ms"])
+                end = UtteranceEnd(start_ms, end_ms, int(message["time_ms"]))
+                return [*self._final([], end.time_ms, is_pause=True), end]
+            case "transcription.done":
+                usage: dict[str, Any] = dict(message.get("usage") or {})
+                n_tokens = int(usage.get("completion_tokens") or self._n_deltas)
+                return [*self.break_off(), Finished(self.duration_ms, n_tokens)]
+            case _:
+                return []
+
+    def _guess(self, text: str) -> list[Event]:
+        """One more delta without a time: what it means with those before it."""
+        index = self._n_deltas
+        self._n_deltas += 1
+        events: list[Event] = []
+        self._has_blanks = self._has_blanks or not text
+        # Where a server sends no empty deltas, a space tells that a word has begun.
+        is_word = text[:1].isspace() and not self._has_blanks
+        if text and (self._blank is not None or is_word):
+            marker = index if self._blank is None else self._blank
+            events += self._say(STREAMING_WORD_ID, marker, "")
+        elif self._blank is not None:
+            events += self._say(STREAMING_PAD_ID, self._blank, "")
+        self._blank = None if text else index
+        if text:
+            events += self._say(_SOME_TEXT_ID, index, text)
+        return events
+
+    def _say(self, token_id: int, index: int, text: str) -> list[Event]:
+        token = TokenDecoded(token_id, index, (index + 1) * AUDIO_TOKEN_MS)
+        events: list[Event] = [TextDelta(text, token.time_ms)] if text else []
+        words = self._words.push(token, text)
+        end = self._utterances.push(token, words)
+        events += self._final(words, token.time_ms, is_pause=end is not None)
+        return [*events, end] if end is not None else events
+
+    def _final(
+        self, words: Sequence[Word], time_ms: int, *, is_pause: bool
+    ) -> list[Event]:
+        final = [certain for word in words for certain in self._replacements.push(word)]
+        if is_pause:
+            final += self._replacements.flush()
+        return [WordFinal(word, time_ms) for word in final]
