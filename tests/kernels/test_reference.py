@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from voxmlx import kernels
+from voxmlx.kernels.powers import attention_by_powers
 
 RNG = np.random.default_rng(0)
 
@@ -15,7 +16,9 @@ def normal(*shape: int) -> np.ndarray:
     return RNG.standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("op", [kernels.attention, kernels.attention_reference])
+@pytest.mark.parametrize(
+    "op", [kernels.attention, kernels.attention_reference, attention_by_powers]
+)
 @pytest.mark.parametrize("has_mask", [True, False])
 def test_attention_is_softmax_of_scores_times_values(op, has_mask: bool) -> None:
     q, k, v = normal(2, 4, 3, 8), normal(2, 2, 5, 8), normal(2, 2, 5, 8)
@@ -36,6 +39,16 @@ def test_attention_is_softmax_of_scores_times_values(op, has_mask: bool) -> None
         0.3,
     )
     np.testing.assert_allclose(np.array(got), expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("shift", [-300.0, 0.0, 300.0])
+def test_attention_by_powers_bears_scores_of_any_size(shift: float) -> None:
+    q, k, v = normal(1, 2, 4, 8), normal(1, 2, 9, 8), normal(1, 2, 9, 8)
+    q[..., 0], k[..., 0] = shift, 1.0  # the same for every key: no weight changes
+    x, y, z = mx.array(q), mx.array(k), mx.array(v)
+    exact = kernels.attention_reference(x, y, z, None, 1.0)
+    got = attention_by_powers(x, y, z, None, 1.0)
+    np.testing.assert_allclose(np.array(got), np.array(exact), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("op", [kernels.rotate, kernels.rotate_pairs])

@@ -1,5 +1,8 @@
 """Kernels are chosen for the sizes they are good for."""
 
+from typing import Any
+
+import mlx.core as mx
 import pytest
 
 from voxmlx.kernels import has_ring_attention_q8, has_window_attention, select
@@ -33,3 +36,33 @@ def test_a_kernel_runs_where_it_saves_something(
     monkeypatch.setattr(select, "gate", lambda: none)
     assert not has_window_attention(n_queries, head_dim, capacity)
     assert not has_ring_attention_q8(n_queries, head_dim)
+
+
+@pytest.mark.parametrize(
+    ("has_metal", "dtype", "n_keys", "by_powers"),
+    [
+        (False, mx.float32, 756, True),
+        (False, mx.float32, 60, False),  # too few weights to pay for more operations
+        (False, mx.float16, 756, False),  # half precision would lose the maximum
+        (True, mx.float32, 756, False),
+    ],
+)
+def test_powers_of_two_attend_on_a_cpu_alone(
+    monkeypatch: pytest.MonkeyPatch,
+    has_metal: bool,
+    dtype: mx.Dtype,
+    n_keys: int,
+    by_powers: bool,
+) -> None:
+    monkeypatch.setattr(select, "has_metal", lambda: has_metal)
+    used: list[bool] = []
+    attend = select.attention_by_powers
+
+    def noted(*arguments: Any) -> mx.array:
+        used.append(True)
+        return attend(*arguments)
+
+    monkeypatch.setattr(select, "attention_by_powers", noted)
+    x = mx.ones((1, 6, n_keys, 16), dtype)
+    select.attention(x[:, :, :4], x, x, None, 0.25)
+    assert bool(used) == by_powers

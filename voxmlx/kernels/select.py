@@ -16,6 +16,7 @@ from voxmlx.kernels.metal import (
     ring_attention_q8_metal,
     window_attention_metal,
 )
+from voxmlx.kernels.powers import attention_by_powers, pays_by_powers
 from voxmlx.kernels.reference import (
     add_rms_norm_reference,
     attention_reference,
@@ -125,6 +126,8 @@ def attention(
     scale: float,
 ) -> mx.array:
     """`attention_reference` by MLX's own fused kernel: same shapes, same result."""
+    if not has_metal() and pays_by_powers(queries, keys):
+        return attention_by_powers(queries, keys, values, mask, scale)
     if not gate().is_on(STOCK_ATTENTION):
         return attention_reference(queries, keys, values, mask, scale)
     return mx.fast.scaled_dot_product_attention(
