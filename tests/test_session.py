@@ -80,6 +80,31 @@ def test_a_stream_gives_one_id_per_audio_token_and_ten_more(
     assert events[-1] == Finished(n_samples // 16, len(ids(events)))
 
 
+@pytest.mark.parametrize("speculate", [False, True])
+@pytest.mark.parametrize("piece", [1, 160, 1280])
+def test_an_id_comes_with_the_sample_that_completes_its_sound(
+    tiny_checkpoint: Checkpoint, piece: int, speculate: bool
+) -> None:
+    session = Session(tiny_checkpoint, speculate=speculate)
+    n_ids = 0
+    # The prompt's positions give no id: the first comes with the sound's second.
+    due = session.samples_wanted + 1280 * (1 + session.delay_ms // 80)
+    n_heard = due - 4 * 1280 - 7
+    assert ids(session.push(SOUND[:n_heard])) == []
+    while n_heard < due + 5 * 1280:
+        wanted = session.samples_wanted
+        n = min(piece, wanted - 1)
+        if n:
+            assert ids(session.push(SOUND[n_heard : n_heard + n])) == []
+            n_heard += n
+        else:
+            came = ids(session.push(SOUND[n_heard : n_heard + 1]))
+            n_heard += 1
+            n_ids += len(came)
+            assert len(came) == (n_heard >= due)
+    assert n_ids == 6
+
+
 def test_int16_and_float64_are_heard_as_float32(tiny_checkpoint: Checkpoint) -> None:
     sound = SOUND[:32_000]
     expected = ids(transcribe(tiny_checkpoint, [sound]))

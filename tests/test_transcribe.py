@@ -642,3 +642,33 @@ def test_names_that_are_not_utf_8_are_printed_with_escapes(tmp_path: Path) -> No
 def test_help_and_version_need_no_file() -> None:
     assert "examples:" in run(["--help"]).stdout
     assert run(["--version"]).stdout.startswith("voxmlx ")
+
+
+# The peak of this process alone: getrusage counts what was there before exec as well.
+_WITH_PEAK = """
+import sys
+from pathlib import Path
+from voxmlx.transcribe import main
+status = main(sys.argv[1:])
+lines = Path("/proc/self/status").read_text().splitlines()
+print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+sys.exit(status)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").exists(), reason="no /proc to read a peak from")
+def test_memory_does_not_grow_with_the_file(
+    tmp_path: Path, tiny_checkpoint_dir: Path
+) -> None:
+    minute = speech_like(16_000 * 60)
+    peaks_mb: list[float] = []
+    for n_minutes in (3, 30):
+        path = tmp_path / f"{n_minutes}.flac"
+        soundfile.write(path, np.tile(minute, n_minutes), 16_000)
+        command = [sys.executable, "-c", _WITH_PEAK, path]
+        command += ["--model", tiny_checkpoint_dir, "--dtype", "float32"]
+        command += ["--output-dir", tmp_path]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks_mb.append(int(done.stdout) / 1000)
+    assert peaks_mb[1] < peaks_mb[0] + 4, peaks_mb
