@@ -19,12 +19,15 @@ def normal(*shape: int) -> np.ndarray:
 @pytest.mark.parametrize(
     "op", [kernels.attention, kernels.attention_reference, attention_by_powers]
 )
+@pytest.mark.parametrize("n_queries", [1, 3, 20])
 @pytest.mark.parametrize("has_mask", [True, False])
-def test_attention_is_softmax_of_scores_times_values(op, has_mask: bool) -> None:
-    q, k, v = normal(2, 4, 3, 8), normal(2, 2, 5, 8), normal(2, 2, 5, 8)
-    mask = np.ones((2, 1, 3, 5), bool)
+def test_attention_is_softmax_of_scores_times_values(
+    op, n_queries: int, has_mask: bool
+) -> None:
+    q, k, v = normal(2, 4, n_queries, 8), normal(2, 2, 5, 8), normal(2, 2, 5, 8)
+    mask = np.ones((2, 1, n_queries, 5), bool)
     if has_mask:
-        mask = RNG.random((2, 1, 3, 5)) < 0.6
+        mask = RNG.random((2, 1, n_queries, 5)) < 0.6
         mask[..., 0] = True
     scores = np.einsum("bhtd,bhsd->bhts", q, k.repeat(2, axis=1)) * 0.3
     scores = np.where(mask, scores, -np.inf)
