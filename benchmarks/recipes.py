@@ -60,10 +60,12 @@ def main() -> None:
             for recipe in options.recipe
         ]
     first = certificates[0]
+    normaliser = first["normaliser"]
     print(
         f"\n{len(sounds)} sounds, {first['total']['n_tokens']} tokens, delay "
         f"{first['delay_ms']} ms; source in {first['reference_dtype']}, results "
-        f"computed in {first['dtype']}; WER after {first['normaliser']}\n"
+        f"computed in {first['dtype']}"
+        + (f"; WER after {normaliser}\n" if normaliser else "\n")
     )
     print(_line(_COLUMNS))
     print(_line(["---"] * len(_COLUMNS)))

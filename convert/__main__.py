@@ -30,7 +30,7 @@ from convert.upload import check_token, upload
 from voxmlx import load
 from voxmlx.arguments import add_version_argument, run_command
 from voxmlx.hub import locate
-from voxmlx.layouts import open_model
+from voxmlx.layouts import ModelFiles, open_model
 from voxmlx.tokenizer import Tokenizer
 
 __all__ = ["convert", "main"]
@@ -90,7 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dtype",
         choices=_DTYPES,
-        help="type of scales and of what is not quantised (default: bfloat16)",
+        help="type of scales and of what is not quantised (default: float16 where the "
+        "source's is, else bfloat16)",
     )
     parser.add_argument(
         "--verify",
@@ -165,7 +166,7 @@ def convert(
     plan = make_plan(
         files,
         chosen,
-        chosen.dtype or dtype or "bfloat16",
+        chosen.dtype or dtype or _own_dtype(files),
         name,
         metadata.version("voxmlx-realtime"),
         shard_bytes,
@@ -186,6 +187,16 @@ def convert(
         f"per weight, recipe {plan.recipe.name}"
     )
     return plan
+
+
+def _own_dtype(files: ModelFiles) -> DtypeName:
+    """float16 where most of the source is: its scales then stay what they are."""
+    n_bytes = {"F16": 0, "BF16": 0, "F32": 0}
+    for tensor in files.tensors.values():
+        if tensor.dtype in n_bytes:
+            n_bytes[tensor.dtype] += tensor.n_bytes
+    is_half = n_bytes["F16"] > n_bytes["BF16"] + n_bytes["F32"]
+    return "float16" if is_half else "bfloat16"
 
 
 def _verify(

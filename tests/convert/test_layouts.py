@@ -120,6 +120,15 @@ def test_a_quantised_source_can_be_quantised_otherwise(tmp_path: Path) -> None:
     assert mx.array_equal(embedding.weight, mx.quantize(eight, 64, 4)[0])
 
 
+def test_bfloat16_is_the_type_unless_the_source_has_another_half(
+    source: Path, tmp_path: Path
+) -> None:
+    assert convert(str(source), tmp_path / "a").dtype == "bfloat16"
+    single = write_mlx_audio(tmp_path / "source", 4)
+    assert convert(str(single), tmp_path / "b").dtype == "bfloat16"
+    assert convert(str(single), tmp_path / "c", dtype="float32").dtype == "float32"
+
+
 def test_an_embedding_left_in_halves_is_quantised_and_the_rest_kept(
     tmp_path: Path,
 ) -> None:
@@ -214,7 +223,8 @@ def test_the_default_models_kind_loads_and_its_halves_can_be_quantised(
     packed = model.decoder.layers[0].attention.qkv_proj
     assert (packed.bits, packed.group_size) == (4, 64)
 
-    convert(str(directory), tmp_path / "ours", dtype="float16")
+    plan = convert(str(directory), tmp_path / "ours")
+    assert plan.dtype == "float16"
     ours = load(tmp_path / "ours", "float32").model
     assert isinstance(ours.decoder.embedding, nn.QuantizedEmbedding)
     assert isinstance(ours.adapter.linear1, nn.QuantizedLinear)
