@@ -4,8 +4,8 @@ python -m benchmarks.sessions [--demo | --model ...] [--sessions 8]
 
 The same sessions' sound, 80 ms at a time, once through a `Batch` as the server steps
 them and once through each session alone, in turn, several times. Prints seconds of
-sound per second of both, their ratio with its spread, and how many sessions at the pace
-of speech that makes. Ends in one JSON line.
+sound per second of both, which is how many sessions at the pace of speech they can
+have, and their ratio with its spread. Ends in one JSON line.
 """
 
 import argparse
@@ -105,8 +105,8 @@ def _run(argv: Sequence[str] | None) -> int:
     )
     for name, rate in rates.items():
         print(
-            f"{name:12} {median(rate):7.1f} s of sound a second "
-            f"({rate[0]:.1f}-{rate[-1]:.1f}): as many sessions at the pace of speech"
+            f"{name:12} {median(rate):7.3g} s of sound a second "
+            f"({rate[0]:.3g}-{rate[-1]:.3g})"
         )
     print(f"{'ratio':12} {ratio}")
     print(
