@@ -23,6 +23,7 @@ from voxmlx import Checkpoint, Session, Transcript, demo, load
 from voxmlx.errors import ServerError
 from voxmlx.live.__main__ import main
 from voxmlx.live.remote import server_url
+from voxmlx.serve.limits import Limits
 
 SAMPLE_TEXT = " ".join((demo.DIRECTORY / "sample.txt").read_text("utf-8").split())
 
@@ -84,6 +85,15 @@ def test_vllm_gives_the_same_words_and_times(
     with listening(VllmLike(checkpoint)) as url:
         assert live(tmp_path, "--server", url, "--model", "voxtral") == 0
     for name in ("talk.txt", "talk.srt", "talk.vtt", "talk.wav"):
+        assert (tmp_path / name).read_bytes() == (here / name).read_bytes()
+
+
+def test_a_file_is_sent_no_faster_than_a_server_reads(
+    checkpoint: Checkpoint, here: Path, tmp_path: Path
+) -> None:
+    with serving(checkpoint, limits=Limits(max_waiting_ms=500)) as server:
+        assert live(tmp_path, "--server", server.ws) == 0
+    for name in ("talk.txt", "talk.srt"):
         assert (tmp_path / name).read_bytes() == (here / name).read_bytes()
 
 

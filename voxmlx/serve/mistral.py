@@ -7,12 +7,12 @@ from voxmlx.audio.resample import check_rate
 from voxmlx.config import LEFT_PAD_TOKENS, delay_tokens
 from voxmlx.errors import RequestError, VoxmlxError
 from voxmlx.events import Event, Finished, TextDelta, UtteranceEnd
+from voxmlx.serve.fields import Fields
 from voxmlx.serve.pcm import ENCODINGS
 from voxmlx.serve.protocol import (
     Close,
     Dialect,
     Effect,
-    Fields,
     Flush,
     Flushed,
     Send,

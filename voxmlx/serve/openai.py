@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 from voxmlx.audio.resample import check_rate
 from voxmlx.errors import RequestError, VoxmlxError
 from voxmlx.events import Event, Finished, TextDelta, UtteranceEnd
+from voxmlx.serve.fields import Fields
 from voxmlx.serve.pcm import ENCODINGS
 from voxmlx.serve.protocol import (
     Dialect,
     Effect,
-    Fields,
     Flush,
     Flushed,
     Lagging,

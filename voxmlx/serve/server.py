@@ -77,6 +77,9 @@ class Server(uvicorn.Server):
                 service.app(),
                 ws=_Socket,
                 ws_max_size=limits.max_message_bytes,
+                # None: an answer waits behind sound that is not read yet, and who is
+                # gone is let go for saying nothing.
+                ws_ping_interval=None,
                 # Off: sound is hardly compressed, and each would have a window.
                 ws_per_message_deflate=False,
                 lifespan="off",

@@ -7,10 +7,10 @@ from voxmlx.audio.resample import check_rate
 from voxmlx.config import LEFT_PAD_TOKENS, delay_tokens
 from voxmlx.errors import RequestError, VoxmlxError
 from voxmlx.events import Event, Finished, TextDelta, UtteranceEnd, WordFinal
+from voxmlx.serve.fields import Fields
 from voxmlx.serve.protocol import (
     Dialect,
     Effect,
-    Fields,
     Flushed,
     Send,
     Served,
