@@ -133,6 +133,16 @@ def test_only_much_lag_and_its_end_are_news_to_others() -> None:
     assert [m["lag_ms"] for m in told] == [1500, 30]
 
 
+@pytest.mark.parametrize("hotwords", [["a"] * 1001, ["a" * 500] * 41, ["a" * 20_001]])
+def test_hot_words_that_would_hold_up_others_are_refused(hotwords: list[str]) -> None:
+    talk = Talk()
+    (error,) = talk.says({"type": "session.update", "hotwords": hotwords})
+    assert error["type"] == "error"
+    assert "expected at most" in error["error"]
+    (updated,) = talk.says({"type": "session.update", "hotwords": ["a" * 20] * 1000})
+    assert len(updated["session"]["hotwords"]) == 1000
+
+
 # -------------------------------------------------------------- OpenAI
 
 

@@ -262,7 +262,8 @@ class Dialect(ABC):
         self.options = chosen
 
 
-MAX_HOTWORDS = 1000
+# Finding the ids of so many takes the decoder's thread a third of a second, once.
+MAX_HOTWORDS, MAX_HOTWORD_CHARS = 1000, 20_000
 
 
 def checked_options(options: StreamOptions) -> None:
@@ -280,6 +281,13 @@ def checked_options(options: StreamOptions) -> None:
     if len(options.hotwords) > MAX_HOTWORDS:
         raise RequestError(
             f"{len(options.hotwords)} hot words, expected at most {MAX_HOTWORDS}",
+            code="invalid_value",
+            param="hotwords",
+        )
+    n_chars = sum(map(len, options.hotwords))
+    if n_chars > MAX_HOTWORD_CHARS:
+        raise RequestError(
+            f"hot words of {n_chars} characters, expected at most {MAX_HOTWORD_CHARS}",
             code="invalid_value",
             param="hotwords",
         )
