@@ -2,7 +2,9 @@
 
 import json
 import re
+import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -16,11 +18,12 @@ import soundfile
 from websockets.sync.server import ServerConnection
 
 from tests.live.vllm_like import VllmLike, listening
-from tests.serve.loopback import Loopback, serving, until
-from voxmlx import Checkpoint, demo, load
+from tests.serve.loopback import PATIENCE_S, Loopback, serving, until
+from voxmlx import Checkpoint, Session, Transcript, demo, load
 from voxmlx.errors import ServerError
 from voxmlx.live.__main__ import main
 from voxmlx.live.remote import server_url
+from voxmlx.serve.limits import Limits
 
 SAMPLE_TEXT = " ".join((demo.DIRECTORY / "sample.txt").read_text("utf-8").split())
 
@@ -85,6 +88,15 @@ def test_vllm_gives_the_same_words_and_times(
         assert (tmp_path / name).read_bytes() == (here / name).read_bytes()
 
 
+def test_a_file_is_sent_no_faster_than_a_server_reads(
+    checkpoint: Checkpoint, here: Path, tmp_path: Path
+) -> None:
+    with serving(checkpoint, limits=Limits(max_waiting_ms=500)) as server:
+        assert live(tmp_path, "--server", server.ws) == 0
+    for name in ("talk.txt", "talk.srt"):
+        assert (tmp_path / name).read_bytes() == (here / name).read_bytes()
+
+
 def test_words_are_there_while_the_sound_still_comes(
     server: Loopback, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,6 +118,29 @@ def test_words_are_there_while_the_sound_still_comes(
     summary, stats = capsys.readouterr().err.splitlines()
     assert re.fullmatch(r"voxmlx: heard 0:05; lag \d+ ms, 95 % below \d+ ms", summary)
     assert 0 < json.loads(stats)["lag_p95_ms"] < 5000
+
+
+def test_ctrl_c_brings_out_the_words_already_spoken(
+    server: Loopback, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    record = tmp_path / "heard.wav"
+    options = ("--realtime", "--record", str(record))
+    hear = ("--input", str(demo.SAMPLE), *options)
+    command = [sys.executable, "-m", "voxmlx.live", "--server", server.ws, *hear]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        until(lambda: record.exists() and record.stat().st_size > 44 + 4 * 32_000)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, err
+    assert len(err.splitlines()) == 1, err
+    session = Session(checkpoint)
+    samples = soundfile.read(record, dtype="int16")[0]
+    whole = Transcript.from_events(session.push(samples) + session.finish())
+    assert out.strip() == whole.text
+    assert len(out.split()) >= 4
+    until(lambda: server.scheduler.n_seats == 0)
 
 
 def test_a_dictionary_is_applied_here(

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,49 @@ def test_only_much_lag_and_its_end_are_news_to_others() -> None:
         Lagging(20, 0), Lagging(1500, 900), Lagging(30, 0), Lagging(20, 0)
     )
     assert [m["lag_ms"] for m in told] == [1500, 30]
+
+
+@pytest.mark.parametrize("hotwords", [["a"] * 1001, ["a" * 500] * 41, ["a" * 20_001]])
+def test_hot_words_that_would_hold_up_others_are_refused(hotwords: list[str]) -> None:
+    talk = Talk()
+    (error,) = talk.says({"type": "session.update", "hotwords": hotwords})
+    assert error["type"] == "error"
+    assert "expected at most" in error["error"]
+    (updated,) = talk.says({"type": "session.update", "hotwords": ["a" * 20] * 1000})
+    assert len(updated["session"]["hotwords"]) == 1000
+
+
+RATES = [
+    (Hints(), lambda rate: {"rate": rate}),
+    (
+        OPENAI,
+        lambda rate: {
+            "session": {
+                "audio": {"input": {"format": {"type": "audio/pcm", "rate": rate}}}
+            }
+        },
+    ),
+    (
+        MISTRAL,
+        lambda rate: {
+            "session": {"audio_format": {"encoding": "pcm_mulaw", "sample_rate": rate}}
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("hints", "wanted"), RATES, ids=["vllm", "openai", "mistral"])
+def test_a_short_message_cannot_become_hours_of_sound(
+    hints: Hints, wanted: Callable[[int], dict[str, Any]]
+) -> None:
+    talk = Talk(hints)
+    for rate in (1000, 7999, 192_001):
+        (error,) = talk.says({"type": "session.update", **wanted(rate)})
+        assert error["type"] == "error"
+        assert "expected 8000 to 192000" in json.dumps(error)
+    for rate in (8000, 192_000):
+        (updated,) = talk.says({"type": "session.update", **wanted(rate)})
+        assert updated["type"] == "session.updated"
 
 
 # -------------------------------------------------------------- OpenAI

@@ -298,6 +298,23 @@ def test_sound_that_comes_too_fast_is_not_read_and_none_is_lost(
     assert most[0] <= 500 + 2 * 100  # one message more, and one on its way
 
 
+def test_streams_that_are_asked_for_too_fast_wait_at_their_client(
+    tiny_checkpoint: Checkpoint,
+) -> None:
+    limits = Limits(max_waiting_ms=3_000)
+    with serving(tiny_checkpoint, limits=limits) as server:
+        n_waiting: list[int] = []
+        with realtime(server) as websocket:
+            for _ in range(60):
+                websocket.send(FINAL)
+            for _ in range(60):
+                said(websocket, "transcription.done")
+                seats = list(server.scheduler._seats)
+                n_waiting.append(sum(len(seat.inbox) for seat in seats))
+    # Two commands each, of 1.6 s.
+    assert 0 < max(n_waiting) <= 2 * (3_000 // 1_600 + 1)
+
+
 def test_a_server_that_is_ended_brings_out_the_last_words(
     demo_checkpoint: Checkpoint, sample: np.ndarray
 ) -> None:

@@ -21,8 +21,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.serve.loopback import PATIENCE_S, Loopback, serving, until
 from tests.sounds import speech_like
 from voxmlx import Checkpoint, Session, Transcript
-from voxmlx.events import Finished
+from voxmlx.events import Event, Finished
+from voxmlx.serve.answers import Wish
 from voxmlx.serve.limits import Limits
+from voxmlx.serve.protocol import StreamOptions
+from voxmlx.serve.transcriptions import _Job
 
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
 
@@ -213,6 +216,32 @@ def test_a_transcript_that_is_being_made_is_finished_at_the_end(
         server.end()
         asking.join(PATIENCE_S)
         assert told[0].json()["text"] == whole.text
+
+
+def test_a_file_waits_for_a_client_that_does_not_read_its_events(
+    tiny: Loopback, tiny_checkpoint: Checkpoint
+) -> None:
+    sound = speech_like(60 * 16_000, seed=8)
+    session = Session(tiny_checkpoint)
+    whole = session.push(sound) + session.finish()
+    limits = Limits(max_unread_messages=20)
+
+    async def read_late() -> tuple[int, list[Event]]:
+        job = _Job(Wish(StreamOptions()), tiny.scheduler, limits, "a.wav")
+        await job.take(io.BytesIO(wav(sound)))
+        await job.start()
+        n_unread = -1
+        while n_unread != job._notices.qsize():  # until nothing more comes
+            n_unread = job._notices.qsize()
+            await asyncio.sleep(1.0)
+        events = [event async for event in job.events()]
+        job.close()
+        return n_unread, events
+
+    n_unread, events = asyncio.run(read_late())
+    assert 20 < n_unread < len(whole) / 2
+    assert events == whole
+    until(lambda: tiny.scheduler.n_seats == 0)
 
 
 def test_health_counts_sessions(client: httpx.Client, tiny: Loopback) -> None:

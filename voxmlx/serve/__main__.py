@@ -49,12 +49,13 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     server.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to listen on; others than this machine's own are reached by "
-        "anybody who has the key (default: %(default)s)",
+        help="address to listen on: 0.0.0.0 for clients on other machines, the default "
+        "for those on this one (default: %(default)s)",
     )
     server.add_argument(
         "--port",
-        type=int,
+        metavar="N",
+        type=_port,
         default=8000,
         help="port to listen on, 0 for any that is free (default: %(default)s)",
     )
@@ -103,6 +104,13 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add_version_argument(parser)
     add_model_arguments(parser)
     return parser.parse_args(argv)
+
+
+def _port(text: str) -> int:
+    number = int(text) if text.isdecimal() else -1
+    if not 0 <= number <= 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number to 65535")
+    return number
 
 
 def _at_least_one(text: str) -> int:

@@ -4,16 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from voxmlx.errors import RequestError
+from voxmlx.serve.fields import Fields, read_message
 from voxmlx.serve.mistral import MistralDialect
 from voxmlx.serve.openai import OpenAiDialect
 from voxmlx.serve.protocol import (
     Dialect,
     Effect,
-    Fields,
     Notice,
     Send,
     Served,
-    read_message,
 )
 from voxmlx.serve.vllm import VllmDialect
 

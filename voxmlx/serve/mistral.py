@@ -3,16 +3,15 @@
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from voxmlx.audio.resample import check_rate
 from voxmlx.config import LEFT_PAD_TOKENS, delay_tokens
 from voxmlx.errors import RequestError, VoxmlxError
 from voxmlx.events import Event, Finished, TextDelta, UtteranceEnd
-from voxmlx.serve.pcm import ENCODINGS
+from voxmlx.serve.fields import Fields
+from voxmlx.serve.pcm import ENCODINGS, check_rate
 from voxmlx.serve.protocol import (
     Close,
     Dialect,
     Effect,
-    Fields,
     Flush,
     Flushed,
     Send,
@@ -107,7 +106,7 @@ class MistralDialect(Dialect):
             raise sound.wrong("encoding", f"expected one of {', '.join(ENCODINGS)}")
         rate = sound.whole("sample_rate", self.rate)
         try:
-            check_rate(rate, "the sound")
+            check_rate(rate)
         except VoxmlxError as error:
             raise sound.wrong("sample_rate", str(error)) from None
         if (encoding, rate) != (self.encoding, self.rate) and self.is_open:

@@ -5,14 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from voxmlx.audio.resample import check_rate
 from voxmlx.errors import RequestError, VoxmlxError
 from voxmlx.events import Event, Finished, TextDelta, UtteranceEnd
-from voxmlx.serve.pcm import ENCODINGS
+from voxmlx.serve.fields import Fields
+from voxmlx.serve.pcm import ENCODINGS, check_rate
 from voxmlx.serve.protocol import (
     Dialect,
     Effect,
-    Fields,
     Flush,
     Flushed,
     Lagging,
@@ -261,7 +260,7 @@ class OpenAiDialect(Dialect):
             "rate", self.rate if keeps else _DEFAULT_RATE
         )
         try:
-            check_rate(rate, "the sound")
+            check_rate(rate)
         except VoxmlxError as error:
             raise new.wrong("format", str(error)) from None
         if (encoding, rate) != (self.encoding, self.rate) and self.is_open:

@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from voxmlx.audio.resample import Resampler
 from voxmlx.errors import AudioError, RequestError
 
-__all__ = ["ENCODINGS", "PcmDecoder", "decode_base64"]
+__all__ = ["ENCODINGS", "PcmDecoder", "check_rate", "decode_base64"]
+
+# From a telephone's up. Less would let a short message become very long sound.
+_MIN_RATE, _MAX_RATE = 8_000, 192_000
 
 Sound = NDArray[np.float32]
 
@@ -80,6 +83,14 @@ class PcmDecoder:
     def finish(self) -> Sound:
         """What the resampler still holds. The stream ends here."""
         return self._resampler.finish()
+
+
+def check_rate(rate: int) -> None:
+    """Raise AudioError for a rate in Hz that no client of ours needs."""
+    if not _MIN_RATE <= rate <= _MAX_RATE:
+        raise AudioError(
+            f"the sound has a rate of {rate} Hz, expected {_MIN_RATE} to {_MAX_RATE}"
+        )
 
 
 def decode_base64(text: str) -> bytes:

@@ -4,11 +4,10 @@ A dialect is pure code: messages of a client and events of its stream go in, mes
 to the client and commands to the stream come out. No sockets, threads or clocks.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from voxmlx.config import delay_tokens
 from voxmlx.errors import RequestError, VoxmlxError
 from voxmlx.events import Event, Finished
+from voxmlx.serve.fields import Fields
 from voxmlx.serve.pcm import PcmDecoder, decode_base64
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "Dialect",
     "Effect",
     "Failed",
-    "Fields",
     "Finish",
     "Flush",
     "Flushed",
@@ -35,10 +34,7 @@ __all__ = [
     "Send",
     "Served",
     "StreamOptions",
-    "read_message",
 ]
-
-T = TypeVar("T")
 
 GOING_AWAY, TRY_AGAIN_LATER, INTERNAL_ERROR = 1001, 1013, 1011
 
@@ -131,78 +127,6 @@ class Failed:
 
 
 Notice = Event | Flushed | Lagging | Failed
-
-
-class Fields:
-    """A client's JSON object, read with care. Every wrong type is a RequestError."""
-
-    def __init__(self, values: Mapping[str, Any], path: str = "") -> None:
-        self._values = values
-        self._path = path
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._values
-
-    def has(self, name: str) -> bool:
-        """Whether it is there and not null."""
-        return self._values.get(name) is not None
-
-    def text(self, name: str, default: str | None = None) -> str:
-        return self._value(name, str, "text", default)
-
-    def flag(self, name: str, default: bool | None = None) -> bool:
-        return self._value(name, bool, "true or false", default)
-
-    def whole(self, name: str, default: int | None = None) -> int:
-        value = self._value(name, (int, float), "a whole number", default)
-        if isinstance(value, bool) or value != value or value in (1e999, -1e999):
-            raise self.wrong(name, "expected a whole number")
-        if int(value) != value:
-            raise self.wrong(name, "expected a whole number")
-        return int(value)
-
-    def section(self, name: str) -> "Fields":
-        """An object; one that is absent or null is empty."""
-        values = self._value(name, dict, "an object", {})
-        return Fields(values, f"{self._path}{name}.")
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        values = self._value(name, list, "a list of texts", [])
-        if not all(isinstance(value, str) for value in values):
-            raise self.wrong(name, "expected a list of texts")
-        return tuple(values)
-
-    def wrong(
-        self, name: str, message: str, code: str = "invalid_value"
-    ) -> RequestError:
-        path = f"{self._path}{name}"
-        return RequestError(f"{path}: {message}", code=code, param=path)
-
-    def _value(self, name: str, kind: Any, what: str, default: Any) -> Any:
-        value = self._values.get(name)
-        if value is None:
-            if default is None:
-                raise self.wrong(name, f"is missing, expected {what}")
-            return default
-        if not isinstance(value, kind):
-            raise self.wrong(name, f"is a {_json_type(value)}, expected {what}")
-        return value
-
-
-def read_message(text: str | bytes) -> Fields:
-    """A client's message. Raises RequestError unless it is an object with a type."""
-    try:
-        message = json.loads(text)
-    except (ValueError, RecursionError):
-        raise RequestError(
-            "the message is no JSON; send one object per message", code="invalid_json"
-        ) from None
-    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-        raise RequestError(
-            "the message is no object with a `type`; send one such object per message",
-            code="invalid_message",
-        )
-    return Fields(message)
 
 
 class Dialect(ABC):
@@ -338,7 +262,8 @@ class Dialect(ABC):
         self.options = chosen
 
 
-MAX_HOTWORDS = 1000
+# Finding the ids of so many takes the decoder's thread a third of a second, once.
+MAX_HOTWORDS, MAX_HOTWORD_CHARS = 1000, 20_000
 
 
 def checked_options(options: StreamOptions) -> None:
@@ -356,6 +281,13 @@ def checked_options(options: StreamOptions) -> None:
     if len(options.hotwords) > MAX_HOTWORDS:
         raise RequestError(
             f"{len(options.hotwords)} hot words, expected at most {MAX_HOTWORDS}",
+            code="invalid_value",
+            param="hotwords",
+        )
+    n_chars = sum(map(len, options.hotwords))
+    if n_chars > MAX_HOTWORD_CHARS:
+        raise RequestError(
+            f"hot words of {n_chars} characters, expected at most {MAX_HOTWORD_CHARS}",
             code="invalid_value",
             param="hotwords",
         )
@@ -385,17 +317,3 @@ class TextSoFar:
         text = "".join(self._parts)[-self.max_chars :]
         self._parts, self._n_chars = [], 0
         return text
-
-
-def _json_type(value: object) -> str:
-    match value:
-        case bool():
-            return "boolean"
-        case int() | float():
-            return "number"
-        case str():
-            return "string"
-        case list():
-            return "list"
-        case _:
-            return "object"

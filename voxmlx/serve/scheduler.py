@@ -12,7 +12,7 @@ import mlx.core as mx
 
 from voxmlx.batch import Batch
 from voxmlx.checkpoint import Checkpoint
-from voxmlx.config import SAMPLE_RATE
+from voxmlx.config import SAMPLE_RATE, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.errors import RequestError, VoxmlxError
 from voxmlx.events import Event, Finished, TokenDecoded
 from voxmlx.serve.protocol import (
@@ -31,6 +31,9 @@ from voxmlx.session import Session
 __all__ = ["Meter", "Scheduler", "Seat"]
 
 _log = logging.getLogger("voxmlx.serve")
+
+# Decoded to bring out the last words of a stream, about: a delay and 0.8 s.
+_SILENCE_SAMPLES = 20 * SAMPLES_PER_AUDIO_TOKEN
 
 Deliver = Callable[[list[Notice]], None]
 
@@ -88,7 +91,7 @@ class Seat:
 
     @property
     def waiting_ms(self) -> int:
-        """Sound sent that has not been decoded."""
+        """Sound sent, and silence asked for, that has not been decoded."""
         n = self.n_inbox_samples + self.n_stream_samples
         return n * 1000 // SAMPLE_RATE
 
@@ -189,8 +192,7 @@ class Scheduler:
         with self._condition:
             if seat.has_left:
                 return
-            if isinstance(command, Hear):
-                seat.n_inbox_samples += len(command.samples)
+            seat.n_inbox_samples += _n_samples(command)
             seat.inbox.append((command, self._clock()))
             self._has_news = True
             self._condition.notify()
@@ -259,8 +261,8 @@ class Scheduler:
                 if not seat.inbox:
                     return
                 command, came_at = seat.inbox.popleft()
+                seat.n_inbox_samples -= _n_samples(command)
                 if isinstance(command, Hear):
-                    seat.n_inbox_samples -= len(command.samples)
                     seat.n_stream_samples += len(command.samples)
             try:
                 self._do(seat, command, came_at)
@@ -362,3 +364,14 @@ class Scheduler:
             seat.n_inbox_samples = 0
         seat.deliver([Failed(error)])
         self.release(seat)
+
+
+def _n_samples(command: Command) -> int:
+    """What a command gives the decoder to do."""
+    match command:
+        case Hear(samples):
+            return len(samples)
+        case Flush() | Finish():
+            return _SILENCE_SAMPLES
+        case Open():
+            return 0

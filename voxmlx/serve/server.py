@@ -1,5 +1,6 @@
 """A service on a socket, until a signal ends it gracefully."""
 
+import errno
 import logging
 import socket
 import sys
@@ -22,9 +23,18 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=128)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            why = "in use" if error.errno == errno.EADDRINUSE else "not for everybody"
+            raise ServerError(
+                f"port {port} of {host} is {why}; choose another --port, or 0 for any "
+                "that is free"
+            ) from None
+        # Python adds to the reason what it tried.
+        reason = (error.strerror or str(error)).partition(" (while")[0]
         raise ServerError(
-            f"cannot listen on {host} port {port}: {error}; choose another --port"
+            f"--host {host} is no address of this machine ({reason}); 127.0.0.1 serves "
+            "this machine alone, 0.0.0.0 others too"
         ) from None
 
 
@@ -67,6 +77,9 @@ class Server(uvicorn.Server):
                 service.app(),
                 ws=_Socket,
                 ws_max_size=limits.max_message_bytes,
+                # None: an answer waits behind sound that is not read yet, and who is
+                # gone is let go for saying nothing.
+                ws_ping_interval=None,
                 # Off: sound is hardly compressed, and each would have a window.
                 ws_per_message_deflate=False,
                 lifespan="off",

@@ -40,6 +40,9 @@ __all__ = ["transcribe_request"]
 # How often to look whether there is room for more sound of a file.
 _LOOK_S = 0.02
 
+# How much of a file is read before it can be decoded.
+_AHEAD_MS = 10_000
+
 # Fields and their sizes: what is no file is a few words.
 _MAX_FIELDS, _MAX_FIELD_BYTES = 100, 256 << 10
 
@@ -188,12 +191,18 @@ class _Job:
         try:
             while (piece := await asyncio.to_thread(_next, pieces)) is not None:
                 self._seat.send(Hear(piece))
-                while self._seat.waiting_ms > self._limits.max_waiting_ms:
+                while self._is_ahead():
                     await asyncio.sleep(_LOOK_S)
         except AudioError as error:
             self._notices.put_nowait(self._unreadable(error))
             return
         self._seat.send(Finish())
+
+    def _is_ahead(self) -> bool:
+        """Of the decoder, or of a client that does not read."""
+        n_unread = self._notices.qsize()
+        waiting_ms = self._seat.waiting_ms
+        return waiting_ms > _AHEAD_MS or n_unread > self._limits.max_unread_messages
 
     async def events(self) -> AsyncIterator[Event]:
         """Until `Finished`. Raises RequestError for a file that cannot be read."""

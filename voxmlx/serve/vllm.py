@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from voxmlx.audio.resample import check_rate
 from voxmlx.config import LEFT_PAD_TOKENS, delay_tokens
 from voxmlx.errors import RequestError, VoxmlxError
 from voxmlx.events import Event, Finished, TextDelta, UtteranceEnd, WordFinal
+from voxmlx.serve.fields import Fields
+from voxmlx.serve.pcm import check_rate
 from voxmlx.serve.protocol import (
     Dialect,
     Effect,
-    Fields,
     Flushed,
     Send,
     Served,
@@ -131,7 +131,7 @@ class VllmDialect(Dialect):
     def _new_rate(self, message: Fields) -> int:
         rate = message.whole("rate", self.rate)
         try:
-            check_rate(rate, "the sound")
+            check_rate(rate)
         except VoxmlxError as error:
             raise message.wrong("rate", str(error)) from None
         if rate != self.rate and self.is_open:

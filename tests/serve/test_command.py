@@ -1,0 +1,113 @@
+"""`python -m voxmlx.serve` as a person runs it: where it is, why it is not, its end."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from websockets.sync.client import connect
+
+from tests.serve.loopback import PATIENCE_S, said, sound
+from voxmlx.audio.files import open_audio
+from voxmlx.demo import SAMPLE
+from voxmlx.serve.__main__ import main
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command with the demo's model on a free port, and its address."""
+    command = [sys.executable, "-m", "voxmlx.serve", "--demo", "--port", "0"]
+    with subprocess.Popen(
+        [*command, *arguments], stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            if "--api-key" in line:  # what it says to who leaves it open
+                line = process.stderr.readline()
+            found = re.fullmatch(r"voxmlx: demo on (http://\S+) \(Ctrl-C .*\)\n", line)
+            assert found, line
+            yield process, found[1]
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_when_clients_have_heard_their_last_words(
+    number: signal.Signals,
+) -> None:
+    with open_audio(SAMPLE) as audio:
+        samples = next(audio.pieces(3.0))
+    with started() as (process, url):
+        assert httpx.get(f"{url}/health").json()["status"] == "ok"
+        with connect(f"{url.replace('http', 'ws')}/v1/realtime") as websocket:
+            for message in sound(samples):
+                websocket.send(message)
+            websocket.send("is all of it there?")
+            said(websocket, "error")
+            process.send_signal(number)
+            text = said(websocket, "transcription.done")[-1]["text"]
+        assert text.split()[:4] == ["seven", "oh", "seven", "zero"]
+        assert process.wait(PATIENCE_S) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+def test_other_machines_are_let_in_with_a_key_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VOXMLX_API_KEY", "secret")
+    with started("--host", "0.0.0.0") as (_, url):
+        url = url.replace("0.0.0.0", "127.0.0.1")
+        assert httpx.get(f"{url}/v1/models").status_code == 401
+        headers = {"Authorization": "Bearer secret"}
+        answer = httpx.get(f"{url}/v1/models", headers=headers)
+        assert json.loads(answer.text)["data"][0]["id"] == "demo"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--port", "{taken}"], "port {taken} of 127.0.0.1 is in use; choose another"),
+        (["--host", "no.such.invalid"], "--host no.such.invalid is no address of this"),
+        (["--host", "203.0.113.1"], "--host 203.0.113.1 is no address of this machine"),
+        (["--delay", "100"], "use one of 80, 160, 240"),
+        (["--model", "/nowhere"], "no directory '/nowhere'"),
+    ],
+)
+def test_trouble_is_one_line_and_exit_status_1(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        filled = [argument.format(taken=taken) for argument in arguments]
+        model = [] if "--model" in filled else ["--demo"]
+        port = [] if "--port" in filled else ["--port", "0"]
+        assert main([*model, *port, *filled]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("voxmlx: error: ")
+    assert message.format(taken=taken) in line
+
+
+def test_the_extra_that_is_missing_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    monkeypatch.delitem(sys.modules, "voxmlx.serve.metrics", raising=False)
+    assert main(["--demo", "--port", "0"]) == 1
+    assert "pip install 'voxmlx-realtime[serve]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--port", "70000"], ["--port", "-1"], ["--max-sessions", "0"], ["--idle", "x"]],
+)
+def test_wrong_arguments_exit_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--demo", *arguments])

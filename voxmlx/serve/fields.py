@@ -1,0 +1,95 @@
+"""A client's JSON messages, read with care: what is wrong is told by its name."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from voxmlx.errors import RequestError
+
+__all__ = ["Fields", "read_message"]
+
+
+class Fields:
+    """A client's JSON object, read with care. Every wrong type is a RequestError."""
+
+    def __init__(self, values: Mapping[str, Any], path: str = "") -> None:
+        self._values = values
+        self._path = path
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def has(self, name: str) -> bool:
+        """Whether it is there and not null."""
+        return self._values.get(name) is not None
+
+    def text(self, name: str, default: str | None = None) -> str:
+        return self._value(name, str, "text", default)
+
+    def flag(self, name: str, default: bool | None = None) -> bool:
+        return self._value(name, bool, "true or false", default)
+
+    def whole(self, name: str, default: int | None = None) -> int:
+        value = self._value(name, (int, float), "a whole number", default)
+        if isinstance(value, bool) or value != value or value in (1e999, -1e999):
+            raise self.wrong(name, "expected a whole number")
+        if int(value) != value:
+            raise self.wrong(name, "expected a whole number")
+        return int(value)
+
+    def section(self, name: str) -> "Fields":
+        """An object; one that is absent or null is empty."""
+        values = self._value(name, dict, "an object", {})
+        return Fields(values, f"{self._path}{name}.")
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        values = self._value(name, list, "a list of texts", [])
+        if not all(isinstance(value, str) for value in values):
+            raise self.wrong(name, "expected a list of texts")
+        return tuple(values)
+
+    def wrong(
+        self, name: str, message: str, code: str = "invalid_value"
+    ) -> RequestError:
+        path = f"{self._path}{name}"
+        return RequestError(f"{path}: {message}", code=code, param=path)
+
+    def _value(self, name: str, kind: Any, what: str, default: Any) -> Any:
+        value = self._values.get(name)
+        if value is None:
+            if default is None:
+                raise self.wrong(name, f"is missing, expected {what}")
+            return default
+        if not isinstance(value, kind):
+            raise self.wrong(name, f"is a {_json_type(value)}, expected {what}")
+        return value
+
+
+def read_message(text: str | bytes) -> Fields:
+    """A client's message. Raises RequestError unless it is an object with a type."""
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        raise RequestError(
+            "the message is no JSON; send one object per message", code="invalid_json"
+        ) from None
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        raise RequestError(
+            "the message is no object with a `type`; send one such object per message",
+            code="invalid_message",
+        )
+    return Fields(message)
+
+
+def _json_type(value: object) -> str:
+    match value:
+        case bool():
+            return "boolean"
+        case int() | float():
+            return "number"
+        case str():
+            return "string"
+        case list():
+            return "list"
+        case _:
+            return "object"
