@@ -19,9 +19,9 @@ _MAX_PHRASE_TOKENS = 32
 # Blanks between two words of a phrase: a pause of 2 s ends it.
 _MAX_BLANKS = 25
 # What has begun in so many last ids may be written later with a hot word than without.
-_LATE_TOKENS = 3
+_LATE_TOKENS = 2
 # Two words that are one hot word have at most so many times its letters.
-_MAX_SWALLOWED = 1.25
+_MAX_SWALLOWED = 1.15
 
 
 @dataclass(slots=True)
