@@ -26,6 +26,7 @@ from benchmarks.speech import utterances
 from voxmlx import Checkpoint, Event, Session, Transcript, demo, load
 from voxmlx.arguments import run_command
 from voxmlx.batch import Batch
+from voxmlx.errors import AudioError
 from voxmlx.hotwords import BOOST
 
 __all__ = ["Case", "Row", "cases", "heard", "in_noise", "main", "measure"]
@@ -118,11 +119,22 @@ def cases(
     n_listed: int,
     min_letters: int = _MIN_LETTERS,
 ) -> list[Case]:
-    """A list for every sound with its text, given what is heard without one."""
+    """A list for every sound with its text, given what is heard without one.
+
+    Raises AudioError if no word is missed.
+    """
     said = [tuple(_normalise(text).split()) for _, text in spoken]
-    missed = [sorted(Counter(a) - Counter(b)) for a, b in zip(said, plain, strict=True)]
+    missed = [
+        sorted(word for word in Counter(a) - Counter(b) if len(word) >= min_letters)
+        for a, b in zip(said, plain, strict=True)
+    ]
     rng = np.random.default_rng(0)
     words = rng.permutation(sorted(set(itertools.chain(*missed)))).tolist()
+    if not words:
+        raise AudioError(
+            f"no word of {min_letters} letters or more is missed, so none can be "
+            "listed; add --noise"
+        )
     lists = [tuple(words[i : i + n_listed]) for i in range(0, len(words), n_listed)]
     found: list[Case] = []
     for (samples, _), own, others, text in zip(
@@ -134,7 +146,7 @@ def cases(
         else:
             word = None
             apart = [one for one in lists if set(text).isdisjoint(one)]
-            listed = apart[rng.integers(len(apart))]
+            listed = apart[rng.integers(len(apart))] if apart else ()
         found.append(Case(samples, text, others, word, listed))
     return found
 
