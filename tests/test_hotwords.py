@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.contract import cut
+from tests.evaluated import Evaluations
 from tests.scripted import PAD, WORD, scripted, vocabulary
 from tests.sounds import speech_like
 from voxmlx.checkpoint import Checkpoint
@@ -271,6 +273,27 @@ def test_the_confidence_is_the_models_own() -> None:
 def test_an_empty_list_is_no_list() -> None:
     assert Session(model([]), hotwords=[])._decoder._match is None
     assert run(model(MISHEARD), []) == run(model(MISHEARD), ["York"])
+
+
+def test_an_empty_list_computes_nothing(
+    tiny_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    sound = speech_like(16_000 * 2, seed=3)
+    counts: list[tuple[list[int], int, int]] = []
+    options: tuple[dict[str, Any], ...] = ({}, {}, {"hotwords": []})
+    for option in options:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            evaluations = Evaluations(monkeypatch, tmp_path)
+            session = Session(tiny_checkpoint, **option)
+            session.push(sound)
+            session.finish()
+        counts.append(evaluations.counts())
+    plain, empty = counts[1:]  # the first hears the silence before a stream, too
+    assert empty == plain
+    n_operations, n_read, n_chosen = plain
+    assert sum(n_operations) > 1000
+    assert n_read > 0
+    assert n_chosen == 0
 
 
 def test_a_tiny_models_words_do_not_depend_on_block_size(

@@ -20,7 +20,7 @@ __all__ = ["Decoded", "Steps", "TokenDecoder"]
 # Ids kept back while it is open whether a hot word will be complete.
 _MAX_HELD = 64
 # Ids after a hot word that show whether the rest is what it would have been.
-_REST_TOKENS = 8
+_REST_TOKENS = 12
 
 
 @dataclass(frozen=True, slots=True)

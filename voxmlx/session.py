@@ -72,11 +72,11 @@ class Session:
         `confidence` gives ids and words their probabilities, `alternatives` every id
         the so many most probable ones. `guards` are names of GUARDS; a session with
         them differs only where one acts, which it says. `hotwords` are phrases to
-        listen for, favoured by `hotword_boost` logits, `replacements` what final
-        words to write otherwise (not the TextDeltas, which are sooner). An
-        UtteranceEnd comes after `pause_ms` without speech. `speculate` decodes sound
-        that is there already, a file's or a backlog's, several ids at a time where
-        that is faster; it changes no id.
+        listen for, each word of them favoured by `hotword_boost` logits in all,
+        `replacements` what final words to write otherwise (not the TextDeltas, which
+        are sooner). An UtteranceEnd comes after `pause_ms` without speech. `speculate`
+        decodes sound that is there already, a file's or a backlog's, several ids at a
+        time where that is faster; it changes no id.
 
         Raises DelayError unless the delay is one of LEGAL_DELAYS_MS, HotwordError
         for a phrase or replacement that is empty or cannot be written, and
