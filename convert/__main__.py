@@ -23,7 +23,7 @@ from rich.progress import (
 from convert import quality
 from convert.disk import amount, check_room, disk_errors
 from convert.manifest import MANIFEST_NAME, check
-from convert.output import Advance, Output
+from convert.output import SCRATCH_PREFIX, Advance, Output
 from convert.plan import SHARD_BYTES, Plan, make_plan
 from convert.recipes import DEFAULT_RECIPE, RECIPES, DtypeName
 from convert.upload import check_token, upload
@@ -233,7 +233,9 @@ def _verify(
 @contextmanager
 def _scratch(place: Path) -> Iterator[Path]:
     with disk_errors(place):
-        directory = tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True)
+        directory = tempfile.TemporaryDirectory(
+            dir=place, prefix=SCRATCH_PREFIX, ignore_cleanup_errors=True
+        )
     with directory as name:
         yield Path(name)
 

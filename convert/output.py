@@ -22,12 +22,17 @@ from voxmlx.errors import CheckpointError, OutputError
 from voxmlx.layouts import Module
 from voxmlx.layouts.configs import Precision
 
-__all__ = ["Advance", "Output"]
+__all__ = ["SCRATCH_PREFIX", "Advance", "Output"]
 
 Advance = Callable[[int], object]
 
 # Room for the tokenizer, the card and the file system's own bookkeeping.
 _SLACK_BYTES = 2**20
+
+# Directories in DEST.partial for the logits of a --verify.
+SCRATCH_PREFIX = "verify-"
+# What else may be there: ours, and what a Mac puts where somebody has looked.
+_NAMES = {"model", "plan", "plan.part", "done", "lock", ".DS_Store"}
 
 
 class Output:
@@ -58,6 +63,8 @@ class Output:
         """
         if not self.destination.is_dir() or not self.partial.is_dir():
             return False
+        if self._strangers():
+            return False
         with disk_errors(self.destination), self._lock_path.open("w") as lock:
             if not _is_locked(lock) or self.model.exists():
                 return False
@@ -86,6 +93,11 @@ class Output:
             )
         if not self.partial.exists():
             self._check_room()
+        elif strangers := self._strangers():
+            raise OutputError(
+                f"{self.partial} holds {min(strangers)}, which is not of a conversion; "
+                "move it away, or name another destination"
+            )
         with ExitStack() as stack:
             with disk_errors(self.destination, is_begun=self.partial.exists()):
                 self.model.mkdir(parents=True, exist_ok=True)
@@ -132,12 +144,19 @@ class Output:
                 self._digests[shard.name] = recorded[shard.name]
         self._remove_all_but(self._digests)
 
+    def _strangers(self) -> set[str]:
+        """What DEST.partial holds that we do not put there."""
+        if not self.partial.is_dir():
+            return set()
+        names = {path.name for path in self.partial.iterdir()} - _NAMES
+        return {name for name in names if not name.startswith(SCRATCH_PREFIX)}
+
     def _remove_all_but(self, shards: Container[str]) -> None:
         for path in self.model.iterdir():
             if path.name not in shards:
                 path.unlink()
         for path in self.partial.iterdir():
-            if path.is_dir() and path != self.model:  # logits of a --verify
+            if path.name.startswith(SCRATCH_PREFIX):
                 shutil.rmtree(path)
 
     def _clean_up(self) -> None:

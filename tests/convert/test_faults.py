@@ -1,8 +1,6 @@
-"""Faults of the source, of the disk, and kills at awkward moments."""
+"""Faults of the source and of the disk: one line, and nothing half-made."""
 
 import errno
-import fcntl
-import json
 import os
 import shutil
 import subprocess
@@ -12,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import soundfile
 
 from convert import disk, output, quality
 from convert import source as source_module
@@ -28,7 +25,6 @@ from tests.convert.interrupted import (
     dies_at,
     refuses_to_load,
 )
-from tests.sounds import speech_like
 from voxmlx.errors import CheckpointError, OutputError
 from voxmlx.layouts import open_model
 
@@ -200,182 +196,6 @@ def test_a_small_file_system_that_fills_up_leaves_nothing_that_loads(
     subprocess.run(remount, check=True)
     convert(str(source), small_place / "ours", shard_bytes=SHARD_BYTES)
     assert contents(small_place / "ours") == undisturbed
-
-
-def half_a_plan(path: Path, content: bytes) -> None:
-    path.with_name(path.name + ".part").write_bytes(content[:7])
-    raise Killed
-
-
-def killed(*_: Any) -> None:
-    raise Killed
-
-
-@pytest.mark.parametrize(
-    ("place", "name", "substitute"),
-    [
-        (output.fcntl, "flock", killed),
-        (output, "write_whole", killed),
-        (output, "write_whole", half_a_plan),
-    ],
-)
-def test_what_is_left_of_a_run_killed_before_it_had_a_plan_hinders_none(
-    place: Any,
-    name: str,
-    substitute: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
-    source: Path,
-    tmp_path: Path,
-    undisturbed: dict[str, bytes],
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(place, name, substitute)
-        with pytest.raises(Killed):
-            convert(str(source), tmp_path / "ours", recipe="q8")
-    partial = tmp_path / "ours.partial"
-    assert not (partial / "plan").exists()
-    assert not list((partial / "model").iterdir())
-    refuses_to_load(partial)
-    convert(str(source), tmp_path / "ours", shard_bytes=SHARD_BYTES)
-    assert contents(tmp_path / "ours") == undisturbed
-    assert [path.name for path in tmp_path.iterdir()] == ["ours"]
-
-
-def test_shards_that_no_plan_speaks_for_are_not_taken(
-    monkeypatch: pytest.MonkeyPatch,
-    source: Path,
-    tmp_path: Path,
-    undisturbed: dict[str, bytes],
-) -> None:
-    with monkeypatch.context() as patch:
-        dies_at(patch, 100, Killed())
-        with pytest.raises(Killed):
-            convert(str(source), tmp_path / "ours", shard_bytes=SHARD_BYTES)
-    partial = tmp_path / "ours.partial"
-    shard = min((partial / "model").glob("*.safetensors"))
-    changed = shard.read_bytes()[:-1] + b"?"
-    shard.write_bytes(changed)
-    line = f"{output.hashlib.sha256(changed).hexdigest()}  {shard.name}\n"
-    (partial / "done").write_text(line)
-    (partial / "plan").unlink()
-    convert(str(source), tmp_path / "ours", shard_bytes=SHARD_BYTES)
-    assert contents(tmp_path / "ours") == undisturbed
-
-
-def test_scratch_of_a_killed_verification_does_not_take_the_room(
-    monkeypatch: pytest.MonkeyPatch, source: Path, tmp_path: Path
-) -> None:
-    with monkeypatch.context() as patch:
-        dies_at(patch, 100, Killed())
-        with pytest.raises(Killed):
-            convert(str(source), tmp_path / "ours", shard_bytes=SHARD_BYTES)
-    scratch = tmp_path / "ours.partial" / "tmpabc"
-    scratch.mkdir()
-    (scratch / "x.logits").write_bytes(b"0" * 100)
-    with monkeypatch.context() as patch:
-        dies_at(patch, 1, Killed())
-        with pytest.raises(Killed):
-            convert(str(source), tmp_path / "ours", shard_bytes=SHARD_BYTES)
-    assert not scratch.exists()
-
-
-def published_only(
-    monkeypatch: pytest.MonkeyPatch, arguments: list[str], n_removed: int
-) -> None:
-    """Run the command; kill it when DEST is there and `n_removed` files are gone."""
-    real, count = Path.unlink, 0
-    destination = Path(arguments[1])
-
-    def unlink(path: Path, missing_ok: bool = False) -> None:
-        nonlocal count
-        if destination.exists():
-            count += 1
-            if count > n_removed:
-                raise Killed
-        real(path, missing_ok)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", unlink)
-        with pytest.raises(Killed):
-            main(arguments)
-    assert destination.exists()
-    assert destination.with_name(destination.name + ".partial").exists()
-
-
-@pytest.mark.parametrize("n_removed", [0, 1, 2])
-def test_a_run_cut_short_after_publishing_is_finished(
-    n_removed: int, monkeypatch: pytest.MonkeyPatch, source: Path, tmp_path: Path
-) -> None:
-    arguments = [str(source), str(tmp_path / "ours")]
-    published_only(monkeypatch, arguments, n_removed)
-    before = contents(tmp_path / "ours")
-    assert main(arguments) == 0
-    assert contents(tmp_path / "ours") == before
-    assert [path.name for path in tmp_path.iterdir()] == ["ours"]
-
-
-def test_what_another_process_is_just_finishing_is_left_to_it(
-    monkeypatch: pytest.MonkeyPatch,
-    source: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    arguments = [str(source), str(tmp_path / "ours")]
-    published_only(monkeypatch, arguments, 0)
-    partial = tmp_path / "ours.partial"
-    with (partial / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        assert main(arguments) == 1
-        assert (partial / "plan").exists()
-    assert "exists; remove it" in capsys.readouterr().err
-
-
-def test_an_empty_leftover_beside_a_whole_result_is_removed(
-    source: Path, tmp_path: Path
-) -> None:
-    convert(str(source), tmp_path / "ours")
-    (tmp_path / "ours.partial").mkdir()
-    with pytest.raises(OutputError, match="exists; remove it"):
-        convert(str(source), tmp_path / "ours")
-    assert [path.name for path in tmp_path.iterdir()] == ["ours"]
-
-
-def sound(path: Path, seed: int) -> Path:
-    soundfile.write(path, speech_like(16_000, seed=seed), 16_000, subtype="PCM_16")
-    return path
-
-
-@pytest.mark.parametrize("verified", [[], ["1.wav"], ["2.wav"]])
-def test_a_certificate_asked_for_is_made_though_the_weights_are_finished(
-    verified: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    source: Path,
-    tmp_path: Path,
-) -> None:
-    pytest.importorskip("whisper_normalizer", reason="install voxmlx-realtime[convert]")
-    _, second = (sound(tmp_path / f"{seed}.wav", seed) for seed in (1, 2))
-    arguments = [str(source), str(tmp_path / "ours")]
-    verify = ["--verify", *(str(tmp_path / name) for name in verified)]
-    published_only(monkeypatch, [*arguments, *(verify if verified else [])], 0)
-    second.with_suffix(".txt").write_text("what was said")
-    assert main([*arguments, "--verify", str(second)]) == 0
-    content = json.loads((tmp_path / "ours" / "quality.json").read_text())
-    assert [row["name"] for row in content["sounds"]] == ["2.wav"]
-    assert content["total"]["wer"] is not None
-    assert main(["--check", str(tmp_path / "ours")]) == 0
-    assert not (tmp_path / "ours.partial").exists()
-
-
-def test_a_certificate_that_is_there_is_not_made_again(
-    monkeypatch: pytest.MonkeyPatch, source: Path, tmp_path: Path
-) -> None:
-    heard = sound(tmp_path / "1.wav", 1)
-    arguments = [str(source), str(tmp_path / "ours"), "--verify", str(heard)]
-    published_only(monkeypatch, arguments, 0)
-    before = contents(tmp_path / "ours")
-    monkeypatch.setattr(quality, "read", killed)
-    assert main(arguments) == 0
-    assert contents(tmp_path / "ours") == before
 
 
 def test_a_sound_of_the_same_name_is_another_sound() -> None:
