@@ -23,8 +23,11 @@ from tests.serve.loopback import PATIENCE_S, Loopback, said, serving, sound, unt
 from tests.sounds import speech_like
 from voxmlx import Checkpoint, Session
 from voxmlx.events import TextDelta, TokenDecoded
+from voxmlx.serve.conversation import Conversation
 from voxmlx.serve.limits import Limits
 from voxmlx.serve.protocol import Notice
+from voxmlx.serve.realtime import Connection
+from voxmlx.serve.scheduler import Seat
 from voxmlx.serve.vllm import VllmDialect
 
 FINAL = json.dumps({"type": "input_audio_buffer.commit", "final": True})
@@ -149,6 +152,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Session]]:
     return sessions
 
 
+def n_objects() -> int:
+    """Of what there is for each client; others' tests may have left some."""
+    kinds = (Connection, Conversation, Seat)
+    return sum(isinstance(one, kinds) for one in gc.get_objects())
+
+
 def kill_a_hundred(server: Loopback) -> None:
     """One after the other, four at a time."""
     rng = random.Random(11)
@@ -185,7 +194,7 @@ def test_a_hundred_killed_clients_disturb_nobody_and_leave_nothing(
 
     kill_a_hundred(server)  # whatever is made once has been made
     until(lambda: left()[:3] == (0, 0, 0) and left()[5] == 0)
-    before = left()
+    before, n_objects_before = left(), n_objects()
     n_before = len(opened)
     with ThreadPoolExecutor(3) as pool:
         staying = [pool.submit(stay, server, samples) for samples in sounds]
@@ -195,6 +204,7 @@ def test_a_hundred_killed_clients_disturb_nobody_and_leave_nothing(
     for session_id, expected in zip(session_ids, alone_ids, strict=True):
         assert ids(noted[session_id]) == expected
     until(lambda: left() == before)
+    assert n_objects() <= n_objects_before
 
 
 def test_nobody_is_let_in_above_the_limit(tiny_checkpoint: Checkpoint) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import (
@@ -56,9 +57,12 @@ async def transcribe_request(
             "file is missing, expected a sound file in multipart/form-data",
             param="file",
         )
-    form = await request.form(
-        max_files=1, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
-    )
+    try:
+        form = await request.form(
+            max_files=1, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
+        )
+    except FormParserError as error:  # not every starlette handles them
+        raise RequestError(f"the form cannot be read: {error}") from None
     try:
         wish = _read_wish(form, defaults)
         upload = form.get("file")
