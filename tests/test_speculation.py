@@ -31,7 +31,7 @@ class Free(Speculation):
         super().passed(MAX_POSITIONS, 1, 1.0)
         self.n_passes = self.n_drafted = self.n_accepted = 0
 
-    def passed(self, n_positions: int, n_chosen: int, seconds: float) -> None:
+    def passed(self, n_positions: int, n_chosen: int, seconds: float | None) -> None:
         del seconds
         super().passed(n_positions, n_chosen, 1.0)
 

@@ -112,9 +112,13 @@ class Speculation:
         while len(self._followers) > _MAX_CONTEXTS:
             self._followers.popitem(last=False)
 
-    def passed(self, n_positions: int, n_chosen: int, seconds: float) -> None:
-        """A pass over so many positions took so long and made so many ids certain."""
-        self._costs.note(n_positions, seconds)
+    def passed(self, n_positions: int, n_chosen: int, seconds: float | None) -> None:
+        """A pass over so many positions took so long and made so many ids certain.
+
+        Without `seconds` it is counted, and says nothing about the next.
+        """
+        if seconds is not None:
+            self._costs.note(n_positions, seconds)
         self.n_passes += 1
         self.n_drafted += n_positions - 1
         self.n_accepted += max(0, n_chosen - 1)

@@ -47,7 +47,7 @@ class Decoding:
     _draft: list[int] = field(default_factory=list[int])
     _unread: list[mx.array] = field(default_factory=list[mx.array])
     _is_doubtful: bool = False
-    _began: float | None = None  # None: says nothing about other passes
+    _began: float | None = None
 
     @property
     def is_done(self) -> bool:
@@ -72,9 +72,8 @@ class Decoding:
         return self.audio[:, self.n_done : self.n_done + n], tokens
 
     def _begin_pass(self, speculation: Speculation, n: int) -> None:
-        if self.n_done == 0:
-            mx.eval(self.audio)  # what that takes is no part of a pass
-        self._began = perf_counter()
+        # The first pass may still wait for its audio, and says nothing of others.
+        self._began = perf_counter() if self.n_done else None
         self._draft = [] if self._is_doubtful else speculation.draft(n)
         self._is_doubtful = False
 
@@ -103,8 +102,7 @@ class Decoding:
         self._keep(chosen)
         if self.speculation is not None:
             self._unread.append(chosen)
-            n_wanted = self.speculation.n_unread if self._began is not None else 1
-            if self.is_done or len(self._unread) >= n_wanted:
+            if self.is_done or len(self._unread) >= self.speculation.n_unread:
                 self._read(self.speculation)
 
     def _accept_right_ones(
@@ -119,18 +117,19 @@ class Decoding:
         if ids:
             self._keep(mx.array(ids, mx.int32))
         speculation.accept(ids)
-        assert self._began is not None
-        speculation.passed(n, len(ids), perf_counter() - self._began)
+        speculation.passed(n, len(ids), self._seconds())
 
     def _read(self, speculation: Speculation) -> None:
         """Tell `speculation` what a run of single positions gave, and took."""
         ids: Any = mx.concatenate(self._unread).tolist()
         self._unread = []
         speculation.accept(ids)
-        if self._began is not None:
-            each = (perf_counter() - self._began) / len(ids)
-            for _ in ids:
-                speculation.passed(1, 1, each)
+        seconds = self._seconds()
+        for _ in ids:
+            speculation.passed(1, 1, seconds and seconds / len(ids))
+
+    def _seconds(self) -> float | None:
+        return None if self._began is None else perf_counter() - self._began
 
     def _keep(self, ids: mx.array) -> None:
         self.state.token = ids[-1:, None]
