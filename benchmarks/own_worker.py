@@ -79,7 +79,9 @@ class Ours:
 
     def file(self, path: str) -> int:
         with open_audio(path) as audio:
-            events = transcribe(audio.pieces(), Session(self.checkpoint))
+            # As the command does it.
+            session = Session(self.checkpoint, speculate=True)
+            events = transcribe(audio.pieces(), session)
             return sum(isinstance(event, TokenDecoded) for event in events)
 
 
