@@ -311,12 +311,16 @@ def _open_files(
 
 @contextmanager
 def _ended_by_signals(captions: Captions) -> Iterator[None]:
-    """SIGINT or SIGTERM once ends the captions; a second one raises KeyboardInterrupt."""
+    """SIGINT or SIGTERM once ends the captions; a second one raises KeyboardInterrupt.
+
+    More are ignored until the process has ended: files are being closed.
+    """
     has_come = False
 
     def handle(*_: object) -> None:
         nonlocal has_come
         if has_come:
+            _ignore_signals()
             raise KeyboardInterrupt
         has_come = True
         captions.stop()
@@ -325,8 +329,16 @@ def _ended_by_signals(captions: Captions) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        if has_come:
+            _ignore_signals()
+        else:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+def _ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _say_what_was(figures: Figures, arguments: argparse.Namespace) -> None:
