@@ -6,8 +6,11 @@ import mlx.nn as nn
 __all__ = ["lay_out_for_cpu", "product"]
 
 
-def product(linear: nn.Linear | nn.QuantizedLinear, x: mx.array) -> mx.array:
-    """x W^T. A quantised product adds no bias; on its own that is a launch more."""
+def product(linear: nn.Module, x: mx.array) -> mx.array:
+    """x W^T. A quantised product adds no bias; on its own that is a launch more.
+
+    Any other module stands in for the product, and is called: convert watches inputs.
+    """
     if isinstance(linear, nn.QuantizedLinear):
         return mx.quantized_matmul(
             x,
@@ -19,7 +22,9 @@ def product(linear: nn.Linear | nn.QuantizedLinear, x: mx.array) -> mx.array:
             bits=linear.bits,
             mode=linear.mode,
         )
-    return x @ linear.weight.T
+    if isinstance(linear, nn.Linear):
+        return x @ linear.weight.T
+    return linear(x)
 
 
 def lay_out_for_cpu(network: nn.Module) -> None:
