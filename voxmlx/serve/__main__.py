@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from voxmlx.arguments import (
     KEY_VARIABLE,
+    CommandParser,
     add_model_arguments,
-    add_version_argument,
     load_model,
     run_command,
 )
@@ -16,14 +16,14 @@ from voxmlx.config import delay_tokens
 from voxmlx.errors import ServerError
 from voxmlx.rules import GUARDS
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
 _EXAMPLES = """\
 examples:
-  voxmlx-serve --demo                          http://127.0.0.1:8000, the tiny model
-  voxmlx-serve --max-sessions 4 --kv-bits 8
-  VOXMLX_API_KEY=secret voxmlx-serve --host 0.0.0.0
-  voxmlx-serve --allow-origin https://notes.example
+  voxmlx serve --demo                          http://127.0.0.1:8000, the tiny model
+  voxmlx serve --max-sessions 4 --kv-bits 8
+  VOXMLX_API_KEY=secret voxmlx serve --host 0.0.0.0
+  voxmlx serve --allow-origin https://notes.example
 
 Ctrl-C, or SIGTERM, once lets clients hear their last words; twice stops at once.
 
@@ -34,16 +34,16 @@ exit status:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
-    return run_command(lambda: _run(_parse_arguments(argv)))
+    return run_command(lambda: _run(make_parser().parse_args(argv)))
 
 
-def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="voxmlx-serve",
+def make_parser() -> CommandParser:
+    """Return the parser of `voxmlx serve`."""
+    parser = CommandParser(
+        "voxmlx serve",
         description="Serve Voxtral Realtime to many clients at once: a web page, the "
         "realtime protocols of vLLM, OpenAI and Mistral, and OpenAI's transcriptions.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     server = parser.add_argument_group("server")
     server.add_argument(
@@ -101,9 +101,8 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="leave the model alone when it falls silent over speech or into a loop",
     )
-    add_version_argument(parser)
     add_model_arguments(parser)
-    return parser.parse_args(argv)
+    return parser
 
 
 def _port(text: str) -> int:
