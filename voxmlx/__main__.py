@@ -15,7 +15,7 @@ COMMANDS = {
     "live": ("voxmlx.live.__main__", "show what is said while it is said"),
     "transcribe": ("voxmlx.transcribe", "turn sound files into text or subtitles"),
     "serve": ("voxmlx.serve.__main__", "serve many clients at once"),
-    "convert": ("convert.__main__", "make a smaller or faster model"),
+    "convert": ("voxmlx.convert.__main__", "make a smaller or faster model"),
     "doctor": ("voxmlx.doctor.__main__", "describe this machine, for a bug report"),
 }
 
