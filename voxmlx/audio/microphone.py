@@ -12,7 +12,13 @@ from voxmlx.audio.resample import Resampler
 from voxmlx.config import SAMPLE_RATE
 from voxmlx.errors import DeviceError
 
-__all__ = ["Microphone", "PortAudio", "describe_devices", "import_portaudio"]
+__all__ = [
+    "Microphone",
+    "PortAudio",
+    "describe_devices",
+    "find_device",
+    "import_portaudio",
+]
 
 _BLOCKS_PER_SECOND = 100
 
@@ -139,7 +145,7 @@ class Microphone:
             stream.close()
 
     def _open(self, device: str | int | None) -> None:
-        found = _find(self._portaudio, device)
+        found = find_device(self._portaudio, device)
         self._rate = round(found["default_samplerate"])
         self._queue = BlockQueue(round(_MAX_WAITING_S * self._rate))
         self._resampler = Resampler(self._rate)
@@ -229,8 +235,12 @@ def _inputs(portaudio: PortAudio) -> list[dict[str, Any]]:
     return [device for device in devices if device["max_input_channels"] > 0]
 
 
-def _find(portaudio: PortAudio, device: str | int | None) -> dict[str, Any]:
-    """What PortAudio says of an input device, or DeviceError."""
+def find_device(portaudio: PortAudio, device: str | int | None) -> dict[str, Any]:
+    """Return PortAudio's record of an input device, without opening it.
+
+    `device` is a number or a part of a name; None is the system's default. Raises
+    DeviceError, which lists the devices there are.
+    """
     inputs = _inputs(portaudio)
     if not inputs:
         raise DeviceError(
