@@ -2,8 +2,9 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -24,6 +25,9 @@ _BLOCKS_PER_SECOND = 100
 
 # Ten minutes of backlog before sound is lost, 115 MB at 48 kHz.
 _MAX_WAITING_S = 600.0
+
+# An iterator looks so often whether `stop` was called.
+_WAIT_S = 0.1
 
 # A running device calls back every 10 ms; this long without one and it is gone. A
 # sound server that changes its latency may hold sound back for 2 s (PulseAudio).
@@ -78,14 +82,16 @@ class Microphone:
 
     `read`, `stop` and `close` are for one thread, and `notify` may be replaced there.
     PortAudio's own thread copies blocks into a queue and does nothing else.
+
+    A context manager, and an iterable of float32 samples [n] at 16 kHz.
     """
 
     is_ended = False
 
     def __init__(
         self,
-        device: str | int | None,
-        notify: Callable[[str], None],
+        device: str | int | None = None,
+        notify: Callable[[str], None] = lambda sentence: None,
         *,
         portaudio: PortAudio | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -103,6 +109,23 @@ class Microphone:
         self._heard_until = clock()
         self.name = ""
         self._open(device)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield samples as they are heard, until `stop` is called."""
+        while not self.is_ended:
+            for block in self.read(_WAIT_S):
+                yield block.samples
 
     def read(self, timeout_s: float) -> list[Block]:
         """What has been heard since the last call; waits if that is nothing."""
