@@ -68,6 +68,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
+        allow_abbrev=False,
         prog="voxmlx-convert",
         description="Convert Voxtral Realtime weights: any layout in, ours out, "
         "quantised by a recipe. An interrupted conversion goes on where it was.",

@@ -31,7 +31,8 @@ LAYERS = (
         "transcript",
     },
     {"formats"},
-    {"arguments", "outputs", "progress"},
+    {"arguments", "interruption", "outputs", "progress", "standard_streams"},
+    {"jobs"},
     {"live", "transcribe", "doctor"},
     {"serve"},
 )

@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="voxmlx-doctor",
         description="What a bug report should say: machine, versions, kernels' errors "
         "and times, microphones, models, and which recipes can hold real time here.",

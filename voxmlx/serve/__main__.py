@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="voxmlx-serve",
         description="Serve Voxtral Realtime to many clients at once: a web page, the "
         "realtime protocols of vLLM, OpenAI and Mistral, and OpenAI's transcriptions.",
