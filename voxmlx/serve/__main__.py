@@ -8,8 +8,8 @@ from pathlib import Path
 
 from voxmlx.arguments import (
     KEY_VARIABLE,
+    CommandParser,
     add_model_arguments,
-    add_version_argument,
     load_model,
     run_command,
 )
@@ -18,15 +18,15 @@ from voxmlx.errors import ServerError
 from voxmlx.rules import GUARDS
 from voxmlx.serve.access import Access, read_host, read_key, read_origin
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
 _EXAMPLES = """\
 examples:
-  voxmlx-serve --demo                          http://127.0.0.1:8000, the tiny model
-  voxmlx-serve --max-sessions 4 --kv-bits 8
-  VOXMLX_API_KEY=secret voxmlx-serve --host 0.0.0.0
-  voxmlx-serve --allow-origin https://notes.example
-  voxmlx-serve --host 0.0.0.0 --ssl-certfile cert.pem --ssl-keyfile key.pem
+  voxmlx serve --demo                          http://127.0.0.1:8000, the tiny model
+  voxmlx serve --max-sessions 4 --kv-bits 8
+  VOXMLX_API_KEY=secret voxmlx serve --host 0.0.0.0
+  voxmlx serve --allow-origin https://notes.example
+  voxmlx serve --host 0.0.0.0 --ssl-certfile cert.pem --ssl-keyfile key.pem
 
 Ctrl-C, or SIGTERM, once lets clients hear their last words; twice stops at once.
 
@@ -40,13 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: _run(_parse_arguments(argv)))
 
 
-def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="voxmlx-serve",
+def make_parser() -> CommandParser:
+    """Return the parser of `voxmlx serve`."""
+    parser = CommandParser(
+        "voxmlx serve",
         description="Serve Voxtral Realtime to many clients at once: a web page, the "
         "realtime protocols of vLLM, OpenAI and Mistral, and OpenAI's transcriptions.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     server = parser.add_argument_group("server")
     server.add_argument(
@@ -129,8 +129,12 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="leave the model alone when it falls silent over speech or into a loop",
     )
-    add_version_argument(parser)
     add_model_arguments(parser)
+    return parser
+
+
+def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser()
     arguments = parser.parse_args(argv)
     if arguments.ssl_keyfile and not arguments.ssl_certfile:
         parser.error("--ssl-keyfile needs --ssl-certfile, its certificate")
