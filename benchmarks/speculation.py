@@ -111,7 +111,7 @@ def pass_costs(checkpoint: Checkpoint, n_turns: int = 20) -> dict[int, float]:
     for _ in range(n_turns):
         for n in LENGTHS:
             embeddings = mx.zeros((1, n, checkpoint.config.decoder.dim), decoder.dtype)
-            mx.eval(embeddings, state.cache.arrays())
+            mx.eval(embeddings, state.cache.rings)
             began = time.perf_counter()
             mx.eval(decoder.step(embeddings, state))
             taken[n].append(time.perf_counter() - began)

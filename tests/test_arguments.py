@@ -63,11 +63,6 @@ def test_a_model_that_is_not_there_is_a_checkpoint_error() -> None:
         load_model(parse("--model", "no/such/directory"))
 
 
-def test_the_bits_of_the_rings_reach_the_model() -> None:
-    checkpoint = load_model(parse("--demo", "--kv-bits", "8"))
-    assert checkpoint.kv_bits == checkpoint.model.decoder.kv_bits == 8
-
-
 def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     report_error(VoxmlxError("two\nlines"))
     assert capsys.readouterr().err == "voxmlx: error: two lines\n"

@@ -283,7 +283,7 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 
 def load_model(arguments: argparse.Namespace) -> Checkpoint:
     """The model that the arguments ask for. Raises CheckpointError."""
-    return load(arguments.model, arguments.dtype, kv_bits=arguments.kv_bits)
+    return load(arguments.model, arguments.dtype)
 
 
 def add_version_argument(parser: argparse.ArgumentParser) -> None:

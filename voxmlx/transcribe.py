@@ -119,6 +119,7 @@ def load_recogniser(arguments: argparse.Namespace) -> Recogniser:
             delay_ms=arguments.delay,
             confidence=has_confidence,
             speculate=not arguments.no_speculation,
+            kv_bits=arguments.kv_bits,
             **options,
         ),
     )

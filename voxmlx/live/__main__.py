@@ -222,6 +222,7 @@ def _open_stream(
     stream = Session(
         checkpoint,
         delay_ms=arguments.delay,
+        kv_bits=arguments.kv_bits,
         # Probabilities cost a little and only this format shows them.
         confidence=any(path.suffix == ".jsonl" for path in arguments.output),
         **word_options(arguments, checkpoint.tokenizer),
