@@ -210,7 +210,7 @@ def test_nothing_a_session_holds_grows(tiny_checkpoint: Checkpoint) -> None:
 
     def held() -> dict[str, int]:
         state = session._decoder.state
-        arrays = [*state.encoder.cache.keys, *state.decoder.cache.values]
+        arrays = [*state.encoder.cache.rings, *state.decoder.cache.rings]
         arrays += [state.mel.pending, state.encoder.pending, state.token]
         sizes = {f"array {i}": a.size for i, a in enumerate(arrays)}
         sizes["pending"] = session.timeline.n_waiting
