@@ -32,7 +32,7 @@ from voxmlx.model.attention import begin_step
 from voxmlx.model.cache import RingKVCache
 from voxmlx.model.decoder import time_embedding
 from voxmlx.model.layer import Layer, Residual
-from voxmlx.model.product import product
+from voxmlx.model.linear import product
 from voxmlx.model.rope import Rotary
 
 from .quality import DELAY_MS, Sound, read_sounds

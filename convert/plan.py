@@ -244,7 +244,7 @@ def _quantization(
     content: dict[str, Any] = asdict(usual)
     for path, module in files.modules.items():
         precision = chosen.get(path)
-        if not module.can_be_quantised or precision == usual:
+        if not module.can_be_quantized or precision == usual:
             continue
         content[path] = asdict(precision) if precision is not None else False
     return content

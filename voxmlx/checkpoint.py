@@ -19,7 +19,7 @@ from voxmlx.layouts.finite import is_finite
 from voxmlx.layouts.tensors import PACKED, packed_path
 from voxmlx.model import VoxtralRealtime
 from voxmlx.model.cache import KV_BITS
-from voxmlx.model.product import lay_out_for_cpu
+from voxmlx.model.linear import transpose_weights_for_cpu
 from voxmlx.tokenizer import Tokenizer
 
 __all__ = [
@@ -81,7 +81,7 @@ def load(
     network.load_weights(list(read_parameters(files, target)), strict=True)
     network.eval()
     if not mx.metal.is_available():
-        lay_out_for_cpu(network)
+        transpose_weights_for_cpu(network)
     mx.clear_cache()  # what packing left over
     return Checkpoint(
         name=str(model),
@@ -100,7 +100,7 @@ def empty_network(files: ModelFiles) -> VoxtralRealtime:
     """
     _check_modes(files)
     network = VoxtralRealtime(files.config)
-    _quantise_modules(network, _packed_precisions(files))
+    _quantize_modules(network, _packed_precisions(files))
     return network
 
 
@@ -153,10 +153,10 @@ def best_dtype() -> mx.Dtype:
 
 
 def _packed_precisions(files: ModelFiles) -> dict[str, Precision]:
-    """How each module of the network is quantised; its parts must agree."""
+    """How each module of the network is quantized; its parts must agree."""
     found: dict[str, dict[str, Precision | None]] = {}
     for path, module in files.modules.items():
-        if module.can_be_quantised:
+        if module.can_be_quantized:
             parts = found.setdefault(packed_path(path), {})
             parts[path] = files.precisions.get(path)
     for packed, parts in found.items():
@@ -176,10 +176,10 @@ def _packed_precisions(files: ModelFiles) -> dict[str, Precision]:
     }
 
 
-def _quantise_modules(
+def _quantize_modules(
     network: VoxtralRealtime, precisions: Mapping[str, Precision]
 ) -> None:
-    """Put quantised modules in place; their contents, never computed, are dropped."""
+    """Put quantized modules in place; their contents, never computed, are dropped."""
 
     def predicate(path: str, _: nn.Module) -> bool | dict[str, Any]:
         precision = precisions.get(path)
