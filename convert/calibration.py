@@ -32,8 +32,8 @@ from voxmlx.model.attention import begin_step
 from voxmlx.model.cache import RingKVCache
 from voxmlx.model.decoder import time_embedding
 from voxmlx.model.layer import Layer, Residual
-from voxmlx.model.linear import product
-from voxmlx.model.rope import Rotary
+from voxmlx.model.linear import matmul
+from voxmlx.model.rope import RotaryEmbedding
 
 from .quality import DELAY_MS, Sound, read_sounds
 from .recipes import DtypeName
@@ -212,7 +212,7 @@ class _Watched(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         self.inputs = self.inputs + _sum([x])
-        return product(self.inner, x)
+        return matmul(self.inner, x)
 
 
 def _through(
@@ -220,7 +220,7 @@ def _through(
     layer: Layer,
     hidden: list[mx.array],
     rings: Sequence[RingKVCache],
-    rotary: Rotary,
+    rotary: RotaryEmbedding,
     norm: mx.array | None = None,
 ) -> dict[str, mx.array]:
     """Apply the layer to all of `hidden`, in place; what its products have seen."""

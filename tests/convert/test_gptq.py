@@ -76,7 +76,7 @@ def test_sums_taken_layer_by_layer_are_those_of_the_whole_network(
     model = checkpoint.model
     names = {id(module): path for path, module in model.named_modules()}
     sums: dict[str, np.ndarray] = {}
-    real = layer.product
+    real = layer.matmul
 
     def watched(linear: nn.Module, x: mx.array) -> mx.array:
         flat = np.array(x.reshape(-1, x.shape[-1]))
@@ -88,7 +88,7 @@ def test_sums_taken_layer_by_layer_are_those_of_the_whole_network(
     ids = model.step(mx.array(samples)[None], model.make_state(480))[0]
     with monkeypatch.context() as patch:
         for module in (layer, attention):
-            patch.setattr(module, "product", watched)
+            patch.setattr(module, "matmul", watched)
         list(quality.forced_logits(checkpoint, samples, ids[ids >= 0]))
     calibration = Calibration(open_model(source), [sound])
     assert len(sums) == 4 * 4
