@@ -13,20 +13,22 @@ import numpy as np
 from voxmlx import demo
 from voxmlx.arguments import (
     add_model_arguments,
-    add_rate_argument,
+    add_raw_arguments,
     add_subtitle_arguments,
     add_version_argument,
     add_word_arguments,
     cue_rules,
     load_model,
+    raw_rate,
     report_error,
+    report_warning,
     run_command,
     word_options,
 )
-from voxmlx.audio.files import STANDARD_INPUT, AudioFile, open_audio
+from voxmlx.audio.files import STANDARD_INPUT, AudioFile, no_words, open_audio
 from voxmlx.config import delay_tokens
 from voxmlx.errors import AudioError
-from voxmlx.events import Event
+from voxmlx.events import Event, Finished, SoundWarning, TextDelta
 from voxmlx.formats import FORMATS, FormatOptions, make_writer
 from voxmlx.outputs import AtomicTextFile, StandardOutput, plan_outputs
 from voxmlx.progress import SoundProgress
@@ -40,7 +42,8 @@ examples:
   voxmlx-transcribe --delay 2400 lecture.flac > lecture.txt
   voxmlx-transcribe --format srt --output-dir subtitles films/*.wav
   voxmlx-transcribe --format json --hotwords names.txt --output-dir out meeting.ogg
-  ffmpeg -i film.mkv -f wav - | voxmlx-transcribe -
+  voxmlx-transcribe --format srt film.mkv > film.srt
+  curl https://example.org/talk.mp3 | voxmlx-transcribe -
 
 Without --output-dir, text is printed as it becomes final, under a line with the
 file's name if there are several. With it, each result is written to DIR/STEM.txt,
@@ -114,11 +117,30 @@ def load_recogniser(arguments: argparse.Namespace) -> Recogniser:
     )
 
 
-def transcribe(pieces: Iterable[np.ndarray], stream: Stream) -> Iterator[Event]:
-    """Push 16 kHz mono pieces and finish the stream; its events as they come."""
+def transcribe(
+    pieces: Iterable[np.ndarray],
+    stream: Stream,
+    audio: AudioFile | None = None,
+) -> Iterator[Event]:
+    """Push 16 kHz mono pieces and finish the stream; its events as they come.
+
+    With the `audio` that the pieces come from, its warnings are among them, and one
+    if no word was heard.
+    """
+    peak = 0.0
+    has_text = False
     for piece in pieces:
-        yield from stream.push(piece)
-    yield from stream.finish()
+        peak = max(peak, float(np.abs(piece).max(initial=0.0)))
+        yield from audio.take_warnings() if audio else ()
+        for event in stream.push(piece):
+            has_text = has_text or isinstance(event, TextDelta)
+            yield event
+    yield from audio.take_warnings() if audio else ()
+    for event in stream.finish():
+        has_text = has_text or isinstance(event, TextDelta)
+        if isinstance(event, Finished) and audio and not has_text:
+            yield no_words(audio.name, peak, event.duration_ms)
+        yield event
 
 
 def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -132,11 +154,10 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "files",
         metavar="FILE",
         nargs="*",
-        help="sound in any format of libsndfile (wav, flac, ogg, opus, mp3, ...), any "
-        "rate and channels; - is standard input: WAV, or headerless 16-bit "
-        "little-endian mono; with --demo the default is its own sample",
+        help="any sound or film (m4a, mp3, wav, mp4, mov, webm, ...); - is standard "
+        "input; with --demo the default is its own sample",
     )
-    add_rate_argument(parser)
+    add_raw_arguments(parser)
     parser.add_argument(
         "--format",
         choices=FORMATS,
@@ -202,7 +223,7 @@ def _open_jobs(arguments: argparse.Namespace, pipes: ExitStack) -> list[_Job]:
     jobs: list[_Job] = []
     for name, output in zip(arguments.files, outputs, strict=True):
         try:
-            audio = open_audio(name, headerless_rate=arguments.rate)
+            audio = open_audio(name, raw_rate=raw_rate(arguments))
         except AudioError as error:
             report_error(error)
             continue
@@ -226,7 +247,9 @@ def _do(job: _Job, model: Recogniser, arguments: argparse.Namespace) -> None:
     head = {"file": job.name, "model": model.model_name, "delay_ms": arguments.delay}
     writer = make_writer(arguments.format, options, head)
     with ExitStack() as stack:
-        audio = stack.enter_context(job.audio or open_audio(job.name))
+        audio = stack.enter_context(
+            job.audio or open_audio(job.name, raw_rate=raw_rate(arguments))
+        )
         output = stack.enter_context(
             StandardOutput() if job.output is None else AtomicTextFile(job.output)
         )
@@ -240,7 +263,10 @@ def _do(job: _Job, model: Recogniser, arguments: argparse.Namespace) -> None:
                 is_hidden=is_printed and sys.stdout.isatty(),
             )
         )
-        for event in transcribe(progress.follow(audio.pieces()), model.start()):
+        pieces = progress.follow(audio.pieces())
+        for event in transcribe(pieces, model.start(), audio):
+            if isinstance(event, SoundWarning):
+                report_warning(event)
             output.write(writer.feed(event))
         output.write(writer.finish())
 

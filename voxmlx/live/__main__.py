@@ -14,12 +14,13 @@ from voxmlx import demo
 from voxmlx.arguments import (
     KEY_VARIABLE,
     add_model_arguments,
-    add_rate_argument,
+    add_raw_arguments,
     add_subtitle_arguments,
     add_version_argument,
     add_word_arguments,
     cue_rules,
     load_model,
+    raw_rate,
     run_command,
     word_options,
 )
@@ -98,8 +99,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     sound.add_argument(
         "--input",
         metavar="FILE",
-        help="hear a sound file instead; - is standard input: WAV, or headerless "
-        "16-bit little-endian mono",
+        help="hear any sound or film file instead; - is standard input",
     )
     sound.add_argument(
         "--realtime",
@@ -144,7 +144,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="KEY",
         help=f"what the server asks for (default: the environment's {KEY_VARIABLE})",
     )
-    add_rate_argument(parser)
+    add_raw_arguments(parser)
     add_version_argument(parser)
     add_model_arguments(parser)
     add_word_arguments(parser)
@@ -256,7 +256,7 @@ def _refuse_existing(arguments: argparse.Namespace) -> None:
 def _open_file(arguments: argparse.Namespace) -> PlayedFile | None:
     if arguments.input is None:
         return None
-    audio = open_audio(arguments.input, headerless_rate=arguments.rate)
+    audio = open_audio(arguments.input, raw_rate=raw_rate(arguments))
     return PlayedFile(audio, speed=1.0 if arguments.realtime else None)
 
 
