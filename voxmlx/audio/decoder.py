@@ -145,15 +145,39 @@ class Decoder:
     def length_s(self) -> Fraction | None:
         """Return how long the header says the sound is; None if it does not."""
         stream = self._stream
+        if self._is_plain_caf:
+            # FFmpeg shortens the duration where the file is cut, but not this.
+            return Fraction(stream.frames, self.rate)
         if self.format_name in _EXACT_LENGTHS and stream.duration is not None:
             return stream.duration * Fraction(stream.time_base or 0)
         if self.format_name in _ROUGH_LENGTHS and self._container.duration is not None:
             return self._container.duration * _TIME_BASE
         return None
 
+    def ogg_length_s(self, position: int) -> Fraction | None:
+        """Return how long an Ogg file is whose last page ends at `position`.
+
+        None where another stream than the sound's may end last.
+        """
+        if len(self._container.streams) != 1:
+            return None
+        rate = self.rate
+        codec = self._stream.codec_context
+        if codec.name == "opus":
+            rate = 48_000
+            position -= int.from_bytes((codec.extradata or b"")[10:12], "little")
+        begin_us = max(0, self._container.start_time or 0)
+        length_s = Fraction(position, rate) - begin_us * _TIME_BASE
+        return length_s if length_s > 0 else None
+
     @property
     def is_length_exact(self) -> bool:
-        return self.format_name in _EXACT_LENGTHS
+        return self.format_name in _EXACT_LENGTHS or self._is_plain_caf
+
+    @property
+    def _is_plain_caf(self) -> bool:
+        is_plain = self._stream.codec_context.name.startswith("pcm")
+        return self.format_name == "caf" and is_plain and self._stream.frames > 0
 
     @property
     def clock(self) -> Clock:
@@ -186,6 +210,9 @@ class Decoder:
         yield from blocks.finish()
 
     def _frames(self) -> Iterator[Decoded | Lost]:
+        # The first packet of Vorbis gives no sound, but FFmpeg may give it a time.
+        is_vorbis = self._stream.codec_context.name == "vorbis"
+        first_s: Fraction | None = None
         for packet in self._packets():
             if packet is None:
                 yield Lost(Fraction(0))
@@ -198,12 +225,13 @@ class Decoder:
                 duration = packet.duration or 0
                 yield Lost(duration * Fraction(packet.time_base or 0))
                 continue
-            lead_s = Fraction(0)
+            if first_s is None or not is_vorbis:
+                first_s = _seconds(packet.pts, packet.time_base)
             for frame in frames:
                 time_s = _seconds(frame.pts, frame.time_base)
-                packet_s = _seconds(packet.pts, packet.time_base)
-                if time_s is not None and packet_s is not None:
-                    lead_s = max(Fraction(0), time_s - packet_s)
+                lead_s = Fraction(0)
+                if time_s is not None and first_s is not None:
+                    lead_s = max(lead_s, time_s - first_s)
                 samples = _as_float32(frame)
                 if len(samples):
                     yield Decoded(samples, frame.sample_rate, time_s, lead_s)

@@ -171,16 +171,19 @@ class AudioFile:
 
 
 def open_audio(
-    path: str | Path | ReadableFile, *, raw_rate: int | None = None
+    path: str | Path | ReadableFile,
+    *,
+    raw_rate: int | None = None,
+    name: str | None = None,
 ) -> AudioFile:
     """Open a sound or film file, a named pipe, "-" for standard input, or a file object.
 
     Any container and codec that FFmpeg knows, any rate and any channels. `raw_rate`
     says that bytes without a header are 16-bit little-endian mono samples at that rate
-    in Hz; without it they are refused. Whoever opened a file object closes it, after
+    in Hz; without it they are refused. Errors and warnings speak of `name`. Whoever opened a file object closes it, after
     the AudioFile. Raises AudioError for what is missing, unreadable, empty or no sound.
     """
-    return AudioFile(open_source(path), raw_rate)
+    return AudioFile(open_source(path, name), raw_rate)
 
 
 def no_words(name: str, peak: float, duration_ms: int) -> SoundWarning:

@@ -16,6 +16,8 @@ from voxmlx.audio.kinds import (
     refuse_no_sound,
 )
 from voxmlx.audio.mixing import Mixer
+from voxmlx.audio.mp3_length import Mp3Length
+from voxmlx.audio.ogg_length import OggLength
 from voxmlx.audio.placing import Placed, Placer
 from voxmlx.audio.resample import Resampler, check_rate
 from voxmlx.audio.source import ByteSource, ForwardBytes, SeekableBytes
@@ -28,6 +30,9 @@ __all__ = ["Reading"]
 
 # Sound of a file is handled in blocks of this; that of a pipe as it comes.
 _BLOCK_S = 0.5
+
+# 1 MB of float32: what bounds a block where channels are many.
+_BLOCK_VALUES = 1 << 18
 
 # Damaged spots that are told one by one, and how far apart they are two.
 _MAX_TOLD = 10
@@ -61,6 +66,8 @@ class Reading:
         self._name = source.name
         self._wav: WavBytes | None = None
         self._copy: BinaryIO | None = None
+        self._mp3 = Mp3Length()
+        self._ogg: OggLength | None = None
         if raw_rate is not None:
             check_rate(raw_rate, self._name)
         head = source.peek(HEAD_BYTES)
@@ -93,7 +100,8 @@ class Reading:
         spots = _DamagedSpots(self._name)
         chain: _Chain | None = None
         at_s = Fraction(0)
-        blocks = self._decoder.decoded(0.0 if self._source.is_pipe else _BLOCK_S)
+        block_s = min(_BLOCK_S, _BLOCK_VALUES / (self.n_channels * self.rate))
+        blocks = self._decoder.decoded(0.0 if self._source.is_pipe else block_s)
         for placed in self._without_padding(placer.place(self._tried(blocks))):
             self._refuse_values(placed, at_s)
             yield from spots.told(placed, at_s)
@@ -140,17 +148,29 @@ class Reading:
             if not source.is_seekable:
                 self._copy = file
             return Decoder(SeekableBytes(source, file, source.start))
-        return Decoder(ForwardBytes(source))
+        if head.startswith(b"OggS"):
+            self._ogg = OggLength(source)
+            return Decoder(ForwardBytes(source, self._ogg.watch))
+        return Decoder(ForwardBytes(source, self._mp3.watch))
 
     def _length_s(self) -> Fraction | None:
         if self._wav is not None:
             n_samples = self._wav.n_samples
             return None if n_samples is None else Fraction(n_samples, self.rate)
+        if self._decoder.format_name == "mp3" and self._mp3.n_samples is not None:
+            return Fraction(self._mp3.n_samples, self.rate)
+        if self._ogg is not None and (position := self._ogg.position) is not None:
+            return self._decoder.ogg_length_s(position)
         return self._decoder.length_s
 
     @property
     def _is_length_exact(self) -> bool:
-        return self._wav is not None or self._decoder.is_length_exact
+        return (
+            self._wav is not None
+            or self._ogg is not None
+            or self._decoder.format_name == "mp3"
+            or self._decoder.is_length_exact
+        )
 
     def _tried(
         self, blocks: Iterable[Decoded | Lost]
@@ -235,6 +255,13 @@ class Reading:
                 f"{self._name} is cut short: its header promises "
                 f"{float(self.length_s or 0):.3f} s of sound, it holds "
                 f"{float(end_s):.3f} s; {_duration(missing_s)} is missing",
+                end_ms,
+            )
+        elif self._ogg is not None and self._ogg.is_cut:
+            yield SoundWarning(
+                "cut_short",
+                f"{self._name} is cut short: it ends at {float(end_s):.3f} s without the "
+                "mark of an end; how much is missing is not known",
                 end_ms,
             )
         elif n_lost and self._wav is None:

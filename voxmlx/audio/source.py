@@ -5,6 +5,7 @@ import os
 import stat
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -92,16 +93,22 @@ class ByteSource:
         copy.seek(0)
         return copy  # pyright: ignore[reportReturnType] -- a wrapper on Windows alone
 
+    def tail(self, n_bytes: int) -> bytes | None:
+        """Return the last bytes; None of what cannot seek. Raises OSError."""
+        if self._start is None:
+            return None
+        file: BinaryIO = self._file  # pyright: ignore[reportAssignmentType] -- it can seek
+        position = file.tell()
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(self._start, end - n_bytes))
+        tail = file.read(n_bytes)
+        file.seek(position)
+        return tail
+
     @property
     def start(self) -> int:
         """Return where the sound begins in the file of `file_from_start`."""
         return self._start or 0
-
-    def rewind(self) -> None:
-        """Begin again at the first byte; for sources that can seek."""
-        if self._start is not None:
-            self._file.seek(self._start)  # pyright: ignore[reportAttributeAccessIssue]
-            self._head, self._n_head_read, self.is_at_end = b"", 0, False
 
     def raise_error(self) -> None:
         """Raise what went wrong inside a read, once."""
@@ -132,21 +139,28 @@ class ByteSource:
 class ForwardBytes:
     """A source as FFmpeg reads it without seeking. Errors are kept, not raised.
 
-    FFmpeg's reads come from C code, through which no exception passes.
+    FFmpeg's reads come from C code, through which no exception passes. `watch` sees
+    the bytes as well.
     """
 
-    def __init__(self, source: ByteSource) -> None:
+    def __init__(
+        self, source: ByteSource, watch: Callable[[bytes], None] | None = None
+    ) -> None:
         self._source = source
+        self._watch = watch
 
     def read(self, n_bytes: int) -> bytes:
         source = self._source
         if source.is_stopped:
             return b""
         try:
-            return source.read(n_bytes)
+            piece = source.read(n_bytes)
+            if self._watch is not None:
+                self._watch(piece)
         except BaseException as error:
             source.error = error
             return b""
+        return piece
 
 
 class SeekableBytes:
@@ -179,10 +193,13 @@ class SeekableBytes:
         return self._file.tell() - self._start
 
 
-def open_source(path: str | Path | ReadableFile) -> ByteSource:
+def open_source(
+    path: str | Path | ReadableFile, name: str | None = None
+) -> ByteSource:
     """Open a path, standard input ("-") or a file object, which its owner closes.
 
-    Raises AudioError for what is missing or may not be read.
+    Errors speak of `name`, by default that of the file. Raises AudioError for what is
+    missing or may not be read.
     """
     if not isinstance(path, str | Path):
         if not callable(getattr(path, "read", None)):
@@ -190,13 +207,14 @@ def open_source(path: str | Path | ReadableFile) -> ByteSource:
                 f"{path!r} is a {type(path).__name__}, expected a path or a file object "
                 "with a read method"
             )
-        name = getattr(path, "name", None)
-        name = name if isinstance(name, str) and name else "the sound"
+        own_name = getattr(path, "name", None)
+        if name is None:
+            name = own_name if isinstance(own_name, str) and own_name else "the sound"
         is_seekable = _position(path) is not None
         return ByteSource(path, name, is_pipe=not is_seekable, is_ours=False)
     if str(path) == STANDARD_INPUT:
         return ByteSource(
-            _standard_input(), "standard input", is_pipe=True, is_ours=True
+            _standard_input(), name or "standard input", is_pipe=True, is_ours=True
         )
     file = _open(path)
     try:
@@ -209,7 +227,7 @@ def open_source(path: str | Path | ReadableFile) -> ByteSource:
         raise AudioError(
             f"{path} cannot be read: {error.strerror or error}"
         ) from None
-    return ByteSource(file, str(path), is_pipe=is_pipe, is_ours=True)
+    return ByteSource(file, name or str(path), is_pipe=is_pipe, is_ours=True)
 
 
 def _position(file: object) -> int | None:

@@ -38,7 +38,7 @@ class SoundReader:
         hear: Callable[[np.ndarray], None],
         end: Callable[[RequestError | None], None],
     ) -> None:
-        """Take over `file`, which must have a descriptor.
+        """Take over `file`, which can seek.
 
         All three callbacks run on the reader's thread. `hear` takes float32 [n] at
         16 kHz. `end` is called once unless the reader was stopped: with None after the
@@ -46,8 +46,6 @@ class SoundReader:
         """
         self._file = file
         self._name = name
-        # The file has no name in any directory: its descriptor is the way to it.
-        self._path = ""
         self._has_room = has_room
         self._hear = hear
         self._end = end
@@ -78,8 +76,7 @@ class SoundReader:
         try:
             self._read()
         except AudioError as caught:
-            message = str(caught).replace(self._path, self._name)
-            error = RequestError(message, code="invalid_audio", param="file")
+            error = RequestError(str(caught), code="invalid_audio", param="file")
         except RequestError as caught:
             error = caught
         except Exception:  # a mistake of ours: whoever waits must be told all the same
@@ -92,17 +89,15 @@ class SoundReader:
             self._end(error)
 
     def _read(self) -> None:
-        with closing(self._file) as file:
-            self._path = f"/dev/fd/{file.fileno()}"
-            with open_audio(self._path) as audio:
-                self._tell_opened(None)
-                for piece in audio.pieces(_PIECE_S):
-                    if self._is_stopped.is_set():
+        with closing(self._file) as file, open_audio(file, name=self._name) as audio:
+            self._tell_opened(None)
+            for piece in audio.pieces(_PIECE_S):
+                if self._is_stopped.is_set():
+                    return
+                self._hear(piece)
+                while not self._has_room():
+                    if self._is_stopped.wait(_LOOK_S):
                         return
-                    self._hear(piece)
-                    while not self._has_room():
-                        if self._is_stopped.wait(_LOOK_S):
-                            return
 
     def _tell_opened(self, error: RequestError | None) -> None:
         with suppress(RuntimeError):  # the loop is closed, and nobody waits
