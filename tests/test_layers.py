@@ -32,9 +32,10 @@ LAYERS = (
         "transcript",
     },
     {"formats"},
-    {"arguments", "outputs", "progress"},
+    {"arguments", "other_package", "outputs", "progress"},
     {"live", "transcribe", "doctor"},
     {"serve"},
+    {"__main__"},
 )
 RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # The package's own `__init__` hands out names of what lies below the commands.

@@ -246,14 +246,60 @@ def test_a_file_that_proves_bad_half_way_does_not_stop_the_others(
 def test_text_printed_before_a_fault_ends_its_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "cut.flac"
-    soundfile.write(path, speech_like(16_000 * 12), 16_000)
-    path.write_bytes(path.read_bytes()[:-10])
+    path = tmp_path / "bad.wav"
+    sound = speech_like(16_000 * 12)
+    sound[-1] = np.nan
+    path.write_bytes(wav_bytes(encode(sound, "f32"), encoding="f32"))
     assert main([str(path)], recogniser=Shop()) == 1
     out, err = capsys.readouterr()
     assert out.startswith("w0\u00e9 w1\u00e9")
     assert out.endswith("\u00e9\n")
     assert len(error_lines(err)) == 1
+
+
+def test_a_cut_file_gives_its_text_and_one_line_of_warning(
+    tmp_path: Path, talk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = tmp_path / "cut.wav"
+    cut.write_bytes(Path(talk).read_bytes()[:-16_000])
+    assert main([str(cut)], recogniser=Shop()) == 0
+    out, err = capsys.readouterr()
+    assert out == "w0\u00e9 w1\u00e9 end\n"
+    assert err.startswith(f"voxmlx: warning: {cut} is cut short: ")
+    assert err.endswith("500 ms is missing\n")
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_a_warning_is_in_the_formats_for_programs(
+    tmp_path: Path, talk: str, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = tmp_path / "cut.wav"
+    cut.write_bytes(Path(talk).read_bytes()[:-16_000])
+    assert main([str(cut), "--format", suffix], recogniser=Shop()) == 0
+    out, err = capsys.readouterr()
+    if suffix == "json":
+        (warning,) = json.loads(out)["warnings"]
+    else:
+        (line,) = [line for line in out.splitlines() if '"warning"' in line]
+        warning = json.loads(line)
+        assert warning.pop("type") == "warning"
+    assert warning.keys() == {"code", "message", "time_ms"}
+    assert (warning["code"], warning["time_ms"]) == ("cut_short", 2500)
+    assert err == f"voxmlx: warning: {warning['message']}\n"
+
+
+def test_silence_is_no_silent_success(
+    tmp_path: Path, talk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Silent(Counting):
+        def _say(self, text: str) -> list[Event]:
+            self.n_words += 1
+            return []
+
+    assert main([talk, "--format", "json"], recogniser=Shop(Silent)) == 0
+    out, err = capsys.readouterr()
+    assert err.startswith(f"voxmlx: warning: no words were heard in the 3.0 s of {talk}")
+    assert [w["code"] for w in json.loads(out)["warnings"]] == ["no_words"]
 
 
 @pytest.mark.parametrize("delay", ["0", "20", "100", "-80", "1280", "2401"])
@@ -283,7 +329,7 @@ def test_wrong_arguments_exit_with_2(
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         main([talk, *wrong] if wrong else [], recogniser=no_model)
-    assert "usage: voxmlx-transcribe" in capsys.readouterr().err
+    assert "see voxmlx transcribe --help" in capsys.readouterr().err
 
 
 def test_the_model_is_not_loaded_when_no_file_can_be_read(
@@ -444,10 +490,11 @@ def test_a_bad_file_ends_the_command_with_one_line_and_no_output(
     ("sound", "message"),
     [
         pytest.param(b"", r"standard input is empty", id="nothing"),
-        pytest.param(bytes(3201), "ends in the middle of a sample", id="odd"),
-        pytest.param(wav_bytes(bytes(3200))[:-2], "is cut short", id="cut"),
+        pytest.param(bytes(3201), "is not a sound file", id="bare samples"),
+        pytest.param(b"<html>no</html>" * 99, "is a web page (HTML)", id="a web page"),
+        pytest.param(bytes(range(256)) * 99, "is not a sound file", id="other bytes"),
         pytest.param(wav_bytes(b""), "holds no sound", id="no samples"),
-        pytest.param(b"fLaC" + bytes(100), "carries FLAC", id="flac"),
+        pytest.param(b"fLaC" + bytes(100), "is damaged", id="flac"),
     ],
 )
 def test_bad_standard_input_ends_the_command_with_one_line(
@@ -505,7 +552,7 @@ def test_a_file_a_piped_wav_and_a_headerless_pipe_give_the_same(
     results = [
         run([tmp_path / "talk.wav", *options]),
         run(["-", *options], stdin=piped),
-        run(["-", *options], stdin=pcm),
+        run(["-", "--raw", *options], stdin=pcm),
     ]
     assert [done.returncode for done in results] == [0, 0, 0]
     assert len({tuple(json.loads(done.stdout)["tokens"]) for done in results}) == 1
@@ -557,7 +604,7 @@ def test_a_standard_input_that_is_a_terminal_or_closed_is_refused() -> None:
 
 
 def test_text_is_printed_while_the_sound_is_still_coming() -> None:
-    with start_counting("-", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with start_counting("-", "--raw", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(bytes(32_000))
@@ -570,7 +617,10 @@ def test_text_is_printed_while_the_sound_is_still_coming() -> None:
 
 def test_a_reader_that_goes_away_gets_no_traceback() -> None:
     with start_counting(
-        "-", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        *("-", "--raw"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -602,6 +652,7 @@ def test_ctrl_c_ends_the_command_with_130_and_no_file(tmp_path: Path) -> None:
     results = tmp_path / "results"
     with start_counting(
         "-",
+        "--raw",
         "--output-dir",
         str(results),
         stdin=subprocess.PIPE,

@@ -296,7 +296,7 @@ class Reading:
                 f"{self._name} is damaged: its header cannot be read; fetch it again, "
                 f"or try: ffmpeg -i {self._quoted()} sound.wav"
             )
-        raw = "voxmlx-transcribe --raw --rate 16000 " + (
+        raw = "voxmlx transcribe --raw --rate 16000 " + (
             "-" if self._source.is_pipe else self._quoted()
         )
         return AudioError(
