@@ -298,7 +298,9 @@ def test_silence_is_no_silent_success(
 
     assert main([talk, "--format", "json"], recogniser=Shop(Silent)) == 0
     out, err = capsys.readouterr()
-    assert err.startswith(f"voxmlx: warning: no words were heard in the 3.0 s of {talk}")
+    assert err.startswith(
+        f"voxmlx: warning: no words were heard in the 3.0 s of {talk}"
+    )
     assert [w["code"] for w in json.loads(out)["warnings"]] == ["no_words"]
 
 
@@ -604,7 +606,9 @@ def test_a_standard_input_that_is_a_terminal_or_closed_is_refused() -> None:
 
 
 def test_text_is_printed_while_the_sound_is_still_coming() -> None:
-    with start_counting("-", "--raw", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with start_counting(
+        "-", "--raw", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(bytes(32_000))

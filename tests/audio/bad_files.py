@@ -46,7 +46,9 @@ BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
         r"is a web page \(HTML\)",
     ),
     "latin.txt": (
-        lambda path: path.write_text("schön und gut, müde und fröhlich " * 9, "latin-1"),
+        lambda path: path.write_text(
+            "schön und gut, müde und fröhlich " * 9, "latin-1"
+        ),
         "is text",
     ),
     "list.m3u8": (

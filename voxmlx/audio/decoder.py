@@ -13,7 +13,15 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 
-__all__ = ["Clock", "Decoded", "Decoder", "Lost", "NoSound"]
+__all__ = [
+    "Clock",
+    "Decoded",
+    "Decoder",
+    "Lost",
+    "NoSound",
+    "ReadableBytes",
+    "as_float32",
+]
 
 # Containers of sound and films. What FFmpeg knows besides are text, pictures, games'
 # formats and lists of other files: a guess at one of them means that it is no sound.
@@ -23,8 +31,7 @@ _FORMATS = (
     "latm,loas,lc3,matroska,webm,matroska\\,webm,mlp,mmf,mov,mp4,m4a,"
     "mov\\,mp4\\,m4a\\,3gp\\,3g2\\,mj2,mp2,mp3,mpc,mpc8,mpeg,mpegts,mpegtsraw,mxf,"
     "nistsphere,nsv,nut,ogg,oma,opus,osq,paf,pvf,qcp,rm,ivr,sbc,shn,sln,sox,spdif,spx,"
-    "swf,tak,truehd,tta,voc,vqf,w64,wav,wsaud,wsd,wtv,wv,xwma,"
-    "u8,s16le,s24le,s32le,f32le,f64le,alaw,mulaw"
+    "swf,tak,truehd,tta,voc,vqf,w64,wav,wsaud,wsd,wtv,wv,xwma"
 )
 
 # Bytes that FFmpeg asks for at once.
@@ -185,9 +192,9 @@ class Decoder:
         begin_us = self._container.start_time
         begin_s = Fraction(0) if begin_us is None else begin_us * _TIME_BASE
         length_s = self.length_s
-        if self.format_name in _ZERO_FORMATS:
-            if length_s is None or begin_s <= length_s:
-                begin_s = min(begin_s, Fraction(0))
+        is_plausible = length_s is None or begin_s <= length_s
+        if self.format_name in _ZERO_FORMATS and is_plausible:
+            begin_s = min(begin_s, Fraction(0))
         return Clock(
             begin_s=begin_s,
             end_s=None if length_s is None else begin_s + length_s,
@@ -232,7 +239,7 @@ class Decoder:
                 lead_s = Fraction(0)
                 if time_s is not None and first_s is not None:
                     lead_s = max(lead_s, time_s - first_s)
-                samples = _as_float32(frame)
+                samples = as_float32(frame)
                 if len(samples):
                     yield Decoded(samples, frame.sample_rate, time_s, lead_s)
 
@@ -252,7 +259,10 @@ class Decoder:
             raise NoSound("has sound of a codec that FFmpeg does not know")
         if not isinstance(best, AudioStream):
             raise NoSound("has no sound track")
-        if not best.codec_context.sample_rate or not best.codec_context.layout.nb_channels:
+        if (
+            not best.codec_context.sample_rate
+            or not best.codec_context.layout.nb_channels
+        ):
             raise NoSound("has a sound track of unknown form")
         return best
 
@@ -313,7 +323,7 @@ def _seconds(stamp: int | None, time_base: Fraction | None) -> Fraction | None:
     return stamp * time_base
 
 
-def _as_float32(frame: AudioFrame) -> np.ndarray:
+def as_float32(frame: AudioFrame) -> np.ndarray:
     """Return the samples of a frame, [n, channels]."""
     values = frame.to_ndarray()
     if frame.format.is_planar:

@@ -69,7 +69,9 @@ def refuse_no_sound(head: bytes, name: str, shown: str) -> None:
     """
     for start, what in _NO_SOUND:
         if head.startswith(start):
-            raise AudioError(f"{name} is {what}, expected sound; look at it with: {shown}")
+            raise AudioError(
+                f"{name} is {what}, expected sound; look at it with: {shown}"
+            )
     text = _as_text(head)
     if text is None:
         return

@@ -8,7 +8,14 @@ from typing import BinaryIO
 import numpy as np
 from av.error import FFmpegError
 
-from voxmlx.audio.decoder import Clock, Decoded, Decoder, Lost, NoSound
+from voxmlx.audio.decoder import (
+    Clock,
+    Decoded,
+    Decoder,
+    Lost,
+    NoSound,
+    ReadableBytes,
+)
 from voxmlx.audio.kinds import (
     HEAD_BYTES,
     is_container,
@@ -18,6 +25,7 @@ from voxmlx.audio.kinds import (
 from voxmlx.audio.mixing import Mixer
 from voxmlx.audio.mp3_length import Mp3Length
 from voxmlx.audio.ogg_length import OggLength
+from voxmlx.audio.pcm import PcmDecoder
 from voxmlx.audio.placing import Placed, Placer
 from voxmlx.audio.resample import Resampler, check_rate
 from voxmlx.audio.source import ByteSource, ForwardBytes, SeekableBytes
@@ -95,13 +103,16 @@ class Reading:
 
     def pieces(self) -> Iterator[np.ndarray | SoundWarning]:
         """Yield float32 [n] at 16 kHz and warnings. Raises AudioError and OSError."""
-        clock = _CLOCK_OF_SAMPLES if self._wav is not None else self._decoder.clock
+        decoder = self._decoder
+        clock = _CLOCK_OF_SAMPLES
+        if self._wav is None and not isinstance(decoder, PcmDecoder):
+            clock = decoder.clock
         placer = Placer(clock)
         spots = _DamagedSpots(self._name)
         chain: _Chain | None = None
         at_s = Fraction(0)
         block_s = min(_BLOCK_S, _BLOCK_VALUES / (self.n_channels * self.rate))
-        blocks = self._decoder.decoded(0.0 if self._source.is_pipe else block_s)
+        blocks = decoder.decoded(0.0 if self._source.is_pipe else block_s)
         for placed in self._without_padding(placer.place(self._tried(blocks))):
             self._refuse_values(placed, at_s)
             yield from spots.told(placed, at_s)
@@ -124,24 +135,20 @@ class Reading:
         if self._copy is not None:
             self._copy.close()
 
-    def _open(self, head: bytes, raw_rate: int | None) -> Decoder:
+    def _open(self, head: bytes, raw_rate: int | None) -> Decoder | PcmDecoder:
         source = self._source
         refuse_no_sound(head, self._name, self._look())
         if is_wav(head[:WAV_HEAD_BYTES]):
             self._wav = wav = WavBytes(source)
             if wav.format.raw_name is not None:
-                return Decoder(
-                    wav,
-                    format_name=wav.format.raw_name,
-                    options=_raw_options(wav.format.rate, wav.format.n_channels),
+                form = wav.format
+                check_rate(form.rate, self._name)
+                return self._open_samples(
+                    wav, form.raw_name, form.rate, form.n_channels
                 )
             return Decoder(wav, format_name="wav", options={"ignore_length": "1"})
         if raw_rate is not None and not is_container(head):
-            return Decoder(
-                ForwardBytes(source),
-                format_name="s16le",
-                options=_raw_options(raw_rate, 1),
-            )
+            return self._open_samples(ForwardBytes(source), "s16le", raw_rate, 1)
         if needs_seeking(head):
             file = source.file_from_start()
             source.raise_error()
@@ -153,10 +160,23 @@ class Reading:
             return Decoder(ForwardBytes(source, self._ogg.watch))
         return Decoder(ForwardBytes(source, self._mp3.watch))
 
+    def _open_samples(
+        self, content: ReadableBytes, name: str, rate: int, n_channels: int
+    ) -> PcmDecoder:
+        try:
+            return PcmDecoder(content, name, rate, n_channels)
+        except (FFmpegError, ValueError):
+            raise AudioError(
+                f"{self._name} is a damaged WAV: its header claims {n_channels} channels "
+                f"at {rate} Hz; write it again with ffmpeg"
+            ) from None
+
     def _length_s(self) -> Fraction | None:
         if self._wav is not None:
             n_samples = self._wav.n_samples
             return None if n_samples is None else Fraction(n_samples, self.rate)
+        if isinstance(self._decoder, PcmDecoder):
+            return None
         if self._decoder.format_name == "mp3" and self._mp3.n_samples is not None:
             return Fraction(self._mp3.n_samples, self.rate)
         if self._ogg is not None and (position := self._ogg.position) is not None:
@@ -166,15 +186,14 @@ class Reading:
     @property
     def _is_length_exact(self) -> bool:
         return (
-            self._wav is not None
+            isinstance(self._decoder, PcmDecoder)
+            or self._wav is not None
             or self._ogg is not None
             or self._decoder.format_name == "mp3"
             or self._decoder.is_length_exact
         )
 
-    def _tried(
-        self, blocks: Iterable[Decoded | Lost]
-    ) -> Iterator[Decoded | Lost]:
+    def _tried(self, blocks: Iterable[Decoded | Lost]) -> Iterator[Decoded | Lost]:
         """The same blocks. Raises AudioError where the first of them are no sound."""
         n_good = n_bad = 0
         for block in blocks:
@@ -262,6 +281,15 @@ class Reading:
                 "cut_short",
                 f"{self._name} is cut short: it ends at {float(end_s):.3f} s without the "
                 "mark of an end; how much is missing is not known",
+                end_ms,
+            )
+        elif isinstance(self._decoder, PcmDecoder) and (
+            n_odd := self._decoder.n_odd_bytes
+        ):
+            yield SoundWarning(
+                "cut_short",
+                f"{self._name} ends in the middle of a sample: {n_odd} bytes were left "
+                "over; was it cut, or is it in another format?",
                 end_ms,
             )
         elif n_lost and self._wav is None:
@@ -393,10 +421,6 @@ class _DamagedSpots:
                 f"{_MAX_TOLD} were named",
                 int(end_s * 1000),
             )
-
-
-def _raw_options(rate: int, n_channels: int) -> dict[str, str]:
-    return {"sample_rate": str(rate), "ch_layout": f"{n_channels}C"}
 
 
 def _duration(seconds: Fraction) -> str:

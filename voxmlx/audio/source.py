@@ -87,7 +87,7 @@ class ByteSource:
         """
         if self._start is not None:
             return self._file  # pyright: ignore[reportReturnType] -- it can seek
-        copy = tempfile.TemporaryFile(prefix="voxmlx-")
+        copy = tempfile.TemporaryFile(prefix="voxmlx-")  # noqa: SIM115 -- the caller's
         while (piece := self.read(_COPY_BYTES)) and not self.is_stopped:
             copy.write(piece)
         copy.seek(0)
@@ -193,9 +193,7 @@ class SeekableBytes:
         return self._file.tell() - self._start
 
 
-def open_source(
-    path: str | Path | ReadableFile, name: str | None = None
-) -> ByteSource:
+def open_source(path: str | Path | ReadableFile, name: str | None = None) -> ByteSource:
     """Open a path, standard input ("-") or a file object, which its owner closes.
 
     Errors speak of `name`, by default that of the file. Raises AudioError for what is
@@ -224,9 +222,7 @@ def open_source(
             file.seek(0)  # /dev/stdin shares its position with who read it before
     except OSError as error:
         file.close()
-        raise AudioError(
-            f"{path} cannot be read: {error.strerror or error}"
-        ) from None
+        raise AudioError(f"{path} cannot be read: {error.strerror or error}") from None
     return ByteSource(file, name or str(path), is_pipe=is_pipe, is_ours=True)
 
 
@@ -250,9 +246,7 @@ def _open(path: str | Path) -> io.BufferedReader:
     except PermissionError:
         raise AudioError(f"{path} may not be read; check its permissions") from None
     except OSError as error:
-        raise AudioError(
-            f"{path} cannot be read: {error.strerror or error}"
-        ) from None
+        raise AudioError(f"{path} cannot be read: {error.strerror or error}") from None
     except ValueError:
         raise AudioError(f"{str(path)!r} is no path: it holds a NUL") from None
 

@@ -293,7 +293,9 @@ class _NoMoreData(Exception):
 
 
 def _part(part_id: bytes, content: bytes) -> bytes:
-    return part_id + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+    return (
+        part_id + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+    )
 
 
 def _is_tag(head: bytes) -> bool:
