@@ -289,7 +289,7 @@ class _Blocks:
         self._frames: list[Decoded] = []
         self._n_samples = 0
 
-    def step(self, frame: Decoded) -> Iterator[Decoded]:
+    def push(self, frame: Decoded) -> Iterator[Decoded]:
         if self._frames and not self._follows(frame):
             yield from self.finish()
         self._frames.append(frame)
@@ -297,7 +297,7 @@ class _Blocks:
         if self._n_samples >= self._block_s * frame.rate:
             yield from self.finish()
 
-    def finish(self) -> Iterator[Decoded]:
+    def flush(self) -> Iterator[Decoded]:
         frames, self._frames = self._frames, []
         self._n_samples = 0
         if len(frames) == 1:

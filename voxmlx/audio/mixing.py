@@ -37,7 +37,7 @@ class Mixer:
         """Return the channel (from 0) heard instead of the mean; None while it is that."""
         return self._chosen if self._n_cancelled >= _N_TOLD else None
 
-    def step(self, block: np.ndarray) -> np.ndarray:
+    def push(self, block: np.ndarray) -> np.ndarray:
         """Float32 [n, channels] -> float32 [m], whole windows of what there is."""
         if self.n_channels == 1:
             return block[:, 0]
@@ -46,7 +46,7 @@ class Mixer:
         self._pending = pending[n_whole:].copy()
         return self._mix(pending[:n_whole])
 
-    def finish(self) -> np.ndarray:
+    def flush(self) -> np.ndarray:
         """Return the rest, float32 [m]."""
         pending, self._pending = self._pending, self._pending[:0]
         return self._mix(pending) if self.n_channels > 1 else pending[:, 0]

@@ -355,15 +355,15 @@ class _Chain:
         n_channels = placed.samples.shape[1]
         return (placed.rate, n_channels) == (self._rate, self._mixer.n_channels)
 
-    def step(
+    def push(
         self, samples: np.ndarray, at_s: Fraction
     ) -> Iterator[np.ndarray | SoundWarning]:
         self._at_s = at_s
         yield from self._resampled(self._mixer.step(samples))
 
-    def finish(self) -> Iterator[np.ndarray | SoundWarning]:
+    def flush(self) -> Iterator[np.ndarray | SoundWarning]:
         yield from self._resampled(self._mixer.finish())
-        if len(piece := self._resampler.finish()) > 0:
+        if len(piece := self._resampler.flush()) > 0:
             yield piece
 
     def _resampled(self, mono: np.ndarray) -> Iterator[np.ndarray | SoundWarning]:
@@ -377,7 +377,7 @@ class _Chain:
                 "is heard alone there",
                 int(self._at_s * 1000),
             )
-        if len(mono) and len(piece := self._resampler.step(mono)) > 0:
+        if len(mono) and len(piece := self._resampler.push(mono)) > 0:
             yield piece
 
 
@@ -413,7 +413,7 @@ class _DamagedSpots:
             code = "damaged" if placed.n_lost else "gap"
             yield SoundWarning(code, what, int(begin_s * 1000))
 
-    def finish(self, end_s: Fraction) -> Iterator[SoundWarning]:
+    def flush(self, end_s: Fraction) -> Iterator[SoundWarning]:
         if self._n_spots > _MAX_TOLD:
             yield SoundWarning(
                 "damaged",
