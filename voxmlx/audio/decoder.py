@@ -210,11 +210,11 @@ class Decoder:
         blocks = _Blocks(block_s)
         for item in self._frames():
             if isinstance(item, Lost):
-                yield from blocks.finish()
+                yield from blocks.flush()
                 yield item
             else:
-                yield from blocks.step(item)
-        yield from blocks.finish()
+                yield from blocks.push(item)
+        yield from blocks.flush()
 
     def _frames(self) -> Iterator[Decoded | Lost]:
         # The first packet of Vorbis gives no sound, but FFmpeg may give it a time.
@@ -291,11 +291,11 @@ class _Blocks:
 
     def push(self, frame: Decoded) -> Iterator[Decoded]:
         if self._frames and not self._follows(frame):
-            yield from self.finish()
+            yield from self.flush()
         self._frames.append(frame)
         self._n_samples += len(frame.samples)
         if self._n_samples >= self._block_s * frame.rate:
-            yield from self.finish()
+            yield from self.flush()
 
     def flush(self) -> Iterator[Decoded]:
         frames, self._frames = self._frames, []

@@ -118,15 +118,15 @@ class Reading:
             yield from spots.told(placed, at_s)
             if chain is None or not chain.fits(placed):
                 if chain is not None:
-                    yield from chain.finish()
+                    yield from chain.flush()
                 chain = _Chain(self._name, placed)
-            yield from chain.step(placed.samples, at_s)
+            yield from chain.push(placed.samples, at_s)
             at_s += Fraction(len(placed.samples), placed.rate)
         self._source.raise_error()
         if chain is None:
             raise self._no_sound(placer.n_lost_at_end)
-        yield from chain.finish()
-        yield from spots.finish(at_s)
+        yield from chain.flush()
+        yield from spots.flush(at_s)
         yield from self._told_at_end(at_s, placer.n_lost_at_end)
 
     def close(self) -> None:
@@ -359,10 +359,10 @@ class _Chain:
         self, samples: np.ndarray, at_s: Fraction
     ) -> Iterator[np.ndarray | SoundWarning]:
         self._at_s = at_s
-        yield from self._resampled(self._mixer.step(samples))
+        yield from self._resampled(self._mixer.push(samples))
 
     def flush(self) -> Iterator[np.ndarray | SoundWarning]:
-        yield from self._resampled(self._mixer.finish())
+        yield from self._resampled(self._mixer.flush())
         if len(piece := self._resampler.flush()) > 0:
             yield piece
 
