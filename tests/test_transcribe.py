@@ -820,7 +820,7 @@ def test_a_signal_ends_the_command_and_keeps_what_was_written(
 
 def test_nohup_keeps_a_closed_terminal_from_ending_the_command(tmp_path: Path) -> None:
     with start_counting(
-        *("-", "--output-dir", str(tmp_path)),
+        *("-", "--raw", "--output-dir", str(tmp_path)),
         stdin=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
     ) as process:
