@@ -61,7 +61,7 @@ class Session:
         confidence: bool = False,
         alternatives: int = 0,
         guards: Sequence[str] = (),
-        hotwords: Sequence[str] = (),
+        hotwords: Sequence[str] | HotwordTrie = (),
         hotword_boost: float = BOOST,
         replacements: Mapping[str, str] | None = None,
         pause_ms: int = 800,
@@ -72,7 +72,8 @@ class Session:
         `confidence` gives ids and words their probabilities, `alternatives` every id
         the so many most probable ones. `guards` are names of GUARDS; a session with
         them differs only where one acts, which it says. `hotwords` are phrases to
-        listen for, each word of them favoured by `hotword_boost` logits in all,
+        listen for, each word of them favoured by `hotword_boost` logits in all (or
+        a trie of them, with its own boost: a large one takes seconds to make),
         `replacements` what final words to write otherwise (not the TextDeltas, which
         are sooner). An UtteranceEnd comes after `pause_ms` without speech. `speculate`
         decodes sound that is there already, a file's or a backlog's, several ids at a
@@ -95,7 +96,9 @@ class Session:
             pause_ms=pause_ms,
         )
         trie = None
-        if hotwords:
+        if isinstance(hotwords, HotwordTrie):
+            trie = hotwords
+        elif hotwords:
             trie = HotwordTrie(checkpoint.tokenizer, hotwords, boost=hotword_boost)
         self._model = checkpoint.model
         self._decoder = TokenDecoder(
@@ -222,7 +225,9 @@ def _refuse_impossible(alternatives: int, guards: Sequence[str], pause_ms: int) 
         raise SessionError(f"pause of {pause_ms} ms, expected {least_ms} to 10000")
 
 
-def _refuse_impossible_hotwords(hotwords: Sequence[str], boost: float) -> None:
+def _refuse_impossible_hotwords(
+    hotwords: Sequence[str] | HotwordTrie, boost: float
+) -> None:
     if isinstance(hotwords, str):
         raise SessionError(f"hot words are the text {hotwords!r}, expected a list")
     if not 0 < boost <= MAX_BOOST:

@@ -1,6 +1,6 @@
 """The whole network, driven by sound: samples in, one token id per 80 ms out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -29,6 +29,9 @@ __all__ = ["MAX_AUDIO_TOKENS_PER_STEP", "VoxtralRealtime"]
 # read once for all of them, and memory stays bounded for any amount of sound.
 MAX_AUDIO_TOKENS_PER_STEP = 32
 
+# Positions of the silence before a stream that are decoded in one pass.
+_PREPARED_TOKENS = 8
+
 
 class VoxtralRealtime(nn.Module):
     """Weights of Voxtral Realtime; every stream's memory is in its state."""
@@ -42,7 +45,9 @@ class VoxtralRealtime(nn.Module):
         self.encoder = Encoder(config.encoder, config.audio.num_mel_bins, group)
         self.adapter = Adapter(config.encoder.dim, config.decoder.dim, group)
         self.decoder = Decoder(config.decoder, kv_bits=kv_bits)
-        # Constants of the weights, one per delay; not parameters, hence the name.
+        # Constants of the weights; not parameters, hence the names. The encoder does
+        # not see the delay, so its part is the same for all: embeddings and state.
+        self._silence: tuple[mx.array, VoxtralState] | None = None
         self._after_silence: dict[int, VoxtralState] = {}
 
     @property
@@ -61,14 +66,40 @@ class VoxtralRealtime(nn.Module):
 
         One that `speculates` has room to take positions back. Raises DelayError for a delay the model was not trained for.
         """
+        for _ in self.prepare(delay_ms):
+            pass
         n = delay_tokens(delay_ms)
-        if n not in self._after_silence:
-            state = self.make_state(delay_ms)
-            self.step(mx.zeros((1, self.n_silent_samples)), state)
-            self._after_silence[n] = state.packed()
         # One more than a pass takes: all of them may have to be taken back.
         step = MAX_POSITIONS + 1 if speculates else None
         return self._after_silence[n].unpacked(step)
+
+    def prepare(self, delay_ms: int) -> Iterator[None]:
+        """Compute what `open_state` copies, in passes of a few positions each.
+
+        Somebody who has other work to do does it between two passes. Where all is
+        computed already, there is none. Raises DelayError.
+        """
+        n_delay = delay_tokens(delay_ms)
+        if n_delay in self._after_silence:
+            return
+        state = self.make_state(delay_ms)
+        if self._silence is None:
+            audio = self.encode(mx.zeros((1, self.n_silent_samples)), state)
+            mx.eval(audio)
+            encoded = state.packed()
+            self._silence = audio, encoded
+            yield
+        audio, encoded = self._silence
+        state.mel, state.encoder = encoded.mel.copy(), encoded.encoder.copy()
+        for start in range(0, audio.shape[1], _PREPARED_TOKENS):
+            self.decode(audio[:, start : start + _PREPARED_TOKENS], state)
+            mx.eval(state.decoder.cache.arrays(), state.token)
+            yield
+        self._after_silence[n_delay] = state.packed()
+
+    def is_prepared(self, delay_ms: int) -> bool:
+        """Return whether `open_state` copies at once. Raises DelayError."""
+        return delay_tokens(delay_ms) in self._after_silence
 
     def make_state(self, delay_ms: int = 480, *, position: int = 0) -> VoxtralState:
         """A fresh stream, about to hear its prompt.
