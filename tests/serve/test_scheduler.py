@@ -372,7 +372,7 @@ def test_a_delay_that_is_new_holds_up_nobody(steps: Steps) -> None:
     live.says(speech_like(1280, seed=2))
     steps.tick(4)
     model = steps.scheduler._checkpoint.model
-    model._after_silence.pop(15, None)  # of 1200 ms
+    model._after_silence.pop((15, 16), None)  # of 1200 ms
     new = Client(steps.scheduler, StreamOptions(delay_ms=1200))
     new.says(speech_like(9_000, seed=3))
     n_between = 0

@@ -14,6 +14,7 @@ from voxmlx.config import (
     ModelConfig,
     delay_tokens,
 )
+from voxmlx.kernels import self_check
 from voxmlx.model.adapter import Adapter
 from voxmlx.model.choosing import Choose, Decoding, greedy
 from voxmlx.model.decoder import Decoder
@@ -36,19 +37,19 @@ _PREPARED_TOKENS = 8
 class VoxtralRealtime(nn.Module):
     """Weights of Voxtral Realtime; every stream's memory is in its state."""
 
-    def __init__(self, config: ModelConfig, *, kv_bits: int = 16) -> None:
-        """`kv_bits`, one of KV_BITS, is how the decoder's rings keep their numbers."""
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         group = config.downsample_factor
         self.mel = LogMel(config.audio)
         self.encoder = Encoder(config.encoder, config.audio.num_mel_bins, group)
         self.adapter = Adapter(config.encoder.dim, config.decoder.dim, group)
-        self.decoder = Decoder(config.decoder, kv_bits=kv_bits)
+        self.decoder = Decoder(config.decoder)
         # Constants of the weights; not parameters, hence the names. The encoder does
         # not see the delay, so its part is the same for all: embeddings and state.
         self._silence: tuple[mx.array, VoxtralState] | None = None
-        self._after_silence: dict[int, VoxtralState] = {}
+        # By delay tokens and bits of a ring.
+        self._after_silence: dict[tuple[int, int], VoxtralState] = {}
 
     @property
     def n_silent_samples(self) -> int:
@@ -60,29 +61,31 @@ class VoxtralRealtime(nn.Module):
         return (LEFT_PAD_TOKENS - 1) * SAMPLES_PER_AUDIO_TOKEN + self.mel.lookahead
 
     def open_state(
-        self, delay_ms: int = 480, *, speculates: bool = False
+        self, delay_ms: int = 480, *, kv_bits: int = 16, speculates: bool = False
     ) -> VoxtralState:
-        """A stream that has heard `n_silent_samples`; computed once per delay.
+        """A stream that has heard `n_silent_samples`; computed once per kind.
 
-        One that `speculates` has room to take positions back. Raises DelayError for a delay the model was not trained for.
+        `kv_bits`, one of KV_BITS, is how the decoder's rings keep their numbers. A
+        stream that `speculates` has room to take positions back. Raises DelayError
+        for a delay the model was not trained for.
         """
-        for _ in self.prepare(delay_ms):
+        for _ in self.prepare(delay_ms, kv_bits=kv_bits):
             pass
-        n = delay_tokens(delay_ms)
+        kind = delay_tokens(delay_ms), kv_bits
         # One more than a pass takes: all of them may have to be taken back.
-        step = MAX_POSITIONS + 1 if speculates else None
-        return self._after_silence[n].unpacked(step)
+        return self._after_silence[kind].copy(MAX_POSITIONS + 1 if speculates else None)
 
-    def prepare(self, delay_ms: int) -> Iterator[None]:
+    def prepare(self, delay_ms: int, *, kv_bits: int = 16) -> Iterator[None]:
         """Compute what `open_state` copies, in passes of a few positions each.
 
         Somebody who has other work to do does it between two passes. Where all is
         computed already, there is none. Raises DelayError.
         """
-        n_delay = delay_tokens(delay_ms)
-        if n_delay in self._after_silence:
+        kind = delay_tokens(delay_ms), kv_bits
+        if kind in self._after_silence:
             return
-        state = self.make_state(delay_ms)
+        self_check(self.config, self.decoder.dtype, kv_bits)
+        state = self.make_state(delay_ms, kv_bits=kv_bits)
         if self._silence is None:
             audio = self.encode(mx.zeros((1, self.n_silent_samples)), state)
             mx.eval(audio)
@@ -93,15 +96,17 @@ class VoxtralRealtime(nn.Module):
         state.mel, state.encoder = encoded.mel.copy(), encoded.encoder.copy()
         for start in range(0, audio.shape[1], _PREPARED_TOKENS):
             self.decode(audio[:, start : start + _PREPARED_TOKENS], state)
-            mx.eval(state.decoder.cache.arrays(), state.token)
+            mx.eval(state.decoder.cache.rings, state.token)
             yield
-        self._after_silence[n_delay] = state.packed()
+        self._after_silence[kind] = state.packed()
 
-    def is_prepared(self, delay_ms: int) -> bool:
+    def is_prepared(self, delay_ms: int, *, kv_bits: int = 16) -> bool:
         """Return whether `open_state` copies at once. Raises DelayError."""
-        return delay_tokens(delay_ms) in self._after_silence
+        return (delay_tokens(delay_ms), kv_bits) in self._after_silence
 
-    def make_state(self, delay_ms: int = 480, *, position: int = 0) -> VoxtralState:
+    def make_state(
+        self, delay_ms: int = 480, *, position: int = 0, kv_bits: int = 16
+    ) -> VoxtralState:
         """A fresh stream, about to hear its prompt.
 
         The stream begins with 32 audio tokens of silence, as the model was trained;
@@ -113,7 +118,7 @@ class VoxtralRealtime(nn.Module):
         return VoxtralState(
             mel=self.mel.make_state(),
             encoder=self.encoder.make_state(position=position * self.encoder.group),
-            decoder=self.decoder.make_state([n_delay], position),
+            decoder=self.decoder.make_state([n_delay], position, kv_bits=kv_bits),
             token=mx.full((1, 1), BOS_ID, mx.int32),
             n_forced=LEFT_PAD_TOKENS + n_delay,
         )
@@ -191,7 +196,7 @@ class VoxtralRealtime(nn.Module):
         )
         if logits is None:
             for cache in (state.decoder.cache for state in states):
-                mx.async_eval(cache.arrays())
+                mx.async_eval(cache.rings)
             return
         is_greedy = any(decoding.needs_greedy for decoding in decodings)
         best = greedy(logits) if is_greedy else None

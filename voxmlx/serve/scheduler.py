@@ -176,6 +176,7 @@ class Scheduler:
         max_files: int | None = None,
         delay_ms: int = 480,
         guards: Sequence[str] = (),
+        kv_bits: int | None = None,
         meter: Meter | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -189,6 +190,7 @@ class Scheduler:
         self._delay_ms = delay_ms
         self._checkpoint = checkpoint
         self._guards = tuple(guards)
+        self._kv_bits = checkpoint.kv_bits if kv_bits is None else kv_bits
         self._meter = meter or _NoMeter()
         self._clock = clock
         self._batches: dict[Kind, Batch] = {
@@ -317,7 +319,9 @@ class Scheduler:
         """Read the weights, and do once what the first client would wait for."""
         # They may have been loaded on another thread, and not be read yet.
         mx.eval(self._checkpoint.model.parameters())
-        session = Session(self._checkpoint, delay_ms=self._delay_ms)
+        session = Session(
+            self._checkpoint, delay_ms=self._delay_ms, kv_bits=self._kv_bits
+        )
         session.push(np.zeros(3 * SAMPLES_PER_AUDIO_TOKEN, np.float32))
         mx.clear_cache()
 
@@ -448,8 +452,10 @@ class Scheduler:
         delay_ms, hotwords = command.options.delay_ms, command.options.hotwords
         if seat.opening is None:
             model = self._checkpoint.model
-            if not model.is_prepared(delay_ms) and delay_ms not in self._prefixes:
-                self._prefixes[delay_ms] = model.prepare(delay_ms)
+            is_prepared = model.is_prepared(delay_ms, kv_bits=self._kv_bits)
+            if not is_prepared and delay_ms not in self._prefixes:
+                passes = model.prepare(delay_ms, kv_bits=self._kv_bits)
+                self._prefixes[delay_ms] = passes
             made = None
             if hotwords:
                 tokenizer = self._checkpoint.tokenizer
@@ -470,6 +476,7 @@ class Scheduler:
             hotwords=made.result() if made is not None else (),
             guards=self._guards,
             speculate=seat.kind == "file",
+            kv_bits=self._kv_bits,
         )
         seat.stream = _Stream(session)
         self._by_session[session] = seat
