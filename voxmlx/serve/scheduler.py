@@ -1,11 +1,11 @@
 """One thread that owns MLX and steps the streams of all clients.
 
-A client has a seat, of one kind for as long as it is held:
+A client has a slot, of one kind for as long as it is held:
 
   live   its sound comes as it is spoken, and its text should lag no more than alone
   file   its sound is there already; it gets the time that live streams leave
 
-A seat has at most one stream at a time. Its states, and what changes them (commands of
+A slot has at most one stream at a time. Its states, and what changes them (commands of
 the client; in brackets, what the thread finds):
 
              Open               [prefix, hot words ready]       Flush
@@ -15,7 +15,7 @@ the client; in brackets, what the thread finds):
    └────────────────────────── ENDING ◀─────────────────────┘
 
 In NONE and OPEN the thread obeys commands at once. In the other states they wait in the
-seat's inbox, in order. `release` leaves from any state; a stream that is open is lost.
+slot's inbox, in order. `release` leaves from any state; a stream that is open is lost.
 
 A tick obeys commands, and then does exactly one of these, the first that is due:
 
@@ -59,14 +59,14 @@ from voxmlx.serve.protocol import (
     Finish,
     Flush,
     Flushed,
-    Hear,
     Lagging,
     Notice,
     Open,
+    PushAudio,
 )
 from voxmlx.session import Session
 
-__all__ = ["Kind", "Meter", "Scheduler", "Seat"]
+__all__ = ["Kind", "MetricsSink", "Scheduler", "Slot"]
 
 _log = logging.getLogger("voxmlx.serve")
 
@@ -83,10 +83,10 @@ Kind = Literal["live", "file"]
 Deliver = Callable[[list[Notice]], None]
 
 # How often a client is told how far behind it is.
-_LAG_NEWS_S = 1.0
+_LAG_INTERVAL_S = 1.0
 
 
-class Meter(Protocol):
+class MetricsSink(Protocol):
     """Who wants to know what the scheduler does. Called on its thread."""
 
     def stepped(
@@ -96,7 +96,7 @@ class Meter(Protocol):
     def failed(self, code: str, /) -> None: ...
 
 
-class _NoMeter:
+class _NullMetrics:
     def stepped(
         self, kind: Kind, seconds: float, n_streams: int, n_tokens: int, /
     ) -> None: ...
@@ -127,7 +127,7 @@ class _Stream:
         return self.flushing is not None or self.is_ending
 
 
-class Seat:
+class Slot:
     """One client's place: commands go in, on any thread; notices are delivered.
 
     Streams follow each other in it, in the order of the commands. Nothing here waits:
@@ -135,7 +135,7 @@ class Seat:
     """
 
     def __init__(self, scheduler: "Scheduler", deliver: Deliver, kind: Kind) -> None:
-        """Made by `Scheduler.seat`."""
+        """Made by `Scheduler.open_slot`."""
         self._scheduler = scheduler
         self.kind: Kind = kind
         self.deliver = deliver
@@ -144,8 +144,8 @@ class Seat:
         self.n_stream_samples = 0
         self.opening: _Opening | None = None
         self.stream: _Stream | None = None
-        self.lag_told_at = 0.0
-        self.has_left = False
+        self.lag_sent_at = 0.0
+        self.is_released = False
 
     @property
     def waiting_ms(self) -> int:
@@ -153,16 +153,16 @@ class Seat:
         n = self.n_inbox_samples + self.n_stream_samples
         return n * 1000 // SAMPLE_RATE
 
-    def send(self, command: Command) -> None:
-        self._scheduler.accept(self, command)
+    def submit(self, command: Command) -> None:
+        self._scheduler.submit(self, command)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Give the place back; a stream that is open is dropped. Any number of times."""
         self._scheduler.release(self)
 
 
 class Scheduler:
-    """Seats for `max_sessions` clients, and the thread that decodes for them.
+    """Slots for `max_sessions` clients, and the thread that decodes for them.
 
     A client that is slow, silent or gone delays nobody. Its text is what a session
     alone says, whoever else is there.
@@ -177,12 +177,12 @@ class Scheduler:
         delay_ms: int = 480,
         guards: Sequence[str] = (),
         kv_bits: int | None = None,
-        meter: Meter | None = None,
+        metrics: MetricsSink | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`delay_ms` is what most streams will have: its prefix is ready at the start.
 
-        At most `max_files` of the seats are given to files, all if that is None.
+        At most `max_files` of the slots are given to files, all if that is None.
         """
         self.max_sessions = max_sessions
         self.max_files = max_sessions if max_files is None else max_files
@@ -191,7 +191,7 @@ class Scheduler:
         self._checkpoint = checkpoint
         self._guards = tuple(guards)
         self._kv_bits = checkpoint.kv_bits if kv_bits is None else kv_bits
-        self._meter = meter or _NoMeter()
+        self._metrics = metrics or _NullMetrics()
         self._clock = clock
         self._batches: dict[Kind, Batch] = {
             "live": Batch(checkpoint.model),
@@ -203,10 +203,10 @@ class Scheduler:
         self._prefixes: dict[int, Iterator[None]] = {}
         # Finding the ids of many hot words takes seconds.
         self._hotword_maker = ThreadPoolExecutor(1, "voxmlx-hotwords")
-        self._seats: set[Seat] = set()
-        self._by_session: dict[Session, Seat] = {}
+        self._slots: set[Slot] = set()
+        self._by_session: dict[Session, Slot] = {}
         self._condition = threading.Condition()
-        self._has_news = False
+        self._is_woken = False
         self._is_stopping = False
         self._started: Future[None] = Future()
         self._thread = threading.Thread(
@@ -214,9 +214,9 @@ class Scheduler:
         )
 
     @property
-    def n_seats(self) -> int:
+    def n_slots(self) -> int:
         """Clients that have a place."""
-        return len(self._seats)
+        return len(self._slots)
 
     @property
     def n_streams(self) -> int:
@@ -227,7 +227,7 @@ class Scheduler:
     def waiting_ms(self) -> int:
         """All sound that waits."""
         with self._condition:
-            return sum(seat.waiting_ms for seat in self._seats)
+            return sum(slot.waiting_ms for slot in self._slots)
 
     def start(self) -> None:
         """Begin; return when the first client can be served. Raises ServerError."""
@@ -252,7 +252,7 @@ class Scheduler:
         """Give away no more places."""
         self.is_draining = True
 
-    def seat(self, deliver: Deliver, kind: Kind = "live") -> Seat:
+    def open_slot(self, deliver: Deliver, kind: Kind = "live") -> Slot:
         """A place for a client. `deliver` is called on the scheduler's thread.
 
         Raises RequestError when all are taken, or the server is going away.
@@ -262,14 +262,14 @@ class Scheduler:
                 raise RequestError(
                     "the server is shutting down", code="shutting_down", status=503
                 )
-            if len(self._seats) >= self.max_sessions:
+            if len(self._slots) >= self.max_sessions:
                 raise RequestError(
                     f"all {self.max_sessions} sessions of this server are taken; try "
                     "again later, or start it with a larger --max-sessions",
                     code="at_capacity",
                     status=503,
                 )
-            n_files = sum(seat.kind == "file" for seat in self._seats)
+            n_files = sum(slot.kind == "file" for slot in self._slots)
             if kind == "file" and n_files >= self.max_files:
                 raise RequestError(
                     f"{n_files} files are being transcribed, as many as may be at "
@@ -278,30 +278,30 @@ class Scheduler:
                     code="at_capacity",
                     status=503,
                 )
-            seat = Seat(self, deliver, kind)
-            self._seats.add(seat)
-            return seat
+            slot = Slot(self, deliver, kind)
+            self._slots.add(slot)
+            return slot
 
-    def accept(self, seat: Seat, command: Command) -> None:
-        """`Seat.send`."""
+    def submit(self, slot: Slot, command: Command) -> None:
+        """`Slot.submit`."""
         with self._condition:
-            if seat.has_left:
+            if slot.is_released:
                 return
-            seat.n_inbox_samples += _n_samples(command)
-            seat.inbox.append((command, self._clock()))
-            self._has_news = True
+            slot.n_inbox_samples += _n_samples(command)
+            slot.inbox.append((command, self._clock()))
+            self._is_woken = True
             self._condition.notify()
 
-    def release(self, seat: Seat) -> None:
-        """`Seat.leave`."""
+    def release(self, slot: Slot) -> None:
+        """`Slot.release`."""
         with self._condition:
-            if seat.has_left:
+            if slot.is_released:
                 return
-            seat.has_left = True
-            seat.inbox.clear()
-            seat.n_inbox_samples = 0
-            self._seats.discard(seat)
-            self._has_news = True
+            slot.is_released = True
+            slot.inbox.clear()
+            slot.n_inbox_samples = 0
+            self._slots.discard(slot)
+            self._is_woken = True
             self._condition.notify()
 
     def _run(self) -> None:
@@ -327,27 +327,27 @@ class Scheduler:
 
     def _tick(self) -> None:
         # Nothing of it may be kept while the thread waits: not even a local variable.
-        self._drop_who_left()
+        self._drop_released()
         with self._condition:
-            seats = list(self._seats)
-        for seat in seats:
-            self._obey(seat)
+            slots = list(self._slots)
+        for slot in slots:
+            self._run_commands(slot)
         is_live_due = self._batches["live"].n_due > 0
         if is_live_due and not self._are_files_starving():
             self._step("live", None)
         elif self._prefixes:
             self._step_prefix()
         elif self._batches["file"].n_due:
-            self._step_files(has_live=any(seat.kind == "live" for seat in seats))
-        for seat in seats:
-            self._settle(seat)
+            self._step_files(has_live=any(slot.kind == "live" for slot in slots))
+        for slot in slots:
+            self._finish_flush(slot)
 
     def _wait(self) -> bool:
         """Until there is something to do; False if that is to end."""
         with self._condition:
-            while not (self._is_stopping or self._has_news or self._is_due):
+            while not (self._is_stopping or self._is_woken or self._is_due):
                 self._condition.wait()
-            self._has_news = False
+            self._is_woken = False
             return not self._is_stopping
 
     @property
@@ -366,18 +366,18 @@ class Scheduler:
             next(passes)
         except StopIteration:
             del self._prefixes[delay_ms]
-            self._tell_news()  # streams that wait for it can be opened
+            self._wake()  # streams that wait for it can be opened
         except Exception:  # whatever MLX raises: the server outlives it
             _log.exception("a prefix failed; streams of its delay are not opened")
             del self._prefixes[delay_ms]
             with self._condition:
-                seats = list(self._seats)
-            for seat in seats:
-                if seat.opening is not None:
-                    self._fail(seat, _decoding_failed())
+                slots = list(self._slots)
+            for slot in slots:
+                if slot.opening is not None:
+                    self._fail(slot, _decoding_failed())
 
     def _step_files(self, *, has_live: bool) -> None:
-        due = [one for one, seat in self._by_session.items() if seat.kind == "file"]
+        due = [one for one, slot in self._by_session.items() if slot.kind == "file"]
         due = [one for one in due if self._batches["file"].is_due(one)]
         if not has_live:
             self._step("file", due, MAX_AUDIO_TOKENS_PER_STEP)
@@ -387,56 +387,56 @@ class Scheduler:
         mx.synchronize()  # nothing queued may stand before a live step
         self._share.passed(self._clock() - started)
 
-    def _tell_news(self) -> None:
+    def _wake(self) -> None:
         with self._condition:
-            self._has_news = True
+            self._is_woken = True
             self._condition.notify()
 
-    def _drop_who_left(self) -> None:
-        for session, seat in list(self._by_session.items()):
-            if seat.has_left:
-                self._forget(session)
+    def _drop_released(self) -> None:
+        for session, slot in list(self._by_session.items()):
+            if slot.is_released:
+                self._close_stream(session)
 
-    def _forget(self, session: Session) -> None:
-        seat = self._by_session.pop(session)
-        self._batches[seat.kind].remove(session)
-        seat.stream = None
-        seat.n_stream_samples = 0
+    def _close_stream(self, session: Session) -> None:
+        slot = self._by_session.pop(session)
+        self._batches[slot.kind].remove(session)
+        slot.stream = None
+        slot.n_stream_samples = 0
         if self.n_streams == 0:
             mx.clear_cache()  # nobody needs it now, and a Mac has other uses for it
 
-    def _obey(self, seat: Seat) -> None:
+    def _run_commands(self, slot: Slot) -> None:
         """What a client sent, as far as it can be done now."""
-        while seat.stream is None or not seat.stream.is_holding:
+        while slot.stream is None or not slot.stream.is_holding:
             with self._condition:
-                if not seat.inbox:
+                if not slot.inbox:
                     return
-                command, came_at = seat.inbox[0]
+                command, came_at = slot.inbox[0]
             try:
-                if isinstance(command, Open) and not self._can_open(seat, command):
+                if isinstance(command, Open) and not self._can_open(slot, command):
                     return
                 with self._condition:
-                    if not seat.inbox:  # its client has left meanwhile
+                    if not slot.inbox:  # its client has left meanwhile
                         return
-                    seat.inbox.popleft()
-                    seat.n_inbox_samples -= _n_samples(command)
-                    if isinstance(command, Hear):
-                        seat.n_stream_samples += len(command.samples)
-                self._do(seat, command, came_at)
+                    slot.inbox.popleft()
+                    slot.n_inbox_samples -= _n_samples(command)
+                    if isinstance(command, PushAudio):
+                        slot.n_stream_samples += len(command.samples)
+                self._run_command(slot, command, came_at)
             except VoxmlxError as error:
-                self._fail(seat, RequestError(str(error), code="invalid_value"))
+                self._fail(slot, RequestError(str(error), code="invalid_value"))
                 return
 
-    def _do(self, seat: Seat, command: Command, came_at: float) -> None:
+    def _run_command(self, slot: Slot, command: Command, came_at: float) -> None:
         if isinstance(command, Open):
-            self._open(seat, command)
+            self._open(slot, command)
             return
-        stream = seat.stream
+        stream = slot.stream
         assert stream is not None, f"{command} without Open"
         timeline = stream.session.timeline
         match command:
-            case Hear(samples):
-                timeline.hear(samples)
+            case PushAudio(samples):
+                timeline.push(samples)
             case Flush():
                 before_ms = timeline.duration_ms
                 timeline.flush()
@@ -444,13 +444,13 @@ class Scheduler:
             case Finish():
                 timeline.end()
                 stream.is_ending = True
-        if seat.kind == "live":
+        if slot.kind == "live":
             stream.arrivals.append((timeline.duration_ms, came_at))
 
-    def _can_open(self, seat: Seat, command: Open) -> bool:
+    def _can_open(self, slot: Slot, command: Open) -> bool:
         """Whether nothing is left to prepare for a stream; else it is begun."""
         delay_ms, hotwords = command.options.delay_ms, command.options.hotwords
-        if seat.opening is None:
+        if slot.opening is None:
             model = self._checkpoint.model
             is_prepared = model.is_prepared(delay_ms, kv_bits=self._kv_bits)
             if not is_prepared and delay_ms not in self._prefixes:
@@ -460,27 +460,27 @@ class Scheduler:
             if hotwords:
                 tokenizer = self._checkpoint.tokenizer
                 made = self._hotword_maker.submit(HotwordTrie, tokenizer, hotwords)
-                made.add_done_callback(lambda _: self._tell_news())
-            seat.opening = _Opening(made)
-        made = seat.opening.hotwords
+                made.add_done_callback(lambda _: self._wake())
+            slot.opening = _Opening(made)
+        made = slot.opening.hotwords
         return delay_ms not in self._prefixes and (made is None or made.done())
 
-    def _open(self, seat: Seat, command: Open) -> None:
+    def _open(self, slot: Slot, command: Open) -> None:
         options = command.options
-        assert seat.opening is not None
-        made, seat.opening = seat.opening.hotwords, None
+        assert slot.opening is not None
+        made, slot.opening = slot.opening.hotwords, None
         session = Session(
             self._checkpoint,
             delay_ms=options.delay_ms,
             pause_ms=options.pause_ms,
             hotwords=made.result() if made is not None else (),
             guards=self._guards,
-            speculate=seat.kind == "file",
+            speculate=slot.kind == "file",
             kv_bits=self._kv_bits,
         )
-        seat.stream = _Stream(session)
-        self._by_session[session] = seat
-        self._batches[seat.kind].add(session)
+        slot.stream = _Stream(session)
+        self._by_session[session] = slot
+        self._batches[slot.kind].add(session)
 
     def _step(
         self,
@@ -497,27 +497,27 @@ class Scheduler:
             said = batch.step(sessions, max_tokens=max_tokens)
         except Exception:  # whatever MLX raises: the server outlives it
             _log.exception("a step failed; its sessions are ended")
-            for seat in list(self._by_session.values()):
-                if seat.kind == kind:
-                    self._fail(seat, _decoding_failed())
+            for slot in list(self._by_session.values()):
+                if slot.kind == kind:
+                    self._fail(slot, _decoding_failed())
             return
         ended = self._clock()
         n_tokens = 0
         for session, events in said:
-            seat = self._by_session[session]
+            slot = self._by_session[session]
             n_tokens += sum(isinstance(event, TokenDecoded) for event in events)
-            notices: list[Notice] = [*events, *self._lag(seat, events, ended)]
+            notices: list[Notice] = [*events, *self._lag(slot, events, ended)]
             if isinstance(events[-1], Finished):
-                self._forget(session)
-                self._tell_news()  # its client may have more to say
-            seat.deliver(notices)
-        self._meter.stepped(kind, ended - started, n_due, n_tokens)
+                self._close_stream(session)
+                self._wake()  # its client may have more to say
+            slot.deliver(notices)
+        self._metrics.stepped(kind, ended - started, n_due, n_tokens)
 
-    def _lag(self, seat: Seat, events: Sequence[Event], now: float) -> list[Notice]:
+    def _lag(self, slot: Slot, events: Sequence[Event], now: float) -> list[Notice]:
         """How long ago the sound came that the last of these ids waited for."""
         last = next((e for e in reversed(events) if isinstance(e, TokenDecoded)), None)
-        stream = seat.stream
-        if last is None or stream is None or seat.kind == "file":
+        stream = slot.stream
+        if last is None or stream is None or slot.kind == "file":
             return []
         needed_ms = last.time_ms + stream.session.delay_ms
         while len(stream.arrivals) > 1 and stream.arrivals[0][0] < needed_ms:
@@ -525,36 +525,36 @@ class Scheduler:
         if not stream.arrivals or stream.arrivals[0][0] < needed_ms:
             return []  # it spoke about silence of ours
         lag_s = now - stream.arrivals[0][1]
-        self._meter.lagged(lag_s)
-        if now - seat.lag_told_at < _LAG_NEWS_S:
+        self._metrics.lagged(lag_s)
+        if now - slot.lag_sent_at < _LAG_INTERVAL_S:
             return []
-        seat.lag_told_at = now
-        return [Lagging(round(lag_s * 1000), seat.waiting_ms)]
+        slot.lag_sent_at = now
+        return [Lagging(round(lag_s * 1000), slot.waiting_ms)]
 
-    def _settle(self, seat: Seat) -> None:
+    def _finish_flush(self, slot: Slot) -> None:
         """Count what still waits, and say that a flush is done."""
-        stream = seat.stream
+        stream = slot.stream
         if stream is None:
             return
-        seat.n_stream_samples = stream.session.timeline.n_waiting
-        if stream.flushing is not None and not self._batches[seat.kind].is_due(
+        slot.n_stream_samples = stream.session.timeline.n_waiting
+        if stream.flushing is not None and not self._batches[slot.kind].is_due(
             stream.session
         ):
             flushed, stream.flushing = stream.flushing, None
-            seat.deliver([flushed])
-            self._tell_news()  # what came after it may go on
+            slot.deliver([flushed])
+            self._wake()  # what came after it may go on
 
-    def _fail(self, seat: Seat, error: RequestError) -> None:
+    def _fail(self, slot: Slot, error: RequestError) -> None:
         """End a client's stream with the reason; what it sends on is not heard."""
-        self._meter.failed(error.code)
-        if seat.stream is not None:
-            self._forget(seat.stream.session)
-        seat.opening = None
+        self._metrics.failed(error.code)
+        if slot.stream is not None:
+            self._close_stream(slot.stream.session)
+        slot.opening = None
         with self._condition:
-            seat.inbox.clear()
-            seat.n_inbox_samples = 0
-        seat.deliver([Failed(error)])
-        self.release(seat)
+            slot.inbox.clear()
+            slot.n_inbox_samples = 0
+        slot.deliver([Failed(error)])
+        self.release(slot)
 
 
 def _decoding_failed() -> RequestError:
@@ -564,7 +564,7 @@ def _decoding_failed() -> RequestError:
 def _n_samples(command: Command) -> int:
     """What a command gives the decoder to do."""
     match command:
-        case Hear(samples):
+        case PushAudio(samples):
             return len(samples)
         case Flush() | Finish():
             return _SILENCE_SAMPLES
