@@ -22,6 +22,7 @@ from voxmlx.arguments import (
     run_command,
     word_options,
 )
+from voxmlx.audio.channels import Channel
 from voxmlx.audio.files import STANDARD_INPUT, open_audio
 from voxmlx.audio.microphone import (
     Microphone,
@@ -99,6 +100,13 @@ def make_parser() -> CommandParser:
         help="microphone: its number, or a part of its name (default: the system's)",
     )
     sound.add_argument(
+        "--channel",
+        metavar="N",
+        type=_channel,
+        help="the microphone's input N, from 1, or mix for the mean of all (default: "
+        "the input that carries sound)",
+    )
+    sound.add_argument(
         "--list-devices", action="store_true", help="list the microphones and exit"
     )
     sound.add_argument(
@@ -163,6 +171,8 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.input is not None and arguments.device is not None:
         parser.error("--device and --input are two sources of sound; give one")
+    if arguments.input is not None and arguments.channel is not None:
+        parser.error("--channel is about the microphone, --input is another source")
     if arguments.realtime and arguments.input in (None, STANDARD_INPUT):
         parser.error("--realtime goes with --input FILE")
     for path in arguments.output:
@@ -180,6 +190,14 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
                     f"--{option} is about a model on this machine, --server not"
                 )
     return arguments
+
+
+def _channel(text: str) -> Channel:
+    if text == "mix":
+        return "mix"
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is neither mix nor an input, from 1")
 
 
 def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
@@ -281,7 +299,9 @@ def _open_microphone(
     if isinstance(device, str) and device.isdigit():
         device = int(device)
     try:
-        return Microphone(device, notify, portaudio=portaudio)
+        return Microphone(
+            device, notify, channel=arguments.channel, portaudio=portaudio
+        )
     except DeviceError as error:
         if arguments.model != demo.NAME or device is not None:
             raise
