@@ -349,3 +349,17 @@ def test_trouble_is_one_line_and_exit_status_1(
 def test_wrong_arguments_exit_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
+
+
+def test_a_missing_microphone_is_reported_before_a_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("a model of 3 GB was asked for")
+
+    monkeypatch.setattr("voxmlx.live.__main__.load_model", load)
+    nothing, one = FakePortAudio(), FakePortAudio(Mic=44_100.0)
+    assert main(["--model", "some/model"], portaudio=nothing) == 1
+    assert "there is no microphone" in capsys.readouterr().err
+    assert main(["--model", "some/model", "--device", "Nope"], portaudio=one) == 1
+    assert "--device Nope is no input device" in capsys.readouterr().err

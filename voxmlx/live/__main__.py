@@ -28,6 +28,7 @@ from voxmlx.audio.microphone import (
     Microphone,
     PortAudio,
     describe_devices,
+    find_device,
     import_portaudio,
 )
 from voxmlx.audio.played import PlayedFile
@@ -208,9 +209,11 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
     delay_tokens(arguments.delay)
     word_options(arguments)
     _refuse_existing(arguments)
-    # A file that cannot be read should not wait for the model to load; a microphone
-    # is opened after it, or it would hear what nobody decodes.
+    # A missing file or microphone is reported before a model is downloaded and loaded.
+    # A microphone is opened after that, or its queue would fill with sound.
     played = _open_file(arguments)
+    if played is None and not _may_play_the_sample(arguments):
+        find_device(portaudio or import_portaudio(), _device(arguments))
     with ExitStack() as stack:
         stream, meter = _open_stream(arguments, stack)
         waiting: list[str] = []
@@ -295,19 +298,27 @@ def _open_microphone(
     portaudio: PortAudio | None,
     notify: Callable[[str], None],
 ) -> Source:
-    device: str | int | None = arguments.device
-    if isinstance(device, str) and device.isdigit():
-        device = int(device)
     try:
         return Microphone(
-            device, notify, channel=arguments.channel, portaudio=portaudio
+            _device(arguments), notify, channel=arguments.channel, portaudio=portaudio
         )
     except DeviceError as error:
-        if arguments.model != demo.NAME or device is not None:
+        if not _may_play_the_sample(arguments):
             raise
         reason = str(error).partition(";")[0]
         notify(f"{reason}: hearing the demo's sample instead")
         return PlayedFile(open_audio(demo.SAMPLE), speed=1.0)
+
+
+def _device(arguments: argparse.Namespace) -> str | int | None:
+    """Return --device as the Microphone takes it."""
+    name: str | None = arguments.device
+    return int(name) if name is not None and name.isdecimal() else name
+
+
+def _may_play_the_sample(arguments: argparse.Namespace) -> bool:
+    """Return whether --demo plays its sample where there is no microphone."""
+    return arguments.model == demo.NAME and arguments.device is None
 
 
 def _display(
