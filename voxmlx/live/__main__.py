@@ -40,7 +40,7 @@ from voxmlx.interruption import (
     ending_signals,
     ignore_ending_signals,
 )
-from voxmlx.live.captions import Captions, LiveStream, Source
+from voxmlx.live.captions import Captions, LiveStream, SoundSource
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
 from voxmlx.live.lag_warning import LagWarning
 from voxmlx.live.output_files import CaptionFile, Recording
@@ -297,7 +297,7 @@ def _open_microphone(
     arguments: argparse.Namespace,
     portaudio: PortAudio | None,
     notify: Callable[[str], None],
-) -> Source:
+) -> SoundSource:
     try:
         return Microphone(
             _device(arguments), notify, channel=arguments.channel, portaudio=portaudio
@@ -322,7 +322,7 @@ def _may_play_the_sample(arguments: argparse.Namespace) -> bool:
 
 
 def _display(
-    arguments: argparse.Namespace, source: Source
+    arguments: argparse.Namespace, source: SoundSource
 ) -> PlainDisplay | TerminalDisplay:
     if sys.stdout is None and (arguments.output or arguments.record is not None):
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 -- as long as the process
