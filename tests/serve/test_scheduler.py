@@ -437,14 +437,14 @@ def test_files_are_decoded_in_blocks_with_speculation_and_say_the_same(
     assert steps.n_lags == 0
 
 
-def test_no_more_files_than_allowed_take_seats(tiny_checkpoint: Checkpoint) -> None:
+def test_no_more_files_than_allowed_take_slots(tiny_checkpoint: Checkpoint) -> None:
     scheduler = Scheduler(tiny_checkpoint, max_sessions=4, max_files=2)
     files = [scheduler.open_slot(lambda _: None, "file") for _ in range(2)]
     with pytest.raises(RequestError, match="--max-uploads") as caught:
         scheduler.open_slot(lambda _: None, "file")
     assert (caught.value.status, caught.value.code) == (503, "at_capacity")
     scheduler.open_slot(lambda _: None)
-    files[0].leave()
+    files[0].release()
     scheduler.open_slot(lambda _: None, "file")
 
 
