@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voxmlx import demo
 from voxmlx.checkpoint import Checkpoint
+from voxmlx.config import RIGHT_PAD_TOKENS, delay_tokens
 from voxmlx.errors import TokenizerError
 from voxmlx.tokenizer import TextStream, Tokenizer
 
@@ -83,6 +85,60 @@ def test_every_id_has_the_bytes_mistral_common_gives_it(
     assert ours.vocab_size == reference.n_words
     for token_id in range(1000, ours.vocab_size):
         assert ours.piece(token_id) == reference.id_to_byte_piece(token_id)
+
+
+def test_delay_and_padding_are_those_mistral_common_reads(
+    tiny_checkpoint_dir: Path, tmp_path: Path
+) -> None:
+    from mistral_common.tokens.tokenizers.tekken import Tekkenizer
+
+    audio = json.loads((tiny_checkpoint_dir / "tekken.json").read_text())["audio"]
+    changes = {"transcription_delay_ms": 960.0, "streaming_n_left_pad_tokens": 20}
+    paths = (
+        demo.DIRECTORY / "tekken.json",
+        edited(
+            tiny_checkpoint_dir, tmp_path / "tekken.json", audio={**audio, **changes}
+        ),
+    )
+    for path in paths:
+        config = Tekkenizer.from_file(path).audio
+        assert config is not None
+        content = json.loads(path.read_text())["config"]
+        ours = Tokenizer.from_file(path, content["default_vocab_size"])
+        assert ours.delay_ms == config.transcription_delay_ms
+        assert delay_tokens(ours.delay_ms) == config.get_num_delay_tokens()
+        assert ours.left_pad_tokens == config.n_left_pad_tokens
+        n_right = delay_tokens(ours.delay_ms) + 1 + RIGHT_PAD_TOKENS
+        assert n_right == config.n_right_pad_tokens()
+
+
+@pytest.mark.parametrize("audio", [None, {}, {"transcription_delay_ms": None}])
+def test_without_a_delay_of_its_own_a_model_has_the_usual_one(
+    tiny_checkpoint_dir: Path, tmp_path: Path, audio: object
+) -> None:
+    path = edited(tiny_checkpoint_dir, tmp_path / "tekken.json", audio=audio)
+    tokenizer = Tokenizer.from_file(path, 1500)
+    assert (tokenizer.delay_ms, tokenizer.left_pad_tokens) == (480, 32)
+
+
+@pytest.mark.parametrize(
+    ("audio", "named"),
+    [
+        ({"transcription_delay_ms": 500.0}, "transcription_delay_ms is 500.0, expec"),
+        ({"transcription_delay_ms": "480"}, "transcription_delay_ms is '480', expec"),
+        ({"transcription_delay_ms": True}, "transcription_delay_ms is True"),
+        ({"transcription_delay_ms": [480]}, r"transcription_delay_ms is \[480\]"),
+        ({"streaming_n_left_pad_tokens": 0}, "streaming_n_left_pad_tokens is 0"),
+        ({"streaming_n_left_pad_tokens": 32.0}, "streaming_n_left_pad_tokens is 32.0"),
+        ("soon", "audio is 'soon', expected an object"),
+    ],
+)
+def test_a_delay_or_padding_that_no_model_has_is_refused(
+    tiny_checkpoint_dir: Path, tmp_path: Path, audio: object, named: str
+) -> None:
+    path = edited(tiny_checkpoint_dir, tmp_path / "tekken.json", audio=audio)
+    with pytest.raises(TokenizerError, match=rf"tekken\.json: {named}"):
+        Tokenizer.from_file(path, 1500)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import NoReturn, TypedDict
 
 from voxmlx import demo
 from voxmlx.checkpoint import Checkpoint, load
-from voxmlx.config import LEGAL_DELAYS_MS, SAMPLE_RATE
+from voxmlx.config import LEGAL_DELAYS_MS, SAMPLE_RATE, delay_tokens
 from voxmlx.errors import VoxmlxError
 from voxmlx.formats import CueRules
 from voxmlx.hotwords import BOOST, read_hotwords
@@ -17,9 +17,9 @@ from voxmlx.replacements import read_replacements
 from voxmlx.rules import GUARDS
 from voxmlx.session import MAX_ALTERNATIVES, MAX_BOOST
 from voxmlx.tokenizer import Tokenizer
+from voxmlx.utterances import DEFAULT_PAUSE_MS, MAX_PAUSE_MS, MIN_PAUSE_MS
 
 __all__ = [
-    "DEFAULT_DELAY_MS",
     "DEFAULT_MODEL",
     "KEY_VARIABLE",
     "WordOptions",
@@ -28,6 +28,8 @@ __all__ = [
     "add_subtitle_arguments",
     "add_version_argument",
     "add_word_arguments",
+    "check_delay",
+    "chosen_delay_ms",
     "cue_rules",
     "load_model",
     "report_error",
@@ -36,7 +38,6 @@ __all__ = [
 ]
 
 DEFAULT_MODEL = "mlx-community/Voxtral-Mini-4B-Realtime-2602-4bit"
-DEFAULT_DELAY_MS = 480
 
 # Where a server's key is, for it and for its clients.
 KEY_VARIABLE = "VOXMLX_API_KEY"
@@ -50,8 +51,7 @@ _INTERRUPTED, _PIPE_CLOSED = 128 + 2, 128 + 13
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --model or --demo, --dtype, --kv-bits and --delay.
 
-    --delay is any integer here: `delay_tokens` says which are legal, so that a
-    wrong one reads the same in a command as in Python.
+    --delay is any integer or None here: see `chosen_delay_ms` and `check_delay`.
     """
     group = parser.add_argument_group("model")
     models = group.add_mutually_exclusive_group()
@@ -89,10 +89,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--delay",
         metavar="MS",
         type=int,
-        default=DEFAULT_DELAY_MS,
         help="how far text lags behind the sound: more is more accurate. "
         f"{LEGAL_DELAYS_MS[0]} to {LEGAL_DELAYS_MS[-2]} in steps of 80, or "
-        f"{LEGAL_DELAYS_MS[-1]} (default: %(default)s)",
+        f"{LEGAL_DELAYS_MS[-1]} (default: what the model's tekken.json says)",
     )
 
 
@@ -146,8 +145,8 @@ def add_word_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--pause",
         metavar="MS",
-        type=_whole(240, 10_000),
-        default=800,
+        type=_whole(MIN_PAUSE_MS, MAX_PAUSE_MS),
+        default=DEFAULT_PAUSE_MS,
         help="silence that ends an utterance (default: %(default)s)",
     )
 
@@ -255,6 +254,17 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 def load_model(arguments: argparse.Namespace) -> Checkpoint:
     """The model that the arguments ask for. Raises CheckpointError."""
     return load(arguments.model, arguments.dtype, kv_bits=arguments.kv_bits)
+
+
+def check_delay(arguments: argparse.Namespace) -> None:
+    """Raise DelayError for a --delay that no model has, in Session's words."""
+    if arguments.delay is not None:
+        delay_tokens(arguments.delay)
+
+
+def chosen_delay_ms(arguments: argparse.Namespace, checkpoint: Checkpoint) -> int:
+    """Return what --delay says, or without it the model's own delay."""
+    return checkpoint.delay_ms if arguments.delay is None else arguments.delay
 
 
 def add_version_argument(parser: argparse.ArgumentParser) -> None:

@@ -39,6 +39,11 @@ class Checkpoint:
     dtype: str
     kv_bits: int = 16
 
+    @property
+    def delay_ms(self) -> int:
+        """The delay of a session that asks for none: `transcription_delay_ms`."""
+        return self.tokenizer.delay_ms
+
 
 def load(
     model: str | Path, dtype: DtypeName = "auto", *, kv_bits: int = 16
@@ -60,7 +65,9 @@ def load(
     )
     target = _resolve(dtype)
     self_check(files.config, target, kv_bits)
-    network = VoxtralRealtime(files.config, kv_bits=kv_bits)
+    network = VoxtralRealtime(
+        files.config, kv_bits=kv_bits, left_pad_tokens=tokenizer.left_pad_tokens
+    )
     _quantise_modules(network, _packed_precisions(files))
     network.load_weights(list(_packed(files, _stored(files), target)), strict=True)
     network.eval()

@@ -8,7 +8,7 @@ import mlx.core as mx
 from numpy.typing import NDArray
 
 from voxmlx.checkpoint import Checkpoint
-from voxmlx.config import AUDIO_TOKEN_MS, LEFT_PAD_TOKENS, SAMPLES_PER_AUDIO_TOKEN
+from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.decoding import TokenDecoder
 from voxmlx.errors import SessionError
 from voxmlx.events import Event
@@ -19,7 +19,7 @@ from voxmlx.model.voxtral import MAX_AUDIO_TOKENS_PER_STEP, VoxtralRealtime
 from voxmlx.rules import GUARDS
 from voxmlx.speculation import Speculation
 from voxmlx.timeline import Heard, Timeline
-from voxmlx.words import SETTLE_TOKENS
+from voxmlx.utterances import DEFAULT_PAUSE_MS, check_pause
 
 __all__ = ["MAX_ALTERNATIVES", "MAX_BOOST", "Encoding", "Session", "Work"]
 
@@ -57,18 +57,19 @@ class Session:
         self,
         checkpoint: Checkpoint,
         *,
-        delay_ms: int = 480,
+        delay_ms: int | None = None,
         confidence: bool = False,
         alternatives: int = 0,
         guards: Sequence[str] = (),
         hotwords: Sequence[str] = (),
         hotword_boost: float = BOOST,
         replacements: Mapping[str, str] | None = None,
-        pause_ms: int = 800,
+        pause_ms: int = DEFAULT_PAUSE_MS,
         speculate: bool = False,
     ) -> None:
         """Open a stream whose text lags the sound by `delay_ms`.
 
+        Without `delay_ms`, the delay is the checkpoint's own (`Checkpoint.delay_ms`).
         `confidence` gives ids and words their probabilities, `alternatives` every id
         the so many most probable ones. `guards` are names of GUARDS; a session with
         them differs only where one acts, which it says. `hotwords` are phrases to
@@ -84,11 +85,14 @@ class Session:
         """
         _refuse_impossible(alternatives, guards, pause_ms)
         _refuse_impossible_hotwords(hotwords, hotword_boost)
-        left_pad = LEFT_PAD_TOKENS * SAMPLES_PER_AUDIO_TOKEN
+        if delay_ms is None:
+            delay_ms = checkpoint.delay_ms
+        lookahead = checkpoint.model.mel.lookahead
         self.timeline = Timeline(
             checkpoint.tokenizer,
-            n_before=left_pad - checkpoint.model.n_silent_samples,
-            lookahead=checkpoint.model.mel.lookahead,
+            # What is left of the silence that a state of `open_state` has heard.
+            n_before=SAMPLES_PER_AUDIO_TOKEN - lookahead,
+            lookahead=lookahead,
             delay_ms=delay_ms,
             has_guards=bool(guards),
             replacements=replacements or {},
@@ -217,9 +221,10 @@ def _refuse_impossible(alternatives: int, guards: Sequence[str], pause_ms: int) 
     for name in guards:
         if name not in GUARDS:
             raise SessionError(f"guard {name!r} is unknown; use {', '.join(GUARDS)}")
-    least_ms = SETTLE_TOKENS * AUDIO_TOKEN_MS
-    if not least_ms <= pause_ms <= 10_000:
-        raise SessionError(f"pause of {pause_ms} ms, expected {least_ms} to 10000")
+    try:
+        check_pause(pause_ms)
+    except ValueError as error:
+        raise SessionError(str(error)) from None
 
 
 def _refuse_impossible_hotwords(hotwords: Sequence[str], boost: float) -> None:

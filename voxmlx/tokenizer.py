@@ -5,11 +5,19 @@ import binascii
 import codecs
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from voxmlx.config import BOS_ID, EOS_ID, STREAMING_PAD_ID, STREAMING_WORD_ID
+from voxmlx.config import (
+    BOS_ID,
+    DEFAULT_DELAY_MS,
+    EOS_ID,
+    LEFT_PAD_TOKENS,
+    LEGAL_DELAYS_MS,
+    STREAMING_PAD_ID,
+    STREAMING_WORD_ID,
+)
 from voxmlx.errors import TokenizerError
 
 __all__ = ["TextStream", "Tokenizer"]
@@ -29,10 +37,21 @@ class Tokenizer:
     """The vocabulary of a `tekken.json`: control ids first, then byte strings."""
 
     def __init__(
-        self, n_special: int, pieces: list[bytes], pattern: str | None = None
+        self,
+        n_special: int,
+        pieces: list[bytes],
+        pattern: str | None = None,
+        *,
+        delay_ms: int = DEFAULT_DELAY_MS,
+        left_pad_tokens: int = LEFT_PAD_TOKENS,
     ) -> None:
-        """`pattern` cuts text before it is encoded, in the language of `regex`."""
+        """`pattern` cuts text before it is encoded, in the language of `regex`.
+
+        `delay_ms` and `left_pad_tokens` are what the file says about streams.
+        """
         self.n_special = n_special
+        self.delay_ms = delay_ms
+        self.left_pad_tokens = left_pad_tokens
         self._pieces = pieces
         self._pattern = pattern
         self._ranks: dict[bytes, int] | None = None  # made by the first `encode`
@@ -90,7 +109,16 @@ class Tokenizer:
             if entry["rank"] != rank:
                 raise TokenizerError(f"{path}: rank {entry['rank']} at place {rank}")
         pieces = [base64.b64decode(entry["token_bytes"]) for entry in used]
-        return cls(n_special, pieces, config["pattern"])
+        audio: dict[str, Any] = content.get("audio") or {}
+        if not isinstance(audio, dict):  # pyright: ignore[reportUnnecessaryIsInstance] -- of a file
+            raise TokenizerError(f"{path}: audio is {audio!r}, expected an object")
+        return cls(
+            n_special,
+            pieces,
+            config["pattern"],
+            delay_ms=_delay_ms(path, audio),
+            left_pad_tokens=_left_pad_tokens(path, audio),
+        )
 
     def piece(self, token_id: int) -> bytes:
         """The bytes of an id, possibly part of a character; b"" for control ids."""
@@ -139,6 +167,32 @@ class Tokenizer:
         """The text of a whole sequence; bytes that are no UTF-8 become U+FFFD."""
         stream = TextStream(self)
         return "".join([*map(stream.push, token_ids), stream.finish()])
+
+
+def _delay_ms(path: Path, audio: Mapping[str, Any]) -> int:
+    """The delay a model is meant for; the model card says to edit it there."""
+    value = audio.get("transcription_delay_ms")
+    if value is None:
+        return DEFAULT_DELAY_MS
+    if isinstance(value, bool) or value not in LEGAL_DELAYS_MS:
+        legal = ", ".join(map(str, LEGAL_DELAYS_MS))
+        raise TokenizerError(
+            f"{path}: transcription_delay_ms is {value!r}, expected one of {legal}"
+        )
+    return int(value)
+
+
+def _left_pad_tokens(path: Path, audio: Mapping[str, Any]) -> int:
+    """The audio tokens of silence before a stream."""
+    value = audio.get("streaming_n_left_pad_tokens")
+    if value is None:
+        return LEFT_PAD_TOKENS
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise TokenizerError(
+            f"{path}: streaming_n_left_pad_tokens is {value!r}, expected a positive "
+            "integer"
+        )
+    return value
 
 
 class TextStream:

@@ -17,6 +17,8 @@ from voxmlx.arguments import (
     add_subtitle_arguments,
     add_version_argument,
     add_word_arguments,
+    check_delay,
+    chosen_delay_ms,
     cue_rules,
     load_model,
     report_error,
@@ -24,7 +26,7 @@ from voxmlx.arguments import (
     word_options,
 )
 from voxmlx.audio.files import STANDARD_INPUT, AudioFile, open_audio
-from voxmlx.config import delay_tokens
+from voxmlx.config import DEFAULT_DELAY_MS
 from voxmlx.errors import AudioError
 from voxmlx.events import Event
 from voxmlx.formats import FORMATS, FormatOptions, make_writer
@@ -71,6 +73,7 @@ class Recogniser:
 
     model_name: str
     start: Callable[[], Stream]
+    delay_ms: int = DEFAULT_DELAY_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +103,19 @@ def load_recogniser(arguments: argparse.Namespace) -> Recogniser:
     """The model that --model, --dtype and --delay ask for."""
     checkpoint = load_model(arguments)
     options = word_options(arguments, checkpoint.tokenizer)
+    delay_ms = chosen_delay_ms(arguments, checkpoint)
     # Probabilities cost a little and only these formats show them.
     has_confidence = arguments.format in ("json", "jsonl")
     return Recogniser(
         checkpoint.name,
         lambda: Session(
             checkpoint,
-            delay_ms=arguments.delay,
+            delay_ms=delay_ms,
             confidence=has_confidence,
             speculate=not arguments.no_speculation,
             **options,
         ),
+        delay_ms,
     )
 
 
@@ -173,7 +178,7 @@ def _run(
     arguments: argparse.Namespace,
     recogniser: Callable[[argparse.Namespace], Recogniser],
 ) -> int:
-    delay_tokens(arguments.delay)
+    check_delay(arguments)
     word_options(arguments)
     with ExitStack() as pipes:
         jobs = _open_jobs(arguments, pipes)
@@ -223,7 +228,8 @@ def _do(job: _Job, model: Recogniser, arguments: argparse.Namespace) -> None:
         has_word_times=arguments.word_times,
         has_tokens=arguments.alternatives > 0,
     )
-    head = {"file": job.name, "model": model.model_name, "delay_ms": arguments.delay}
+    delay_ms = model.delay_ms if arguments.delay is None else arguments.delay
+    head = {"file": job.name, "model": model.model_name, "delay_ms": delay_ms}
     writer = make_writer(arguments.format, options, head)
     with ExitStack() as stack:
         audio = stack.enter_context(job.audio or open_audio(job.name))

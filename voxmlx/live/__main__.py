@@ -18,6 +18,8 @@ from voxmlx.arguments import (
     add_subtitle_arguments,
     add_version_argument,
     add_word_arguments,
+    check_delay,
+    chosen_delay_ms,
     cue_rules,
     load_model,
     run_command,
@@ -31,7 +33,7 @@ from voxmlx.audio.microphone import (
     import_portaudio,
 )
 from voxmlx.audio.played import PlayedFile
-from voxmlx.config import AUDIO_TOKEN_MS, delay_tokens
+from voxmlx.config import AUDIO_TOKEN_MS
 from voxmlx.errors import DeviceError, OutputError
 from voxmlx.formats import FormatOptions, make_writer
 from voxmlx.live.captions import Captions, LiveStream, Source
@@ -176,7 +178,7 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         devices = describe_devices(portaudio or import_portaudio())
         sys.stdout.write("\n".join(devices or ["no microphone"]) + "\n")
         return 0
-    delay_tokens(arguments.delay)
+    check_delay(arguments)
     word_options(arguments)
     _refuse_existing(arguments)
     # A file that cannot be read should not wait for the model to load; a microphone
@@ -187,7 +189,7 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         waiting: list[str] = []
         source = played or _open_microphone(arguments, portaudio, waiting.append)
         stack.callback(source.close)
-        display = stack.enter_context(_display(arguments, source))
+        display = stack.enter_context(_display(arguments, source, stream))
         if isinstance(source, Microphone):
             source.notify = display.notice
         for sentence in waiting:
@@ -210,7 +212,7 @@ def _open_stream(
     checkpoint = load_model(arguments)
     stream = Session(
         checkpoint,
-        delay_ms=arguments.delay,
+        delay_ms=chosen_delay_ms(arguments, checkpoint),
         # Probabilities cost a little and only this format shows them.
         confidence=any(path.suffix == ".jsonl" for path in arguments.output),
         **word_options(arguments, checkpoint.tokenizer),
@@ -231,7 +233,6 @@ def _open_remote(
         # Beyond the model's name, what our own server takes; vLLM's overlooks it.
         session={
             "model": arguments.model,
-            "delay_ms": arguments.delay,
             "pause_ms": arguments.pause,
             "hotwords": list(options["hotwords"]),
             "include": ["words", "lag"],
@@ -279,13 +280,13 @@ def _open_microphone(
 
 
 def _display(
-    arguments: argparse.Namespace, source: Source
+    arguments: argparse.Namespace, source: Source, stream: LiveStream
 ) -> PlainDisplay | TerminalDisplay:
     if arguments.plain or sys.stdout is None or not sys.stdout.isatty():
         return PlainDisplay()
     return TerminalDisplay(
         source.name,
-        arguments.delay,
+        stream.delay_ms,
         has_final_words=arguments.replace is not None,
     )
 

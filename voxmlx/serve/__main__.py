@@ -9,10 +9,11 @@ from voxmlx.arguments import (
     KEY_VARIABLE,
     add_model_arguments,
     add_version_argument,
+    check_delay,
+    chosen_delay_ms,
     load_model,
     run_command,
 )
-from voxmlx.config import delay_tokens
 from voxmlx.errors import ServerError
 from voxmlx.rules import GUARDS
 
@@ -121,7 +122,7 @@ def _at_least_one(text: str) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    delay_tokens(arguments.delay)
+    check_delay(arguments)
     try:
         # Local imports: what only this command needs is an extra of the package.
         from voxmlx.serve.app import Service
@@ -161,7 +162,8 @@ def _run(arguments: argparse.Namespace) -> int:
             scheduler,
             metrics,
             model=checkpoint.name,
-            options=StreamOptions(delay_ms=arguments.delay),
+            options=StreamOptions(chosen_delay_ms(arguments, checkpoint)),
+            left_pad_tokens=checkpoint.model.left_pad_tokens,
             access=access,
             limits=limits,
         )
