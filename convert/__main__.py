@@ -1,4 +1,4 @@
-"""python -m convert: a checkpoint in any layout -> ours, quantised, verified."""
+"""python -m convert: a checkpoint in any layout -> ours, quantized, verified."""
 
 import argparse
 import os
@@ -20,18 +20,19 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from convert import quality
-from convert.disk import amount, check_room, disk_errors
-from convert.manifest import MANIFEST_NAME, check
-from convert.output import SCRATCH_PREFIX, Advance, Output
-from convert.plan import SHARD_BYTES, Plan, make_plan
-from convert.recipes import DEFAULT_RECIPE, RECIPES, DtypeName
-from convert.upload import check_token, upload
 from voxmlx import load
 from voxmlx.arguments import add_version_argument, run_command
 from voxmlx.hub import locate
 from voxmlx.layouts import ModelFiles, open_model
 from voxmlx.tokenizer import Tokenizer
+
+from . import quality
+from .disk import amount, check_room, disk_errors
+from .manifest import MANIFEST_NAME, check
+from .output import SCRATCH_PREFIX, Advance, Output
+from .plan import SHARD_BYTES, Plan, make_plan
+from .recipes import DEFAULT_RECIPE, RECIPES, DtypeName
+from .upload import check_token, upload
 
 __all__ = ["convert", "main"]
 
@@ -70,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="voxmlx-convert",
         description="Convert Voxtral Realtime weights: any layout in, ours out, "
-        "quantised by a recipe. An interrupted conversion goes on where it was.",
+        "quantized by a recipe. An interrupted conversion goes on where it was.",
         epilog="recipes: "
         + "; ".join(f"{recipe.name}: {recipe.summary}" for recipe in RECIPES.values()),
     )
@@ -79,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         metavar="SOURCE",
         help="model directory or Hub id in Mistral's, transformers', mlx-audio's, "
-        "awni/voxmlx's or our layout, quantised or not",
+        "awni/voxmlx's or our layout, quantized or not",
     )
     parser.add_argument(
         "destination", nargs="?", type=_path, metavar="DEST", help="directory to make"
@@ -90,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dtype",
         choices=_DTYPES,
-        help="type of scales and of what is not quantised (default: float16 where the "
+        help="type of scales and of what is not quantized (default: float16 where the "
         "source's is, else bfloat16)",
     )
     parser.add_argument(
@@ -241,7 +242,7 @@ def _scratch(place: Path) -> Iterator[Path]:
 
 
 def _has_metal() -> bool:
-    """MLX's quantised products on a CPU are inaccurate in half precision."""
+    """MLX's quantized products on a CPU are inaccurate in half precision."""
     import mlx.core as mx
 
     return mx.metal.is_available()

@@ -71,6 +71,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--api-key",
         metavar="KEY",
         action="append",
+        type=_key,
         help="what clients must send; may be given several times. The environment's "
         f"{KEY_VARIABLE} is not shown to other users of this machine",
     )
@@ -104,7 +105,9 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add_version_argument(parser)
     add_model_arguments(parser)
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    arguments.api_key = [*(arguments.api_key or []), *_environment_keys(parser)]
+    return arguments
 
 
 def _port(text: str) -> int:
@@ -112,6 +115,31 @@ def _port(text: str) -> int:
     if not 0 <= number <= 65_535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number to 65535")
     return number
+
+
+def _key(text: str) -> str:
+    """A key as an HTTP header can carry it."""
+    if not text or text.isspace():
+        raise argparse.ArgumentTypeError(
+            "the key is empty, expected visible characters; is a variable not set?"
+        )
+    if text != text.strip() or not text.isprintable():
+        raise argparse.ArgumentTypeError(
+            "the key begins or ends with white space, or has a control character; no "
+            "header of HTTP can carry it"
+        )
+    return text
+
+
+def _environment_keys(parser: argparse.ArgumentParser) -> list[str]:
+    """The environment's key, if there is one; one that no client can send is refused."""
+    text = os.environ.get(KEY_VARIABLE)
+    if text is None:
+        return []
+    try:
+        return [_key(text)]
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"{KEY_VARIABLE}: {error}; unset it to ask for no key")
 
 
 def _at_least_one(text: str) -> int:
@@ -138,7 +166,7 @@ def _run(arguments: argparse.Namespace) -> int:
             f"the server needs {error.name}, which is not installed; install it with "
             "pip install 'voxmlx-realtime[serve]'"
         ) from None
-    keys = [*(arguments.api_key or []), *filter(None, [os.environ.get(KEY_VARIABLE)])]
+    keys: list[str] = arguments.api_key
     access = Access.for_host(arguments.host, keys, arguments.allow_origin)
     limits = Limits(
         max_body_bytes=arguments.max_body_mb << 20, idle_s=float(arguments.idle)
