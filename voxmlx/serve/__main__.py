@@ -179,6 +179,9 @@ def _run(arguments: argparse.Namespace) -> int:
                 f"--api-key or {KEY_VARIABLE} asks for a key\n"
             )
         checkpoint = load_model(arguments)
+        # Clients name hot words: what encodes them takes a second to import, which
+        # the streams of others should not wait for.
+        checkpoint.tokenizer.encode("")
         metrics = Metrics()
         scheduler = Scheduler(
             checkpoint,
