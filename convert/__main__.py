@@ -21,7 +21,7 @@ from rich.progress import (
 )
 
 from voxmlx import load
-from voxmlx.arguments import add_version_argument, run_command
+from voxmlx.arguments import CommandParser, run_command
 from voxmlx.hub import locate
 from voxmlx.layouts import ModelFiles, open_model
 from voxmlx.tokenizer import Tokenizer
@@ -34,14 +34,14 @@ from .plan import SHARD_BYTES, Plan, make_plan
 from .recipes import DEFAULT_RECIPE, RECIPES, DtypeName
 from .upload import check_token, upload
 
-__all__ = ["convert", "main"]
+__all__ = ["convert", "main", "make_parser"]
 
 _DTYPES = ("float16", "bfloat16", "float32")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    parser = _parser()
+    parser = make_parser()
     options = parser.parse_args(arguments)
     if options.check is not None:
         if options.source is not None:
@@ -60,20 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(lambda: _run(options))
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> Any:
-        self.exit(2, f"voxmlx-convert: error: {message} (--help explains)\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="voxmlx-convert",
+def make_parser() -> CommandParser:
+    """Return the parser of `voxmlx convert`."""
+    parser = CommandParser(
+        "voxmlx convert",
         description="Convert Voxtral Realtime weights: any layout in, ours out, "
         "quantized by a recipe. An interrupted conversion goes on where it was.",
-        epilog="recipes: "
-        + "; ".join(f"{recipe.name}: {recipe.summary}" for recipe in RECIPES.values()),
+        epilog="recipes:\n"
+        + "\n".join(f"  {r.name:10} {r.summary}" for r in RECIPES.values()),
     )
     parser.add_argument(
         "source",
@@ -113,7 +107,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--check", type=_path, metavar="DEST", help="verify the checksums of a result"
     )
-    add_version_argument(parser)
     return parser
 
 

@@ -32,9 +32,18 @@ LAYERS = (
         "transcript",
     },
     {"formats"},
-    {"arguments", "outputs", "progress"},
+    {
+        "arguments",
+        "interruption",
+        "other_package",
+        "outputs",
+        "progress",
+        "standard_streams",
+    },
+    {"jobs"},
     {"live", "transcribe", "doctor"},
     {"serve"},
+    {"__main__"},
 )
 RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # The package's own `__init__` hands out names of what lies below the commands.

@@ -7,9 +7,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from voxmlx.audio.files import AudioFile, open_audio
+    from voxmlx.audio.microphone import Microphone
+    from voxmlx.batch import Batch
     from voxmlx.checkpoint import Checkpoint, load
     from voxmlx.config import LEGAL_DELAYS_MS
-    from voxmlx.errors import VoxmlxError
+    from voxmlx.errors import (
+        AudioError,
+        CheckpointError,
+        ConfigError,
+        DelayError,
+        DeviceError,
+        HotwordError,
+        KernelError,
+        OutputError,
+        RequestError,
+        ServerError,
+        SessionError,
+        TokenizerError,
+        VoxmlxError,
+    )
     from voxmlx.events import (
         Alternative,
         Event,
@@ -21,52 +38,94 @@ if TYPE_CHECKING:
         Word,
         WordFinal,
     )
+    from voxmlx.rules import GUARDS
     from voxmlx.session import Session
-    from voxmlx.streaming import stream
+    from voxmlx.streaming import EventStream, stream
     from voxmlx.transcript import Segment, Transcript
 
+    __version__: str
+
 __all__ = [
+    "GUARDS",
     "LEGAL_DELAYS_MS",
     "Alternative",
+    "AudioError",
+    "AudioFile",
+    "Batch",
     "Checkpoint",
+    "CheckpointError",
+    "ConfigError",
+    "DelayError",
+    "DeviceError",
     "Event",
+    "EventStream",
     "Finished",
     "GuardActed",
+    "HotwordError",
+    "KernelError",
+    "Microphone",
+    "OutputError",
+    "RequestError",
     "Segment",
+    "ServerError",
     "Session",
+    "SessionError",
     "TextDelta",
     "TokenDecoded",
+    "TokenizerError",
     "Transcript",
     "UtteranceEnd",
     "VoxmlxError",
     "Word",
     "WordFinal",
+    "__version__",
     "load",
+    "open_audio",
     "stream",
 ]
 
 _HOMES = {
     "Alternative": "events",
+    "AudioError": "errors",
+    "AudioFile": "audio.files",
+    "Batch": "batch",
     "Checkpoint": "checkpoint",
+    "CheckpointError": "errors",
+    "ConfigError": "errors",
+    "DelayError": "errors",
+    "DeviceError": "errors",
     "Event": "events",
+    "EventStream": "streaming",
     "Finished": "events",
+    "GUARDS": "rules",
     "GuardActed": "events",
+    "HotwordError": "errors",
+    "KernelError": "errors",
     "LEGAL_DELAYS_MS": "config",
+    "Microphone": "audio.microphone",
+    "OutputError": "errors",
+    "RequestError": "errors",
     "Segment": "transcript",
+    "ServerError": "errors",
     "Session": "session",
+    "SessionError": "errors",
     "TextDelta": "events",
     "TokenDecoded": "events",
+    "TokenizerError": "errors",
     "Transcript": "transcript",
     "UtteranceEnd": "events",
     "VoxmlxError": "errors",
     "Word": "events",
     "WordFinal": "events",
     "load": "checkpoint",
+    "open_audio": "audio.files",
     "stream": "streaming",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _HOMES:
         raise AttributeError(f"module 'voxmlx' has no attribute {name!r}")
     return getattr(import_module(f"voxmlx.{_HOMES[name]}"), name)
@@ -74,3 +133,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def _version() -> str:
+    """Return the installed version, "0+unknown" for a folder that pip does not know."""
+    # A local import: it costs more than all else that `import voxmlx` does.
+    from importlib import metadata
+
+    try:
+        return metadata.version("voxmlx-realtime")
+    except metadata.PackageNotFoundError:
+        return "0+unknown"

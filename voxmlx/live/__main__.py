@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,10 +12,10 @@ from pathlib import Path
 from voxmlx import demo
 from voxmlx.arguments import (
     KEY_VARIABLE,
+    CommandParser,
     add_model_arguments,
     add_rate_argument,
     add_subtitle_arguments,
-    add_version_argument,
     add_word_arguments,
     check_delay,
     chosen_delay_ms,
@@ -30,12 +29,18 @@ from voxmlx.audio.microphone import (
     Microphone,
     PortAudio,
     describe_devices,
+    find_device,
     import_portaudio,
 )
 from voxmlx.audio.played import PlayedFile
 from voxmlx.config import AUDIO_TOKEN_MS
 from voxmlx.errors import DeviceError, OutputError
 from voxmlx.formats import FormatOptions, make_writer
+from voxmlx.interruption import (
+    Interrupted,
+    ending_signals,
+    ignore_ending_signals,
+)
 from voxmlx.live.captions import Captions, LiveStream, Source
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
 from voxmlx.live.files import CaptionFile, Recording
@@ -46,23 +51,25 @@ from voxmlx.live.warnings import LagWarning
 from voxmlx.progress import clock
 from voxmlx.session import Session
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
 _EXAMPLES = """\
 examples:
-  voxmlx-live                                  captions from the microphone
-  voxmlx-live --demo                           the same with the bundled tiny model
-  voxmlx-live --list-devices
-  voxmlx-live --device "USB Audio" --output talk.srt --record talk.wav
-  voxmlx-live --input film.wav --realtime
-  ffmpeg -i rtsp://camera -f wav - | voxmlx-live --input - --plain > captions.txt
-  voxmlx-live --server ws://192.168.1.20:8000  decoded there, by voxmlx-serve or vLLM
+  voxmlx live                                  captions from the microphone
+  voxmlx live --demo                           the same with the bundled tiny model
+  voxmlx live --list-devices
+  voxmlx live --device "USB Audio" --output talk.srt --record talk.wav
+  voxmlx live --input film.wav --realtime
+  ffmpeg -i rtsp://camera -f wav - | voxmlx live --input - --plain > captions.txt
+  voxmlx live --server ws://192.168.1.20:8000  decoded there, by voxmlx serve or vLLM
 
 Ctrl-C once ends the stream: words already spoken still come out, files are complete.
-Ctrl-C twice stops at once; files are valid up to there.
+So do SIGTERM and a closed terminal window. Ctrl-C twice stops at once; files are valid
+up to there.
 
 exit status:
-  0 ended   1 an error was reported   2 wrong arguments   130 stopped by a second Ctrl-C
+  0 ended   1 an error was reported   2 wrong arguments   128+N stopped by a second
+  signal N: 130 by Ctrl-C
 """
 
 # What no client can ask of a server.
@@ -81,12 +88,12 @@ def main(
     return run_command(lambda: _run(_parse_arguments(argv), portaudio))
 
 
-def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="voxmlx-live",
+def make_parser() -> CommandParser:
+    """Return the parser of `voxmlx live`."""
+    parser = CommandParser(
+        "voxmlx live",
         description="Show what is being said, as it is said, with Voxtral Realtime.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     sound = parser.add_argument_group("sound")
     sound.add_argument(
@@ -110,6 +117,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     results = parser.add_argument_group("results")
     results.add_argument(
+        "-o",
         "--output",
         metavar="FILE",
         type=Path,
@@ -137,7 +145,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     remote.add_argument(
         "--server",
         metavar="URL",
-        help="decode there and not here: ws://HOST:PORT of voxmlx-serve, or of any "
+        help="decode there and not here: ws://HOST:PORT of voxmlx serve, or of any "
         "server that speaks vLLM's realtime dialect; --model is then the name by "
         "which it knows its model",
     )
@@ -147,10 +155,14 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"what the server asks for (default: the environment's {KEY_VARIABLE})",
     )
     add_rate_argument(parser)
-    add_version_argument(parser)
     add_model_arguments(parser)
     add_word_arguments(parser)
     add_subtitle_arguments(parser)
+    return parser
+
+
+def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser()
     arguments = parser.parse_args(argv)
     if arguments.input is not None and arguments.device is not None:
         parser.error("--device and --input are two sources of sound; give one")
@@ -181,9 +193,11 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
     check_delay(arguments)
     word_options(arguments)
     _refuse_existing(arguments)
-    # A file that cannot be read should not wait for the model to load; a microphone
-    # is opened after it, or it would hear what nobody decodes.
+    # A missing file or microphone is reported before a model is downloaded and loaded.
+    # A microphone is opened after that, or its queue would fill with sound.
     played = _open_file(arguments)
+    if played is None and not _may_play_the_sample(arguments):
+        find_device(portaudio or import_portaudio(), _device(arguments))
     with ExitStack() as stack:
         stream, meter = _open_stream(arguments, stack)
         waiting: list[str] = []
@@ -213,6 +227,7 @@ def _open_stream(
     stream = Session(
         checkpoint,
         delay_ms=chosen_delay_ms(arguments, checkpoint),
+        kv_bits=arguments.kv_bits,
         # Probabilities cost a little and only this format shows them.
         confidence=any(path.suffix == ".jsonl" for path in arguments.output),
         **word_options(arguments, checkpoint.tokenizer),
@@ -266,22 +281,32 @@ def _open_microphone(
     portaudio: PortAudio | None,
     notify: Callable[[str], None],
 ) -> Source:
-    device: str | int | None = arguments.device
-    if isinstance(device, str) and device.isdigit():
-        device = int(device)
     try:
-        return Microphone(device, notify, portaudio=portaudio)
+        return Microphone(_device(arguments), notify, portaudio=portaudio)
     except DeviceError as error:
-        if arguments.model != demo.NAME or device is not None:
+        if not _may_play_the_sample(arguments):
             raise
         reason = str(error).partition(";")[0]
         notify(f"{reason}: hearing the demo's sample instead")
         return PlayedFile(open_audio(demo.SAMPLE), speed=1.0)
 
 
+def _device(arguments: argparse.Namespace) -> str | int | None:
+    """Return --device as the Microphone takes it."""
+    name: str | None = arguments.device
+    return int(name) if name is not None and name.isdecimal() else name
+
+
+def _may_play_the_sample(arguments: argparse.Namespace) -> bool:
+    """Return whether --demo plays its sample where there is no microphone."""
+    return arguments.model == demo.NAME and arguments.device is None
+
+
 def _display(
     arguments: argparse.Namespace, source: Source, stream: LiveStream
 ) -> PlainDisplay | TerminalDisplay:
+    if sys.stdout is None and (arguments.output or arguments.record is not None):
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 -- as long as the process
     if arguments.plain or sys.stdout is None or not sys.stdout.isatty():
         return PlainDisplay()
     return TerminalDisplay(
@@ -312,34 +337,26 @@ def _open_files(
 
 @contextmanager
 def _ended_by_signals(captions: Captions) -> Iterator[None]:
-    """SIGINT or SIGTERM once ends the captions; a second one raises KeyboardInterrupt.
+    """SIGINT, SIGTERM or SIGHUP once ends the captions; a second one stops at once.
 
     More are ignored until the process has ended: files are being closed.
     """
     has_come = False
 
-    def handle(*_: object) -> None:
+    def handle(number: int) -> None:
         nonlocal has_come
         if has_come:
-            _ignore_signals()
-            raise KeyboardInterrupt
+            ignore_ending_signals()
+            raise Interrupted(number)
         has_come = True
         captions.stop()
 
-    previous = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        if has_come:
-            _ignore_signals()
-        else:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-
-def _ignore_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    with ending_signals(handle):
+        try:
+            yield
+        finally:
+            if has_come:
+                ignore_ending_signals()
 
 
 def _say_what_was(figures: Figures, arguments: argparse.Namespace) -> None:

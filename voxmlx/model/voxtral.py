@@ -15,6 +15,7 @@ from voxmlx.config import (
     ModelConfig,
     delay_tokens,
 )
+from voxmlx.kernels import self_check
 from voxmlx.model.adapter import Adapter
 from voxmlx.model.choosing import Choose, Decoding, greedy
 from voxmlx.model.decoder import Decoder
@@ -35,16 +36,9 @@ class VoxtralRealtime(nn.Module):
     """Weights of Voxtral Realtime; every stream's memory is in its state."""
 
     def __init__(
-        self,
-        config: ModelConfig,
-        *,
-        kv_bits: int = 16,
-        left_pad_tokens: int = LEFT_PAD_TOKENS,
+        self, config: ModelConfig, *, left_pad_tokens: int = LEFT_PAD_TOKENS
     ) -> None:
-        """`kv_bits`, one of KV_BITS, is how the decoder's rings keep their numbers.
-
-        `left_pad_tokens` audio tokens of silence come before every stream.
-        """
+        """Build for `config`; every stream begins with `left_pad_tokens` of silence."""
         super().__init__()
         self.config = config
         self.left_pad_tokens = left_pad_tokens
@@ -52,9 +46,10 @@ class VoxtralRealtime(nn.Module):
         self.mel = LogMel(config.audio)
         self.encoder = Encoder(config.encoder, config.audio.num_mel_bins, group)
         self.adapter = Adapter(config.encoder.dim, config.decoder.dim, group)
-        self.decoder = Decoder(config.decoder, kv_bits=kv_bits)
-        # Constants of the weights, one per delay; not parameters, hence the name.
-        self._after_silence: dict[int, VoxtralState] = {}
+        self.decoder = Decoder(config.decoder)
+        # Constants of the weights, one per delay and bits of a ring; not parameters,
+        # hence the name.
+        self._after_silence: dict[tuple[int, int], VoxtralState] = {}
 
     @property
     def n_silent_samples(self) -> int:
@@ -66,23 +61,29 @@ class VoxtralRealtime(nn.Module):
         return (self.left_pad_tokens - 1) * SAMPLES_PER_AUDIO_TOKEN + self.mel.lookahead
 
     def open_state(
-        self, delay_ms: int = DEFAULT_DELAY_MS, *, speculates: bool = False
+        self,
+        delay_ms: int = DEFAULT_DELAY_MS,
+        *,
+        kv_bits: int = 16,
+        speculates: bool = False,
     ) -> VoxtralState:
-        """A stream that has heard `n_silent_samples`; computed once per delay.
+        """A stream that has heard `n_silent_samples`; computed once per kind.
 
-        One that `speculates` has room to take positions back. Raises DelayError for a delay the model was not trained for.
+        `kv_bits`, one of KV_BITS, is how the decoder's rings keep their numbers. A
+        stream that `speculates` has room to take positions back. Raises DelayError
+        for a delay the model was not trained for.
         """
-        n = delay_tokens(delay_ms)
-        if n not in self._after_silence:
-            state = self.make_state(delay_ms)
+        kind = delay_tokens(delay_ms), kv_bits
+        if kind not in self._after_silence:
+            self_check(self.config, self.decoder.dtype, kv_bits)
+            state = self.make_state(delay_ms, kv_bits=kv_bits)
             self.step(mx.zeros((1, self.n_silent_samples)), state)
-            self._after_silence[n] = state.packed()
+            self._after_silence[kind] = state.packed()
         # One more than a pass takes: all of them may have to be taken back.
-        step = MAX_POSITIONS + 1 if speculates else None
-        return self._after_silence[n].unpacked(step)
+        return self._after_silence[kind].copy(MAX_POSITIONS + 1 if speculates else None)
 
     def make_state(
-        self, delay_ms: int = DEFAULT_DELAY_MS, *, position: int = 0
+        self, delay_ms: int = DEFAULT_DELAY_MS, *, position: int = 0, kv_bits: int = 16
     ) -> VoxtralState:
         """A fresh stream, about to hear its prompt.
 
@@ -95,7 +96,7 @@ class VoxtralRealtime(nn.Module):
         return VoxtralState(
             mel=self.mel.make_state(),
             encoder=self.encoder.make_state(position=position * self.encoder.group),
-            decoder=self.decoder.make_state([n_delay], position),
+            decoder=self.decoder.make_state([n_delay], position, kv_bits=kv_bits),
             token=mx.full((1, 1), BOS_ID, mx.int32),
             n_forced=self.left_pad_tokens + n_delay,
         )
@@ -173,7 +174,7 @@ class VoxtralRealtime(nn.Module):
         )
         if logits is None:
             for cache in (state.decoder.cache for state in states):
-                mx.async_eval(cache.arrays())
+                mx.async_eval(cache.rings)
             return
         is_greedy = any(decoding.needs_greedy for decoding in decodings)
         best = greedy(logits) if is_greedy else None
