@@ -24,6 +24,7 @@ from voxmlx.arguments import (
     run_command,
     word_options,
 )
+from voxmlx.audio.channels import Channel
 from voxmlx.audio.file_source import FileSource
 from voxmlx.audio.files import STANDARD_INPUT, open_audio
 from voxmlx.audio.microphone import (
@@ -41,7 +42,7 @@ from voxmlx.interruption import (
     ending_signals,
     ignore_ending_signals,
 )
-from voxmlx.live.captions import Captions, LiveStream, Source
+from voxmlx.live.captions import Captions, LiveStream, SoundSource
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
 from voxmlx.live.lag_warning import LagWarning
 from voxmlx.live.output_files import CaptionFile, Recording
@@ -100,6 +101,13 @@ def make_parser() -> CommandParser:
         "--device",
         metavar="NAME_OR_N",
         help="microphone: its number, or a part of its name (default: the system's)",
+    )
+    sound.add_argument(
+        "--channel",
+        metavar="N",
+        type=_channel,
+        help="the microphone's input N, from 1, or mix for the mean of all (default: "
+        "the input that carries sound)",
     )
     sound.add_argument(
         "--list-devices", action="store_true", help="list the microphones and exit"
@@ -166,6 +174,8 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.input is not None and arguments.device is not None:
         parser.error("--device and --input are two sources of sound; give one")
+    if arguments.input is not None and arguments.channel is not None:
+        parser.error("--channel is about the microphone, --input is another source")
     if arguments.realtime and arguments.input in (None, STANDARD_INPUT):
         parser.error("--realtime goes with --input FILE")
     for path in arguments.output:
@@ -183,6 +193,14 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
                     f"--{option} is about a model on this machine, --server not"
                 )
     return arguments
+
+
+def _channel(text: str) -> Channel:
+    if text == "mix":
+        return "mix"
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is neither mix nor an input, from 1")
 
 
 def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
@@ -280,9 +298,11 @@ def _open_microphone(
     arguments: argparse.Namespace,
     portaudio: PortAudio | None,
     notify: Callable[[str], None],
-) -> Source:
+) -> SoundSource:
     try:
-        return Microphone(_device(arguments), notify, portaudio=portaudio)
+        return Microphone(
+            _device(arguments), notify, channel=arguments.channel, portaudio=portaudio
+        )
     except DeviceError as error:
         if not _may_play_the_sample(arguments):
             raise
@@ -303,7 +323,7 @@ def _may_play_the_sample(arguments: argparse.Namespace) -> bool:
 
 
 def _display(
-    arguments: argparse.Namespace, source: Source, stream: LiveStream
+    arguments: argparse.Namespace, source: SoundSource, stream: LiveStream
 ) -> PlainDisplay | TerminalDisplay:
     if sys.stdout is None and (arguments.output or arguments.record is not None):
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 -- as long as the process
