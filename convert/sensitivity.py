@@ -85,7 +85,8 @@ def _prepared(
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
     """Padded samples, the ids the model makes of them, and their logits."""
     model = checkpoint.model
-    samples = np.pad(sound.padded, (0, model.mel.lookahead))
+    padded = sound.padded_by(model.left_pad_tokens)
+    samples = np.pad(padded, (0, model.mel.lookahead))
     ids = model.step(mx.array(samples)[None], model.make_state())[0]
     ids = ids[ids >= 0]
     return samples, ids, _logits(checkpoint, samples, ids)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from voxmlx.config import (
     BOS_ID,
+    DEFAULT_DELAY_MS,
     LEFT_PAD_TOKENS,
     SAMPLES_PER_AUDIO_TOKEN,
     ModelConfig,
@@ -37,9 +38,13 @@ _PREPARED_TOKENS = 8
 class VoxtralRealtime(nn.Module):
     """Weights of Voxtral Realtime; every stream's memory is in its state."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(
+        self, config: ModelConfig, *, left_pad_tokens: int = LEFT_PAD_TOKENS
+    ) -> None:
+        """Build for `config`; every stream begins with `left_pad_tokens` of silence."""
         super().__init__()
         self.config = config
+        self.left_pad_tokens = left_pad_tokens
         group = config.downsample_factor
         self.mel = LogMel(config.audio)
         self.encoder = Encoder(config.encoder, config.audio.num_mel_bins, group)
@@ -58,10 +63,14 @@ class VoxtralRealtime(nn.Module):
         One audio token short of the left padding, but for what the last mel frame
         needs beyond it: that one hears the beginning of the sound as well.
         """
-        return (LEFT_PAD_TOKENS - 1) * SAMPLES_PER_AUDIO_TOKEN + self.mel.lookahead
+        return (self.left_pad_tokens - 1) * SAMPLES_PER_AUDIO_TOKEN + self.mel.lookahead
 
     def open_state(
-        self, delay_ms: int = 480, *, kv_bits: int = 16, speculates: bool = False
+        self,
+        delay_ms: int = DEFAULT_DELAY_MS,
+        *,
+        kv_bits: int = 16,
+        speculates: bool = False,
     ) -> VoxtralState:
         """A stream that has heard `n_silent_samples`; computed once per kind.
 
@@ -105,11 +114,11 @@ class VoxtralRealtime(nn.Module):
         return (delay_tokens(delay_ms), kv_bits) in self._after_silence
 
     def make_state(
-        self, delay_ms: int = 480, *, position: int = 0, kv_bits: int = 16
+        self, delay_ms: int = DEFAULT_DELAY_MS, *, position: int = 0, kv_bits: int = 16
     ) -> VoxtralState:
         """A fresh stream, about to hear its prompt.
 
-        The stream begins with 32 audio tokens of silence, as the model was trained;
+        The stream begins with `left_pad_tokens` of silence, as the model was trained;
         feeding them is `step`'s caller's first duty (see `Session`). `position` is
         where the decoder's rotary counter starts (the encoder's at four times it).
         Raises DelayError for a delay the model was not trained for.
@@ -120,7 +129,7 @@ class VoxtralRealtime(nn.Module):
             encoder=self.encoder.make_state(position=position * self.encoder.group),
             decoder=self.decoder.make_state([n_delay], position, kv_bits=kv_bits),
             token=mx.full((1, 1), BOS_ID, mx.int32),
-            n_forced=LEFT_PAD_TOKENS + n_delay,
+            n_forced=self.left_pad_tokens + n_delay,
         )
 
     def step(self, samples: mx.array, state: VoxtralState) -> NDArray[np.int32]:
