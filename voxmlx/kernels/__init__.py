@@ -14,6 +14,7 @@ from voxmlx.kernels.ring_reference import (
     dequantised,
     quantise_rows_reference,
     ring_attention_q8_reference,
+    ring_attention_reference,
     window_attention_reference,
 )
 from voxmlx.kernels.select import (
@@ -23,7 +24,6 @@ from voxmlx.kernels.select import (
     gelu,
     has_ring_attention_q8,
     has_window_attention,
-    power_spectrum,
     quantise_rows,
     ring_attention_q8,
     rotate,
@@ -44,11 +44,11 @@ __all__ = [
     "gelu_reference",
     "has_ring_attention_q8",
     "has_window_attention",
-    "power_spectrum",
     "quantise_rows",
     "quantise_rows_reference",
     "ring_attention_q8",
     "ring_attention_q8_reference",
+    "ring_attention_reference",
     "rotate",
     "rotate_pairs",
     "rotate_reference",

@@ -22,15 +22,21 @@ class StreamStep(NamedTuple):
     cache: RingKVCache
     ring: RingStep
     positions: slice
+    turns: mx.array  # real and imaginary parts side by side
 
 
 class Step:
     """What every layer of one transformer step shares: rings, slots and angles."""
 
-    __slots__ = ("streams", "turns")
+    __slots__ = ("streams", "turns", "turns_entries")
 
     def __init__(self, streams: Sequence[StreamStep], turns: mx.array) -> None:
         self.streams, self.turns = streams, turns
+        # The attention of some steps turns queries and keys itself.
+        self.turns_entries = all(
+            s.cache.turns_entries(s.ring, s.positions.stop - s.positions.start)
+            for s in streams
+        )
 
 
 def begin_step(
@@ -43,16 +49,20 @@ def begin_step(
     """
     if len(caches) == 1:
         turns = rotary.turns(caches[0].position, sizes[0])
-    else:
-        positions = [
-            cache.position + np.arange(n, dtype=np.uint64)
-            for cache, n in zip(caches, sizes, strict=True)
-        ]
-        turns = rotary.turns(np.concatenate(positions), 1)
+        plan = caches[0].advance(sizes[0])
+        stream = StreamStep(caches[0], plan, slice(0, sizes[0]), turns.view(mx.float32))
+        return Step([stream], turns)
+    positions = [
+        cache.position + np.arange(n, dtype=np.uint64)
+        for cache, n in zip(caches, sizes, strict=True)
+    ]
+    turns = rotary.turns(np.concatenate(positions), 1)
     streams: list[StreamStep] = []
     first = 0
     for cache, n in zip(caches, sizes, strict=True):
-        streams.append(StreamStep(cache, cache.advance(n), slice(first, first + n)))
+        place = slice(first, first + n)
+        own = turns[place].swapaxes(0, 1).view(mx.float32)
+        streams.append(StreamStep(cache, cache.advance(n), place, own))
         first += n
     return Step(streams, turns)
 
@@ -76,24 +86,37 @@ class Attention(nn.Module):
     def __call__(self, x: mx.array, layer: int, step: Step) -> mx.array:
         B, T, _ = x.shape
         bias: mx.array | None = self.qkv_proj.get("bias")
-        qkv = rotate(product(self.qkv_proj, x), step.turns, bias)
-        qkv = qkv.reshape(B, T, -1, self.head_dim)
+        qkv = product(self.qkv_proj, x)
+        if not step.turns_entries:
+            qkv = rotate(qkv, step.turns, bias)
         if len(step.streams) == 1:
-            out = self._attend(qkv, layer, step.streams[0])
+            out = self._attend(qkv, bias, layer, step, step.streams[0])
         else:
             # Every stream attends to its own ring, as it lies and as far as it is
             # filled: streams of any age share a step without a copy or a mask for
             # the others. Positions are along the batch here, and along T in a ring.
             parts = [
-                self._attend(qkv[s.positions].swapaxes(0, 1), layer, s)
+                self._attend(qkv[s.positions].swapaxes(0, 1), bias, layer, step, s)
                 for s in step.streams
             ]
             out = mx.concatenate(parts, axis=1)
         return product(self.o_proj, out.reshape(B, T, -1))
 
-    def _attend(self, qkv: mx.array, layer: int, stream: StreamStep) -> mx.array:
-        """Queries, keys and values of one stream [B, T, H, D] -> [B, T, Hq, D]."""
-        qkv = qkv.swapaxes(1, 2)
+    def _attend(
+        self,
+        qkv: mx.array,
+        bias: mx.array | None,
+        layer: int,
+        step: Step,
+        stream: StreamStep,
+    ) -> mx.array:
+        """Queries, keys and values of one stream [B, T, H D] -> [B, T, Hq, D]."""
+        cache, scale = stream.cache, self.head_dim**-0.5
+        if step.turns_entries:
+            return cache.attend_window(
+                layer, qkv, stream.turns, bias, stream.ring, scale
+            )
+        B, T, _ = qkv.shape
+        qkv = qkv.reshape(B, T, -1, self.head_dim).swapaxes(1, 2)
         queries, kv = qkv[:, : self.n_heads], qkv[:, self.n_heads :]
-        out = stream.cache.attend(layer, queries, kv, stream.ring, self.head_dim**-0.5)
-        return out.swapaxes(1, 2)
+        return cache.attend(layer, queries, kv, stream.ring, scale).swapaxes(1, 2)

@@ -30,6 +30,9 @@ __all__ = ["MAX_AUDIO_TOKENS_PER_STEP", "VoxtralRealtime"]
 # read once for all of them, and memory stays bounded for any amount of sound.
 MAX_AUDIO_TOKENS_PER_STEP = 32
 
+# Of one stream, [1, n] float32; the host computes with them first.
+Samples = NDArray[np.float32] | mx.array
+
 
 class VoxtralRealtime(nn.Module):
     """Weights of Voxtral Realtime; every stream's memory is in its state."""
@@ -68,7 +71,7 @@ class VoxtralRealtime(nn.Module):
         if kind not in self._after_silence:
             self_check(self.config, self.decoder.dtype, kv_bits)
             state = self.make_state(delay_ms, kv_bits=kv_bits)
-            self.step(mx.zeros((1, self.n_silent_samples)), state)
+            self.step(np.zeros((1, self.n_silent_samples), np.float32), state)
             self._after_silence[kind] = state.packed()
         # One more than a pass takes: all of them may have to be taken back.
         return self._after_silence[kind].copy(MAX_POSITIONS + 1 if speculates else None)
@@ -92,7 +95,7 @@ class VoxtralRealtime(nn.Module):
             n_forced=LEFT_PAD_TOKENS + n_delay,
         )
 
-    def step(self, samples: mx.array, state: VoxtralState) -> NDArray[np.int32]:
+    def step(self, samples: Samples, state: VoxtralState) -> NDArray[np.int32]:
         """Samples [1, n] float32 -> greedy token ids [1, k], one per audio token.
 
         An id is NO_TOKEN while the prompt is not over. The end-of-sequence id is
@@ -106,15 +109,17 @@ class VoxtralRealtime(nn.Module):
             ids.append(self.decode(audio, state))
         return np.concatenate(ids, axis=1)
 
-    def encode(self, samples: mx.array, state: VoxtralState) -> mx.array:
+    def encode(self, samples: Samples, state: VoxtralState) -> mx.array:
         """Samples [1, n] -> audio embeddings [1, k, dim] of the tokens now whole."""
         return self.encode_together([samples], [state])[0]
 
     def encode_together(
-        self, samples: Sequence[mx.array], states: Sequence[VoxtralState]
+        self, samples: Sequence[Samples], states: Sequence[VoxtralState]
     ) -> list[mx.array]:
         """What `encode` gives for each stream; weights are read once for all."""
-        mel_frames = self.mel.step_together(samples, [s.mel for s in states])
+        mel_frames = self.mel.step_together(
+            samples, [s.mel for s in states], self.encoder.dtype
+        )
         frames = self.encoder.step_together(mel_frames, [s.encoder for s in states])
         sizes = [x.shape[1] // self.adapter.group for x in frames]
         audio = split(self.adapter(end_to_end(frames)), sizes)
@@ -122,7 +127,6 @@ class VoxtralRealtime(nn.Module):
         for state in states:
             stem = state.encoder.stem
             mx.async_eval(
-                state.mel.pending,
                 stem.conv1.pending,
                 stem.conv2.pending,
                 state.encoder.pending,
