@@ -103,7 +103,9 @@ def stored_bytes(checkpoint: Checkpoint) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], allow_abbrev=False
+    )
     parser.add_argument("--recipe", choices=RECIPES, default="q4")
     parser.add_argument("--kv-bits", type=int, choices=(8, 16), default=16)
     parser.add_argument("--model", help="time a step of this one: directory, id, demo")

@@ -133,7 +133,9 @@ def _sounds(folders: Sequence[Path], seconds: float) -> dict[str, np.ndarray]:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], allow_abbrev=False
+    )
     parser.add_argument("folders", metavar="FOLDER", nargs="*", type=Path)
     parser.add_argument("--model", default=demo.NAME, help="directory or Hub id")
     parser.add_argument("--dtype", default="auto")

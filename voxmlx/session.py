@@ -2,7 +2,8 @@
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import mlx.core as mx
 from numpy.typing import NDArray
@@ -115,6 +116,24 @@ class Session:
             speculation=Speculation() if speculate else None,
         )
         self.is_finished = False
+        self._last_events: list[Event] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Finish the stream; `finish` then returns its last events, once.
+
+        After an exception the stream is left as it is: `finish` still brings out the
+        words that were heard.
+        """
+        if kind is None:
+            self._last_events = self.finish()
 
     @property
     def delay_ms(self) -> int:
@@ -166,10 +185,12 @@ class Session:
         """End the stream: its last words, then a `Finished`.
 
         Pads on the right as the reference does, so that the ids of a whole stream
-        equal transformers' for the same sound. A second call returns nothing.
+        equal transformers' for the same sound. A second call returns nothing. After
+        a `with` block the first call returns what the block's end brought out.
         """
         self.timeline.end()
-        return self._catch_up()
+        events, self._last_events = self._last_events, []
+        return events + self._catch_up()
 
     def work(self, max_tokens: int = MAX_AUDIO_TOKENS_PER_STEP) -> Work | None:
         """What is to be done about the next whole audio tokens; None if there are none.
