@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 
 from voxmlx.hotwords import HotwordMatch, HotwordTrie
-from voxmlx.model.choosing import Decoding, greedy
+from voxmlx.model.choosing import DecodeRequest, greedy
 from voxmlx.model.decoder import DecoderState
 from voxmlx.model.state import VoxtralState
 from voxmlx.rules import DecodeRule
@@ -39,7 +39,7 @@ class Decoded:
 
 # What a stream wants decoded next -> its ids [k]; in the end, the ids now certain.
 # A generator, so that whoever drives it may decode many streams in one pass.
-Steps = Generator[Decoding, list[int], list[Decoded]]
+Steps = Generator[DecodeRequest, list[int], list[Decoded]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +138,13 @@ class TokenDecoder:
     def _run(self, audio: mx.array, speech: Sequence[bool]) -> Steps:
         """The model's own choice at every position of `audio` [1, n, dim]."""
         scores = _Scores(self._n_alternatives) if self._has_probabilities else None
-        ids = yield Decoding(audio, self.state, scores, self.speculation)
+        ids = yield DecodeRequest(audio, self.state, scores, self.speculation)
         decoded: list[Decoded] = []
         for token_id, is_speech in zip(ids, speech, strict=False):
             if token_id < 0:
                 continue
             for rule in self._rules:
-                rule.accept(token_id, is_speech)
+                rule.observe(token_id, is_speech)
             i = len(decoded)
             decoded.append(scores.decoded(i) if scores else Decoded(token_id))
         return decoded
@@ -171,7 +171,7 @@ class TokenDecoder:
                 waiting += self._settle(bet, decoded)[::-1]
         return decoded
 
-    def _judge(self, bet: _Bet) -> Generator[Decoding, list[int], None]:
+    def _judge(self, bet: _Bet) -> Generator[DecodeRequest, list[int], None]:
         """Lose a bet whose hot word, now complete, changes what is said after it."""
         assert self._match is not None
         assert bet.n_word is not None
@@ -180,7 +180,7 @@ class TokenDecoder:
         state.decoder = bet.decoder.copy()
         rules = [rule.copy() for rule in bet.rules]
         for rule in rules:
-            rule.accept(bet.plain.token_id, bet.is_speech)
+            rule.observe(bet.plain.token_id, bet.is_speech)
         rest: list[Decoded] = []
         if bet.positions:
             audio = mx.concatenate([p.audio for p in bet.positions], axis=1)
@@ -201,15 +201,15 @@ class TokenDecoder:
             return []
         _go_back(self.state, bet)
         self._rules, self._match = bet.rules, bet.match
-        self._accept(bet.plain.token_id, bet.is_speech, help_given=0.0)
+        self._observe(bet.plain.token_id, bet.is_speech, help_given=0.0)
         decoded.append(bet.plain)
         return bet.positions
 
-    def _accept(self, token_id: int, is_speech: bool, help_given: float) -> None:
+    def _observe(self, token_id: int, is_speech: bool, help_given: float) -> None:
         for rule in self._rules:
-            rule.accept(token_id, is_speech)
+            rule.observe(token_id, is_speech)
         if self._match is not None:
-            self._match.accept(token_id, help_given)
+            self._match.observe(token_id, help_given)
 
     def _one(self, position: _Position) -> Steps:
         """One position; its id is certain unless a bet is on."""
@@ -220,7 +220,7 @@ class TokenDecoder:
             boost,
             _Scores(self._n_alternatives) if self._has_probabilities else None,
         )
-        yield Decoding(position.audio, self.state, choice)
+        yield DecodeRequest(position.audio, self.state, choice)
         raw, plain, chosen, help_given = choice.read()
         guard = None
         if plain != raw:
@@ -251,7 +251,7 @@ class TokenDecoder:
             bet.positions.append(position)
         else:
             certain = [decoded]
-        self._accept(chosen, position.is_speech, help_given)
+        self._observe(chosen, position.is_speech, help_given)
         if bet is not None and bet.n_word is None and self._match is not None:
             # It takes the id after a hot word to know that it is complete.
             bet.n_word = len(bet.ids) - 1 if self._match.is_complete else None

@@ -28,7 +28,7 @@ class Bug:
 _BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);"
 _AGE = "age = age < 0 ? age + C : age;"
 _WINDOW_AGE = "age = (age < 0 ? age + C : age) + N;"
-_NORM, _ROWS, _RING = "add_rms_norm", "quantise_rows", "ring_attention_q8"
+_NORM, _ROWS, _RING = "add_rms_norm", "quantize_rows", "ring_attention_q8"
 _COMBINE, _WINDOW = "ring_combine", "window_attention"
 
 BUGS = (
@@ -200,8 +200,8 @@ BUGS = (
     ),
     Bug("the wrong head's keys", _WINDOW, "head / (H / HK)", "head % HK", "", True),
     Bug("old entries as young as the newest", _WINDOW, " : age) + N;", " : age);"),
-    Bug("another stream's turns", _WINDOW, "turns_shape[0] == 1 ? 0 : first_row", "0"),
-    Bug("turns of the values", _WINDOW, "turns_shape[2] * D;", "D;"),
+    Bug("another stream's angles", _WINDOW, "turns_shape[0] == 1 ? 0 : first_row", "0"),
+    Bug("angles of the values", _WINDOW, "turns_shape[2] * D;", "D;"),
     Bug("turned the other way", _WINDOW, "y * c + x * s", "y * c - x * s"),
     Bug("keys without their bias", _WINDOW, "const int b = i + part * E;", "const int b = e;"),
     Bug("keys that are not stored", _WINDOW, "= static_cast<T>(k[e]);", "= static_cast<T>(0.0f);"),

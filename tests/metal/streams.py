@@ -64,14 +64,14 @@ class Entries:
     """What `window_attention` is called with, of streams of different age."""
 
     qkv: mx.array
-    turns: mx.array
+    angles: mx.array
     bias: mx.array | None
     ring: mx.array
     meta: mx.array
     scale: float
 
     def arguments(self) -> tuple[Any, ...]:
-        return (self.qkv, self.turns, self.bias, self.ring, self.meta, self.scale)
+        return (self.qkv, self.angles, self.bias, self.ring, self.meta, self.scale)
 
 
 def entries(
@@ -90,15 +90,15 @@ def entries(
     rng = np.random.default_rng([heads, kv_heads, n_queries, capacity, *n_written])
     B, n_heads = len(n_written), heads + 2 * kv_heads
     angle = rng.uniform(-4, 4, (B, n_queries, 1, 1, head_dim // 2))
-    turns = np.ones(
+    angles = np.ones(
         (B, n_queries, heads // kv_heads + 2, 1, head_dim // 2), np.complex64
     )
-    turns[:, :, :-1] = np.exp(1j * angle)
+    angles[:, :, :-1] = np.exp(1j * angle)
     meta = [[n % capacity, min(n, capacity), window] for n in n_written]
     bias = normal(rng, n_heads * head_dim, dtype=dtype) if has_bias else None
     return Entries(
         qkv=2 * normal(rng, B, n_queries, n_heads * head_dim, dtype=dtype),
-        turns=mx.array(turns).view(mx.float32),
+        angles=mx.array(angles).view(mx.float32),
         bias=bias,
         ring=normal(rng, B, 2 * kv_heads, capacity, head_dim, dtype=dtype),
         meta=mx.array(meta, mx.int32),

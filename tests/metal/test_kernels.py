@@ -65,9 +65,9 @@ def assert_within(got: mx.array, exact: mx.array, dtype: mx.Dtype) -> None:
 
 
 def check_q8(r: Rings) -> None:
-    rows = kernels.quantise_rows_reference(mx.concatenate([r.keys, r.values], axis=1))
+    rows = kernels.quantize_rows_reference(mx.concatenate([r.keys, r.values], axis=1))
     got = kernels.ring_attention_q8(r.queries, rows, r.meta, r.scale)
-    keys, values = kernels.dequantised(rows, mx.float32)
+    keys, values = kernels.dequantize_rows(rows, mx.float32)
     visible = visible_slots(r.meta, r.queries.shape[2], keys.shape[2])
     exact = exact_attention(r.queries, keys, values, visible, r.scale)
     assert_within(got, exact, r.queries.dtype)
@@ -82,8 +82,8 @@ def check_window(e: Entries) -> None:
     got, rows = kernels.window_attention(*e.arguments())
     B, N, _ = e.qkv.shape
     n_ring_heads, capacity, D = e.ring.shape[1:]
-    turns = e.turns.view(mx.complex64)
-    turned = kernels.rotate_reference(e.qkv, turns, e.bias).reshape(B, N, -1, D)
+    angles = e.angles.view(mx.complex64)
+    turned = kernels.rotate_reference(e.qkv, angles, e.bias).reshape(B, N, -1, D)
     queries, right_rows = mx.split(
         turned.swapaxes(1, 2), [turned.shape[2] - n_ring_heads], axis=1
     )
@@ -144,7 +144,7 @@ def test_add_rms_norm(
 @pytest.mark.parametrize(
     "shape", [(1, 8, 1, 128), (3, 2, 5, 64), (9, 1, 1, 16), (1, 2, 16, 32)]
 )
-def test_quantise_rows_to_the_bit(
+def test_quantize_rows_to_the_bit(
     emulate: Emulate, dtype: mx.Dtype, shape: tuple[int, ...]
 ) -> None:
     emulated = emulate()
@@ -152,10 +152,10 @@ def test_quantise_rows_to_the_bit(
     keys, values = (normal(rng, *shape, dtype=dtype) * s for s in (3.0, 0.01))
     keys[0, 0, 0] = 0
     kv = mx.concatenate([keys, values], axis=1).astype(dtype)
-    got = kernels.quantise_rows(kv)
-    right = kernels.quantise_rows_reference(kv)
+    got = kernels.quantize_rows(kv)
+    right = kernels.quantize_rows_reference(kv)
     assert (got == right).all().item()
-    assert emulated["quantise_rows"].n_calls == 1
+    assert emulated["quantize_rows"].n_calls == 1
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -9,7 +9,7 @@ from tests.metal.conftest import Emulate
 from tests.metal.emulator.toolchain import toolchain
 from tests.metal.streams import DTYPES
 from voxmlx import kernels
-from voxmlx.kernels import gate
+from voxmlx.kernels import switches
 
 FOLDER = Path(kernels.__file__).parent
 
@@ -25,12 +25,12 @@ def test_no_kernel_confuses_address_spaces_or_converts_in_silence(
     B = n_streams
     x = mx.zeros((B, 2, 1, 32), dtype)
     kernels.add_rms_norm(x[:, 0], x[:, 1], x[:, 0, 0], 1e-5)
-    rows = kernels.quantise_rows(mx.concatenate([x, x], axis=1))
+    rows = kernels.quantize_rows(mx.concatenate([x, x], axis=1))
     meta = mx.array([[1, 1, 1]] * B, mx.int32)
     kernels.ring_attention_q8(x, rows, meta, 0.5)
-    qkv, turns = mx.zeros((B, 2, 6 * 32), dtype), mx.ones((1, 2, 3, 1, 32))
+    qkv, angles = mx.zeros((B, 2, 6 * 32), dtype), mx.ones((1, 2, 3, 1, 32))
     ring = mx.zeros((B, 4, 8, 32), dtype)
-    kernels.window_attention(qkv, turns, qkv[0, 0], ring, meta, 0.5)
+    kernels.window_attention(qkv, angles, qkv[0, 0], ring, meta, 0.5)
     names = {path.stem for path in FOLDER.glob("*.metal")}
     assert set(emulated) == names
     for kernel in emulated.values():
@@ -39,7 +39,7 @@ def test_no_kernel_confuses_address_spaces_or_converts_in_silence(
 
 
 def test_every_kernel_that_can_be_switched_has_a_body() -> None:
-    assert all((FOLDER / f"{name}.metal").exists() for name in gate.NAMES)
+    assert all((FOLDER / f"{name}.metal").exists() for name in switches.NAMES)
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.metal")), ids=lambda p: p.stem)

@@ -12,7 +12,7 @@ __all__ = [
     "MAX_WINDOW_SLOTS",
     "add_rms_norm_metal",
     "fits_lanes",
-    "quantise_rows_metal",
+    "quantize_rows_metal",
     "queries_per_read",
     "ring_attention_q8_metal",
     "window_attention_metal",
@@ -32,7 +32,7 @@ _ADD_RMS_NORM = MetalKernel(
 )
 _THREADS_PER_ROW = 256
 
-_QUANTISE_ROWS = MetalKernel("quantise_rows", inputs=("kv",), outputs=("rows",))
+_QUANTISE_ROWS = MetalKernel("quantize_rows", inputs=("kv",), outputs=("rows",))
 
 _RING_ATTENTION_Q8 = MetalKernel(
     "ring_attention_q8",
@@ -49,7 +49,7 @@ _SHORT_RING = 512
 
 _WINDOW_ATTENTION = MetalKernel(
     "window_attention",
-    inputs=("qkv", "bias", "turns", "ring", "meta", "scale"),
+    inputs=("qkv", "bias", "angles", "ring", "meta", "scale"),
     outputs=("out", "rows"),
 )
 _SIMDGROUPS = 8
@@ -88,8 +88,8 @@ def add_rms_norm_metal(
     return h, y
 
 
-def quantise_rows_metal(kv: mx.array) -> mx.array:
-    """`quantise_rows_reference` in one launch."""
+def quantize_rows_metal(kv: mx.array) -> mx.array:
+    """`quantize_rows_reference` in one launch."""
     B, H, N, D = kv.shape
     launch = Launch(
         template=(("T", kv.dtype), ("D", D)),
@@ -141,7 +141,7 @@ def ring_attention_q8_metal(
 
 def window_attention_metal(
     qkv: mx.array,
-    turns: mx.array,
+    angles: mx.array,
     bias: mx.array | None,
     ring: mx.array,
     meta: mx.array,
@@ -169,7 +169,7 @@ def window_attention_metal(
     )
     if bias is None:
         bias = _zeros(width, qkv.dtype)
-    inputs = (qkv, bias, turns, ring, meta, _constant(scale))
+    inputs = (qkv, bias, angles, ring, meta, _constant(scale))
     out, rows = _WINDOW_ATTENTION(inputs, launch)
     return out, rows
 

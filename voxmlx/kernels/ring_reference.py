@@ -6,21 +6,21 @@ from voxmlx.kernels.reference import attention_reference, rotate_reference
 
 __all__ = [
     "SCALE_BYTES",
-    "dequantised",
-    "quantise_rows_reference",
+    "dequantize_rows",
+    "quantize_rows_reference",
     "ring_attention_q8_reference",
     "ring_attention_reference",
     "visible_slots",
     "window_attention_reference",
 ]
 
-# A quantised row ends with its scale, a float.
+# A quantized row ends with its scale, a float.
 SCALE_BYTES = 4
 
 _LARGEST = 127
 
 
-def quantise_rows_reference(kv: mx.array) -> mx.array:
+def quantize_rows_reference(kv: mx.array) -> mx.array:
     """Keys and values [B, 2 H, N, D] in 8 bits: int8 [B, 2 H, N, D + 4].
 
     A row is rint(x / scale), then the bytes of scale = max |x| / 127 as float32 (1 for
@@ -33,7 +33,7 @@ def quantise_rows_reference(kv: mx.array) -> mx.array:
     return mx.concatenate([numbers, scale.view(mx.int8)], axis=-1)
 
 
-def dequantised(rows: mx.array, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:
+def dequantize_rows(rows: mx.array, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:
     """Keys and values [B, H, S, D] of rows [B, 2 H, S, D + 4]."""
     numbers, scale = mx.split(rows, [rows.shape[-1] - SCALE_BYTES], axis=-1)
     x = numbers.astype(mx.float32) * scale.view(mx.float32)
@@ -70,7 +70,7 @@ def ring_attention_reference(
 
 def window_attention_reference(
     qkv: mx.array,
-    turns: mx.array,
+    angles: mx.array,
     bias: mx.array | None,
     ring: mx.array,
     meta: mx.array,
@@ -78,7 +78,7 @@ def window_attention_reference(
 ) -> tuple[mx.array, mx.array]:
     """Rotate the N newest entries, and attend to them and a ring of older ones.
 
-    qkv [B, N, (H + 2 Hk) D], turns (their parts side by side, [1 or B, N, R, 1, D])
+    qkv [B, N, (H + 2 Hk) D], angles (their parts side by side, [1 or B, N, R, 1, D])
     and bias as `rotate_reference` has them; ring [B, 2 Hk, C, D], keys first; meta as
     `visible_slots` has it, without the newest.
     Returns [B, N, H, D], and the rows [B, 2 Hk, N, D] that the ring has to store.
@@ -86,7 +86,7 @@ def window_attention_reference(
     B, N, _ = qkv.shape
     _, n_ring_heads, C, D = ring.shape
     turned = (
-        rotate_reference(qkv, turns.view(mx.complex64), bias)
+        rotate_reference(qkv, angles.view(mx.complex64), bias)
         .reshape(B, N, -1, D)
         .swapaxes(1, 2)
     )
@@ -106,6 +106,6 @@ def window_attention_reference(
 def ring_attention_q8_reference(
     queries: mx.array, rows: mx.array, meta: mx.array, scale: float
 ) -> mx.array:
-    """`ring_attention_reference` over rows as `quantise_rows_reference` makes them."""
-    keys, values = dequantised(rows, mx.float32)
+    """`ring_attention_reference` over rows as `quantize_rows_reference` makes them."""
+    keys, values = dequantize_rows(rows, mx.float32)
     return ring_attention_reference(queries, keys, values, meta, scale)

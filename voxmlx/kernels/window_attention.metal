@@ -1,5 +1,5 @@
 // The encoder's rotation and attention (model/cache.py): qkv [B, N, (H + 2 HK) D] of
-// the N newest entries, as the product leaves them; bias [(H + 2 HK) D]; turns float
+// the N newest entries, as the product leaves them; bias [(H + 2 HK) D]; angles float
 // [1 or B, N, R, 1, D], cos and sin of each pair, of which the first of R is the
 // queries' and keys'; ring [B, 2 HK, C, D] of the entries before, keys' heads first;
 // meta int32 [B, 3], a stream's {end, held, window} without the newest; scale [1]
@@ -57,8 +57,8 @@ for (int t = 0; t < QT; t++) {
     const float x = static_cast<float>(qkv[from + e]) + static_cast<float>(bias[b + e]);
     const float y =
         static_cast<float>(qkv[from + e + 1]) + static_cast<float>(bias[b + e + 1]);
-    const float c = turns[turn + e];
-    const float s = turns[turn + e + 1];
+    const float c = angles[turn + e];
+    const float s = angles[turn + e + 1];
     // Rounded as often as by separate operations.
     q[t][e] = scale[0] * static_cast<float>(static_cast<T>(x * c - y * s));
     q[t][e + 1] = scale[0] * static_cast<float>(static_cast<T>(y * c + x * s));
@@ -93,8 +93,8 @@ for (int start = simdgroup * KEYS; start < held + N; start += SIMDGROUPS * KEYS)
       const float x = static_cast<float>(qkv[from + i]) + static_cast<float>(bias[b]);
       const float y =
           static_cast<float>(qkv[from + i + 1]) + static_cast<float>(bias[b + 1]);
-      const float c = turns[turn + e];
-      const float s = turns[turn + e + 1];
+      const float c = angles[turn + e];
+      const float s = angles[turn + e + 1];
       k[e] = static_cast<float>(static_cast<T>(x * c - y * s));
       k[e + 1] = static_cast<float>(static_cast<T>(y * c + x * s));
     }

@@ -10,8 +10,8 @@ import numpy as np
 from voxmlx.config import DecoderConfig, EncoderConfig
 from voxmlx.kernels import rotate
 from voxmlx.model.cache import RingKVCache, RingStep
-from voxmlx.model.product import product
-from voxmlx.model.rope import Rotary
+from voxmlx.model.linear import matmul
+from voxmlx.model.rope import RotaryEmbedding
 
 __all__ = ["Attention", "Step", "begin_step"]
 
@@ -22,17 +22,17 @@ class StreamStep(NamedTuple):
     cache: RingKVCache
     ring: RingStep
     positions: slice
-    turns: mx.array  # real and imaginary parts side by side
+    angles: mx.array  # real and imaginary parts side by side
 
 
 class Step:
     """What every layer of one transformer step shares: rings, slots and angles."""
 
-    __slots__ = ("streams", "turns", "turns_entries")
+    __slots__ = ("streams", "angles", "turns_entries")
 
-    def __init__(self, streams: Sequence[StreamStep], turns: mx.array) -> None:
-        self.streams, self.turns = streams, turns
-        # The attention of some steps turns queries and keys itself.
+    def __init__(self, streams: Sequence[StreamStep], angles: mx.array) -> None:
+        self.streams, self.angles = streams, angles
+        # The attention of some steps angles queries and keys itself.
         self.turns_entries = all(
             s.cache.turns_entries(s.ring, s.positions.stop - s.positions.start)
             for s in streams
@@ -40,31 +40,33 @@ class Step:
 
 
 def begin_step(
-    caches: Sequence[RingKVCache], rotary: Rotary, sizes: Sequence[int]
+    caches: Sequence[RingKVCache], rotary: RotaryEmbedding, sizes: Sequence[int]
 ) -> Step:
     """Advance each of `caches` by its size and prepare what the layers need.
 
     A single cache may have several rows in step; several have one each, and their
-    positions lie `beside` each other.
+    positions lie `stack_streams` each other.
     """
     if len(caches) == 1:
-        turns = rotary.turns(caches[0].position, sizes[0])
+        angles = rotary.angles(caches[0].offset, sizes[0])
         plan = caches[0].advance(sizes[0])
-        stream = StreamStep(caches[0], plan, slice(0, sizes[0]), turns.view(mx.float32))
-        return Step([stream], turns)
+        stream = StreamStep(
+            caches[0], plan, slice(0, sizes[0]), angles.view(mx.float32)
+        )
+        return Step([stream], angles)
     positions = [
-        cache.position + np.arange(n, dtype=np.uint64)
+        cache.offset + np.arange(n, dtype=np.uint64)
         for cache, n in zip(caches, sizes, strict=True)
     ]
-    turns = rotary.turns(np.concatenate(positions), 1)
+    angles = rotary.angles(np.concatenate(positions), 1)
     streams: list[StreamStep] = []
     first = 0
     for cache, n in zip(caches, sizes, strict=True):
         place = slice(first, first + n)
-        own = turns[place].swapaxes(0, 1).view(mx.float32)
+        own = angles[place].swapaxes(0, 1).view(mx.float32)
         streams.append(StreamStep(cache, cache.advance(n), place, own))
         first += n
-    return Step(streams, turns)
+    return Step(streams, angles)
 
 
 class Attention(nn.Module):
@@ -86,9 +88,9 @@ class Attention(nn.Module):
     def __call__(self, x: mx.array, layer: int, step: Step) -> mx.array:
         B, T, _ = x.shape
         bias: mx.array | None = self.qkv_proj.get("bias")
-        qkv = product(self.qkv_proj, x)
+        qkv = matmul(self.qkv_proj, x)
         if not step.turns_entries:
-            qkv = rotate(qkv, step.turns, bias)
+            qkv = rotate(qkv, step.angles, bias)
         if len(step.streams) == 1:
             out = self._attend(qkv, bias, layer, step, step.streams[0])
         else:
@@ -100,7 +102,7 @@ class Attention(nn.Module):
                 for s in step.streams
             ]
             out = mx.concatenate(parts, axis=1)
-        return product(self.o_proj, out.reshape(B, T, -1))
+        return matmul(self.o_proj, out.reshape(B, T, -1))
 
     def _attend(
         self,
@@ -114,7 +116,7 @@ class Attention(nn.Module):
         cache, scale = stream.cache, self.head_dim**-0.5
         if step.turns_entries:
             return cache.attend_window(
-                layer, qkv, stream.turns, bias, stream.ring, scale
+                layer, qkv, stream.angles, bias, stream.ring, scale
             )
         B, T, _ = qkv.shape
         qkv = qkv.reshape(B, T, -1, self.head_dim).swapaxes(1, 2)

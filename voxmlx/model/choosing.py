@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmlx.config import EOS_ID, STREAMING_PAD_ID
-from voxmlx.model.rows import end_to_end
+from voxmlx.model.stacking import concat_positions
 from voxmlx.model.state import VoxtralState
 from voxmlx.speculation import Speculation
 
-__all__ = ["NO_TOKEN", "Choose", "Decoding", "greedy"]
+__all__ = ["NO_TOKEN", "Choose", "DecodeRequest", "greedy"]
 
 # Stands in `step`'s result where a row is still inside its prompt.
 NO_TOKEN = -1
@@ -29,12 +29,12 @@ DOUBT_ULPS = 16
 
 
 @dataclass(slots=True)
-class Decoding:
+class DecodeRequest:
     """Audio embeddings [1, k, dim] of one stream on their way to ids [1, k].
 
     With `speculation`, a pass may take more than the one position whose input is
     known: guesses stand for the ids in between, and those after the first that
-    turns out wrong are taken back. Such a pass waits for its ids; where no guess
+    angles out wrong are taken back. Such a pass waits for its ids; where no guess
     seems worth it, a run of single positions is queued before any is read.
     """
 
@@ -80,14 +80,14 @@ class Decoding:
     def takes(self, n: int) -> int:
         """Count n positions as done; how many of them, the last, choose an id."""
         state = self.state
-        n_blank = min(n, state.n_forced)
-        if n_blank:
-            self._chosen.append(mx.full((1, n_blank), NO_TOKEN, mx.int32))
-        if n_blank == n:
+        n_pad = min(n, state.n_forced)
+        if n_pad:
+            self._chosen.append(mx.full((1, n_pad), NO_TOKEN, mx.int32))
+        if n_pad == n:
             state.token = mx.full((1, 1), STREAMING_PAD_ID, mx.int32)
-        state.n_forced -= n_blank
+        state.n_forced -= n_pad
         self.n_done += n
-        return n - n_blank
+        return n - n_pad
 
     def accept(self, logits: mx.array, best: mx.array | None) -> None:
         """Choose after logits [n, vocab], of which `best` [n] are the `greedy` ids."""
@@ -110,20 +110,20 @@ class Decoding:
     ) -> None:
         n = logits.shape[0]
         ids = self._verified(logits, best)
-        self.state.decoder.cache.take_back(n - len(ids))
+        self.state.decoder.cache.trim(n - len(ids))
         self.n_done -= n - len(ids)
         self._is_doubtful = not ids
         self._draft = []
         if ids:
             self._keep(mx.array(ids, mx.int32))
-        speculation.accept(ids)
+        speculation.observe(ids)
         speculation.passed(n, len(ids), self._seconds())
 
     def _read(self, speculation: Speculation) -> None:
         """Tell `speculation` what a run of single positions gave, and took."""
         ids: Any = mx.concatenate(self._unread).tolist()
         self._unread = []
-        speculation.accept(ids)
+        speculation.observe(ids)
         seconds = self._seconds()
         for _ in ids:
             speculation.passed(1, 1, seconds and seconds / len(ids))
@@ -161,7 +161,7 @@ class Decoding:
         """Ids [1, k], one per audio token; waits until they are computed."""
         if not self._chosen:
             return np.zeros((1, 0), np.int32)
-        return np.array(end_to_end(self._chosen))
+        return np.array(concat_positions(self._chosen))
 
 
 def greedy(logits: mx.array) -> mx.array:

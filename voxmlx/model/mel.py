@@ -45,8 +45,8 @@ class LogMel:
         n_freq = self.window // 2 + 1
         self._filters = mel_filter_bank(self.n_bins, n_freq, config.sampling_rate)
         # The periodic window, Hann's.
-        turns = np.arange(self.window) / self.window
-        self._hann = 0.5 - 0.5 * np.cos(2 * np.pi * turns)
+        angles = np.arange(self.window) / self.window
+        self._hann = 0.5 - 0.5 * np.cos(2 * np.pi * angles)
 
     def make_state(self, batch: int = 1) -> LogMelState:
         return LogMelState(np.zeros((batch, self.window // 2), np.float32))

@@ -6,17 +6,16 @@ from typing import cast
 
 import mlx.core as mx
 
-from voxmlx.kernels.gate import STOCK_ATTENTION, gate
 from voxmlx.kernels.metal import (
     MAX_STEP_QUERIES,
     MAX_WINDOW_SLOTS,
     add_rms_norm_metal,
     fits_lanes,
-    quantise_rows_metal,
+    quantize_rows_metal,
     ring_attention_q8_metal,
     window_attention_metal,
 )
-from voxmlx.kernels.powers import attention_by_powers, pays_by_powers
+from voxmlx.kernels.pow_attention import is_pow_attention_faster, pow_attention
 from voxmlx.kernels.reference import (
     add_rms_norm_reference,
     attention_reference,
@@ -26,10 +25,11 @@ from voxmlx.kernels.reference import (
     swiglu_reference,
 )
 from voxmlx.kernels.ring_reference import (
-    quantise_rows_reference,
+    quantize_rows_reference,
     ring_attention_q8_reference,
     window_attention_reference,
 )
+from voxmlx.kernels.switches import STOCK_ATTENTION, kernel_switches
 
 __all__ = [
     "Fused",
@@ -39,7 +39,7 @@ __all__ = [
     "has_metal",
     "has_ring_attention_q8",
     "has_window_attention",
-    "quantise_rows",
+    "quantize_rows",
     "ring_attention_q8",
     "rotate",
     "rotate_pairs",
@@ -73,23 +73,23 @@ swiglu = Fused(swiglu_reference)
 _rotated_pairs = Fused(rotated_pairs_reference)
 
 
-def rotate(x: mx.array, turns: mx.array, bias: mx.array | None = None) -> mx.array:
+def rotate(x: mx.array, angles: mx.array, bias: mx.array | None = None) -> mx.array:
     """`rotate_reference`: same shapes, same result."""
     # MLX fuses no complex numbers; elsewhere one product of them is fewest steps.
-    return (rotate_pairs if has_metal() else rotate_reference)(x, turns, bias)
+    return (rotate_pairs if has_metal() else rotate_reference)(x, angles, bias)
 
 
 def rotate_pairs(
-    x: mx.array, turns: mx.array, bias: mx.array | None = None
+    x: mx.array, angles: mx.array, bias: mx.array | None = None
 ) -> mx.array:
     """`rotate_reference` in real numbers: views, and one element-wise kernel."""
-    angles = turns.view(mx.float32).reshape(*turns.shape, 2)
-    shape = (*turns.shape[1:3], -1, turns.shape[-1], 2)  # [T, R, H / R, D / 2, 2]
+    cos_sin = angles.view(mx.float32).reshape(*angles.shape, 2)
+    shape = (*angles.shape[1:3], -1, angles.shape[-1], 2)  # [T, R, H / R, D / 2, 2]
     biases = () if bias is None else _pairs(bias, (1, *shape[1:]))
     rotated = _rotated_pairs(
         *_pairs(x, (x.shape[0], *shape)),
-        angles[..., :1],
-        angles[..., 1:],
+        cos_sin[..., :1],
+        cos_sin[..., 1:],
         _signs(),
         *biases,
     )
@@ -117,9 +117,9 @@ def attention(
     scale: float,
 ) -> mx.array:
     """`attention_reference` by MLX's own fused kernel: same shapes, same result."""
-    if not has_metal() and pays_by_powers(queries, keys):
-        return attention_by_powers(queries, keys, values, mask, scale)
-    if not gate().is_on(STOCK_ATTENTION):
+    if not has_metal() and is_pow_attention_faster(queries, keys):
+        return pow_attention(queries, keys, values, mask, scale)
+    if not kernel_switches().is_on(STOCK_ATTENTION):
         return attention_reference(queries, keys, values, mask, scale)
     return mx.fast.scaled_dot_product_attention(
         queries, keys, values, scale=scale, mask=mask
@@ -134,22 +134,22 @@ def add_rms_norm(
     bias: mx.array | None = None,
 ) -> tuple[mx.array, mx.array]:
     """`add_rms_norm_reference` by the kernel of that name, where it is on."""
-    if gate().is_on("add_rms_norm"):
+    if kernel_switches().is_on("add_rms_norm"):
         return add_rms_norm_metal(x, residual, weight, eps, bias)
     return add_rms_norm_reference(x, residual, weight, eps, bias)
 
 
-def quantise_rows(kv: mx.array) -> mx.array:
-    """`quantise_rows_reference` by the kernel of that name, where it is on."""
-    if gate().is_on("quantise_rows"):
-        return quantise_rows_metal(kv)
-    return quantise_rows_reference(kv)
+def quantize_rows(kv: mx.array) -> mx.array:
+    """`quantize_rows_reference` by the kernel of that name, where it is on."""
+    if kernel_switches().is_on("quantize_rows"):
+        return quantize_rows_metal(kv)
+    return quantize_rows_reference(kv)
 
 
 def has_ring_attention_q8(n_queries: int, head_dim: int) -> bool:
     """Whether attention reads 8-bit rows as they lie, not a 16-bit copy of them."""
     return (
-        gate().is_on("ring_attention_q8")
+        kernel_switches().is_on("ring_attention_q8")
         and n_queries <= MAX_STEP_QUERIES
         and fits_lanes(head_dim)
     )
@@ -167,7 +167,7 @@ def ring_attention_q8(
 def has_window_attention(n_queries: int, head_dim: int, capacity: int) -> bool:
     """Whether `window_attention` is faster than `rotate` and `attention`."""
     return (
-        gate().is_on("window_attention")
+        kernel_switches().is_on("window_attention")
         and 1 < n_queries <= MAX_STEP_QUERIES
         and capacity <= MAX_WINDOW_SLOTS
         and fits_lanes(head_dim)
@@ -176,7 +176,7 @@ def has_window_attention(n_queries: int, head_dim: int, capacity: int) -> bool:
 
 def window_attention(
     qkv: mx.array,
-    turns: mx.array,
+    angles: mx.array,
     bias: mx.array | None,
     ring: mx.array,
     meta: mx.array,
@@ -184,5 +184,5 @@ def window_attention(
 ) -> tuple[mx.array, mx.array]:
     """`window_attention_reference` by the kernel of that name, where it is on."""
     if has_window_attention(qkv.shape[1], ring.shape[3], ring.shape[2]):
-        return window_attention_metal(qkv, turns, bias, ring, meta, scale)
-    return window_attention_reference(qkv, turns, bias, ring, meta, scale)
+        return window_attention_metal(qkv, angles, bias, ring, meta, scale)
+    return window_attention_reference(qkv, angles, bias, ring, meta, scale)
