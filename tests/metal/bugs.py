@@ -206,7 +206,7 @@ BUGS = (
     Bug("keys without their bias", _WINDOW, "const int b = i + part * E;", "const int b = e;"),
     Bug("keys that are not stored", _WINDOW, "= static_cast<T>(k[e]);", "= static_cast<T>(0.0f);"),
     Bug("values stored over keys", _WINDOW, "const int value_row = key_row + HK * N;", "const int value_row = key_row;"),
-    Bug("only the last entry stored", _WINDOW, "&& first_query == 0 &&", "&& first_query != 0 &&"),
+    Bug("an entry that is not stored", _WINDOW, "&& first_query == 0 &&", "&& newest > 0 &&"),
     Bug("no scale of the key", _RING, "score *= key_scale;", ""),
     Bug("the key's scale for the value", _RING, "weight * value_scale", "weight * key_scale"),
     Bug("the first stream's ring", _RING, "meta[3 * stream + 1]", "meta[1]"),

@@ -26,9 +26,9 @@ class StreamStep(NamedTuple):
 
 
 class Step:
-    """What every layer of one transformer step shares: rings, slots and angles."""
+    """The rings, slots and angles that all layers of one transformer step share."""
 
-    __slots__ = ("streams", "angles", "turns_entries")
+    __slots__ = ("angles", "streams", "turns_entries")
 
     def __init__(self, streams: Sequence[StreamStep], angles: mx.array) -> None:
         self.streams, self.angles = streams, angles

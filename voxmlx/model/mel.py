@@ -64,7 +64,7 @@ class LogMel:
         states: Sequence[LogMelState],
         dtype: mx.Dtype = mx.float32,
     ) -> list[mx.array]:
-        """What `step` gives for each stream, in `dtype`: rounded here, not launched."""
+        """Return for each stream what `step` returns, rounded to `dtype` on the host."""
         return [
             mx.array(self._log_mel(self._windows(piece, state)), dtype)
             for piece, state in zip(samples, states, strict=True)
