@@ -62,7 +62,7 @@ def traced_encoder(network: VoxtralRealtime, kernels: str = "on") -> Trace:
     carried += [stem.conv1.pending, stem.conv2.pending]
     with on_metal(kernels):
         n, before = network.encoder.group, cache.copy()
-        if before.turns_entries(before.advance(n), n):
+        if before.rotates_entries(before.advance(n), n):
             # The step before left its entries to be written.
             c = network.config.encoder
             shape = (1, 2 * c.n_kv_heads, n, c.head_dim)

@@ -1,5 +1,7 @@
 """Every Metal kernel, executed, computes what its reference defines."""
 
+from typing import Any
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -94,7 +96,8 @@ def check_window(e: Entries) -> None:
     spare = mx.zeros((B, n_ring_heads, N, D), dtype)
     ring = mx.concatenate([e.ring, spare], axis=2)
     visible = np.zeros((B, 1, N, capacity + N), bool)
-    for b, (end, held, window) in enumerate(e.meta.tolist()):
+    ages_of: Any = e.meta.tolist()
+    for b, (end, held, window) in enumerate(ages_of):
         ages = (end - 1 - np.arange(capacity)) % capacity + N
         for q in range(N):
             distance = ages - (N - 1 - q)

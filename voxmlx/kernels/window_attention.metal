@@ -8,7 +8,7 @@
 // A threadgroup has one head, one stream and QT queries; its SIMDGROUPS share out the
 // entries. LANES lanes read a row, so a simdgroup reads KEYS of them at once, each once
 // for all QT queries. An entry's age is how many came after it: what a query may see
-// follows from that, and the order of slots does not matter. The newest are turned
+// follows from that, and the order of slots does not matter. The newest are rotated
 // where they are needed: once by every head's threadgroup.
 //
 // Buys launches: one instead of four (rotate, order heads twice, attend), 32 * 3 of a
@@ -33,8 +33,8 @@ const int held = meta[3 * stream + 1];
 const int window = meta[3 * stream + 2];
 const int kv_head = head / (H / HK);
 const int first_row = stream * N;
-const int first_turn = turns_shape[0] == 1 ? 0 : first_row;
-const int turn_stride = turns_shape[2] * D;
+const int first_angle = angles_shape[0] == 1 ? 0 : first_row;
+const int angle_stride = angles_shape[2] * D;
 const int ring_keys = (stream * 2 * HK + kv_head) * C;
 const int ring_values = ring_keys + HK * C;
 const int key_bias = (H + kv_head) * D;
@@ -51,14 +51,14 @@ float l[QT];
 for (int t = 0; t < QT; t++) {
   const int query = metal::min(first_query + t, N - 1);
   const int from = ((first_row + query) * HEADS + head) * D + part * E;
-  const int turn = (first_turn + query) * turn_stride + part * E;
+  const int angle = (first_angle + query) * angle_stride + part * E;
   const int b = head * D + part * E;
   for (int e = 0; e < E; e += 2) {
     const float x = static_cast<float>(qkv[from + e]) + static_cast<float>(bias[b + e]);
     const float y =
         static_cast<float>(qkv[from + e + 1]) + static_cast<float>(bias[b + e + 1]);
-    const float c = angles[turn + e];
-    const float s = angles[turn + e + 1];
+    const float c = angles[angle + e];
+    const float s = angles[angle + e + 1];
     // Rounded as often as by separate operations.
     q[t][e] = scale[0] * static_cast<float>(static_cast<T>(x * c - y * s));
     q[t][e + 1] = scale[0] * static_cast<float>(static_cast<T>(y * c + x * s));
@@ -86,15 +86,15 @@ for (int start = simdgroup * KEYS; start < held + N; start += SIMDGROUPS * KEYS)
     const int newest = metal::min(entry - held, N - 1);
     age = N - 1 - newest;
     const int from = (first_row + newest) * HEADS * D + part * E;
-    const int turn = (first_turn + newest) * turn_stride + part * E;
+    const int angle = (first_angle + newest) * angle_stride + part * E;
     for (int e = 0; e < E; e += 2) {
       const int i = key_bias + e;
       const int b = i + part * E;
       const float x = static_cast<float>(qkv[from + i]) + static_cast<float>(bias[b]);
       const float y =
           static_cast<float>(qkv[from + i + 1]) + static_cast<float>(bias[b + 1]);
-      const float c = angles[turn + e];
-      const float s = angles[turn + e + 1];
+      const float c = angles[angle + e];
+      const float s = angles[angle + e + 1];
       k[e] = static_cast<float>(static_cast<T>(x * c - y * s));
       k[e + 1] = static_cast<float>(static_cast<T>(y * c + x * s));
     }
@@ -103,7 +103,7 @@ for (int start = simdgroup * KEYS; start < held + N; start += SIMDGROUPS * KEYS)
       v[e] = static_cast<float>(static_cast<T>(
           static_cast<float>(qkv[from + i]) + static_cast<float>(bias[i + part * E])));
     }
-    // One of the threadgroups that turn an entry stores it.
+    // One of the threadgroups that rotate an entry stores it.
     if (is_there && first_query == 0 && head % (H / HK) == 0) {
       const int key_row = (stream * 2 * HK + kv_head) * N + newest;
       const int value_row = key_row + HK * N;

@@ -28,13 +28,13 @@ class StreamStep(NamedTuple):
 class Step:
     """The rings, slots and angles that all layers of one transformer step share."""
 
-    __slots__ = ("angles", "streams", "turns_entries")
+    __slots__ = ("angles", "streams", "rotates_entries")
 
     def __init__(self, streams: Sequence[StreamStep], angles: mx.array) -> None:
         self.streams, self.angles = streams, angles
         # The attention of some steps angles queries and keys itself.
-        self.turns_entries = all(
-            s.cache.turns_entries(s.ring, s.positions.stop - s.positions.start)
+        self.rotates_entries = all(
+            s.cache.rotates_entries(s.ring, s.positions.stop - s.positions.start)
             for s in streams
         )
 
@@ -89,7 +89,7 @@ class Attention(nn.Module):
         B, T, _ = x.shape
         bias: mx.array | None = self.qkv_proj.get("bias")
         qkv = matmul(self.qkv_proj, x)
-        if not step.turns_entries:
+        if not step.rotates_entries:
             qkv = rotate(qkv, step.angles, bias)
         if len(step.streams) == 1:
             out = self._attend(qkv, bias, layer, step, step.streams[0])
@@ -114,7 +114,7 @@ class Attention(nn.Module):
     ) -> mx.array:
         """Queries, keys and values of one stream [B, T, H D] -> [B, T, Hq, D]."""
         cache, scale = stream.cache, self.head_dim**-0.5
-        if step.turns_entries:
+        if step.rotates_entries:
             return cache.attend_window(
                 layer, qkv, stream.angles, bias, stream.ring, scale
             )

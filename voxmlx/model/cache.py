@@ -285,7 +285,7 @@ class RingKVCache:
         distance = key_age[None] - np.arange(n)[::-1, None]
         return (distance >= 0) & (distance < self.window)
 
-    def turns_entries(self, plan: RingStep, n: int) -> bool:
+    def rotates_entries(self, plan: RingStep, n: int) -> bool:
         """Whether `attend_window` takes a step of n entries, as the product left them."""
         return (
             self.bits == 16
@@ -302,7 +302,7 @@ class RingKVCache:
         plan: RingStep,
         scale: float,
     ) -> mx.array:
-        """Turn a step's entries [1, n, (Hq + 2 H) D], keep them, and attend.
+        """Rotate a step's entries [1, n, (Hq + 2 H) D], keep them, and attend.
 
         The ring is written before the next step: a kernel that reads it and the
         entries beside it saves launches, and a ring that a kernel of this step has
