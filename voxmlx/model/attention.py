@@ -28,7 +28,7 @@ class StreamStep(NamedTuple):
 class Step:
     """The rings, slots and angles that all layers of one transformer step share."""
 
-    __slots__ = ("angles", "streams", "rotates_entries")
+    __slots__ = ("angles", "rotates_entries", "streams")
 
     def __init__(self, streams: Sequence[StreamStep], angles: mx.array) -> None:
         self.streams, self.angles = streams, angles
