@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypedDict
 import voxmlx
 from voxmlx import demo
 from voxmlx.checkpoint import Checkpoint, load
-from voxmlx.config import LEGAL_DELAYS_MS, SAMPLE_RATE
+from voxmlx.config import LEGAL_DELAYS_MS, SAMPLE_RATE, delay_tokens
 from voxmlx.errors import VoxmlxError
 from voxmlx.events import SoundWarning
 from voxmlx.formats import CueRules
@@ -22,9 +22,9 @@ from voxmlx.rules import GUARDS
 from voxmlx.session import MAX_ALTERNATIVES, MAX_BOOST
 from voxmlx.standard_streams import robust_standard_streams
 from voxmlx.tokenizer import Tokenizer
+from voxmlx.utterances import DEFAULT_PAUSE_MS, MAX_PAUSE_MS, MIN_PAUSE_MS
 
 __all__ = [
-    "DEFAULT_DELAY_MS",
     "DEFAULT_MODEL",
     "KEY_VARIABLE",
     "MODEL_VARIABLE",
@@ -35,6 +35,8 @@ __all__ = [
     "add_subtitle_arguments",
     "add_version_argument",
     "add_word_arguments",
+    "check_delay",
+    "chosen_delay_ms",
     "cue_rules",
     "load_model",
     "raw_rate",
@@ -45,7 +47,6 @@ __all__ = [
 ]
 
 DEFAULT_MODEL = "mlx-community/Voxtral-Mini-4B-Realtime-2602-4bit"
-DEFAULT_DELAY_MS = 480
 
 # Where a server's key is, for it and for its clients.
 KEY_VARIABLE = "VOXMLX_API_KEY"
@@ -82,8 +83,7 @@ class CommandParser(argparse.ArgumentParser):
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --model or --demo, --dtype, --kv-bits and --delay.
 
-    --delay is any integer here: `delay_tokens` says which are legal, so that a
-    wrong one reads the same in a command as in Python.
+    --delay is any integer or None here: see `chosen_delay_ms` and `check_delay`.
     """
     group = parser.add_argument_group("model")
     models = group.add_mutually_exclusive_group()
@@ -121,10 +121,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--delay",
         metavar="MS",
         type=int,
-        default=DEFAULT_DELAY_MS,
         help="how far text lags behind the sound: more is more accurate. "
         f"{LEGAL_DELAYS_MS[0]} to {LEGAL_DELAYS_MS[-2]} in steps of 80, or "
-        f"{LEGAL_DELAYS_MS[-1]} (default: %(default)s)",
+        f"{LEGAL_DELAYS_MS[-1]} (default: what the model's tekken.json says)",
     )
 
 
@@ -189,8 +188,8 @@ def add_word_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--pause",
         metavar="MS",
-        type=_whole(240, 10_000),
-        default=800,
+        type=_whole(MIN_PAUSE_MS, MAX_PAUSE_MS),
+        default=DEFAULT_PAUSE_MS,
         help="silence that ends an utterance (default: %(default)s)",
     )
 
@@ -229,7 +228,7 @@ def add_subtitle_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class WordOptions(TypedDict):
-    """What add_word_arguments says about a Session."""
+    """Options of a Session, as add_word_arguments parsed them."""
 
     guards: Sequence[str]
     hotwords: Sequence[str]
@@ -259,7 +258,7 @@ def word_options(
 
 
 def cue_rules(arguments: argparse.Namespace) -> CueRules:
-    """How subtitles look, as the arguments ask."""
+    """Return the rules for subtitles that the arguments ask for."""
     return CueRules(
         max_line_chars=arguments.line_chars,
         max_lines=arguments.lines,
@@ -300,6 +299,17 @@ def load_model(arguments: argparse.Namespace) -> Checkpoint:
     return load(arguments.model, arguments.dtype)
 
 
+def check_delay(arguments: argparse.Namespace) -> None:
+    """Raise DelayError for a --delay that no model has, in Session's words."""
+    if arguments.delay is not None:
+        delay_tokens(arguments.delay)
+
+
+def chosen_delay_ms(arguments: argparse.Namespace, checkpoint: Checkpoint) -> int:
+    """Return what --delay says, or without it the model's own delay."""
+    return checkpoint.delay_ms if arguments.delay is None else arguments.delay
+
+
 def add_version_argument(parser: argparse.ArgumentParser) -> None:
     """Add -v and --version, which print the package's version and exit."""
     parser.add_argument(
@@ -326,9 +336,10 @@ def report_error(error: VoxmlxError) -> None:
 
 def report_warning(warning: SoundWarning) -> None:
     """Write what was wrong with the sound to stderr as one line."""
-    line = warning.message.replace("\n", " ")
-    sys.stderr.write(f"voxmlx: warning: {line}\n")
-    sys.stderr.flush()
+    if sys.stderr is not None:  # closed by who started us
+        line = warning.message.replace("\n", " ")
+        sys.stderr.write(f"voxmlx: warning: {line}\n")
+        sys.stderr.flush()
 
 
 def run_command(command: Callable[[], int]) -> int:
