@@ -97,11 +97,15 @@ def test_what_is_no_sound_is_refused_by_its_own_name(
     assert "voxmlx-" not in error["message"], "where we keep it is nobody's business"
 
 
-def test_a_file_that_was_cut_off_is_refused_and_its_seat_is_free(
+def test_a_file_that_was_cut_off_gives_what_there_is_and_a_warning(
     client: httpx.Client, tiny: Loopback
 ) -> None:
-    answer = post(client, wav(SOUND)[:-3000])
-    assert answer.status_code == 400
+    for form in ("json", "verbose_json"):
+        answer = post(client, wav(SOUND)[:-3200], response_format=form)
+        assert answer.status_code == 200
+        (warning,) = answer.json()["warnings"]
+        assert warning["code"] == "cut_short"
+        assert warning["message"].startswith("a.wav is cut short")
     until(lambda: tiny.scheduler.n_slots == 0)
 
 
