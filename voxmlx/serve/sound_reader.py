@@ -92,17 +92,19 @@ class SoundReader:
             self._end(error)
 
     def _read(self) -> None:
-        with closing(self._file) as file, open_audio(file, name=self._name) as audio:
-            self._tell_opened(None)
-            for piece in audio.pieces(_PIECE_S):
-                if self._is_stopped.is_set():
-                    return
-                self._hear(piece)
-                self._pass_warnings(audio)
-                while not self._has_room():
-                    if self._is_stopped.wait(_LOOK_S):
+        with closing(self._file) as file:
+            file.seek(0)
+            with open_audio(file, name=self._name) as audio:
+                self._tell_opened(None)
+                for piece in audio.pieces(_PIECE_S):
+                    if self._is_stopped.is_set():
                         return
-            self._pass_warnings(audio)
+                    self._hear(piece)
+                    self._pass_warnings(audio)
+                    while not self._has_room():
+                        if self._is_stopped.wait(_LOOK_S):
+                            return
+                self._pass_warnings(audio)
 
     def _pass_warnings(self, audio: AudioFile) -> None:
         for warning in audio.take_warnings():
