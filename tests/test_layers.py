@@ -25,6 +25,7 @@ LAYERS = (
         "layouts",
         "checkpoint",
         "decoding",
+        "event_assembler",
         "timeline",
         "batch",
         "session",
