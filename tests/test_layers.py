@@ -19,7 +19,15 @@ PACKAGE = ROOT / "voxmlx"
 LAYERS = (
     {"errors", "config", "events"},
     {"tokenizer", "kernels", "audio", "demo", "speculation"},
-    {"model", "hotwords", "rules", "words", "replacements", "utterances"},
+    {
+        "model",
+        "hotwords",
+        "rules",
+        "words",
+        "replacements",
+        "utterances",
+        "line_breaks",
+    },
     {
         "hub",
         "layouts",
