@@ -13,6 +13,7 @@ from voxmlx.line_breaks import (
     last_sign,
     may_break,
 )
+from voxmlx.utterances import DEFAULT_PAUSE_MS
 
 __all__ = [
     "Segment",
@@ -165,7 +166,7 @@ class SegmentRules:
     sentence, which may be slower.
     """
 
-    pause_ms: int = 800
+    pause_ms: int = DEFAULT_PAUSE_MS
     max_ms: int = 30_000
     max_line_chars: int | None = None
     max_lines: int = 2

@@ -245,7 +245,7 @@ def spoken_s(path: Path) -> float:
     return (loud[-1] - loud[0]) / rate if len(loud) else 0.0
 
 
-def hear(
+def spoken_words(
     spoken: Path, recording: Path, environment: dict[str, str]
 ) -> tuple[str, bool]:
     """What the command prints of a sound that is played, and if it heard all of it."""
@@ -271,7 +271,7 @@ def test_speech_through_portaudio_gives_the_text_of_transcribe(
     # server; what did arrive must be transcribed all the same.
     for recording in (tmp_path / "heard1.wav", tmp_path / "heard2.wav"):
         try:
-            printed, is_whole = hear(spoken, recording, pulseaudio)
+            printed, is_whole = spoken_words(spoken, recording, pulseaudio)
         except subprocess.CalledProcessError:
             continue  # paplay lost its server
         expected = run("voxmlx.transcribe", recording)

@@ -17,6 +17,8 @@ from voxmlx.arguments import (
     add_rate_argument,
     add_subtitle_arguments,
     add_word_arguments,
+    check_delay,
+    chosen_delay_ms,
     cue_rules,
     load_model,
     run_command,
@@ -32,7 +34,7 @@ from voxmlx.audio.microphone import (
     find_device,
     import_portaudio,
 )
-from voxmlx.config import AUDIO_TOKEN_MS, delay_tokens
+from voxmlx.config import AUDIO_TOKEN_MS
 from voxmlx.errors import DeviceError, OutputError
 from voxmlx.formats import FormatOptions, make_writer
 from voxmlx.interruption import (
@@ -40,7 +42,7 @@ from voxmlx.interruption import (
     ending_signals,
     ignore_ending_signals,
 )
-from voxmlx.live.captions import Captions, LiveStream, Source
+from voxmlx.live.captions import Captions, LiveStream, SoundSource
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
 from voxmlx.live.lag_warning import LagWarning
 from voxmlx.live.output_files import CaptionFile, Recording
@@ -206,7 +208,7 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         devices = describe_devices(portaudio or import_portaudio())
         sys.stdout.write("\n".join(devices or ["no microphone"]) + "\n")
         return 0
-    delay_tokens(arguments.delay)
+    check_delay(arguments)
     word_options(arguments)
     _refuse_existing(arguments)
     # A missing file or microphone is reported before a model is downloaded and loaded.
@@ -219,7 +221,7 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         waiting: list[str] = []
         source = played or _open_microphone(arguments, portaudio, waiting.append)
         stack.callback(source.close)
-        display = stack.enter_context(_display(arguments, source))
+        display = stack.enter_context(_display(arguments, source, stream))
         if isinstance(source, Microphone):
             source.notify = display.notice
         for sentence in waiting:
@@ -242,7 +244,7 @@ def _open_stream(
     checkpoint = load_model(arguments)
     stream = Session(
         checkpoint,
-        delay_ms=arguments.delay,
+        delay_ms=chosen_delay_ms(arguments, checkpoint),
         kv_bits=arguments.kv_bits,
         # Probabilities cost a little and only this format shows them.
         confidence=any(path.suffix == ".jsonl" for path in arguments.output),
@@ -264,7 +266,6 @@ def _open_remote(
         # Beyond the model's name, what our own server takes; vLLM's overlooks it.
         session={
             "model": arguments.model,
-            "delay_ms": arguments.delay,
             "pause_ms": arguments.pause,
             "hotwords": list(options["hotwords"]),
             "include": ["words", "lag"],
@@ -297,7 +298,7 @@ def _open_microphone(
     arguments: argparse.Namespace,
     portaudio: PortAudio | None,
     notify: Callable[[str], None],
-) -> Source:
+) -> SoundSource:
     try:
         return Microphone(
             _device(arguments), notify, channel=arguments.channel, portaudio=portaudio
@@ -322,7 +323,7 @@ def _may_play_the_sample(arguments: argparse.Namespace) -> bool:
 
 
 def _display(
-    arguments: argparse.Namespace, source: Source
+    arguments: argparse.Namespace, source: SoundSource, stream: LiveStream
 ) -> PlainDisplay | TerminalDisplay:
     if sys.stdout is None and (arguments.output or arguments.record is not None):
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 -- as long as the process
@@ -330,7 +331,7 @@ def _display(
         return PlainDisplay()
     return TerminalDisplay(
         source.name,
-        arguments.delay,
+        stream.delay_ms,
         has_final_words=arguments.replace is not None,
     )
 
