@@ -1,4 +1,4 @@
-"""What kernels are tried on before they are trusted, at the sizes of a model."""
+"""Cases that a kernel must pass before it runs, at the sizes of a model."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -99,7 +99,7 @@ def quantize_rows_metal(keys: mx.array, values: mx.array) -> mx.array:
 
 
 def fits_lanes(head_dim: int) -> bool:
-    """Whether the attention bodies can share a row of `head_dim` among lanes."""
+    """Return whether the attention bodies can share a row of `head_dim` among lanes."""
     return head_dim in (16, 32, 64, 128, 256)
 
 

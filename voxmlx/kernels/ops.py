@@ -161,7 +161,7 @@ def quantize_rows(keys: mx.array, values: mx.array) -> mx.array:
 
 
 def has_ring_attention_q8(n_queries: int, head_dim: int) -> bool:
-    """Whether attention reads 8-bit rows as they lie, not a 16-bit copy of them."""
+    """Return whether attention reads 8-bit rows in place, without a 16-bit copy."""
     return (
         kernel_switches().is_on("ring_attention_q8")
         and n_queries <= MAX_STEP_QUERIES
@@ -179,7 +179,7 @@ def ring_attention_q8(
 
 
 def has_window_attention(n_queries: int, head_dim: int, capacity: int) -> bool:
-    """Whether attention with positions is faster than `attention` with a mask."""
+    """Return whether attention with positions is faster than `attention` with a mask."""
     return (
         kernel_switches().is_on("window_attention")
         and 1 < n_queries <= MAX_STEP_QUERIES

@@ -1,4 +1,4 @@
-"""What the operations over a ring of past keys mean, in plain mx."""
+"""Reference operations over a ring of past keys, in plain mx."""
 
 import mlx.core as mx
 
@@ -41,7 +41,7 @@ def dequantize_rows(rows: mx.array, dtype: mx.Dtype) -> tuple[mx.array, mx.array
 
 
 def visible_slots(meta: mx.array, n_queries: int, capacity: int) -> mx.array:
-    """Which slots each of the queries may see: bool [B, 1, n_queries, capacity].
+    """Return the slots that each query may see: bool [B, 1, n_queries, capacity].
 
     `meta` [B, 3] int32 has a stream's {end, held, window}: the slot after its newest
     entry, how many entries its ring holds, and how many of the newest a query sees,

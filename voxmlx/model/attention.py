@@ -25,7 +25,7 @@ class StreamStep(NamedTuple):
 
 
 class Step:
-    """What every layer of one transformer step shares: rings, slots and angles."""
+    """The rings, slots and angles that all layers of one transformer step share."""
 
     __slots__ = ("angles", "streams")
 

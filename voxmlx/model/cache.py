@@ -30,7 +30,7 @@ FIRST_SLOTS = 64
 
 @dataclass(slots=True)
 class RingStep:
-    """Where one step of T entries goes and what its queries may see.
+    """Slots for the T entries of one step, and the slots that its queries may see.
 
     The same for every layer, so it is worked out once per step. `slots` is a
     number where the entries lie side by side in the same place of every row.
@@ -194,7 +194,7 @@ class RingKVCache:
             self.rings = [mx.pad(ring, room) for ring in self.rings]
 
     def trim(self, n: int) -> None:
-        """As if the last n entries had not been written; fewer of them than `step`.
+        """Take the last n entries back; n is less than `step`.
 
         What they were written over had left every window before, and what is left
         of them now is older than any: no query sees either.

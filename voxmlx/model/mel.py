@@ -59,7 +59,7 @@ class LogMel:
     def step_together(
         self, samples: Sequence[mx.array], states: Sequence[LogMelState]
     ) -> list[mx.array]:
-        """What `step` gives for each stream."""
+        """Return for each stream what `step` returns."""
         windows = [
             self._windows(piece, state)
             for piece, state in zip(samples, states, strict=True)

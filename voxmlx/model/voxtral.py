@@ -58,7 +58,7 @@ class VoxtralRealtime(nn.Module):
 
     @property
     def n_silent_samples(self) -> int:
-        """How much silence a stream of `open_state` has heard.
+        """Return the samples of silence that a stream of `open_state` has passed.
 
         One audio token short of the left padding, but for what the last mel frame
         needs beyond it: that one hears the beginning of the sound as well.
@@ -153,7 +153,7 @@ class VoxtralRealtime(nn.Module):
     def encode_together(
         self, samples: Sequence[mx.array], states: Sequence[VoxtralState]
     ) -> list[mx.array]:
-        """What `encode` gives for each stream; weights are read once for all."""
+        """Return for each stream what `encode` returns; weights are read once for all."""
         mel_frames = self.mel.step_together(samples, [s.mel for s in states])
         frames = self.encoder.step_together(mel_frames, [s.encoder for s in states])
         sizes = [x.shape[1] // self.adapter.group for x in frames]
