@@ -122,7 +122,8 @@ def parts(
     if is_full:
         state.encoder.cache.fill()
         state.decoder.cache.fill()
-    samples = mx.random.normal((1, SAMPLES_PER_AUDIO_TOKEN)) * 0.05
+    rng = np.random.default_rng(0)
+    samples = rng.normal(0, 0.05, (1, SAMPLES_PER_AUDIO_TOKEN)).astype(np.float32)
     token = mx.full((1, 1), 32, mx.int32)
     decoder = model.decoder
     taken: dict[str, list[float]] = {}

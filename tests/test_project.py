@@ -1,8 +1,10 @@
 """The files by which others join the project agree with one another."""
 
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 from typing import Any
 
@@ -87,3 +89,26 @@ def test_the_registry_gets_absolute_links_to_what_is_there(
         assert (ROOT / link.removeprefix(base).partition("#")[0]).exists()
     for link in links(copy):
         assert re.match(r"https?:|#", link), link
+
+
+def test_the_source_distribution_is_the_whole_repository(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git repository: this is a source distribution itself")
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    tracked = {name for name in listed.stdout.splitlines() if (ROOT / name).is_file()}
+    tree = tmp_path_factory.mktemp("tree")
+    for name in tracked:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, tree / name)
+    code = "from setuptools import build_meta; build_meta.build_sdist('dist')"
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=tree, check=True, capture_output=True
+    )
+    (archive,) = (tree / "dist").glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        packed = {name.partition("/")[2] for name in opened.getnames()}
+    assert tracked <= packed

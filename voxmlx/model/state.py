@@ -47,6 +47,6 @@ class VoxtralState:
         """Return all arrays that are computed on the device."""
         encoder, decoder = self.encoder, self.decoder
         stem = encoder.stem
-        pending = [self.mel.pending, stem.conv1.pending, stem.conv2.pending]
-        rings = [*encoder.cache.rings, *decoder.cache.rings]
+        pending = [stem.conv1.pending, stem.conv2.pending]
+        rings = [*encoder.cache.arrays(), *decoder.cache.arrays()]
         return [*pending, encoder.pending, *rings, decoder.mlp_norms, self.token]
