@@ -19,12 +19,21 @@ PACKAGE = ROOT / "voxmlx"
 LAYERS = (
     {"errors", "config", "events", "other_package"},
     {"tokenizer", "kernels", "audio", "demo", "speculation"},
-    {"model", "hotwords", "rules", "words", "replacements", "utterances"},
+    {
+        "model",
+        "hotwords",
+        "rules",
+        "words",
+        "replacements",
+        "utterances",
+        "line_breaks",
+    },
     {
         "hub",
         "layouts",
         "checkpoint",
         "decoding",
+        "event_assembler",
         "timeline",
         "batch",
         "session",
