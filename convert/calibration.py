@@ -18,7 +18,6 @@ from voxmlx import demo, load
 from voxmlx.checkpoint import best_dtype, empty_network, read_parameters
 from voxmlx.config import (
     BOS_ID,
-    LEFT_PAD_TOKENS,
     SAMPLE_RATE,
     STREAMING_PAD_ID,
     DecoderConfig,
@@ -28,12 +27,14 @@ from voxmlx.config import (
 from voxmlx.errors import AudioError
 from voxmlx.kernels import gelu
 from voxmlx.layouts import ModelFiles
+from voxmlx.model import VoxtralRealtime
 from voxmlx.model.attention import begin_step
 from voxmlx.model.cache import RingKVCache
 from voxmlx.model.decoder import time_embedding
 from voxmlx.model.layer import Layer, Residual
 from voxmlx.model.linear import matmul
 from voxmlx.model.rope import RotaryEmbedding
+from voxmlx.tokenizer import Tokenizer
 
 from .quality import DELAY_MS, Sound, read_sounds
 from .recipes import DtypeName
@@ -96,7 +97,10 @@ class Calibration:
         self._files = files
         self._sounds = sounds
         self._dtype = best_dtype()
-        self._network = empty_network(files)
+        tokenizer = Tokenizer.from_file(
+            files.tokenizer_path, files.config.decoder.vocab_size
+        )
+        self._network = empty_network(files, tokenizer.left_pad_tokens)
         self._stages = self._run()
         self._sums: dict[str, mx.array] = {}
 
@@ -147,7 +151,7 @@ class Calibration:
             _forget(layer)
         self._fill("decoder.norm")
         # Logits are computed from where the prompt ends.
-        start = LEFT_PAD_TOKENS + delay_tokens(DELAY_MS)
+        start = network.left_pad_tokens + delay_tokens(DELAY_MS)
         yield {
             "decoder.embedding": _sum(
                 [network.decoder.norm(x[:, start:]) for x in hidden]
@@ -157,11 +161,11 @@ class Calibration:
     def _ids(self) -> list[mx.array]:
         """The tokens [1, n] that the decoder is given for each sound."""
         model = load(self._files.directory, _name(self._dtype)).model
-        n_prompt = 1 + LEFT_PAD_TOKENS + delay_tokens(DELAY_MS)
+        n_prompt = 1 + model.left_pad_tokens + delay_tokens(DELAY_MS)
         prompt = [BOS_ID] + [STREAMING_PAD_ID] * (n_prompt - 1)
         found: list[mx.array] = []
         for sound in self._sounds:
-            samples = _padded(sound, model.mel.lookahead)
+            samples = _padded(sound, model)
             ids = model.step(samples, model.make_state(DELAY_MS))[0]
             tokens = np.concatenate([prompt, ids[ids >= 0][:-1]])
             found.append(mx.array(tokens[None].astype(np.int32)))
@@ -171,7 +175,7 @@ class Calibration:
     def _frames(self, sound: Sound) -> mx.array:
         """Encoder frames [1, 4 n, dim] as the first layer gets them."""
         network, stem = self._network, self._network.encoder.stem
-        samples = _padded(sound, network.mel.lookahead)
+        samples = _padded(sound, network)
         mel_frames = network.mel.step(samples, network.mel.make_state())
         state = stem.make_state(1)
         (frames,) = stem.step_together([mel_frames.astype(self._dtype)], [state])
@@ -265,8 +269,9 @@ def _sum(inputs: Sequence[mx.array]) -> mx.array:
     return total
 
 
-def _padded(sound: Sound, lookahead: int) -> mx.array:
-    return mx.array(np.pad(sound.padded, (0, lookahead)))[None]
+def _padded(sound: Sound, model: VoxtralRealtime) -> mx.array:
+    padded = sound.padded_by(model.left_pad_tokens)
+    return mx.array(np.pad(padded, (0, model.mel.lookahead)))[None]
 
 
 def _name(dtype: mx.Dtype) -> DtypeName:

@@ -17,14 +17,23 @@ PACKAGE = ROOT / "voxmlx"
 # DESIGN.md's order, lowest first: a part may import its own layer and those above
 # this line, never those below. A name stands for a module or a whole package.
 LAYERS = (
-    {"errors", "config", "events"},
+    {"errors", "config", "events", "other_package"},
     {"tokenizer", "kernels", "audio", "demo", "speculation"},
-    {"model", "hotwords", "rules", "words", "replacements", "utterances"},
+    {
+        "model",
+        "hotwords",
+        "rules",
+        "words",
+        "replacements",
+        "utterances",
+        "line_breaks",
+    },
     {
         "hub",
         "layouts",
         "checkpoint",
         "decoding",
+        "event_assembler",
         "timeline",
         "batch",
         "session",
@@ -35,7 +44,6 @@ LAYERS = (
     {
         "arguments",
         "interruption",
-        "other_package",
         "outputs",
         "progress",
         "standard_streams",
@@ -43,7 +51,7 @@ LAYERS = (
     {"jobs"},
     {"live", "transcribe", "doctor"},
     {"serve"},
-    {"__main__"},
+    {"__main__", "__pyinstaller"},
 )
 RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # The package's own `__init__` hands out names of what lies below the commands.
@@ -54,6 +62,7 @@ OUTSIDERS = {"convert", "benchmarks", "tests", "training"}
 # Seconds of start-up, or a capability (sound devices, the network) that an import
 # has no business with.
 HEAVY = (
+    "av",
     "huggingface_hub",
     "mistral_common",
     "mlx_lm",
@@ -175,6 +184,19 @@ def test_opening_a_session_imports_nothing_it_does_not_need() -> None:
     ).split()
     assert "voxmlx.session" in loaded
     assert [name for name in HEAVY if name in loaded] == []
+
+
+def test_only_hot_words_import_mistral_common() -> None:
+    named = "print(*{name.split('.')[0] for name in sys.modules})"
+    loaded, with_hotwords = run_python(
+        "import sys, numpy, voxmlx; checkpoint = voxmlx.load('demo'); "
+        "session = voxmlx.Session(checkpoint); "
+        "session.push(numpy.zeros(4000, numpy.float32)); session.finish(); "
+        f"{named}; voxmlx.Session(checkpoint, hotwords=['lamp']); {named}"
+    ).splitlines()
+    theirs = {"mistral_common", "tiktoken", "pydantic", "regex", "requests"}
+    assert theirs & {*loaded.split()} == set()
+    assert {"mistral_common", "tiktoken"} <= {*with_hotwords.split()}
 
 
 def test_importing_the_package_takes_less_than_300_ms() -> None:

@@ -10,8 +10,9 @@ from typing import Any, NoReturn, TypedDict
 import voxmlx
 from voxmlx import demo
 from voxmlx.checkpoint import Checkpoint, load
-from voxmlx.config import LEGAL_DELAYS_MS, SAMPLE_RATE
+from voxmlx.config import LEGAL_DELAYS_MS, SAMPLE_RATE, delay_tokens
 from voxmlx.errors import VoxmlxError
+from voxmlx.events import SoundWarning
 from voxmlx.formats import CueRules
 from voxmlx.hotwords import BOOST, read_hotwords
 from voxmlx.interruption import Interrupted
@@ -21,28 +22,31 @@ from voxmlx.rules import GUARDS
 from voxmlx.session import MAX_ALTERNATIVES, MAX_BOOST
 from voxmlx.standard_streams import robust_standard_streams
 from voxmlx.tokenizer import Tokenizer
+from voxmlx.utterances import DEFAULT_PAUSE_MS, MAX_PAUSE_MS, MIN_PAUSE_MS
 
 __all__ = [
-    "DEFAULT_DELAY_MS",
     "DEFAULT_MODEL",
     "KEY_VARIABLE",
     "MODEL_VARIABLE",
     "CommandParser",
     "WordOptions",
     "add_model_arguments",
-    "add_rate_argument",
+    "add_raw_arguments",
     "add_subtitle_arguments",
     "add_version_argument",
     "add_word_arguments",
+    "check_delay",
+    "chosen_delay_ms",
     "cue_rules",
     "load_model",
+    "raw_rate",
     "report_error",
+    "report_warning",
     "run_command",
     "word_options",
 ]
 
 DEFAULT_MODEL = "mlx-community/Voxtral-Mini-4B-Realtime-2602-4bit"
-DEFAULT_DELAY_MS = 480
 
 # Where a server's key is, for it and for its clients.
 KEY_VARIABLE = "VOXMLX_API_KEY"
@@ -79,8 +83,7 @@ class CommandParser(argparse.ArgumentParser):
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --model or --demo, --dtype, --kv-bits and --delay.
 
-    --delay is any integer here: `delay_tokens` says which are legal, so that a
-    wrong one reads the same in a command as in Python.
+    --delay is any integer or None here: see `chosen_delay_ms` and `check_delay`.
     """
     group = parser.add_argument_group("model")
     models = group.add_mutually_exclusive_group()
@@ -118,23 +121,33 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--delay",
         metavar="MS",
         type=int,
-        default=DEFAULT_DELAY_MS,
         help="how far text lags behind the sound: more is more accurate. "
         f"{LEGAL_DELAYS_MS[0]} to {LEGAL_DELAYS_MS[-2]} in steps of 80, or "
-        f"{LEGAL_DELAYS_MS[-1]} (default: %(default)s)",
+        f"{LEGAL_DELAYS_MS[-1]} (default: what the model's tekken.json says)",
     )
 
 
-def add_rate_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --rate, of sound that does not say its own."""
+def add_raw_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --raw and --rate, for sound without a header."""
+    parser.add_argument(
+        "--raw",
+        action="store_true",
+        help="take bytes without a header for 16-bit little-endian mono samples",
+    )
     parser.add_argument(
         "--rate",
         metavar="HZ",
         type=int,
-        default=SAMPLE_RATE,
-        help="sample rate of headerless sound on standard input; a WAV says its own "
-        "(default: %(default)s)",
+        help="the same, and their sample rate; sound with a header says its own "
+        f"(default: {SAMPLE_RATE})",
     )
+
+
+def raw_rate(arguments: argparse.Namespace) -> int | None:
+    """Return the rate that --raw and --rate give bytes without a header, if any."""
+    if arguments.rate is not None:
+        return arguments.rate
+    return SAMPLE_RATE if arguments.raw else None
 
 
 def add_word_arguments(parser: argparse.ArgumentParser) -> None:
@@ -175,8 +188,8 @@ def add_word_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--pause",
         metavar="MS",
-        type=_whole(240, 10_000),
-        default=800,
+        type=_whole(MIN_PAUSE_MS, MAX_PAUSE_MS),
+        default=DEFAULT_PAUSE_MS,
         help="silence that ends an utterance (default: %(default)s)",
     )
 
@@ -215,7 +228,7 @@ def add_subtitle_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class WordOptions(TypedDict):
-    """What add_word_arguments says about a Session."""
+    """Options of a Session, as add_word_arguments parsed them."""
 
     guards: Sequence[str]
     hotwords: Sequence[str]
@@ -245,7 +258,7 @@ def word_options(
 
 
 def cue_rules(arguments: argparse.Namespace) -> CueRules:
-    """How subtitles look, as the arguments ask."""
+    """Return the rules for subtitles that the arguments ask for."""
     return CueRules(
         max_line_chars=arguments.line_chars,
         max_lines=arguments.lines,
@@ -286,6 +299,17 @@ def load_model(arguments: argparse.Namespace) -> Checkpoint:
     return load(arguments.model, arguments.dtype)
 
 
+def check_delay(arguments: argparse.Namespace) -> None:
+    """Raise DelayError for a --delay that no model has, in Session's words."""
+    if arguments.delay is not None:
+        delay_tokens(arguments.delay)
+
+
+def chosen_delay_ms(arguments: argparse.Namespace, checkpoint: Checkpoint) -> int:
+    """Return what --delay says, or without it the model's own delay."""
+    return checkpoint.delay_ms if arguments.delay is None else arguments.delay
+
+
 def add_version_argument(parser: argparse.ArgumentParser) -> None:
     """Add -v and --version, which print the package's version and exit."""
     parser.add_argument(
@@ -308,6 +332,14 @@ def report_error(error: VoxmlxError) -> None:
     line = str(error).replace("\n", " ")
     sys.stderr.write(f"voxmlx: error: {line}\n")
     sys.stderr.flush()
+
+
+def report_warning(warning: SoundWarning) -> None:
+    """Write what was wrong with the sound to stderr as one line."""
+    if sys.stderr is not None:  # closed by who started us
+        line = warning.message.replace("\n", " ")
+        sys.stderr.write(f"voxmlx: warning: {line}\n")
+        sys.stderr.flush()
 
 
 def run_command(command: Callable[[], int]) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import mlx.core as mx
 import mlx.nn as nn
 
-from voxmlx.config import ModelConfig
+from voxmlx.config import LEFT_PAD_TOKENS, ModelConfig
 from voxmlx.errors import CheckpointError
 from voxmlx.hub import locate
 from voxmlx.kernels import self_check
@@ -48,6 +48,11 @@ class Checkpoint:
     kv_bits: int = 16
     """Of a session that is not told its own; deprecated."""
 
+    @property
+    def delay_ms(self) -> int:
+        """The delay of a session that asks for none: `transcription_delay_ms`."""
+        return self.tokenizer.delay_ms
+
 
 def load(
     model: str | Path, dtype: DtypeName = "auto", *, kv_bits: int | None = None
@@ -77,7 +82,7 @@ def load(
     )
     target = _resolve(dtype)
     self_check(files.config, target, kv_bits)
-    network = empty_network(files)
+    network = empty_network(files, tokenizer.left_pad_tokens)
     network.load_weights(list(read_parameters(files, target)), strict=True)
     network.eval()
     if not mx.metal.is_available():
@@ -93,13 +98,15 @@ def load(
     )
 
 
-def empty_network(files: ModelFiles) -> VoxtralRealtime:
+def empty_network(
+    files: ModelFiles, left_pad_tokens: int = LEFT_PAD_TOKENS
+) -> VoxtralRealtime:
     """Return the network of a model with parameters that are never computed.
 
     Raises CheckpointError where MLX cannot run it.
     """
     _check_modes(files)
-    network = VoxtralRealtime(files.config)
+    network = VoxtralRealtime(files.config, left_pad_tokens=left_pad_tokens)
     _quantize_modules(network, _packed_precisions(files))
     return network
 

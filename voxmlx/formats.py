@@ -12,6 +12,7 @@ from voxmlx.events import (
     Event,
     Finished,
     GuardActed,
+    SoundWarning,
     TextDelta,
     TokenDecoded,
     UtteranceEnd,
@@ -26,6 +27,7 @@ from voxmlx.transcript import (
     text_of,
     wrap,
 )
+from voxmlx.utterances import DEFAULT_PAUSE_MS
 
 __all__ = [
     "FORMATS",
@@ -54,11 +56,12 @@ class Writer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CueRules:
-    """How subtitles look: the usual limits.
+    """Limits for subtitles, with the usual values as defaults.
 
     A cue shows at most `max_lines` lines of `max_line_chars` columns, spans at most
     `max_ms` of speech, and stays up, where the next one leaves it time, for
-    `min_ms` and for as long as reading takes at `chars_per_second`.
+    `min_ms` and for as long as reading takes at `chars_per_second`. Speech that is
+    faster than that and leaves no silence shares a cue with what follows.
     """
 
     max_line_chars: int = 42
@@ -66,12 +69,16 @@ class CueRules:
     chars_per_second: float = 17.0
     min_ms: int = 1000
     max_ms: int = 7000
-    pause_ms: int = 800
+    pause_ms: int = DEFAULT_PAUSE_MS
 
     @property
     def segments(self) -> SegmentRules:
         return SegmentRules(
-            self.pause_ms, self.max_ms, self.max_line_chars, self.max_lines
+            self.pause_ms,
+            self.max_ms,
+            self.max_line_chars,
+            self.max_lines,
+            self.chars_per_second,
         )
 
 
@@ -108,7 +115,7 @@ class _CueWriter:
         self._is_open = False
 
     def head(self) -> str:
-        """What the file begins with."""
+        """Return the text with which the file begins."""
         raise NotImplementedError
 
     def cue(
@@ -138,7 +145,7 @@ class _CueWriter:
         return text
 
     def end(self) -> str:
-        """What there is left, if no `Finished` came."""
+        """Return the text still due, if no `Finished` came."""
         self._waiting += self._segmenter.flush()
         return self._opened() + self._write(0)
 
@@ -233,6 +240,7 @@ class JsonWriter:
         self._tokens = array("I")
         self._alternatives: list[list[dict[str, Any]]] = []
         self._guards: list[dict[str, Any]] = []
+        self._warnings: list[dict[str, Any]] = []
         self._is_finished = False
         self._time_ms = 0
 
@@ -246,6 +254,8 @@ class JsonWriter:
                     self._alternatives.append([_alternative(a) for a in alternatives])
             case GuardActed():
                 self._guards.append(asdict(event))
+            case SoundWarning():
+                self._warnings.append(asdict(event))
             case Finished():
                 self._is_finished = True
             case _:
@@ -274,6 +284,8 @@ class JsonWriter:
             content["alternatives"] = self._alternatives
         if self._guards:
             content["guards"] = self._guards
+        if self._warnings:
+            content["warnings"] = self._warnings
         return json.dumps(content, ensure_ascii=False) + "\n"
 
 
@@ -313,6 +325,8 @@ class JsonLinesWriter:
                 fields = {"type": "utterance_end"} | asdict(event)
             case GuardActed():
                 fields = {"type": "guard"} | asdict(event)
+            case SoundWarning():
+                fields = {"type": "warning"} | asdict(event)
             case Finished():
                 fields = {"type": "finished"} | asdict(event)
         return text + json.dumps(fields, ensure_ascii=False) + "\n"
@@ -329,7 +343,7 @@ class JsonLinesWriter:
 
 @dataclass(frozen=True, slots=True)
 class FormatOptions:
-    """What a user may ask of any format; each takes what concerns it."""
+    """Options of all formats; each format uses the options that concern it."""
 
     cues: CueRules = field(default_factory=CueRules)
     has_word_times: bool = False

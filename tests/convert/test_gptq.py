@@ -84,7 +84,7 @@ def test_sums_taken_layer_by_layer_are_those_of_the_whole_network(
         sums[path] = sums.get(path, 0) + flat.T @ flat
         return real(linear, x)
 
-    samples = np.pad(sound.padded, (0, model.mel.lookahead))
+    samples = np.pad(sound.padded_by(model.left_pad_tokens), (0, model.mel.lookahead))
     ids = model.step(mx.array(samples)[None], model.make_state(480))[0]
     with monkeypatch.context() as patch:
         for module in (layer, attention):

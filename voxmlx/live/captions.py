@@ -12,7 +12,7 @@ from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.events import Event, Finished, TokenDecoded
 from voxmlx.live.stream_metrics import StreamMetrics
 
-__all__ = ["Captions", "Listener", "LiveStream", "Source"]
+__all__ = ["Captions", "Listener", "LiveStream", "SoundSource"]
 
 # One push of a backlog: 2.56 s of sound, so that signals and the display wait no
 # longer than that takes to decode.
@@ -22,8 +22,8 @@ _MAX_STEP_SAMPLES = 32 * SAMPLES_PER_AUDIO_TOKEN
 _WAIT_S = 0.1
 
 
-class Source(Protocol):
-    """Where sound comes from: a microphone, a file, a pipe."""
+class SoundSource(Protocol):
+    """A source of sound: a microphone, a file or a pipe."""
 
     name: str
     is_ended: bool
@@ -34,12 +34,14 @@ class Source(Protocol):
 
 
 class LiveStream(Protocol):
-    """What is needed of a Session, or of what decodes elsewhere.
+    """The part of a Session that the loop uses; a remote stream has it too.
 
     That may want no samples, because it has something to say without any, and finish
     bit by bit.
     """
 
+    @property
+    def delay_ms(self) -> int | None: ...
     @property
     def samples_wanted(self) -> int: ...
     def push(self, samples: np.ndarray, /) -> list[Event]: ...
@@ -47,7 +49,7 @@ class LiveStream(Protocol):
 
 
 class Listener(Protocol):
-    """Who gets the sound and the events, in stream order."""
+    """A receiver of the sound and the events, in stream order."""
 
     def on_audio(self, samples: np.ndarray, /) -> None: ...
     def on_events(self, events: Sequence[Event], /) -> None: ...
@@ -62,7 +64,7 @@ class Captions:
 
     def __init__(
         self,
-        source: Source,
+        source: SoundSource,
         stream: LiveStream,
         listeners: Sequence[Listener],
         metrics: StreamMetrics,
