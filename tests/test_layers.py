@@ -24,6 +24,8 @@ LAYERS = (
         "layouts",
         "checkpoint",
         "decoding",
+        "recovery",
+        "work",
         "timeline",
         "batch",
         "session",

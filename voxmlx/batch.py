@@ -7,7 +7,8 @@ from typing import Any
 from voxmlx.events import Event
 from voxmlx.model.choosing import Decoding
 from voxmlx.model.voxtral import VoxtralRealtime
-from voxmlx.session import Encoding, Session, Work
+from voxmlx.session import Session, Work
+from voxmlx.work import Encoding, Request
 
 __all__ = ["Batch"]
 
@@ -20,7 +21,7 @@ _MAX_TOKENS_PER_STEP = 8
 class _Row:
     session: Session
     work: Work | None = None
-    wanted: Encoding | Decoding | None = None
+    wanted: Request | None = None
 
 
 class Batch:

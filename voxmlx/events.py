@@ -7,6 +7,7 @@ __all__ = [
     "Event",
     "Finished",
     "GuardActed",
+    "Recovered",
     "TextDelta",
     "TokenDecoded",
     "UtteranceEnd",
@@ -98,6 +99,18 @@ class GuardActed:
 
 
 @dataclass(frozen=True, slots=True)
+class Recovered:
+    """Numbers of the network were not finite, and the stream went on from new ones.
+
+    `cause` is the part that held them, "encoder" or "decoder". All text before stands.
+    The ids from `time_ms` on come from a network that heard the last 15 s again.
+    """
+
+    cause: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The stream is over: `duration_ms` of sound gave `n_tokens` ids."""
 
@@ -105,4 +118,12 @@ class Finished:
     n_tokens: int
 
 
-Event = TokenDecoded | TextDelta | WordFinal | UtteranceEnd | GuardActed | Finished
+Event = (
+    TokenDecoded
+    | TextDelta
+    | WordFinal
+    | UtteranceEnd
+    | GuardActed
+    | Recovered
+    | Finished
+)

@@ -12,6 +12,7 @@ from voxmlx.events import (
     Event,
     Finished,
     GuardActed,
+    Recovered,
     TextDelta,
     TokenDecoded,
     UtteranceEnd,
@@ -232,6 +233,7 @@ class JsonWriter:
         self._tokens = array("I")
         self._alternatives: list[list[dict[str, Any]]] = []
         self._guards: list[dict[str, Any]] = []
+        self._recoveries: list[dict[str, Any]] = []
 
     def feed(self, event: Event) -> str:
         self._builder.feed(event)
@@ -242,6 +244,8 @@ class JsonWriter:
                     self._alternatives.append([_alternative(a) for a in alternatives])
             case GuardActed():
                 self._guards.append(asdict(event))
+            case Recovered():
+                self._recoveries.append(asdict(event))
             case _:
                 pass
         return ""
@@ -266,6 +270,8 @@ class JsonWriter:
             content["alternatives"] = self._alternatives
         if self._guards:
             content["guards"] = self._guards
+        if self._recoveries:
+            content["recoveries"] = self._recoveries
         return json.dumps(content, ensure_ascii=False) + "\n"
 
 
@@ -305,6 +311,8 @@ class JsonLinesWriter:
                 fields = {"type": "utterance_end"} | asdict(event)
             case GuardActed():
                 fields = {"type": "guard"} | asdict(event)
+            case Recovered():
+                fields = {"type": "recovered"} | asdict(event)
             case Finished():
                 fields = {"type": "finished"} | asdict(event)
         return text + json.dumps(fields, ensure_ascii=False) + "\n"

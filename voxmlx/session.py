@@ -1,10 +1,9 @@
 """Samples in, events out: one stream, with the network that decodes it."""
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import mlx.core as mx
 from numpy.typing import NDArray
 
 from voxmlx.checkpoint import Checkpoint
@@ -14,30 +13,22 @@ from voxmlx.errors import SessionError
 from voxmlx.events import Event
 from voxmlx.hotwords import BOOST, HotwordTrie
 from voxmlx.model.choosing import Decoding
-from voxmlx.model.state import VoxtralState
 from voxmlx.model.voxtral import MAX_AUDIO_TOKENS_PER_STEP, VoxtralRealtime
+from voxmlx.recovery import RecoveringDecoder
 from voxmlx.rules import GUARDS
 from voxmlx.speculation import Speculation
 from voxmlx.timeline import Heard, Timeline
 from voxmlx.words import SETTLE_TOKENS
+from voxmlx.work import Encoding, Request
 
-__all__ = ["MAX_ALTERNATIVES", "MAX_BOOST", "Encoding", "Session", "Work"]
+__all__ = ["MAX_ALTERNATIVES", "MAX_BOOST", "Session", "Work"]
 
 MAX_ALTERNATIVES = 100
 MAX_BOOST = 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """Samples [1, n] of one stream, to become audio embeddings."""
-
-    samples: mx.array
-    state: VoxtralState
-
-
-# What a stream wants of the network next -> embeddings [1, k, dim] for an Encoding,
-# ids [k] for a Decoding; in the end, what became certain.
-Work = Generator[Encoding | Decoding, Any, list[Event]]
+# What a stream wants of the network next; in the end, what became certain.
+Work = Generator[Request, Any, list[Event]]
 
 
 class Session:
@@ -98,14 +89,18 @@ class Session:
         if hotwords:
             trie = HotwordTrie(checkpoint.tokenizer, hotwords, boost=hotword_boost)
         self._model = checkpoint.model
+        open_state = partial(
+            checkpoint.model.open_state, delay_ms, speculates=speculate
+        )
         self._decoder = TokenDecoder(
-            checkpoint.model.open_state(delay_ms, speculates=speculate),
+            open_state(),
             rules=[GUARDS[name]() for name in guards],
             hotwords=trie,
             has_probabilities=confidence,
             n_alternatives=alternatives,
             speculation=Speculation() if speculate else None,
         )
+        self._recovering = RecoveringDecoder(self._decoder, open_state)
         self.is_finished = False
 
     @property
@@ -178,15 +173,17 @@ class Session:
         return None
 
     def _hear(self, heard: Heard) -> Work:
-        samples = mx.array(heard.samples)[None]
-        audio = yield Encoding(samples, self._decoder.state)
-        decoded = yield from self._decoder.step(audio, heard.speech)
-        return [event for one in decoded for event in self.timeline.say(one)]
+        yield from self._recovering.step(heard.samples, heard.speech)
+        return self._said()
 
     def _finish(self) -> Work:
-        decoded = yield from self._decoder.finish()
-        events = [event for one in decoded for event in self.timeline.say(one)]
-        return events + self.timeline.finish()
+        yield from self._recovering.finish()
+        return self._said() + self.timeline.finish()
+
+    def _said(self) -> list[Event]:
+        """What the ids that are certain now say."""
+        certain = self._recovering.take()
+        return [event for one in certain for event in self.timeline.say(one)]
 
     def _catch_up(self) -> list[Event]:
         events: list[Event] = []

@@ -23,6 +23,7 @@ from voxmlx.events import (
     Event,
     Finished,
     GuardActed,
+    Recovered,
     TextDelta,
     TokenDecoded,
     Word,
@@ -164,6 +165,8 @@ class Timeline:
         if decoded.guard is not None and decoded.guard != self._last_guard:
             events.append(GuardActed(decoded.guard, time_ms))
         self._last_guard = decoded.guard
+        if decoded.recovered is not None:
+            events.append(Recovered(decoded.recovered, time_ms))
         text = self._text.push(token.token_id)
         if text:
             events.append(TextDelta(text, time_ms))

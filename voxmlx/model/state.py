@@ -48,8 +48,12 @@ class VoxtralState:
 
     def arrays(self) -> list[mx.array]:
         """All that is computed on the device."""
-        encoder, decoder = self.encoder, self.decoder
-        stem = encoder.stem
+        decoder = self.decoder
+        rings = decoder.cache.arrays()
+        return [*self.encoder_arrays(), *rings, decoder.mlp_norms, self.token]
+
+    def encoder_arrays(self) -> list[mx.array]:
+        """Those of the mel spectrogram and the encoder."""
+        encoder, stem = self.encoder, self.encoder.stem
         pending = [self.mel.pending, stem.conv1.pending, stem.conv2.pending]
-        rings = [*encoder.cache.arrays(), *decoder.cache.arrays()]
-        return [*pending, encoder.pending, *rings, decoder.mlp_norms, self.token]
+        return [*pending, encoder.pending, *encoder.cache.arrays()]

@@ -15,7 +15,7 @@ from voxmlx.config import (
     delay_tokens,
 )
 from voxmlx.model.adapter import Adapter
-from voxmlx.model.choosing import Choose, Decoding, greedy
+from voxmlx.model.choosing import Choose, Decoding, greedy, logits_of
 from voxmlx.model.decoder import Decoder
 from voxmlx.model.encoder import Encoder
 from voxmlx.model.mel import LogMel
@@ -164,10 +164,13 @@ class VoxtralRealtime(nn.Module):
             return
         is_greedy = any(decoding.needs_greedy for decoding in decodings)
         best = greedy(logits) if is_greedy else None
-        first = 0
+        leading = None if best is None else logits_of(best, logits)
+        first, waited_for = 0, list[mx.array]()
         for decoding, n in zip(decodings, n_chosen, strict=True):
             if n:
                 rows = slice(first, first + n)
-                decoding.accept(logits[rows], None if best is None else best[rows])
+                of_best = None if best is None else best[rows]
+                of_leading = None if leading is None else leading[rows]
+                waited_for.append(decoding.accept(logits[rows], of_best, of_leading))
             first += n
-        mx.async_eval([state.token for state in states])
+        mx.async_eval([state.token for state in states], waited_for)

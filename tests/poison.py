@@ -1,0 +1,118 @@
+"""Infinities and NaN put into one stream's numbers, once, anywhere."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import mlx.core as mx
+
+from voxmlx.model.layer import Layer, Residual
+from voxmlx.model.state import VoxtralState
+from voxmlx.session import Session
+
+__all__ = ["PASSING", "STATE", "poison_state", "poisoned_once"]
+
+
+def _state(session: Session) -> VoxtralState:
+    return session._decoder.state
+
+
+def _ring(part: str, which: str, layer: int) -> Callable[[Session], tuple[Any, Any]]:
+    def place(session: Session) -> tuple[Any, Any]:
+        return getattr(getattr(_state(session), part).cache, which), layer
+
+    return place
+
+
+# What a stream remembers, by name -> (its owner, attribute or index).
+STATE: dict[str, Callable[[Session], tuple[Any, Any]]] = {
+    "mel": lambda s: (_state(s).mel, "pending"),
+    "first convolution": lambda s: (_state(s).encoder.stem.conv1, "pending"),
+    "second convolution": lambda s: (_state(s).encoder.stem.conv2, "pending"),
+    "conditioned norms": lambda s: (_state(s).decoder, "mlp_norms"),
+} | {
+    f"{part} {which} {layer}": _ring(part, which, layer)
+    for part in ("encoder", "decoder")
+    for which in ("keys", "values")
+    for layer in (0, 1)
+}
+
+# What is on its way through the network.
+PASSING = ("mel frames", "audio embedding", "encoder 0", "encoder 1", "decoder 0",
+           "decoder 1", "logits")  # fmt: skip
+
+
+def poison_state(session: Session, place: str, value: float, share: float) -> None:
+    """Put `value` into one number of the state, `share` of the way through it."""
+    owner, key = STATE[place](session)
+    array = owner[key] if isinstance(key, int) else getattr(owner, key)
+    if array.size == 0:
+        return
+    flat = mx.array(array.reshape(-1))
+    flat[min(flat.size - 1, int(share * flat.size))] = value
+    array = flat.reshape(array.shape)
+    mx.eval(array)
+    if isinstance(key, int):
+        owner[key] = array
+    else:
+        setattr(owner, key, array)
+
+
+@contextmanager
+def poisoned_once(model: Any, place: str, value: float, row: int) -> Iterator[None]:
+    """Put `value` into what passes `place` next, of the stream with this index.
+
+    A stream alone has index 0. Streams that are not in a pass have no index in it.
+    """
+    spent: list[bool] = []
+
+    def hit(arrays: Sequence[mx.array]) -> list[mx.array]:
+        changed = list(arrays)
+        if not spent and row < len(changed) and changed[row].size:
+            spent.append(True)
+            x = mx.array(changed[row].reshape(-1))
+            x[x.size // 2] = value
+            changed[row] = x.reshape(changed[row].shape)
+        return changed
+
+    if place == "mel frames":
+        target, name = type(model.mel), "step_together"
+        step = model.mel.step_together
+        stand_in: Any = lambda _, *parts: hit(step(*parts))  # noqa: E731
+    elif place == "audio embedding":
+        target, name = type(model), "encode_together"
+        encode = model.encode_together
+        stand_in = lambda _, *parts: hit(encode(*parts))  # noqa: E731
+    elif place == "logits":
+        target, name = type(model.decoder), "_logits"
+        logits_of = type(model.decoder)._logits
+
+        def stand_in(decoder: Any, residual: Residual) -> mx.array:
+            return _in_row(logits_of(decoder, residual), value, row, spent)
+    else:
+        part, number = place.split()
+        layer = getattr(model, part).layers[int(number)]
+        target, name = Layer, "__call__"
+        run = Layer.__call__
+
+        def stand_in(this: Layer, *arguments: Any) -> Residual:
+            residual = run(this, *arguments)
+            if this is not layer or residual.branch is None:
+                return residual
+            return residual._replace(
+                branch=_in_row(residual.branch, value, row, spent)
+            )
+
+    with patch.object(target, name, stand_in):
+        yield
+
+
+def _in_row(x: mx.array, value: float, row: int, spent: list[bool]) -> mx.array:
+    """x, [1, T, dim] of one stream or [N, 1, dim] of several with one position each."""
+    if spent or row >= x.shape[0]:
+        return x
+    spent.append(True)
+    flat = mx.array(x.reshape(x.shape[0], -1))
+    flat[row, flat.shape[1] // 2] = value
+    return flat.reshape(x.shape)

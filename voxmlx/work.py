@@ -1,0 +1,26 @@
+"""What a stream asks of the network, whoever drives it."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+
+from voxmlx.model.choosing import Decoding
+from voxmlx.model.state import VoxtralState
+
+__all__ = ["Encoding", "Request", "Requests"]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """Samples [1, n] of one stream, to become audio embeddings."""
+
+    samples: mx.array
+    state: VoxtralState
+
+
+# A stream yields requests, and is sent embeddings [1, k, dim] for an Encoding, ids [k]
+# for a Decoding. A generator, so that its driver may serve many streams in one pass.
+Request = Encoding | Decoding
+Requests = Generator[Request, Any, None]
