@@ -1,1 +1,1 @@
-"""Turns checkpoints of any layout into ours: renamed, quantised, verified."""
+"""Turns checkpoints of any layout into ours: renamed, quantized, verified."""

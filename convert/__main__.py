@@ -1,4 +1,4 @@
-"""python -m convert: a checkpoint in any layout -> ours, quantised, verified."""
+"""python -m convert: a checkpoint in any layout -> ours, quantized, verified."""
 
 import argparse
 import os
@@ -20,27 +20,28 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from convert import quality
-from convert.disk import amount, check_room, disk_errors
-from convert.manifest import MANIFEST_NAME, check
-from convert.output import SCRATCH_PREFIX, Advance, Output
-from convert.plan import SHARD_BYTES, Plan, make_plan
-from convert.recipes import DEFAULT_RECIPE, RECIPES, DtypeName
-from convert.upload import check_token, upload
 from voxmlx import load
-from voxmlx.arguments import add_version_argument, run_command
+from voxmlx.arguments import CommandParser, run_command
 from voxmlx.hub import locate
 from voxmlx.layouts import ModelFiles, open_model
 from voxmlx.tokenizer import Tokenizer
 
-__all__ = ["convert", "main"]
+from . import quality
+from .disk import amount, check_room, disk_errors
+from .manifest import MANIFEST_NAME, check
+from .output import SCRATCH_PREFIX, Advance, Output
+from .plan import SHARD_BYTES, Plan, make_plan
+from .recipes import DEFAULT_RECIPE, RECIPES, DtypeName
+from .upload import check_token, upload
+
+__all__ = ["convert", "main", "make_parser"]
 
 _DTYPES = ("float16", "bfloat16", "float32")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    parser = _parser()
+    parser = make_parser()
     options = parser.parse_args(arguments)
     if options.check is not None:
         if options.source is not None:
@@ -59,27 +60,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(lambda: _run(options))
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> Any:
-        self.exit(2, f"voxmlx-convert: error: {message} (--help explains)\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="voxmlx-convert",
+def make_parser() -> CommandParser:
+    """Return the parser of `voxmlx convert`."""
+    parser = CommandParser(
+        "voxmlx convert",
         description="Convert Voxtral Realtime weights: any layout in, ours out, "
-        "quantised by a recipe. An interrupted conversion goes on where it was.",
-        epilog="recipes: "
-        + "; ".join(f"{recipe.name}: {recipe.summary}" for recipe in RECIPES.values()),
+        "quantized by a recipe. An interrupted conversion goes on where it was.",
+        epilog="recipes:\n"
+        + "\n".join(f"  {r.name:10} {r.summary}" for r in RECIPES.values()),
     )
     parser.add_argument(
         "source",
         nargs="?",
         metavar="SOURCE",
         help="model directory or Hub id in Mistral's, transformers', mlx-audio's, "
-        "awni/voxmlx's or our layout, quantised or not",
+        "awni/voxmlx's or our layout, quantized or not",
     )
     parser.add_argument(
         "destination", nargs="?", type=_path, metavar="DEST", help="directory to make"
@@ -90,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dtype",
         choices=_DTYPES,
-        help="type of scales and of what is not quantised (default: float16 where the "
+        help="type of scales and of what is not quantized (default: float16 where the "
         "source's is, else bfloat16)",
     )
     parser.add_argument(
@@ -112,7 +107,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--check", type=_path, metavar="DEST", help="verify the checksums of a result"
     )
-    add_version_argument(parser)
     return parser
 
 
@@ -241,7 +235,7 @@ def _scratch(place: Path) -> Iterator[Path]:
 
 
 def _has_metal() -> bool:
-    """MLX's quantised products on a CPU are inaccurate in half precision."""
+    """MLX's quantized products on a CPU are inaccurate in half precision."""
     import mlx.core as mx
 
     return mx.metal.is_available()

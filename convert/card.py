@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from convert.disk import amount
-from convert.plan import Plan
+from .disk import amount
+from .plan import Plan
 
 __all__ = ["model_card"]
 

@@ -13,14 +13,15 @@ from typing import IO, Any
 import mlx.core as mx
 import numpy as np
 
-from convert.card import model_card
-from convert.disk import check_room, disk_errors, sync, write_whole
-from convert.manifest import digest_of, write_manifest
-from convert.plan import INDEX_NAME, Plan, Shard
-from convert.source import Source
 from voxmlx.errors import CheckpointError, OutputError
 from voxmlx.layouts import Module
 from voxmlx.layouts.configs import Precision
+
+from .card import model_card
+from .disk import check_room, disk_errors, sync, write_whole
+from .manifest import digest_of, write_manifest
+from .plan import INDEX_NAME, Plan, Shard
+from .source import Source
 
 __all__ = ["SCRATCH_PREFIX", "Advance", "Output"]
 

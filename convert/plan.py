@@ -8,10 +8,11 @@ from typing import Any
 
 import mlx.core as mx
 
-from convert.disk import Stamp
-from convert.recipes import DtypeName, Recipe, precisions
 from voxmlx.layouts import ModelFiles, Module
 from voxmlx.layouts.configs import Precision, our_architecture
+
+from .disk import Stamp
+from .recipes import DtypeName, Recipe, precisions
 
 __all__ = ["INDEX_NAME", "SHARD_BYTES", "OutputTensor", "Plan", "Shard", "make_plan"]
 

@@ -12,7 +12,6 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.disk import disk_errors
 from voxmlx import Checkpoint
 from voxmlx.audio.files import open_audio
 from voxmlx.config import (
@@ -25,6 +24,8 @@ from voxmlx.config import (
     delay_tokens,
 )
 from voxmlx.errors import AudioError, OutputError
+
+from .disk import disk_errors
 
 __all__ = [
     "DELAY_MS",

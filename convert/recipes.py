@@ -23,7 +23,7 @@ class Rule:
     """
 
     pattern: str
-    precision: Precision | None  # None: not quantised
+    precision: Precision | None  # None: not quantized
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,10 @@ class Recipe:
     summary: str
     rules: tuple[Rule, ...]
     dtype: DtypeName | None = None  # None: the user's choice
-    is_source_kept: bool = False  # as the source has it, quantised or not
+    is_source_kept: bool = False  # as the source has it, quantized or not
 
     def precision(self, module: Module) -> Precision | None:
-        """What `module`, as files hold it, is quantised to.
+        """What `module`, as files hold it, is quantized to.
 
         A matrix whose rows are no whole number of groups is left as it is. Parts of
         one product have rows of one length, so this too treats them alike.
@@ -55,7 +55,7 @@ class Recipe:
 def precisions(
     recipe: Recipe, modules: Iterable[Module], of_source: dict[str, Precision]
 ) -> dict[str, Precision]:
-    """The precision of every module that `recipe` leaves quantised, by our path."""
+    """The precision of every module that `recipe` leaves quantized, by our path."""
     found = {
         module.path: of_source.get(module.path)
         if recipe.is_source_kept

@@ -12,10 +12,11 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.quality import Sound, forced_logits, read_sounds
 from voxmlx import Checkpoint, load
 from voxmlx.arguments import run_command
 from voxmlx.layouts.configs import Precision
+
+from .quality import Sound, forced_logits, read_sounds
 
 __all__ = ["GROUPS", "Row", "main", "rank"]
 
@@ -32,12 +33,12 @@ GROUPS = (
     "decoder.layers.*.mlp.down_proj",
     "decoder.embedding",
 )
-_UNQUANTISED_BITS = 16
+_UNQUANTIZED_BITS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What quantising one group alone does to the logits."""
+    """What quantizing one group alone does to the logits."""
 
     group: str
     n_weights: int
@@ -74,7 +75,7 @@ def rank(
             module.weight = kept[path]
         n_weights = sum(weight.size for weight in kept.values())
         stored = precision.bits + 32 / precision.group_size
-        saved = n_weights * (_UNQUANTISED_BITS - stored) / 8
+        saved = n_weights * (_UNQUANTIZED_BITS - stored) / 8
         rows.append(Row(group, n_weights, saved, (squares / n) ** 0.5))
     return sorted(rows, key=lambda row: row.error_per_saved_mb, reverse=True)
 
@@ -97,7 +98,7 @@ def _logits(
 
 
 def _rounded(weight: mx.array, precision: Precision) -> mx.array:
-    """`weight` as quantisation gives it back."""
+    """`weight` as quantization gives it back."""
     bits, group_size = precision.bits, precision.group_size
     if weight.shape[1] % group_size:
         return weight
@@ -111,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m convert.sensitivity",
-        description="Rank the groups of weights by the logit error that quantising "
+        description="Rank the groups of weights by the logit error that quantizing "
         "each alone makes per megabyte it saves.",
     )
     parser.add_argument("model", metavar="MODEL", help="directory or Hub id")

@@ -1,18 +1,19 @@
 """A source's tensors, mapped into memory and read a block of rows at a time."""
 
-import json
 import mmap
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from math import prod
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.disk import Stamp, source_errors
 from voxmlx.errors import CheckpointError
 from voxmlx.layouts import ModelFiles, Module, StoredTensor
 from voxmlx.layouts.finite import is_finite
+
+from .disk import Stamp, source_errors
 
 __all__ = ["BLOCK_BYTES", "Source"]
 
@@ -92,7 +93,7 @@ class Source:
     def release(self, module: Module) -> None:
         """Give the module's pages back; the file cache keeps them."""
         for tensor in self._tensors(module):
-            self._maps[tensor.path].release(tensor.stored_name)
+            self._maps[tensor.path].release(tensor)
 
     def _check(self, module: Module) -> None:
         for tensor in self._tensors(module):
@@ -126,14 +127,6 @@ class _Mapped:
             self.check()  # nothing empty can be mapped
             self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
             opened.pop_all()
-        n_header = int.from_bytes(self._map[:8], "little")
-        header = json.loads(self._map[8 : 8 + n_header])
-        start = 8 + n_header
-        self._spans = {
-            name: (start + entry["data_offsets"][0], start + entry["data_offsets"][1])
-            for name, entry in header.items()
-            if name != "__metadata__"
-        }
 
     def __enter__(self) -> "_Mapped":
         return self
@@ -145,14 +138,12 @@ class _Mapped:
         self._stamp.check(self._file)
 
     def array(self, tensor: StoredTensor) -> NDArray[np.number]:
-        start, _ = self._spans[tensor.stored_name]
-        kind = _NUMPY[tensor.dtype]
-        n = int(np.prod(tensor.shape))
-        flat = np.frombuffer(self._map, kind, n, start)
-        return flat.reshape(tensor.shape)
+        entry, kind = tensor.entry, _NUMPY[tensor.dtype]
+        flat = np.frombuffer(self._map, kind, prod(entry.shape), entry.start)
+        return flat.reshape(entry.shape)
 
-    def release(self, stored_name: str) -> None:
-        start, end = self._spans[stored_name]
+    def release(self, tensor: StoredTensor) -> None:
+        start, end = tensor.entry.start, tensor.entry.end
         start -= start % mmap.PAGESIZE
         if hasattr(mmap, "MADV_DONTNEED") and end > start:
             self._map.madvise(mmap.MADV_DONTNEED, start, end - start)

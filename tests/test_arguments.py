@@ -21,7 +21,10 @@ def parse(*arguments: str) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def test_the_defaults_are_the_published_model_and_delay() -> None:
+def test_the_defaults_are_the_published_model_and_delay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("VOXMLX_MODEL", raising=False)
     arguments = parse()
     assert (arguments.model, arguments.dtype, arguments.delay) == (
         "mlx-community/Voxtral-Mini-4B-Realtime-2602-4bit",

@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -33,9 +34,10 @@ LAYERS = (
         "transcript",
     },
     {"formats"},
-    {"arguments", "outputs", "progress"},
+    {"arguments", "other_package", "outputs", "progress"},
     {"live", "transcribe", "doctor"},
     {"serve"},
+    {"__main__"},
 )
 RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # The package's own `__init__` hands out names of what lies below the commands.
@@ -175,3 +177,10 @@ def test_importing_the_package_takes_less_than_300_ms() -> None:
         "print(time.perf_counter() - start)"
     )
     assert min(float(run_python(code)) for _ in range(5)) < 0.3
+
+
+def test_the_build_lists_every_package() -> None:
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    listed = content["tool"]["setuptools"]["packages"]
+    found = {module_name(path) for path in PACKAGE.rglob("__init__.py")}
+    assert sorted(listed) == sorted(found | {"voxmlx.convert"})

@@ -283,7 +283,7 @@ def test_wrong_arguments_exit_with_2(
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         main([talk, *wrong] if wrong else [], recogniser=no_model)
-    assert "usage: voxmlx-transcribe" in capsys.readouterr().err
+    assert "see voxmlx transcribe --help" in capsys.readouterr().err
 
 
 def test_the_model_is_not_loaded_when_no_file_can_be_read(

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from voxmlx.streaming import stream
     from voxmlx.transcript import Segment, Transcript
 
+    __version__: str
+
 __all__ = [
     "LEGAL_DELAYS_MS",
     "Alternative",
@@ -43,6 +45,7 @@ __all__ = [
     "VoxmlxError",
     "Word",
     "WordFinal",
+    "__version__",
     "load",
     "stream",
 ]
@@ -70,6 +73,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _HOMES:
         raise AttributeError(f"module 'voxmlx' has no attribute {name!r}")
     return getattr(import_module(f"voxmlx.{_HOMES[name]}"), name)
@@ -77,3 +82,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def _version() -> str:
+    """Return the installed version, "0+unknown" for a folder that pip does not know."""
+    # A local import: it costs more than all else that `import voxmlx` does.
+    from importlib import metadata
+
+    try:
+        return metadata.version("voxmlx-realtime")
+    except metadata.PackageNotFoundError:
+        return "0+unknown"

@@ -1,18 +1,20 @@
-"""What the commands share: model arguments, error lines, exit statuses."""
+"""Arguments, error lines and exit statuses that all commands share."""
 
 import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn, TypedDict
+from typing import Any, NoReturn, TypedDict
 
+import voxmlx
 from voxmlx import demo
 from voxmlx.checkpoint import Checkpoint, load
 from voxmlx.config import LEGAL_DELAYS_MS, SAMPLE_RATE
 from voxmlx.errors import VoxmlxError
 from voxmlx.formats import CueRules
 from voxmlx.hotwords import BOOST, read_hotwords
+from voxmlx.other_package import warn_of_other_package
 from voxmlx.replacements import read_replacements
 from voxmlx.rules import GUARDS
 from voxmlx.session import MAX_ALTERNATIVES, MAX_BOOST
@@ -22,6 +24,8 @@ __all__ = [
     "DEFAULT_DELAY_MS",
     "DEFAULT_MODEL",
     "KEY_VARIABLE",
+    "MODEL_VARIABLE",
+    "CommandParser",
     "WordOptions",
     "add_model_arguments",
     "add_rate_argument",
@@ -41,10 +45,33 @@ DEFAULT_DELAY_MS = 480
 # Where a server's key is, for it and for its clients.
 KEY_VARIABLE = "VOXMLX_API_KEY"
 
-_DISTRIBUTION = "voxmlx-realtime"
+# Names another default model for every command.
+MODEL_VARIABLE = "VOXMLX_MODEL"
 
 # What a shell reports for a program that SIGINT or SIGPIPE has ended.
 _INTERRUPTED, _PIPE_CLOSED = 128 + 2, 128 + 13
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Parser of one command: options in full, and errors of one line.
+
+    `voxmlx live --dev` is an error and no short form of `--device`: an option that
+    comes later must not change what a script means.
+    """
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        super().__init__(
+            prog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            **options,
+        )
+        add_version_argument(self)
+
+    def error(self, message: str) -> NoReturn:
+        """Write what is wrong as one line to stderr, and exit with status 2."""
+        line = message.replace("\n", " ")
+        self.exit(2, f"voxmlx: error: {line}; see {self.prog} --help\n")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,9 +85,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     models.add_argument(
         "--model",
         metavar="DIR_OR_ID",
-        default=DEFAULT_MODEL,
-        help="model directory, or an id on the Hugging Face Hub, downloaded at its "
-        "first use (default: %(default)s)",
+        default=os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL,
+        help="model directory, or id on the Hugging Face Hub; its first use downloads "
+        f"it (default: the environment's {MODEL_VARIABLE}, or {DEFAULT_MODEL})",
     )
     models.add_argument(
         "--demo",
@@ -258,9 +285,9 @@ def load_model(arguments: argparse.Namespace) -> Checkpoint:
 
 
 def add_version_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --version, which prints the package's version and exits."""
+    """Add -v and --version, which print the package's version and exit."""
     parser.add_argument(
-        "--version", action=_Version, nargs=0, help="print the version and exit"
+        "-v", "--version", action=_Version, nargs=0, help="print the version and exit"
     )
 
 
@@ -270,14 +297,7 @@ class _Version(argparse.Action):
     def __call__(
         self, parser: argparse.ArgumentParser, *_: object, **__: object
     ) -> NoReturn:
-        # A local import: it costs more than all else a command does before its work.
-        from importlib import metadata
-
-        try:
-            version = metadata.version(_DISTRIBUTION)
-        except metadata.PackageNotFoundError:
-            version = "(not installed)"
-        sys.stdout.write(f"voxmlx {version}\n")
+        sys.stdout.write(f"voxmlx {voxmlx.__version__}\n")
         parser.exit()
 
 
@@ -294,6 +314,7 @@ def run_command(command: Callable[[], int]) -> int:
     A VoxmlxError becomes one line on stderr and 1, Ctrl-C 130, a reader that
     closed standard output 141. Other exceptions are mistakes of ours and pass.
     """
+    warn_of_other_package()
     try:
         status = command()
         if sys.stdout is not None:  # closed by who started us

@@ -113,7 +113,7 @@ def _packed_precisions(files: ModelFiles) -> dict[str, Precision]:
             )
             raise CheckpointError(
                 f"{packed} runs as one product, and its parts differ ({kinds}); make "
-                "them alike: python -m convert SOURCE DEST --recipe q4"
+                "them alike: voxmlx convert SOURCE DEST --recipe q4"
             )
     return {
         packed: precision

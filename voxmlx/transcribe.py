@@ -12,10 +12,10 @@ import numpy as np
 
 from voxmlx import demo
 from voxmlx.arguments import (
+    CommandParser,
     add_model_arguments,
     add_rate_argument,
     add_subtitle_arguments,
-    add_version_argument,
     add_word_arguments,
     cue_rules,
     load_model,
@@ -32,15 +32,22 @@ from voxmlx.outputs import AtomicTextFile, StandardOutput, plan_outputs
 from voxmlx.progress import SoundProgress
 from voxmlx.session import Session
 
-__all__ = ["Recogniser", "Stream", "load_recogniser", "main", "transcribe"]
+__all__ = [
+    "Recogniser",
+    "Stream",
+    "load_recogniser",
+    "main",
+    "make_parser",
+    "transcribe",
+]
 
 _EXAMPLES = """\
 examples:
-  voxmlx-transcribe talk.mp3
-  voxmlx-transcribe --delay 2400 lecture.flac > lecture.txt
-  voxmlx-transcribe --format srt --output-dir subtitles films/*.wav
-  voxmlx-transcribe --format json --hotwords names.txt --output-dir out meeting.ogg
-  ffmpeg -i film.mkv -f wav - | voxmlx-transcribe -
+  voxmlx transcribe talk.mp3
+  voxmlx transcribe --delay 2400 lecture.flac > lecture.txt
+  voxmlx transcribe --format srt --output-dir subtitles films/*.wav
+  voxmlx transcribe --format json --hotwords names.txt --output-dir out meeting.ogg
+  ffmpeg -i film.mkv -f wav - | voxmlx transcribe -
 
 Without --output-dir, text is printed as it becomes final, under a line with the
 file's name if there are several. With it, each result is written to DIR/STEM.txt,
@@ -121,12 +128,12 @@ def transcribe(pieces: Iterable[np.ndarray], stream: Stream) -> Iterator[Event]:
     yield from stream.finish()
 
 
-def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="voxmlx-transcribe",
+def make_parser() -> CommandParser:
+    """Return the parser of `voxmlx transcribe`."""
+    parser = CommandParser(
+        "voxmlx transcribe",
         description="Transcribe sound files with Voxtral Realtime.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "files",
@@ -155,10 +162,14 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="decode one id at a time; otherwise ids are guessed ahead and verified "
         "several at once where that is faster, with the same result",
     )
-    add_version_argument(parser)
     add_model_arguments(parser)
     add_word_arguments(parser)
     add_subtitle_arguments(parser)
+    return parser
+
+
+def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser()
     arguments = parser.parse_args(argv)
     if not arguments.files:
         if arguments.model != demo.NAME:

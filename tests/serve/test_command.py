@@ -111,3 +111,17 @@ def test_the_extra_that_is_missing_is_named(
 def test_wrong_arguments_exit_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["--demo", *arguments])
+
+
+@pytest.mark.parametrize("key", ["", " ", "\t\n", " secret", "secret\n", "se\0cret"])
+def test_a_key_that_no_client_can_send_never_opens_the_server(
+    key: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--demo", "--port", "0", "--api-key", key])
+    assert "--api-key: the key " in capsys.readouterr().err
+    if "\0" not in key:
+        monkeypatch.setenv("VOXMLX_API_KEY", key)
+        with pytest.raises(SystemExit, match="2"):
+            main(["--demo", "--port", "0"])
+        assert "VOXMLX_API_KEY: the key " in capsys.readouterr().err

@@ -5,12 +5,13 @@ import contextlib
 import http.client
 import io
 import json
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import numpy as np
@@ -21,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.serve.loopback import PATIENCE_S, Loopback, serving, until
 from tests.sounds import speech_like
 from voxmlx import Checkpoint, Session, Transcript
+from voxmlx.audio.files import AudioFile, open_audio
 from voxmlx.events import Event, Finished
 from voxmlx.serve.answers import Wish
 from voxmlx.serve.limits import Limits
@@ -199,6 +201,66 @@ def test_a_client_that_hangs_up_leaves_nothing(
     until(lambda: list(tmp_path.iterdir()) == [])
 
 
+class Owned:
+    """A sound file that notes which thread does what with it, and what overlaps."""
+
+    def __init__(self, audio: AudioFile, uses: list[tuple[str, int]]) -> None:
+        self._audio = audio
+        self._uses = uses
+        self._is_being_read = threading.Lock()
+
+    def _note(self, what: str) -> None:
+        self._uses.append((what, threading.get_ident()))
+
+    def pieces(self, piece_s: float) -> Iterator[np.ndarray]:
+        for piece in self._audio.pieces(piece_s):
+            with self._is_being_read:
+                self._note("read")
+                time.sleep(0.2)  # a client may hang up meanwhile
+            yield piece
+
+    def close(self) -> None:
+        self._note("close")
+        assert self._is_being_read.acquire(blocking=False), "closed under its reader"
+        self._audio.close()
+
+    def __enter__(self) -> Self:
+        self._note("open")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@pytest.mark.parametrize("is_stream", ["true", "false"])
+def test_only_the_thread_that_reads_a_file_touches_it(
+    tiny: Loopback, is_stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A decoder that is closed under the thread that reads it ends the process.
+    uses: list[tuple[str, int]] = []
+    monkeypatch.setattr(
+        "voxmlx.serve.sound_reader.open_audio",
+        lambda path: Owned(open_audio(path), uses),
+    )
+    sound = wav(speech_like(20 * 16_000, seed=1).astype(np.float32))
+    with (
+        httpx.Client(base_url=tiny.http, timeout=0.3) as client,
+        contextlib.suppress(httpx.TimeoutException),
+        client.stream(
+            "POST",
+            TRANSCRIPTIONS,
+            files={"file": ("a.wav", sound)},
+            data={"stream": is_stream},
+        ),
+    ):
+        until(lambda: len(uses) > 1)
+    until(lambda: tiny.scheduler.n_seats == 0)
+    until(lambda: uses[-1][0] == "close")
+    assert {what for what, _ in uses} == {"open", "read", "close"}
+    assert len({thread for _, thread in uses}) == 1
+    assert uses[0][1] != threading.get_ident()
+
+
 def test_a_transcript_that_is_being_made_is_finished_at_the_end(
     tiny_checkpoint: Checkpoint,
 ) -> None:
@@ -228,8 +290,9 @@ def test_a_file_waits_for_a_client_that_does_not_read_its_events(
 
     async def read_late() -> tuple[int, list[Event]]:
         job = _Job(Wish(StreamOptions()), tiny.scheduler, limits, "a.wav")
-        await job.take(io.BytesIO(wav(sound)))
-        await job.start()
+        file = tempfile.TemporaryFile()  # noqa: SIM115 -- the job closes it
+        file.write(wav(sound))
+        await job.start(file)
         n_unread = -1
         while n_unread != job._notices.qsize():  # until nothing more comes
             n_unread = job._notices.qsize()

@@ -184,7 +184,7 @@ def _standard_input() -> io.BufferedReader:
     if sys.stdin.isatty():
         raise AudioError(
             "standard input is a terminal, expected sound; pipe it in, as in "
-            "ffmpeg -i FILE -f wav - | voxmlx-transcribe -"
+            "ffmpeg -i FILE -f wav - | voxmlx transcribe -"
         )
     # A second view of the descriptor, so that closing it leaves sys.stdin open.
     return open(sys.stdin.fileno(), "rb", closefd=False)

@@ -13,7 +13,7 @@ import mlx.core as mx
 import numpy as np
 
 from voxmlx import demo
-from voxmlx.arguments import add_version_argument, run_command
+from voxmlx.arguments import CommandParser, run_command
 from voxmlx.checkpoint import Checkpoint, best_dtype, load
 from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.doctor.machine import this_machine
@@ -24,7 +24,7 @@ from voxmlx.doctor.trials import try_kernels
 from voxmlx.kernels.gate import VARIABLE, gate
 from voxmlx.session import Session
 
-__all__ = ["examine", "main"]
+__all__ = ["examine", "main", "make_parser"]
 
 _N_STEPS = 40
 
@@ -38,16 +38,16 @@ exit status: 0 no faults   1 a kernel fails, or an error was reported   2 wrong 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run_command(lambda: _run(_parse_arguments(argv)))
+    return run_command(lambda: _run(make_parser().parse_args(argv)))
 
 
-def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="voxmlx-doctor",
+def make_parser() -> CommandParser:
+    """Return the parser of `voxmlx doctor`."""
+    parser = CommandParser(
+        "voxmlx doctor",
         description="What a bug report should say: machine, versions, kernels' errors "
         "and times, microphones, models, and which recipes can hold real time here.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     models = parser.add_mutually_exclusive_group()
@@ -70,8 +70,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default=16,
         help="bits of the model's rings (default: %(default)s)",
     )
-    add_version_argument(parser)
-    return parser.parse_args(argv)
+    return parser
 
 
 def _run(arguments: argparse.Namespace) -> int:

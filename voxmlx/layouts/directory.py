@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 from voxmlx.config import ModelConfig, read_object
@@ -13,13 +12,13 @@ from voxmlx.layouts.configs import (
     is_transformers,
     read_config,
 )
+from voxmlx.layouts.header import HeaderEntry, read_header
 from voxmlx.layouts.names import LAYOUTS, MISTRAL, OURS, Layout
 from voxmlx.layouts.tensors import Module, model_modules
 
 __all__ = ["ModelFiles", "StoredTensor", "open_model", "weight_paths"]
 
 _FLOATS = {"F64", "F32", "F16", "BF16"}
-_ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "U32": 4}
 _MISTRAL_WEIGHTS = "consolidated.safetensors"
 _OTHER_WEIGHTS = "model*.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -33,16 +32,20 @@ class StoredTensor:
     suffix: str  # weight, bias; of a quantised module also scales, biases
     stored_name: str
     path: Path
-    dtype: str  # safetensors' name
-    shape: tuple[int, ...]
+    entry: HeaderEntry
 
     @property
     def name(self) -> str:
         return f"{self.module.path}.{self.suffix}"
 
     @property
+    def dtype(self) -> str:
+        """The type as safetensors calls it."""
+        return self.entry.dtype
+
+    @property
     def n_bytes(self) -> int:
-        return prod(self.shape) * _ITEM_BYTES[self.dtype]
+        return self.entry.end - self.entry.start
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +77,15 @@ def open_model(directory: Path) -> ModelFiles:
     else:
         config, quantisation = read_config(read_object(config_path))
     paths = weight_paths(directory)
-    headers: dict[str, tuple[Path, str, tuple[int, ...]]] = {}
+    headers: dict[str, tuple[Path, HeaderEntry]] = {}
     for path in paths:
-        for name, (dtype, shape) in _read_header(path).items():
+        for name, entry in read_header(path).items():
             if name in headers:
                 raise CheckpointError(
                     f"{path.name} holds {name}, which {headers[name][0].name} holds too;"
                     " remove the file that is not part of the model"
                 )
-            headers[name] = (path, dtype, shape)
+            headers[name] = (path, entry)
     modules = {module.path: module for module in model_modules(config)}
     layout = _detect(modules, headers.keys(), directory)
     return _match(directory, layout, config, modules, quantisation, headers, paths)
@@ -151,7 +154,7 @@ def _match(
     config: ModelConfig,
     modules: dict[str, Module],
     quantisation: Quantisation,
-    headers: dict[str, tuple[Path, str, tuple[int, ...]]],
+    headers: dict[str, tuple[Path, HeaderEntry]],
     paths: tuple[Path, ...],
 ) -> ModelFiles:
     precisions: dict[str, Precision] = {}
@@ -191,7 +194,8 @@ def _match(
         )
     tensors: dict[str, StoredTensor] = {}
     for stored_name, (module, suffix, shape) in expected.items():
-        path, dtype, found = headers[stored_name]
+        path, entry = headers[stored_name]
+        dtype, found = entry.dtype, entry.shape
         if found != shape:
             raise CheckpointError(
                 f"{path.name}: {stored_name} is {list(found)}, config says "
@@ -203,7 +207,7 @@ def _match(
                 f"{path.name}: {stored_name} is stored as {dtype}, expected "
                 f"{'U32' if packed else 'a float type'}"
             )
-        tensor = StoredTensor(module, suffix, stored_name, path, dtype, found)
+        tensor = StoredTensor(module, suffix, stored_name, path, entry)
         tensors[tensor.name] = tensor
     return ModelFiles(directory, layout, config, modules, precisions, tensors, paths)
 
@@ -216,26 +220,3 @@ def _refuse(described: str, verb: str, names: set[str]) -> None:
             f"{described} {verb} tensor {first}{more}; do config and weights come from "
             "the same model?"
         )
-
-
-def _read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Type and shape of each tensor, without reading one."""
-    # Local import: the package loads without it.
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            return {
-                name: (part.get_dtype(), tuple(part.get_shape()))
-                for name, part in slices.items()
-            }
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{path} is missing; a model directory needs params.json, "
-            "consolidated.safetensors and tekken.json"
-        ) from None
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is damaged or cut short ({error}); fetch it again"
-        ) from None

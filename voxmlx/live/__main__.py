@@ -13,10 +13,10 @@ from pathlib import Path
 from voxmlx import demo
 from voxmlx.arguments import (
     KEY_VARIABLE,
+    CommandParser,
     add_model_arguments,
     add_rate_argument,
     add_subtitle_arguments,
-    add_version_argument,
     add_word_arguments,
     cue_rules,
     load_model,
@@ -44,17 +44,17 @@ from voxmlx.live.warnings import LagWarning
 from voxmlx.progress import clock
 from voxmlx.session import Session
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
 _EXAMPLES = """\
 examples:
-  voxmlx-live                                  captions from the microphone
-  voxmlx-live --demo                           the same with the bundled tiny model
-  voxmlx-live --list-devices
-  voxmlx-live --device "USB Audio" --output talk.srt --record talk.wav
-  voxmlx-live --input film.wav --realtime
-  ffmpeg -i rtsp://camera -f wav - | voxmlx-live --input - --plain > captions.txt
-  voxmlx-live --server ws://192.168.1.20:8000  decoded there, by voxmlx-serve or vLLM
+  voxmlx live                                  captions from the microphone
+  voxmlx live --demo                           the same with the bundled tiny model
+  voxmlx live --list-devices
+  voxmlx live --device "USB Audio" --output talk.srt --record talk.wav
+  voxmlx live --input film.wav --realtime
+  ffmpeg -i rtsp://camera -f wav - | voxmlx live --input - --plain > captions.txt
+  voxmlx live --server ws://192.168.1.20:8000  decoded there, by voxmlx serve or vLLM
 
 Ctrl-C once ends the stream: words already spoken still come out, files are complete.
 Ctrl-C twice stops at once; files are valid up to there.
@@ -79,12 +79,12 @@ def main(
     return run_command(lambda: _run(_parse_arguments(argv), portaudio))
 
 
-def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="voxmlx-live",
+def make_parser() -> CommandParser:
+    """Return the parser of `voxmlx live`."""
+    parser = CommandParser(
+        "voxmlx live",
         description="Show what is being said, as it is said, with Voxtral Realtime.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     sound = parser.add_argument_group("sound")
     sound.add_argument(
@@ -135,7 +135,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     remote.add_argument(
         "--server",
         metavar="URL",
-        help="decode there and not here: ws://HOST:PORT of voxmlx-serve, or of any "
+        help="decode there and not here: ws://HOST:PORT of voxmlx serve, or of any "
         "server that speaks vLLM's realtime dialect; --model is then the name by "
         "which it knows its model",
     )
@@ -145,10 +145,14 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"what the server asks for (default: the environment's {KEY_VARIABLE})",
     )
     add_rate_argument(parser)
-    add_version_argument(parser)
     add_model_arguments(parser)
     add_word_arguments(parser)
     add_subtitle_arguments(parser)
+    return parser
+
+
+def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser()
     arguments = parser.parse_args(argv)
     if arguments.input is not None and arguments.device is not None:
         parser.error("--device and --input are two sources of sound; give one")

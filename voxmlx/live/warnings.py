@@ -59,6 +59,6 @@ class LagWarning:
         return (
             f"this machine decodes {meter.figures().tokens_per_s:.1f} tokens/s and "
             f"real time needs {1000 / AUDIO_TOKEN_MS:g}, so {lags}; a model of fewer "
-            "bits keeps up better (python -m convert SOURCE DEST --recipe q4), and so "
+            "bits keeps up better (voxmlx convert SOURCE DEST --recipe q4), and so "
             "does closing other programs"
         )

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from voxmlx.arguments import (
     KEY_VARIABLE,
+    CommandParser,
     add_model_arguments,
-    add_version_argument,
     load_model,
     run_command,
 )
@@ -16,14 +16,14 @@ from voxmlx.config import delay_tokens
 from voxmlx.errors import ServerError
 from voxmlx.rules import GUARDS
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
 _EXAMPLES = """\
 examples:
-  voxmlx-serve --demo                          http://127.0.0.1:8000, the tiny model
-  voxmlx-serve --max-sessions 4 --kv-bits 8
-  VOXMLX_API_KEY=secret voxmlx-serve --host 0.0.0.0
-  voxmlx-serve --allow-origin https://notes.example
+  voxmlx serve --demo                          http://127.0.0.1:8000, the tiny model
+  voxmlx serve --max-sessions 4 --kv-bits 8
+  VOXMLX_API_KEY=secret voxmlx serve --host 0.0.0.0
+  voxmlx serve --allow-origin https://notes.example
 
 Ctrl-C, or SIGTERM, once lets clients hear their last words; twice stops at once.
 
@@ -37,13 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: _run(_parse_arguments(argv)))
 
 
-def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="voxmlx-serve",
+def make_parser() -> CommandParser:
+    """Return the parser of `voxmlx serve`."""
+    parser = CommandParser(
+        "voxmlx serve",
         description="Serve Voxtral Realtime to many clients at once: a web page, the "
         "realtime protocols of vLLM, OpenAI and Mistral, and OpenAI's transcriptions.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     server = parser.add_argument_group("server")
     server.add_argument(
@@ -70,6 +70,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--api-key",
         metavar="KEY",
         action="append",
+        type=_key,
         help="what clients must send; may be given several times. The environment's "
         f"{KEY_VARIABLE} is not shown to other users of this machine",
     )
@@ -101,9 +102,15 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="leave the model alone when it falls silent over speech or into a loop",
     )
-    add_version_argument(parser)
     add_model_arguments(parser)
-    return parser.parse_args(argv)
+    return parser
+
+
+def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    arguments.api_key = [*(arguments.api_key or []), *_environment_keys(parser)]
+    return arguments
 
 
 def _port(text: str) -> int:
@@ -111,6 +118,31 @@ def _port(text: str) -> int:
     if not 0 <= number <= 65_535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number to 65535")
     return number
+
+
+def _key(text: str) -> str:
+    """A key as an HTTP header can carry it."""
+    if not text or text.isspace():
+        raise argparse.ArgumentTypeError(
+            "the key is empty, expected visible characters; is a variable not set?"
+        )
+    if text != text.strip() or not text.isprintable():
+        raise argparse.ArgumentTypeError(
+            "the key begins or ends with white space, or has a control character; no "
+            "header of HTTP can carry it"
+        )
+    return text
+
+
+def _environment_keys(parser: argparse.ArgumentParser) -> list[str]:
+    """The environment's key, if there is one; one that no client can send is refused."""
+    text = os.environ.get(KEY_VARIABLE)
+    if text is None:
+        return []
+    try:
+        return [_key(text)]
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"{KEY_VARIABLE}: {error}; unset it to ask for no key")
 
 
 def _at_least_one(text: str) -> int:
@@ -137,7 +169,7 @@ def _run(arguments: argparse.Namespace) -> int:
             f"the server needs {error.name}, which is not installed; install it with "
             "pip install 'voxmlx-realtime[serve]'"
         ) from None
-    keys = [*(arguments.api_key or []), *filter(None, [os.environ.get(KEY_VARIABLE)])]
+    keys: list[str] = arguments.api_key
     access = Access.for_host(arguments.host, keys, arguments.allow_origin)
     limits = Limits(
         max_body_bytes=arguments.max_body_mb << 20, idle_s=float(arguments.idle)

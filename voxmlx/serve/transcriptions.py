@@ -1,15 +1,12 @@
 """A sound file in a request -> its transcript, in OpenAI's formats."""
 
 import asyncio
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
@@ -17,9 +14,9 @@ from starlette.responses import (
     Response,
     StreamingResponse,
 )
+from starlette.types import Receive, Scope, Send
 
-from voxmlx.audio.files import AudioFile, open_audio
-from voxmlx.errors import AudioError, RequestError
+from voxmlx.errors import RequestError
 from voxmlx.events import Event, Finished
 from voxmlx.serve.answers import ANSWERS, Wish, server_sent_events
 from voxmlx.serve.limits import Limits
@@ -35,11 +32,9 @@ from voxmlx.serve.protocol import (
     checked_options,
 )
 from voxmlx.serve.scheduler import Scheduler
+from voxmlx.serve.sound_reader import SoundReader
 
 __all__ = ["transcribe_request"]
-
-# How often to look whether there is room for more sound of a file.
-_LOOK_S = 0.02
 
 # How much of a file is read before it can be decoded.
 _AHEAD_MS = 10_000
@@ -65,26 +60,21 @@ async def transcribe_request(
         raise RequestError(f"the form cannot be read: {error}") from None
     try:
         wish = _read_wish(form, defaults)
-        upload = form.get("file")
-        if not isinstance(upload, UploadFile):
-            raise RequestError("file is missing, expected a sound file", param="file")
+        upload = _sound_file(form)
         name = Path(upload.filename or "sound").name
         job = _Job(wish, scheduler, limits, name)
-        await job.take(upload.file)
-    finally:
+    except BaseException:
         await form.close()
-    if wish.is_stream:
-        try:
-            await job.start()
-        except BaseException:
-            job.close()
-            raise
-        return StreamingResponse(_server_sent(job), media_type="text/event-stream")
+        raise
+    # From here on the file is the job's.
     try:
-        await job.start()
+        await job.start(upload.file)
+        if wish.is_stream:
+            return _EventStream(job)
         return await _unless_gone(request, job)
-    finally:
+    except BaseException:
         job.close()
+        raise
 
 
 def _read_wish(form: FormData, defaults: StreamOptions) -> Wish:
@@ -124,6 +114,13 @@ def _read_wish(form: FormData, defaults: StreamOptions) -> Wish:
     )
 
 
+def _sound_file(form: FormData) -> UploadFile:
+    upload = form.get("file")
+    if not isinstance(upload, UploadFile):
+        raise RequestError("file is missing, expected a sound file", param="file")
+    return upload
+
+
 def _field(form: FormData, name: str) -> str | None:
     value = form.get(name)
     if isinstance(value, UploadFile):
@@ -154,59 +151,33 @@ class _Job:
         self._name = name
         self._loop = asyncio.get_running_loop()
         self._notices: asyncio.Queue[Notice | RequestError] = asyncio.Queue()
-        self._directory: tempfile.TemporaryDirectory[str] | None = None
-        self._audio: AudioFile | None = None
-        self._feeder: asyncio.Task[None] | None = None
+        self._reader: SoundReader | None = None
         self._seat = scheduler.seat(self._deliver)
 
-    async def take(self, file: BinaryIO) -> None:
-        """Keep the file where a decoder can open it. Raises RequestError."""
-        try:
-            await asyncio.to_thread(self._take, file)
-        except BaseException:
-            self.close()
-            raise
-
-    def _take(self, file: BinaryIO) -> None:
-        # `open_audio` wants a path: sound files are read by seeking, as they are needed.
-        self._directory = tempfile.TemporaryDirectory(prefix="voxmlx-")
-        path = Path(self._directory.name, "sound")
-        with open(path, "wb") as copy:
-            shutil.copyfileobj(file, copy)
-        try:
-            self._audio = open_audio(path)
-        except AudioError as error:
-            raise self._unreadable(error) from None
-
-    def _unreadable(self, error: AudioError) -> RequestError:
-        message = str(error)
-        if self._directory is not None:
-            path = str(Path(self._directory.name, "sound"))
-            message = message.replace(path, self._name)
-        return RequestError(message, code="invalid_audio", param="file")
-
-    async def start(self) -> None:
+    async def start(self, file: BinaryIO) -> None:
+        """Take over `file` and begin to decode it. Raises RequestError."""
         self._seat.send(Open(self.wish.options))
-        self._feeder = asyncio.create_task(self._feed(), name="voxmlx-feed")
+        self._reader = SoundReader(
+            file,
+            self._name,
+            has_room=self._has_room,
+            hear=lambda piece: self._seat.send(Hear(piece)),
+            end=self._end,
+        )
+        await self._reader.open()
 
-    async def _feed(self) -> None:
-        assert self._audio is not None
-        pieces = self._audio.pieces(piece_s=2.0)
-        try:
-            while (piece := await asyncio.to_thread(_next, pieces)) is not None:
-                self._seat.send(Hear(piece))
-                while self._is_ahead():
-                    await asyncio.sleep(_LOOK_S)
-        except AudioError as error:
-            self._notices.put_nowait(self._unreadable(error))
-            return
-        self._seat.send(Finish())
+    def _end(self, error: RequestError | None) -> None:
+        """On the reader's thread."""
+        if error is None:
+            self._seat.send(Finish())
+        else:
+            self._tell([error])
 
-    def _is_ahead(self) -> bool:
-        """Of the decoder, or of a client that does not read."""
+    def _has_room(self) -> bool:
+        """Neither the decoder nor a client that does not read is far behind."""
         n_unread = self._notices.qsize()
         waiting_ms = self._seat.waiting_ms
-        return waiting_ms > _AHEAD_MS or n_unread > self._limits.max_unread_messages
+        return waiting_ms <= _AHEAD_MS and n_unread <= self._limits.max_unread_messages
 
     async def events(self) -> AsyncIterator[Event]:
         """Until `Finished`. Raises RequestError for a file that cannot be read."""
@@ -226,34 +197,21 @@ class _Job:
     def close(self) -> None:
         """Leave nothing behind. Any number of times."""
         self._seat.leave()
-        feeder, self._feeder = self._feeder, None
-        if feeder is not None and not feeder.done():
-            feeder.cancel()
-            # Its thread may still be reading: the file is closed after it.
-            feeder.add_done_callback(lambda _: self._close_file())
-        else:
-            self._close_file()
-
-    def _close_file(self) -> None:
-        if self._audio is not None:
-            self._audio.close()
-            self._audio = None
-        if self._directory is not None:
-            self._directory.cleanup()
-            self._directory = None
+        if self._reader is not None:
+            self._reader.stop()
 
     def _deliver(self, notices: list[Notice]) -> None:
         """On the scheduler's thread."""
+        self._tell(notices)
+
+    def _tell(self, notices: Sequence[Notice | RequestError]) -> None:
+        """On any thread."""
         with suppress(RuntimeError):  # the loop is closed, and nobody waits
             self._loop.call_soon_threadsafe(self._put, notices)
 
-    def _put(self, notices: list[Notice]) -> None:
+    def _put(self, notices: Sequence[Notice | RequestError]) -> None:
         for notice in notices:
             self._notices.put_nowait(notice)
-
-
-def _next(pieces: Iterator[np.ndarray]) -> np.ndarray | None:
-    return next(pieces, None)
 
 
 async def _unless_gone(request: Request, job: _Job) -> Response:
@@ -264,6 +222,7 @@ async def _unless_gone(request: Request, job: _Job) -> Response:
             await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
             return await answer if answer.done() else Response(status_code=499)
         finally:
+            job.close()
             answer.cancel()
             await asyncio.gather(answer, return_exceptions=True)
 
@@ -282,9 +241,20 @@ async def _until_disconnect(request: Request) -> AsyncIterator["asyncio.Task[Non
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _server_sent(job: _Job) -> AsyncIterator[bytes]:
-    try:
-        async for message in server_sent_events(job.events()):
-            yield message
-    finally:
-        job.close()
+class _EventStream(StreamingResponse):
+    """A job's events as they come; the job ends with the response, however that ends.
+
+    A client may be gone before the first event is asked for.
+    """
+
+    def __init__(self, job: _Job) -> None:
+        super().__init__(
+            server_sent_events(job.events()), media_type="text/event-stream"
+        )
+        self._job = job
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._job.close()

@@ -1,0 +1,36 @@
+"""Another package that installs the same folder is noticed, and said how to mend."""
+
+from pathlib import Path
+
+import pytest
+
+from voxmlx.arguments import run_command
+from voxmlx.other_package import MENDED_BY, other_package
+
+
+def test_our_own_installation_is_not_the_other_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "voxmlx_realtime-0.1.0.dist-info").mkdir()
+    (tmp_path / "voxmlx_plugin-0.1.0.dist-info").mkdir()
+    monkeypatch.setattr("sys.path", [str(tmp_path), "", str(tmp_path / "missing")])
+    assert other_package() is None
+    assert run_command(lambda: 0) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_every_command_says_that_the_other_package_is_installed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "voxmlx-0.0.2.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run_command(lambda: 0) == 0
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "voxmlx 0.0.2" in printed
+    assert MENDED_BY in printed
+
+
+def test_the_guide_mends_it_the_same_way() -> None:
+    guide = Path(__file__).parent.parent / "docs" / "troubleshooting.md"
+    assert MENDED_BY.replace(" && ", "\n") in guide.read_text(encoding="utf-8")
