@@ -35,7 +35,7 @@ class Evaluations:
             self.n_read += 1
             return read(decoding)
 
-        def counted_accept(decoding: Decoding, *logits: mx.array | None) -> mx.array:
+        def counted_accept(decoding: Decoding, *logits: Any) -> mx.array:
             self.n_chosen += decoding.choose is not None
             return accept(decoding, *logits)
 

@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import mlx.core as mx
 
-from voxmlx.model.layer import Layer, Residual
+from voxmlx.model.layer import Layer
 from voxmlx.model.state import VoxtralState
 from voxmlx.session import Session
 
@@ -76,43 +76,37 @@ def poisoned_once(model: Any, place: str, value: float, row: int) -> Iterator[No
             changed[row] = x.reshape(changed[row].shape)
         return changed
 
-    if place == "mel frames":
-        target, name = type(model.mel), "step_together"
-        step = model.mel.step_together
-        stand_in: Any = lambda _, *parts: hit(step(*parts))  # noqa: E731
-    elif place == "audio embedding":
-        target, name = type(model), "encode_together"
-        encode = model.encode_together
-        stand_in = lambda _, *parts: hit(encode(*parts))  # noqa: E731
-    elif place == "logits":
-        target, name = type(model.decoder), "_logits"
-        logits_of = type(model.decoder)._logits
+    def hit_row(x: mx.array) -> mx.array:
+        """x, [1, T, ...] of one stream or [N, 1, ...] of several with one position."""
+        if spent or row >= x.shape[0]:
+            return x
+        spent.append(True)
+        flat = mx.array(x.reshape(x.shape[0], -1))
+        flat[row, flat.shape[1] // 2] = value
+        return flat.reshape(x.shape)
 
-        def stand_in(decoder: Any, residual: Residual) -> mx.array:
-            return _in_row(logits_of(decoder, residual), value, row, spent)
+    part, _, number = place.partition(" ")
+    owner: Any = Layer
+    name, layer = "__call__", None
+    if part == "mel":
+        owner, name = type(model.mel), "step_together"
+    elif part == "audio":
+        owner, name = type(model), "encode_together"
+    elif part == "logits":
+        owner, name = type(model.decoder), "_logits"
     else:
-        part, number = place.split()
         layer = getattr(model, part).layers[int(number)]
-        target, name = Layer, "__call__"
-        run = Layer.__call__
+    step = getattr(owner, name)
 
-        def stand_in(this: Layer, *arguments: Any) -> Residual:
-            residual = run(this, *arguments)
-            if this is not layer or residual.branch is None:
-                return residual
-            return residual._replace(
-                branch=_in_row(residual.branch, value, row, spent)
-            )
+    def stand_in(*arguments: Any) -> Any:
+        result = step(*arguments)
+        if isinstance(result, list):
+            return hit(result)
+        if isinstance(result, mx.array):
+            return hit_row(result)
+        if arguments[0] is not layer:
+            return result
+        return result._replace(branch=hit_row(result.branch))
 
-    with patch.object(target, name, stand_in):
+    with patch.object(owner, name, stand_in):
         yield
-
-
-def _in_row(x: mx.array, value: float, row: int, spent: list[bool]) -> mx.array:
-    """x, [1, T, dim] of one stream or [N, 1, dim] of several with one position each."""
-    if spent or row >= x.shape[0]:
-        return x
-    spent.append(True)
-    flat = mx.array(x.reshape(x.shape[0], -1))
-    flat[row, flat.shape[1] // 2] = value
-    return flat.reshape(x.shape)

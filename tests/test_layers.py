@@ -34,7 +34,7 @@ LAYERS = (
         "transcript",
     },
     {"formats"},
-    {"arguments", "other_package", "outputs", "progress"},
+    {"arguments", "other_package", "outputs", "progress", "recovery_notice"},
     {"live", "transcribe", "doctor"},
     {"serve"},
     {"__main__"},

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN, STREAMING_PAD_ID
 from voxmlx.decoding import Decoded, NotFiniteError, TokenDecoder
 from voxmlx.model.choosing import NO_TOKEN, Decoding
-from voxmlx.model.state import VoxtralState
+from voxmlx.model.state import VoxtralState, all_finite
 from voxmlx.work import Encoding, Requests
 
 __all__ = ["HISTORY_TOKENS", "RecoveringDecoder"]
@@ -190,7 +190,7 @@ class RecoveringDecoder:
         history, old = self._history, self._decoder.state
         state = self._open_state()
         audio, speech = history.positions()
-        if _is_finite([*old.encoder_arrays(), audio]):
+        if all_finite([*old.encoder_arrays(), audio]):
             cause = "decoder"
             state.mel, state.encoder = old.mel, old.encoder
         else:
@@ -233,7 +233,3 @@ class RecoveringDecoder:
             one, self._cause = replace(one, recovered=self._cause), None
         self._certain.append(one)
         return one.token_id
-
-
-def _is_finite(arrays: Sequence[mx.array]) -> bool:
-    return bool(mx.stack([mx.isfinite(a).all() for a in arrays]).all())

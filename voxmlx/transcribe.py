@@ -30,6 +30,7 @@ from voxmlx.events import Event
 from voxmlx.formats import FORMATS, FormatOptions, make_writer
 from voxmlx.outputs import AtomicTextFile, StandardOutput, plan_outputs
 from voxmlx.progress import SoundProgress
+from voxmlx.recovery_notice import RecoveryNotice
 from voxmlx.session import Session
 
 __all__ = [
@@ -251,8 +252,11 @@ def _do(job: _Job, model: Recogniser, arguments: argparse.Namespace) -> None:
                 is_hidden=is_printed and sys.stdout.isatty(),
             )
         )
+        notice = RecoveryNotice(arguments.dtype)
         for event in transcribe(progress.follow(audio.pieces()), model.start()):
             output.write(writer.feed(event))
+            if (sentence := notice.observe(event)) is not None:
+                sys.stderr.write(f"voxmlx: {audio.name}: {sentence}\n")
         output.write(writer.finish())
 
 

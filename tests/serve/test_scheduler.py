@@ -17,13 +17,15 @@ import mlx.utils
 import numpy as np
 import pytest
 
+from tests.poison import poisoned_once
 from tests.sounds import speech_like
 from voxmlx import Checkpoint, Session
 from voxmlx.batch import Batch
 from voxmlx.errors import RequestError
-from voxmlx.events import Event, Finished
+from voxmlx.events import Event, Finished, Recovered
 from voxmlx.model.voxtral import Decoding, VoxtralRealtime
 from voxmlx.rules import GUARDS
+from voxmlx.serve.metrics import Metrics
 from voxmlx.serve.protocol import (
     Failed,
     Finish,
@@ -290,3 +292,24 @@ def test_a_hundred_killed_clients_disturb_nobody_and_leave_nothing(
     # `settled` had the last one; MLX may still hold on to the graph of its step.
     assert sum(session() is not None for session in sessions[:-1]) == 0
     assert len(sessions) >= 50
+
+
+def test_a_stream_that_recovers_is_counted_and_goes_on(
+    tiny_checkpoint: Checkpoint,
+) -> None:
+    metrics = Metrics()
+    scheduler = Scheduler(tiny_checkpoint, max_sessions=2, meter=metrics)
+    scheduler.start()
+    sound = speech_like(30_000, seed=3)
+    client = Client(scheduler)
+    try:
+        with poisoned_once(tiny_checkpoint.model, "decoder 0", float("nan"), 0):
+            client.says(sound)
+            client.seat.send(Finish())
+            told = events(client.until(Finished))
+    finally:
+        scheduler.stop()
+    assert [e for e in told if not isinstance(e, Recovered)] == alone(
+        tiny_checkpoint, sound
+    )
+    assert 'voxmlx_recoveries_total{cause="decoder"} 1.0' in metrics.text().decode()

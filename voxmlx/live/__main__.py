@@ -40,7 +40,7 @@ from voxmlx.live.files import CaptionFile, Recording
 from voxmlx.live.meter import Figures, Meter
 from voxmlx.live.remote import RemoteMeter, RemoteStream, server_url
 from voxmlx.live.told import Told
-from voxmlx.live.warnings import LagWarning
+from voxmlx.live.warnings import LagWarning, RecoveryWarning
 from voxmlx.progress import clock
 from voxmlx.session import Session
 
@@ -197,7 +197,12 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         for sentence in waiting:
             display.notice(sentence)
         files = _open_files(arguments, stack)
-        listeners = [*files, display, LagWarning(display.notice, arguments.server)]
+        listeners = [
+            *files,
+            display,
+            LagWarning(display.notice, arguments.server),
+            RecoveryWarning(display.notice, arguments.dtype),
+        ]
         captions = Captions(source, stream, listeners, meter)
         stack.enter_context(_ended_by_signals(captions))
         captions.run()

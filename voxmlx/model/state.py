@@ -1,5 +1,6 @@
 """All that one stream remembers, from its last samples to its last id."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -8,7 +9,7 @@ from voxmlx.model.decoder import DecoderState
 from voxmlx.model.encoder import EncoderState
 from voxmlx.model.mel import LogMelState
 
-__all__ = ["VoxtralState"]
+__all__ = ["VoxtralState", "all_finite"]
 
 
 @dataclass(slots=True)
@@ -57,3 +58,8 @@ class VoxtralState:
         encoder, stem = self.encoder, self.encoder.stem
         pending = [self.mel.pending, stem.conv1.pending, stem.conv2.pending]
         return [*pending, encoder.pending, *encoder.cache.arrays()]
+
+
+def all_finite(arrays: Sequence[mx.array]) -> bool:
+    """Whether no array holds an infinity or a NaN; waits for them."""
+    return bool(mx.stack([mx.isfinite(array).all() for array in arrays]).all())

@@ -20,7 +20,7 @@ from voxmlx.model.decoder import Decoder
 from voxmlx.model.encoder import Encoder
 from voxmlx.model.mel import LogMel
 from voxmlx.model.rows import end_to_end, split
-from voxmlx.model.state import VoxtralState
+from voxmlx.model.state import VoxtralState, all_finite
 from voxmlx.speculation import MAX_POSITIONS
 
 __all__ = ["MAX_AUDIO_TOKENS_PER_STEP", "VoxtralRealtime"]
@@ -65,7 +65,10 @@ class VoxtralRealtime(nn.Module):
         if n not in self._after_silence:
             state = self.make_state(delay_ms)
             self.step(mx.zeros((1, self.n_silent_samples)), state)
-            self._after_silence[n] = state.packed()
+            packed = state.packed()
+            if not all_finite(packed.arrays()):
+                return state  # must not be what every later stream begins with
+            self._after_silence[n] = packed
         # One more than a pass takes: all of them may have to be taken back.
         step = MAX_POSITIONS + 1 if speculates else None
         return self._after_silence[n].unpacked(step)

@@ -53,6 +53,13 @@ class Metrics:
             "voxmlx_errors", "Errors told to clients.", ["code"], registry=registry
         )
 
+        self._recoveries = Counter(
+            "voxmlx_recoveries",
+            "Times that a stream went on after numbers that were not finite.",
+            ["cause"],
+            registry=registry,
+        )
+
     def stepped(self, seconds: float, n_streams: int, n_tokens: int, /) -> None:
         self._step.observe(seconds)
         self._streams.inc(n_streams)
@@ -63,6 +70,9 @@ class Metrics:
 
     def failed(self, code: str, /) -> None:
         self._errors.labels(code).inc()
+
+    def recovered(self, cause: str, /) -> None:
+        self._recoveries.labels(cause).inc()
 
     def watch(self, n_seats: Callable[[], int], waiting_ms: Callable[[], int]) -> None:
         """Where to look for what is neither counted nor measured."""

@@ -14,7 +14,7 @@ from voxmlx.batch import Batch
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.config import SAMPLE_RATE, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.errors import RequestError, VoxmlxError
-from voxmlx.events import Event, Finished, TokenDecoded
+from voxmlx.events import Event, Finished, Recovered, TokenDecoded
 from voxmlx.serve.protocol import (
     Command,
     Failed,
@@ -47,12 +47,14 @@ class Meter(Protocol):
     def stepped(self, seconds: float, n_streams: int, n_tokens: int, /) -> None: ...
     def lagged(self, seconds: float, /) -> None: ...
     def failed(self, code: str, /) -> None: ...
+    def recovered(self, cause: str, /) -> None: ...
 
 
 class _NoMeter:
     def stepped(self, seconds: float, n_streams: int, n_tokens: int, /) -> None: ...
     def lagged(self, seconds: float, /) -> None: ...
     def failed(self, code: str, /) -> None: ...
+    def recovered(self, cause: str, /) -> None: ...
 
 
 @dataclass(slots=True)
@@ -318,6 +320,10 @@ class Scheduler:
         for session, events in said:
             seat = self._by_session[session]
             n_tokens += sum(isinstance(event, TokenDecoded) for event in events)
+            for event in events:
+                if isinstance(event, Recovered):
+                    _log.warning("the %s's numbers were not finite", event.cause)
+                    self._meter.recovered(event.cause)
             notices: list[Notice] = [*events, *self._lag(seat, events, ended)]
             if isinstance(events[-1], Finished):
                 self._forget(session)
