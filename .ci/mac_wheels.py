@@ -86,7 +86,7 @@ def missing(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--python", default="3.11", help="version of Python, as 3.11")
     parser.add_argument("--extras", nargs="*", default=[], help="of pyproject.toml")
     args = parser.parse_args()

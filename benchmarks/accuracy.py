@@ -77,7 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("folders", metavar="FOLDER", nargs="+", type=Path)
@@ -98,13 +100,18 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     rows: list[Row] = []
     for model, kv_bits in itertools.product(arguments.models, arguments.kv_bits):
-        checkpoint = load(model, arguments.dtype, kv_bits=kv_bits)
+        checkpoint = load(model, arguments.dtype)
         for folder in arguments.folders:
             said = list(itertools.islice(utterances(folder), arguments.utterances))
             by_character = arguments.characters or folder.name.startswith(UNSPACED)
             for delay_ms in arguments.delays:
                 row = measure(
-                    checkpoint, folder.name, said, delay_ms, by_character=by_character
+                    checkpoint,
+                    folder.name,
+                    said,
+                    delay_ms,
+                    kv_bits=kv_bits,
+                    by_character=by_character,
                 )
                 rows.append(row)
                 print(row, flush=True)
@@ -122,6 +129,7 @@ def measure(
     said: Sequence[Utterance],
     delay_ms: int,
     *,
+    kv_bits: int = 16,
     by_character: bool = False,
 ) -> Row:
     """Hear each utterance in a session of its own; with word marks, all in one."""
@@ -135,7 +143,7 @@ def measure(
         sounds, texts = [sound], [" ".join(texts)]
     for samples in sounds:
         started = time.perf_counter()
-        session = Session(checkpoint, delay_ms=delay_ms)
+        session = Session(checkpoint, delay_ms=delay_ms, kv_bits=kv_bits)
         events = session.push(samples) + session.finish()
         seconds += time.perf_counter() - started
         heard.append(Transcript.from_events(events))
@@ -144,7 +152,7 @@ def measure(
         model=checkpoint.name,
         recipe=recipe_of(checkpoint),
         dtype=checkpoint.dtype,
-        kv_bits=checkpoint.kv_bits,
+        kv_bits=kv_bits,
         folder=folder,
         delay_ms=delay_ms,
         n_utterances=len(said),

@@ -34,7 +34,7 @@ _POOL = 2**23  # weights drawn once; tensors are cut from it
 
 def main() -> None:
     """Write params.json, consolidated.safetensors (8.86 GB) and tekken.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("directory", type=Path)
     directory = parser.parse_args().directory
     directory.mkdir(parents=True)

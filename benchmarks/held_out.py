@@ -28,7 +28,7 @@ def write_held_out(directory: Path) -> list[Path]:
 
 def main() -> None:
     """Write them where the user says."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("directory", type=Path)
     write_held_out(parser.parse_args().directory)
 

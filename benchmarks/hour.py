@@ -78,7 +78,9 @@ def plot(minutes: list[Minute], path: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], allow_abbrev=False
+    )
     parser.add_argument("--minutes", type=int, default=60)
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()

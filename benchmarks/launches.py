@@ -17,7 +17,7 @@ from benchmarks.full_size_checkpoint import FULL_SIZE
 from benchmarks.graph import Trace, on_metal, trace
 from benchmarks.machine import closing_line
 from convert.recipes import DEFAULT_RECIPE, RECIPES, precisions
-from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN, ModelConfig
+from voxmlx.config import LEFT_PAD_TOKENS, SAMPLES_PER_AUDIO_TOKEN, ModelConfig
 from voxmlx.layouts import model_modules, packed_path
 from voxmlx.model.cache import RingKVCache
 from voxmlx.model.choosing import greedy, logits_of
@@ -27,15 +27,21 @@ from voxmlx.model.voxtral import VoxtralRealtime
 # concatenations of its encoder launches once more.
 PEER = {"encoder": 705 + 64, "decoder": 601}
 
-__all__ = ["full_size_network", "traced_decoder", "traced_encoder", "traced_mel"]
+__all__ = [
+    "full_size_network",
+    "ring_sizes",
+    "traced_decoder",
+    "traced_encoder",
+    "traced_mel",
+]
 
 
 def full_size_network(
-    recipe: str = DEFAULT_RECIPE, dtype: mx.Dtype = mx.bfloat16, *, kv_bits: int = 16
+    recipe: str = DEFAULT_RECIPE, dtype: mx.Dtype = mx.bfloat16
 ) -> VoxtralRealtime:
     """4.4 B parameters, quantised by one of RECIPES, none of them computed."""
     config = ModelConfig.from_params(FULL_SIZE.params())
-    network = VoxtralRealtime(config, kv_bits=kv_bits)
+    network = VoxtralRealtime(config)
     chosen = {
         packed_path(path): {"bits": p.bits, "group_size": p.group_size}
         for path, p in precisions(RECIPES[recipe], model_modules(config), {}).items()
@@ -64,8 +70,8 @@ def traced_mel(network: VoxtralRealtime) -> Trace:
 def traced_encoder(network: VoxtralRealtime, kernels: str = "on") -> Trace:
     """8 mel frames -> 4 encoder frames -> one audio embedding."""
     state = network.encoder.make_state()
-    _fill(state.cache)
-    rings = state.cache.arrays()
+    state.cache.fill()
+    rings = list(state.cache.rings)
     stem = state.stem
     carried = [mx.zeros((1, 8, network.config.audio.num_mel_bins))]
     carried += [stem.conv1.pending, stem.conv2.pending]
@@ -75,33 +81,47 @@ def traced_encoder(network: VoxtralRealtime, kernels: str = "on") -> Trace:
         weights, (mel, pending1, pending2), rings = _split(arrays, len(names), 3)
         network.update(tree_unflatten(list(zip(names, weights, strict=True))))
         stem.conv1.pending, stem.conv2.pending = pending1, pending2
-        _put(rings, state.cache)
+        state.cache.rings = list(rings)
         audio = network.adapter(network.encoder.step(mel, state))
         left = [stem.conv1.pending, stem.conv2.pending, state.pending]
-        return [audio, *left, *state.cache.arrays()]
+        return [audio, *left, *state.cache.rings]
 
     return _traced(network, step, [*weights, *carried], rings, kernels)
 
 
-def traced_decoder(network: VoxtralRealtime, kernels: str = "on") -> Trace:
+def traced_decoder(
+    network: VoxtralRealtime, kernels: str = "on", *, kv_bits: int = 16
+) -> Trace:
     """Audio embedding and the id before -> the next id."""
     dim = network.config.decoder.dim
-    state = network.decoder.make_state([6])
-    _fill(state.cache)
-    rings = state.cache.arrays()
+    state = network.decoder.make_state([6], kv_bits=kv_bits)
+    state.cache.fill()
+    rings = list(state.cache.rings)
     carried = [mx.zeros((1, 1, dim), network.decoder.dtype), mx.zeros((1, 1), mx.int32)]
     names, weights = _parameters(network)
 
     def step(*arrays: mx.array) -> list[mx.array]:
         weights, (audio, token), rings = _split(arrays, len(names), 2)
         network.update(tree_unflatten(list(zip(names, weights, strict=True))))
-        _put(rings, state.cache)
+        state.cache.rings = list(rings)
         embedding = audio + network.decoder.embed(token)
         logits = network.decoder.step(embedding, state, n_logits=1)[:, 0]
         best = greedy(logits)
-        return [best, logits_of(best, logits), *state.cache.arrays()]
+        return [best, logits_of(best, logits), *state.cache.rings]
 
     return _traced(network, step, [*weights, *carried], rings, kernels)
+
+
+def ring_sizes(cache: RingKVCache, n_silent: int) -> list[int]:
+    """Slots that rings have one after another, from a session's opening on."""
+    cache.advance(n_silent)
+    cache = cache.packed()
+    sizes = [cache.n_slots]
+    while cache.n_slots < cache.capacity:
+        cache.advance(cache.step)
+        if cache.n_slots > sizes[-1]:
+            sizes.append(cache.n_slots)
+    return sizes
 
 
 def _traced(
@@ -123,18 +143,6 @@ def _traced(
 def _parameters(network: VoxtralRealtime) -> tuple[list[str], list[mx.array]]:
     flat: Any = tree_flatten(network.parameters())
     return [name for name, _ in flat], [array for _, array in flat]
-
-
-def _fill(cache: RingKVCache) -> None:
-    """As after hours: every slot of the rings has been written."""
-    cache.length[:] = cache.capacity
-    cache.head[:] = 0
-
-
-def _put(rings: tuple[mx.array, ...], cache: RingKVCache) -> None:
-    n = len(cache.keys)
-    cache.keys[:], cache.values[:] = rings[:n], rings[n : 2 * n]
-    cache.rows[:] = rings[2 * n :]
 
 
 def _split(
@@ -159,24 +167,34 @@ def main() -> int:
         )
         for kind, n in counted.launches.most_common():
             print(f"{n:16} {kind}")
-    in_8_bits = full_size_network(kv_bits=8)
     compared = {"awni/voxmlx 0.0.2": PEER}
-    for name, some, kernels in (
-        ("without kernels of ours", network, "off"),
-        ("with them", network, "on"),
-        ("--kv-bits 8, without", in_8_bits, "off"),
-        ("--kv-bits 8, with them", in_8_bits, "on"),
+    for name, kv_bits, kernels in (
+        ("without kernels of ours", 16, "off"),
+        ("with them", 16, "on"),
+        ("--kv-bits 8, without", 8, "off"),
+        ("--kv-bits 8, with them", 8, "on"),
     ):
         compared[name] = {
-            "encoder": traced_encoder(some, kernels).n_launches,
-            "decoder": traced_decoder(some, kernels).n_launches,
+            "encoder": traced_encoder(network, kernels).n_launches,
+            "decoder": traced_decoder(network, kernels, kv_bits=kv_bits).n_launches,
         }
     print(f"\n{'launches of a step':24} {'encoder':>8} {'decoder':>8}")
     for name, n in compared.items():
         print(f"{name:24} {n['encoder']:8} {n['decoder']:8}")
+    group = network.encoder.group
+    sizes = {
+        "encoder": ring_sizes(
+            network.encoder.make_state().cache, (LEFT_PAD_TOKENS - 1) * group
+        ),
+        "decoder": ring_sizes(network.decoder.make_state([6]).cache, LEFT_PAD_TOKENS),
+    }
+    print("\nslots of the rings as they fill; each growth copies them once")
+    for part, slots in sizes.items():
+        print(f"{part:8} {' -> '.join(map(str, slots))}")
     print(
         closing_line(
             "launches",
+            ring_slots=sizes,
             compared=compared,
             launches={part: counted.n_launches for part, counted in traces.items()},
             bytes_written={part: t.bytes_written for part, t in traces.items()},

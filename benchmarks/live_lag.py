@@ -61,7 +61,9 @@ class Loop:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], allow_abbrev=False
+    )
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--model", default=demo.NAME, help="directory or Hub id")
     parser.add_argument("--dtype", default="auto")

@@ -112,7 +112,9 @@ def _row(minute: int, m: Minute) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], allow_abbrev=False
+    )
     parser.add_argument("--hours", type=float, default=3.0)
     parser.add_argument("--model", help="directory or Hub id; default: tiny, random")
     parser.add_argument("--dtype", default="float32")

@@ -251,7 +251,9 @@ def _print(name: str, task: str, figures: Mapping[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--only", nargs="+", choices=REGIMES, default=list(REGIMES))
     parser.add_argument("--tasks", nargs="+", choices=_STEPS, default=list(_STEPS))

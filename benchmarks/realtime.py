@@ -65,6 +65,7 @@ def stream(
     *,
     n_sessions: int = 1,
     delay_ms: int = 480,
+    kv_bits: int = 16,
     is_paced: bool = False,
     n_before: int = 0,
     noted: Callable[[int, Run], None] | None = None,
@@ -75,7 +76,10 @@ def stream(
     after every step.
     """
     batch = Batch(checkpoint.model)
-    sessions = [Session(checkpoint, delay_ms=delay_ms) for _ in range(n_sessions)]
+    sessions = [
+        Session(checkpoint, delay_ms=delay_ms, kv_bits=kv_bits)
+        for _ in range(n_sessions)
+    ]
     pieces = np.split(sound, len(sound) // SAMPLES_PER_AUDIO_TOKEN)
     for session in sessions:
         for i in range(0, n_before, 32):
@@ -107,15 +111,17 @@ def stream(
     return run
 
 
-def parts(checkpoint: Checkpoint, *, is_full: bool = False) -> dict[str, Spread]:
+def parts(
+    checkpoint: Checkpoint, *, kv_bits: int = 16, is_full: bool = False
+) -> dict[str, Spread]:
     """A step's parts one after another, each waited for. Their sum is more than a
     step, in which nothing waits for the part before.
     """
     model = checkpoint.model
-    state = model.open_state()
+    state = model.open_state(kv_bits=kv_bits)
     if is_full:
-        for cache in (state.encoder.cache, state.decoder.cache):
-            cache.length[:] = cache.capacity
+        state.encoder.cache.fill()
+        state.decoder.cache.fill()
     samples = mx.random.normal((1, SAMPLES_PER_AUDIO_TOKEN)) * 0.05
     token = mx.full((1, 1), 32, mx.int32)
     decoder = model.decoder
@@ -148,7 +154,9 @@ def main() -> int:
 
 def _run() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_arguments(parser)
     parser.add_argument("--seconds", type=float, default=120.0, help="of sound")
@@ -157,7 +165,7 @@ def _run() -> int:
     parser.add_argument("--paced", action="store_true")
     arguments = parser.parse_args()
     started = time.perf_counter()
-    checkpoint = load(arguments.model, arguments.dtype, kv_bits=arguments.kv_bits)
+    checkpoint = load(arguments.model, arguments.dtype)
     load_s = time.perf_counter() - started
     opened_ms = _opening_ms(checkpoint, arguments.delay)
     window = checkpoint.config.decoder.sliding_window
@@ -167,6 +175,7 @@ def _run() -> int:
         round(arguments.seconds * 12.5),
         n_sessions=arguments.sessions,
         delay_ms=arguments.delay,
+        kv_bits=arguments.kv_bits,
         is_paced=arguments.paced,
         n_before=window if arguments.full_window else 0,
     )
@@ -176,7 +185,7 @@ def _run() -> int:
         "cache_mb": mx.get_cache_memory() / 1e6,
         "resident_peak_mb": peak_memory_mb(),
     }
-    split = parts(checkpoint, is_full=arguments.full_window)
+    split = parts(checkpoint, kv_bits=arguments.kv_bits, is_full=arguments.full_window)
     figures = {
         "first_minute": run.figures(STEPS_PER_MINUTE),
         "sustained": run.figures(),
@@ -188,7 +197,7 @@ def _run() -> int:
             model=arguments.model,
             recipe=recipe_of(checkpoint),
             dtype=checkpoint.dtype,
-            kv_bits=checkpoint.kv_bits,
+            kv_bits=arguments.kv_bits,
             delay_ms=arguments.delay,
             sessions=arguments.sessions,
             is_paced=arguments.paced,

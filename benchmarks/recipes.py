@@ -35,7 +35,7 @@ _COLUMNS = (
 
 def main() -> None:
     """Print a Markdown table, then one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--model", default=demo.NAME)
     parser.add_argument(
         "--audio",

@@ -82,10 +82,10 @@ def copy_bytes_per_s(n_bytes: int = _COPIED_BYTES) -> float:
     return 2 * array.nbytes / median_s(lambda: mx.abs(array))
 
 
-def measured(checkpoint: Checkpoint, n: int = 60) -> tuple[int, float]:
+def measured(checkpoint: Checkpoint, kv_bits: int, n: int = 60) -> tuple[int, float]:
     """(bytes of a step's weights and rings, ms that one takes) of a loaded model."""
     model = checkpoint.model
-    state = model.open_state()
+    state = model.open_state(kv_bits=kv_bits)
     samples = mx.zeros((1, SAMPLES_PER_AUDIO_TOKEN))
     taken: list[float] = []
     for _ in range(n):
@@ -103,7 +103,9 @@ def stored_bytes(checkpoint: Checkpoint) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], allow_abbrev=False
+    )
     parser.add_argument("--recipe", choices=RECIPES, default="q4")
     parser.add_argument("--kv-bits", type=int, choices=(8, 16), default=16)
     parser.add_argument("--model", help="time a step of this one: directory, id, demo")
@@ -119,8 +121,11 @@ def main() -> int:
             f"{12.5 * read.total / 1e9:.0f} GB/s for real time, here (copying "
             f"{speed / 1e9:.1f} GB/s) at least {read.floor_ms(speed):.0f} ms"
         )
-    network = full_size_network(arguments.recipe, kv_bits=kv_bits)
-    traces = {"decoder": traced_decoder(network), "encoder": traced_encoder(network)}
+    network = full_size_network(arguments.recipe)
+    traces = {
+        "decoder": traced_decoder(network, kv_bits=kv_bits),
+        "encoder": traced_encoder(network),
+    }
     for part, counted in traces.items():
         print(
             f"{part:18} {counted.n_launches} launches, "
@@ -135,7 +140,7 @@ def main() -> int:
         print(f"{chip:8} {APPLE_GB_PER_S[chip]:5} {start_ms:7.1f}  {full_ms:7.1f}")
     reached = None
     if arguments.model:
-        n_bytes, step_ms = measured(load(arguments.model, kv_bits=kv_bits))
+        n_bytes, step_ms = measured(load(arguments.model), kv_bits)
         floor_ms = 1000 * n_bytes / speed
         reached = {
             "model": arguments.model,

@@ -34,10 +34,17 @@ class Streams:
     """So many sessions that hear the same sound, each from another place in it."""
 
     def __init__(
-        self, checkpoint: Checkpoint, sound: np.ndarray, n: int, delay_ms: int
+        self,
+        checkpoint: Checkpoint,
+        sound: np.ndarray,
+        n: int,
+        delay_ms: int,
+        kv_bits: int = 16,
     ) -> None:
         self._batch = Batch(checkpoint.model)
-        self._sessions = [Session(checkpoint, delay_ms=delay_ms) for _ in range(n)]
+        self._sessions = [
+            Session(checkpoint, delay_ms=delay_ms, kv_bits=kv_bits) for _ in range(n)
+        ]
         self._pieces = np.split(sound, len(sound) // SAMPLES_PER_AUDIO_TOKEN)
         self._n_done = 0
         for session in self._sessions:
@@ -77,17 +84,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_arguments(parser)
     parser.add_argument("--sessions", type=int, default=8)
     parser.add_argument("--turns", type=int, default=9, help="of each way")
     parser.add_argument("--steps", type=int, default=25, help="of 80 ms in a turn")
     arguments = parser.parse_args(argv)
-    checkpoint = load(arguments.model, arguments.dtype, kv_bits=arguments.kv_bits)
+    checkpoint = load(arguments.model, arguments.dtype)
     mx.eval(checkpoint.model.parameters())
     n = arguments.sessions
-    streams = Streams(checkpoint, demo_sound(), n, arguments.delay)
+    streams = Streams(checkpoint, demo_sound(), n, arguments.delay, arguments.kv_bits)
     streams.together(2)
     taken = [
         (streams.one_by_one(arguments.steps), streams.together(arguments.steps))

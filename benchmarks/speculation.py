@@ -111,7 +111,7 @@ def pass_costs(checkpoint: Checkpoint, n_turns: int = 20) -> dict[int, float]:
     for _ in range(n_turns):
         for n in LENGTHS:
             embeddings = mx.zeros((1, n, checkpoint.config.decoder.dim), decoder.dtype)
-            mx.eval(embeddings, state.cache.arrays())
+            mx.eval(embeddings, state.cache.rings)
             began = time.perf_counter()
             mx.eval(decoder.step(embeddings, state))
             taken[n].append(time.perf_counter() - began)
@@ -133,7 +133,9 @@ def _sounds(folders: Sequence[Path], seconds: float) -> dict[str, np.ndarray]:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], allow_abbrev=False
+    )
     parser.add_argument("folders", metavar="FOLDER", nargs="*", type=Path)
     parser.add_argument("--model", default=demo.NAME, help="directory or Hub id")
     parser.add_argument("--dtype", default="auto")

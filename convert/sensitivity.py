@@ -111,6 +111,7 @@ def _rounded(weight: mx.array, precision: Precision) -> mx.array:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m convert.sensitivity",
         description="Rank the groups of weights by the logit error that quantizing "
         "each alone makes per megabyte it saves.",

@@ -53,8 +53,10 @@ class ScriptedModel:
         self._script = script
         self._vocab_size = vocab_size
 
-    def open_state(self, delay_ms: int, *, speculates: bool = False) -> Any:
-        del speculates
+    def open_state(
+        self, delay_ms: int, *, kv_bits: int = 16, speculates: bool = False
+    ) -> Any:
+        del kv_bits, speculates
         return SimpleNamespace(
             decoder=_DecoderState(),
             token=mx.array([[PAD]]),

@@ -1,6 +1,8 @@
 """Arguments, error lines and exit statuses that all commands share."""
 
 import argparse
+import ast
+from pathlib import Path
 
 import pytest
 
@@ -61,11 +63,6 @@ def test_a_model_that_is_not_there_is_a_checkpoint_error() -> None:
         load_model(parse("--model", "no/such/directory"))
 
 
-def test_the_bits_of_the_rings_reach_the_model() -> None:
-    checkpoint = load_model(parse("--demo", "--kv-bits", "8"))
-    assert checkpoint.kv_bits == checkpoint.model.decoder.kv_bits == 8
-
-
 def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     report_error(VoxmlxError("two\nlines"))
     assert capsys.readouterr().err == "voxmlx: error: two lines\n"
@@ -99,3 +96,21 @@ def test_a_mistake_of_ours_is_not_hidden() -> None:
 
     with pytest.raises(ZeroDivisionError):
         run_command(fail)
+
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = ("voxmlx", "convert", "benchmarks", "training", ".ci")
+
+
+def test_no_command_takes_an_abbreviated_option() -> None:
+    n_parsers = 0
+    for path in (path for name in COMMANDS for path in (ROOT / name).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name = ast.unparse(node.func)
+            if name.endswith("ArgumentParser"):
+                n_parsers += 1
+                said = {keyword.arg: keyword.value for keyword in node.keywords}
+                assert ast.unparse(said.get("allow_abbrev", node)) == "False", path
+    assert n_parsers > 15

@@ -2,27 +2,38 @@
 
 from collections.abc import Sequence
 
+import mlx.core as mx
 import numpy as np
 import pytest
 import soundfile
 
 from tests.contract import cut
-from voxmlx import Checkpoint, Session, TextDelta, TokenDecoded, demo, load
+from voxmlx import (
+    Checkpoint,
+    Session,
+    TextDelta,
+    TokenDecoded,
+    demo,
+    load,
+)
+from voxmlx.batch import Batch
+from voxmlx.errors import SessionError
+from voxmlx.model.cache import KV_BITS
 
 # 20 s: the decoder's ring of 96 wraps twice.
 SAMPLE, _ = soundfile.read(demo.SAMPLE, dtype="float32")
 
 
 @pytest.fixture(scope="module")
-def in_8_bits() -> Checkpoint:
-    return load(demo.NAME, "float32", kv_bits=8)
+def demo_checkpoint() -> Checkpoint:
+    return load(demo.NAME, "float32")
 
 
 def heard(
-    checkpoint: Checkpoint, pieces: Sequence[np.ndarray]
+    checkpoint: Checkpoint, pieces: Sequence[np.ndarray], kv_bits: int = 8
 ) -> tuple[list[int], str]:
     """The ids and the text of a session."""
-    session = Session(checkpoint)
+    session = Session(checkpoint, kv_bits=kv_bits)
     events = [event for piece in pieces for event in session.push(piece)]
     events += session.finish()
     ids = [e.token_id for e in events if isinstance(e, TokenDecoded)]
@@ -30,24 +41,26 @@ def heard(
 
 
 def test_the_demo_hears_every_word_of_its_sample_in_8_bits(
-    in_8_bits: Checkpoint,
+    demo_checkpoint: Checkpoint,
 ) -> None:
     words = demo.SAMPLE.with_suffix(".txt").read_text(encoding="utf-8").split()
-    _, text = heard(in_8_bits, [SAMPLE])
+    _, text = heard(demo_checkpoint, [SAMPLE])
     assert text.split() == words
 
 
 @pytest.mark.parametrize("sizes", [[1280] * 200, [7, 0, 12_801, 3, 99_999], [16_000]])
 def test_ids_do_not_depend_on_the_pieces_in_8_bits(
-    in_8_bits: Checkpoint, sizes: list[int]
+    demo_checkpoint: Checkpoint, sizes: list[int]
 ) -> None:
-    assert heard(in_8_bits, cut(SAMPLE, sizes)) == heard(in_8_bits, [SAMPLE])
+    assert heard(demo_checkpoint, cut(SAMPLE, sizes)) == heard(
+        demo_checkpoint, [SAMPLE]
+    )
 
 
-def test_sessions_in_8_bits_go_their_own_ways(in_8_bits: Checkpoint) -> None:
+def test_sessions_in_8_bits_go_their_own_ways(demo_checkpoint: Checkpoint) -> None:
     # Both start from the same silence, of which each has its own copy once it writes.
-    alone = [heard(in_8_bits, [sound]) for sound in (SAMPLE, SAMPLE[::-1])]
-    sessions = [Session(in_8_bits), Session(in_8_bits)]
+    alone = [heard(demo_checkpoint, [sound]) for sound in (SAMPLE, SAMPLE[::-1])]
+    sessions = [Session(demo_checkpoint, kv_bits=8) for _ in range(2)]
     ids: list[list[int]] = [[], []]
     for start in range(0, len(SAMPLE), 16_000):
         for i, sound in enumerate((SAMPLE, SAMPLE[::-1])):
@@ -57,9 +70,58 @@ def test_sessions_in_8_bits_go_their_own_ways(in_8_bits: Checkpoint) -> None:
         assert got == whole[: len(got)]
 
 
-def test_hot_words_are_taken_back_in_8_bits(in_8_bits: Checkpoint) -> None:
+def test_hot_words_are_taken_back_in_8_bits(demo_checkpoint: Checkpoint) -> None:
     # A bet that breaks goes back to a copy of the rings.
-    session = Session(in_8_bits, hotwords=["turnip farm"], hotword_boost=8)
+    session = Session(
+        demo_checkpoint, kv_bits=8, hotwords=["turnip farm"], hotword_boost=8
+    )
     events = session.push(SAMPLE) + session.finish()
     text = "".join(e.text for e in events if isinstance(e, TextDelta))
-    assert text == heard(in_8_bits, [SAMPLE])[1]
+    assert text == heard(demo_checkpoint, [SAMPLE])[1]
+
+
+def test_sessions_in_16_and_8_bits_share_a_model_and_a_batch(
+    demo_checkpoint: Checkpoint,
+) -> None:
+    sounds = [SAMPLE[:80_000], SAMPLE[40_000:120_000]]
+    alone = {
+        (i, bits): heard(demo_checkpoint, [sounds[i]], bits)[0]
+        for i in range(2)
+        for bits in KV_BITS
+    }
+    batch = Batch(demo_checkpoint.model)
+    sessions = {(i, bits): Session(demo_checkpoint, kv_bits=bits) for i, bits in alone}
+    ids: dict[Session, list[int]] = {}
+    for (i, _), session in sessions.items():
+        batch.add(session)
+        session.timeline.hear(sounds[i])
+        session.timeline.end()
+        ids[session] = []
+    while batch.n_due:
+        for session, events in batch.step():
+            ids[session] += [e.token_id for e in events if isinstance(e, TokenDecoded)]
+    for kind, session in sessions.items():
+        assert ids[session] == alone[kind]
+
+
+def test_rings_are_as_large_as_their_session_says(demo_checkpoint: Checkpoint) -> None:
+    dtypes = {
+        bits: Session(demo_checkpoint, kv_bits=bits)
+        ._decoder.state.decoder.cache.rings[0]
+        .dtype
+        for bits in KV_BITS
+    }
+    assert dtypes == {8: mx.int8, 16: mx.float32}
+
+
+@pytest.mark.parametrize("bits", [0, 4, 32])
+def test_other_bits_are_refused(demo_checkpoint: Checkpoint, bits: int) -> None:
+    with pytest.raises(SessionError, match=f"kv_bits is {bits}, expected 8 or 16"):
+        Session(demo_checkpoint, kv_bits=bits)
+
+
+def test_bits_given_to_load_are_those_of_sessions_that_say_nothing() -> None:
+    with pytest.warns(DeprecationWarning, match="use Session"):
+        checkpoint = load(demo.NAME, "float32", kv_bits=8)
+    assert Session(checkpoint)._decoder.state.decoder.cache.bits == 8
+    assert Session(checkpoint, kv_bits=16)._decoder.state.decoder.cache.bits == 16

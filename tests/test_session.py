@@ -210,7 +210,7 @@ def test_nothing_a_session_holds_grows(tiny_checkpoint: Checkpoint) -> None:
 
     def held() -> dict[str, int]:
         state = session._decoder.state
-        arrays = [*state.encoder.cache.keys, *state.decoder.cache.values]
+        arrays = [*state.encoder.cache.rings, *state.decoder.cache.rings]
         arrays += [state.mel.pending, state.encoder.pending, state.token]
         sizes = {f"array {i}": a.size for i, a in enumerate(arrays)}
         sizes["pending"] = session.timeline.n_waiting
@@ -316,3 +316,30 @@ def test_the_stream_ends_its_last_utterance(whole: list[Event]) -> None:
     last_word = max(i for i, e in enumerate(whole) if isinstance(e, WordFinal))
     assert ends[-1] > last_word
     assert ends[-1] < len(whole) - 1
+
+
+def test_the_end_of_a_block_finishes_the_stream_and_loses_no_word(
+    tiny_checkpoint: Checkpoint, whole: list[Event]
+) -> None:
+    with Session(tiny_checkpoint) as session:
+        events = session.push(SOUND)
+    assert session.is_finished
+    with pytest.raises(SessionError, match="after finish"):
+        session.push(SOUND)
+    assert events + session.finish() == whole
+    assert session.finish() == []
+    with Session(tiny_checkpoint) as session:
+        events = session.push(SOUND) + session.finish()
+    assert events == whole
+    assert session.finish() == []
+
+
+def test_an_exception_leaves_the_stream_to_its_owner(
+    tiny_checkpoint: Checkpoint, whole: list[Event]
+) -> None:
+    session = Session(tiny_checkpoint)
+    events = session.push(SOUND)
+    with pytest.raises(AudioError), session:
+        session.push(SOUND[None])
+    assert not session.is_finished
+    assert events + session.finish() == whole

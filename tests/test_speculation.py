@@ -107,9 +107,9 @@ def test_wrong_guesses_are_taken_back(
     assert heard(tiny_checkpoint, sound, speculation) == plain
 
 
-def test_8_bit_rings_change_nothing() -> None:
-    checkpoint = load(demo.NAME, "float32", kv_bits=8)
-    assert heard(checkpoint, SAMPLE, Free()) == heard(checkpoint, SAMPLE)
+def test_8_bit_rings_change_nothing(demo_checkpoint: Checkpoint) -> None:
+    plain = heard(demo_checkpoint, SAMPLE, kv_bits=8)
+    assert heard(demo_checkpoint, SAMPLE, Free(), kv_bits=8) == plain
 
 
 def test_probabilities_are_those_of_single_steps(demo_checkpoint: Checkpoint) -> None:

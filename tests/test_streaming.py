@@ -1,7 +1,10 @@
 """An application with an event loop gets a session's events, and keeps its loop."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ import pytest
 from tests.sounds import speech_like
 from voxmlx import Checkpoint, Session, stream
 from voxmlx.errors import AudioError, DelayError
-from voxmlx.events import Event, Finished
+from voxmlx.events import Event, Finished, TextDelta
 
 SOUND = speech_like(16_000, seed=4)
 
@@ -100,7 +103,120 @@ def test_who_stops_listening_closes_the_source(tiny_checkpoint: Checkpoint) -> N
         try:
             return await anext(events)
         finally:
-            await events.aclose()  # pyright: ignore[reportAttributeAccessIssue]
+            await events.aclose()
 
     assert not isinstance(asyncio.run(listen_to_one()), Finished)
     assert source.is_closed
+
+
+def test_a_block_that_is_left_closes_the_source(tiny_checkpoint: Checkpoint) -> None:
+    source = Source(*[SOUND] * 100)
+
+    async def listen_to_one() -> None:
+        async with stream(source.sound(), tiny_checkpoint) as events:
+            await anext(events)
+
+    asyncio.run(listen_to_one())
+    assert source.is_closed
+
+
+def test_a_plain_source_gives_the_same_events_from_a_thread(
+    tiny_checkpoint: Checkpoint,
+) -> None:
+    threads: set[threading.Thread] = set()
+
+    def sound() -> Iterator[np.ndarray]:
+        for piece in np.array_split(SOUND, 7):
+            threads.add(threading.current_thread())
+            yield piece
+
+    async def listen(source: Any) -> list[Event]:
+        return [event async for event in stream(source, tiny_checkpoint)]
+
+    expected = asyncio.run(collect(Source(SOUND), tiny_checkpoint))
+    assert asyncio.run(listen(sound())) == expected
+    assert threading.main_thread() not in threads
+    assert asyncio.run(listen([SOUND])) == expected
+
+
+def test_a_plain_source_is_closed_by_whoever_stops_listening(
+    tiny_checkpoint: Checkpoint,
+) -> None:
+    is_closed = threading.Event()
+
+    def sound() -> Iterator[np.ndarray]:
+        try:
+            while True:
+                yield SOUND
+        finally:
+            is_closed.set()
+
+    async def listen_to_one() -> None:
+        async with stream(sound(), tiny_checkpoint) as events:
+            await anext(events)
+
+    asyncio.run(listen_to_one())
+    assert is_closed.is_set()
+
+
+def test_what_a_plain_source_raises_is_raised_where_it_is_listened_to(
+    tiny_checkpoint: Checkpoint,
+) -> None:
+    def sound() -> Iterator[np.ndarray]:
+        yield SOUND
+        raise OSError("the disk is gone")
+
+    async def listen() -> None:
+        async for _ in stream(sound(), tiny_checkpoint):
+            pass
+
+    with pytest.raises(OSError, match="gone"):
+        asyncio.run(listen())
+
+
+def test_a_flush_does_what_a_sessions_flush_does(tiny_checkpoint: Checkpoint) -> None:
+    """Asked for by the same task that takes the events, many times."""
+
+    async def listen() -> list[Event]:
+        is_flushed = asyncio.Event()
+
+        async def sound() -> AsyncIterator[np.ndarray]:
+            yield SOUND
+            await is_flushed.wait()
+            yield SOUND
+
+        got: list[Event] = []
+        async with stream(sound(), tiny_checkpoint) as events:
+            async for event in events:
+                if not got:
+                    events.flush()
+                    events.flush()
+                got.append(event)
+                if len(got) == n_flushed:
+                    is_flushed.set()
+        return got
+
+    session = Session(tiny_checkpoint)
+    flushed = session.push(SOUND) + session.flush() + session.flush()
+    n_flushed = len(flushed)
+    expected = flushed + session.push(SOUND) + session.finish()
+    assert asyncio.run(listen()) == expected
+    assert any(isinstance(event, TextDelta) for event in expected)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "advice"),
+    [
+        (SOUND, r"use \[array\]"),
+        ("talk.wav", "open_audio"),
+        (Path("talk.wav"), "open_audio"),
+        (b"RIFF", "open_audio"),
+        (7, "got int; expected an iterable"),
+        (None, "got NoneType"),
+    ],
+)
+def test_what_is_no_source_is_refused_before_it_is_listened_to(
+    wrong: Any, advice: str, tiny_checkpoint: Checkpoint
+) -> None:
+    with pytest.raises(AudioError, match=advice):
+        stream(wrong, tiny_checkpoint)

@@ -7,14 +7,17 @@ import pty
 import signal
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pysrt
 import pytest
 import soundfile
+import webvtt
 
 from tests.audio.bad_files import BAD_FILES
 from tests.audio.wav_bytes import encode, wav_bytes
@@ -276,6 +279,14 @@ def test_an_illegal_delay_is_an_error_that_lists_the_legal_ones(
         ["--lines", "0"],
         ["--fast"],
         ["-", "-"],
+        ["--out", "out.srt"],
+        ["--output-d", "out"],
+        ["--skip-existing"],
+        ["--format", "txt", "--format", "srt"],
+        ["-o", "film.doc"],
+        ["-o", "film.txt", "--format", "srt"],
+        ["-o", "film.txt", "--output-dir", "out"],
+        ["other.wav", "-o", "film.txt"],
     ],
 )
 def test_wrong_arguments_exit_with_2(
@@ -327,19 +338,138 @@ def test_an_error_of_the_model_is_one_line(
     assert capsys.readouterr() == ("", "voxmlx: error: the model is not well\n")
 
 
-def test_ctrl_c_leaves_nothing_half_written(
-    tmp_path: Path, talk: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("suffix", ["txt", "srt", "vtt", "json", "jsonl"])
+def test_ctrl_c_keeps_valid_files_that_say_they_are_partial(
+    tmp_path: Path, talk: str, suffix: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Interrupted(Counting):
+    class Cut(Counting):
         def finish(self) -> list[Event]:
             raise KeyboardInterrupt
 
     results = tmp_path / "results"
     results.mkdir()
-    arguments = [talk, "--output-dir", str(results)]
-    assert main(arguments, recogniser=Shop(Interrupted)) == 130
+    (results / f"talk.{suffix}").write_text("of an earlier run")
+    arguments = [talk, "--output-dir", str(results), "--format", suffix]
+    assert main(arguments, recogniser=Shop(Cut)) == 130
     assert capsys.readouterr() == ("", "")
-    assert list(results.iterdir()) == []
+    assert (results / f"talk.{suffix}").read_text() == "of an earlier run"
+    text = (results / f"talk.partial.{suffix}").read_text("utf-8")
+    match suffix:
+        case "txt":
+            assert text == "w0\u00e9 w1\u00e9 w2\u00e9\n"
+        case "srt":
+            assert [cue.text for cue in pysrt.from_string(text)] == [
+                text.split("\n")[2]
+            ]
+            assert "w0\u00e9 w1\u00e9 w2\u00e9" in text
+        case "vtt":
+            (cue,) = webvtt.from_string(text)
+            assert cue.text == "w0\u00e9 w1\u00e9 w2\u00e9"
+        case "json":
+            result = json.loads(text)
+            assert result["is_partial"] is True
+            assert result["text"] == "w0\u00e9 w1\u00e9 w2\u00e9"
+            assert result["duration_ms"] == 3000
+        case _:
+            kinds = [json.loads(line)["type"] for line in text.splitlines()]
+            assert kinds.count("word") == 3
+            assert "finished" not in kinds
+
+
+def test_a_whole_json_does_not_say_that_it_is_partial(
+    talk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([talk, "--format", "json"], recogniser=Shop()) == 0
+    assert "is_partial" not in json.loads(capsys.readouterr().out)
+
+
+def test_what_is_printed_until_ctrl_c_is_whole(
+    talk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Cut(Counting):
+        def finish(self) -> list[Event]:
+            raise KeyboardInterrupt
+
+    assert main([talk, "--format", "srt"], recogniser=Shop(Cut)) == 130
+    assert "w0\u00e9 w1\u00e9 w2\u00e9\n\n" in capsys.readouterr().out
+
+
+def test_existing_results_are_skipped_and_the_others_made(
+    tmp_path: Path, talk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_sound(tmp_path / "other.flac", 1.0)
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "talk.txt").write_text("mine")
+    (results / "other.partial.txt").write_text("of a run that was killed")
+    shop = Shop()
+    arguments = [talk, other, "--output-dir", str(results), "--skip-existing"]
+    assert main(arguments, recogniser=shop) == 0
+    assert "1 of 2 inputs skipped" in capsys.readouterr().err
+    texts = {path.name: path.read_text("utf-8") for path in results.iterdir()}
+    assert texts == {"talk.txt": "mine", "other.txt": "w0\u00e9 end\n"}
+    assert main(arguments, recogniser=no_model) == 0
+
+
+def test_an_input_is_skipped_only_if_all_its_formats_are_there(
+    tmp_path: Path, talk: str
+) -> None:
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "talk.txt").write_text("mine")
+    arguments = [talk, "--output-dir", str(results), "--skip-existing"]
+    arguments += ["--format", "txt", "--format", "srt"]
+    assert main(arguments, recogniser=Shop()) == 0
+    assert {path.name for path in results.iterdir()} == {"talk.txt", "talk.srt"}
+    assert (results / "talk.txt").read_text("utf-8") == TALK_TEXT + "\n"
+
+
+def test_several_formats_come_from_one_run(tmp_path: Path, talk: str) -> None:
+    class Once(Counting):
+        n_started = 0
+
+        def __init__(self) -> None:
+            super().__init__()
+            Once.n_started += 1
+
+    formats = ["txt", "srt", "vtt", "json", "jsonl"]
+    one = tmp_path / "one"
+    arguments = [talk, "--output-dir", str(one)]
+    for name in formats:
+        arguments += ["--format", name]
+    assert main(arguments, recogniser=Shop(Once)) == 0
+    assert Once.n_started == 1
+    for name in formats:
+        each = tmp_path / f"only-{name}"
+        arguments = [talk, "--output-dir", str(each), "--format", name]
+        assert main(arguments, recogniser=Shop()) == 0
+        assert (each / f"talk.{name}").read_bytes() == (
+            one / f"talk.{name}"
+        ).read_bytes()
+
+
+@pytest.mark.parametrize("option", ["-o", "--output"])
+def test_a_named_output_has_the_format_of_its_suffix(
+    tmp_path: Path, talk: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    srt, txt = tmp_path / "made" / "film.srt", tmp_path / "film.txt"
+    arguments = [talk, option, str(srt), option, str(txt)]
+    assert main(arguments, recogniser=Shop()) == 0
+    assert capsys.readouterr() == ("", "")
+    assert txt.read_text("utf-8") == TALK_TEXT + "\n"
+    assert srt.read_text("utf-8").startswith("1\n00:00:00,500 --> ")
+    assert list((tmp_path / "made").iterdir()) == [srt]
+
+
+def test_a_named_output_that_is_the_input_is_refused(
+    tmp_path: Path, talk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / "sound.txt"
+    Path(talk).rename(odd)
+    before = odd.read_bytes()
+    assert main([str(odd), "-o", str(odd)], recogniser=no_model) == 1
+    assert "one of the inputs" in capsys.readouterr().err
+    assert odd.read_bytes() == before
 
 
 def test_each_file_has_a_stream_of_its_own(
@@ -598,26 +728,76 @@ def test_a_full_disk_is_one_line(talk: str) -> None:
     assert "standard output cannot be written" in stderr
 
 
-def test_ctrl_c_ends_the_command_with_130_and_no_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_command_and_keeps_what_was_written(
+    number: int, tmp_path: Path
+) -> None:
     results = tmp_path / "results"
     with start_counting(
-        "-",
-        "--output-dir",
-        str(results),
+        *("-", "--output-dir", str(results), "--format", "txt", "--format", "srt"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
         assert process.stdin is not None
         assert process.stderr is not None
+        process.stdin.write(bytes(64_000))
+        process.stdin.flush()
+        while not (results.exists() and len(list(results.iterdir())) == 2):
+            assert process.poll() is None
+        time.sleep(0.5)  # what was sent is read and its words written
+        process.send_signal(number)
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + number
+    texts = {path.name: path.read_text("utf-8") for path in results.iterdir()}
+    assert texts.keys() == {"stdin.partial.txt", "stdin.partial.srt"}
+    assert texts["stdin.partial.txt"] == "w0\u00e9 w1\u00e9\n"
+    assert "w0\u00e9 w1\u00e9" in texts["stdin.partial.srt"]
+
+
+def test_nohup_keeps_a_closed_terminal_from_ending_the_command(tmp_path: Path) -> None:
+    with start_counting(
+        *("-", "--output-dir", str(tmp_path)),
+        stdin=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    ) as process:
+        assert process.stdin is not None
         process.stdin.write(bytes(32_000))
         process.stdin.flush()
-        while not (results.exists() and list(results.iterdir())):
+        while not list(tmp_path.iterdir()):
             assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        assert process.stderr.read() == b""
-    assert process.returncode == 130
-    assert list(results.iterdir()) == []
+        process.send_signal(signal.SIGHUP)
+        process.stdin.close()
+    assert process.returncode == 0
+    assert (tmp_path / "stdin.txt").read_text("utf-8") == "w0\u00e9 end\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_stream_does_not_hinder_what_does_not_need_it(
+    tmp_path: Path, tiny_checkpoint_dir: Path, talk: str, closed: str
+) -> None:
+    command = [sys.executable, "-m", "voxmlx.transcribe", talk]
+    command += ["--model", str(tiny_checkpoint_dir), "--format", "json"]
+    result = tmp_path / "talk.json"
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *command, "-o", str(result)],
+        env=environment(),
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert json.loads(result.read_text("utf-8"))["duration_ms"] == 3000
+    if closed == ">&-":
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {closed}', "sh", *command],
+            env=environment(),
+            capture_output=True,
+            check=False,
+            text=True,
+        )
+        assert done.returncode == 1
+        assert_one_error_line(done.stderr)
+        assert "standard output is closed" in done.stderr
 
 
 def test_names_that_are_not_utf_8_are_printed_with_escapes(tmp_path: Path) -> None:

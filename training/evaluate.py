@@ -88,7 +88,7 @@ def _joined(dataset: Dataset, n_utterances: int) -> tuple[list[np.ndarray], list
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="folder in Mistral's layout")
     add("--sets", type=Path, nargs="+", required=True, help="datasets")

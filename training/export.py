@@ -149,7 +149,7 @@ def load_checkpoint(folder: Path) -> TinyVoxtral:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("state", type=Path, help="state.pt of the trainer")
     parser.add_argument("folder", type=Path, help="where the checkpoint goes")
     parser.add_argument("--tokenizer", type=Path, required=True, help="tekken.json")

@@ -66,7 +66,7 @@ def _recorded(n_utterances: int, rng: np.random.Generator) -> Iterator[Utterance
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("folder", type=Path)
     parser.add_argument("sources", nargs="+", help="NAME=UTTERANCES")
     parser.add_argument("--seed", type=int, default=1)

@@ -63,7 +63,7 @@ def _sets(n: int, seed: int) -> Iterator[tuple[str, Iterator[Utterance]]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sentences", type=int, default=300, help="of each kind")
     parser.add_argument("--seed", type=int, default=77)

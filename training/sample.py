@@ -21,7 +21,7 @@ def _read(checkpoint: Checkpoint, samples: np.ndarray) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("set", type=Path, help="a dataset of one free voice")
     parser.add_argument("folder", type=Path, help="the checkpoint; the sample goes in")
     parser.add_argument("--seconds", type=float, default=20)

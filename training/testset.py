@@ -37,7 +37,7 @@ def _different(dataset: Dataset, count: int) -> Iterator[Utterance]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("sets", type=Path, help="folder made by training.heldout")
     parser.add_argument("folder", type=Path, help="usually tests/data/demo")
     args = parser.parse_args()

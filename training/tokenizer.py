@@ -101,7 +101,7 @@ def _readable(token: bytes) -> str | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("path", type=Path)
     args = parser.parse_args()
     rng = np.random.default_rng(0)

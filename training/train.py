@@ -279,7 +279,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder of data sets, or of such")
     add("--sources", nargs="+", default=["espeak=1", "flite=1", "rhvoice=1"])

@@ -7,9 +7,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from voxmlx.audio.files import AudioFile, open_audio
+    from voxmlx.audio.microphone import Microphone
+    from voxmlx.batch import Batch
     from voxmlx.checkpoint import Checkpoint, load
     from voxmlx.config import LEGAL_DELAYS_MS
-    from voxmlx.errors import VoxmlxError
+    from voxmlx.errors import (
+        AudioError,
+        CheckpointError,
+        ConfigError,
+        DelayError,
+        DeviceError,
+        HotwordError,
+        KernelError,
+        OutputError,
+        RequestError,
+        ServerError,
+        SessionError,
+        TokenizerError,
+        VoxmlxError,
+    )
     from voxmlx.events import (
         Alternative,
         Event,
@@ -22,24 +39,42 @@ if TYPE_CHECKING:
         Word,
         WordFinal,
     )
+    from voxmlx.rules import GUARDS
     from voxmlx.session import Session
-    from voxmlx.streaming import stream
+    from voxmlx.streaming import EventStream, stream
     from voxmlx.transcript import Segment, Transcript
 
     __version__: str
 
 __all__ = [
+    "GUARDS",
     "LEGAL_DELAYS_MS",
     "Alternative",
+    "AudioError",
+    "AudioFile",
+    "Batch",
     "Checkpoint",
+    "CheckpointError",
+    "ConfigError",
+    "DelayError",
+    "DeviceError",
     "Event",
+    "EventStream",
     "Finished",
     "GuardActed",
+    "HotwordError",
+    "KernelError",
+    "Microphone",
+    "OutputError",
     "Recovered",
+    "RequestError",
     "Segment",
+    "ServerError",
     "Session",
+    "SessionError",
     "TextDelta",
     "TokenDecoded",
+    "TokenizerError",
     "Transcript",
     "UtteranceEnd",
     "VoxmlxError",
@@ -47,27 +82,46 @@ __all__ = [
     "WordFinal",
     "__version__",
     "load",
+    "open_audio",
     "stream",
 ]
 
 _HOMES = {
     "Alternative": "events",
+    "AudioError": "errors",
+    "AudioFile": "audio.files",
+    "Batch": "batch",
     "Checkpoint": "checkpoint",
+    "CheckpointError": "errors",
+    "ConfigError": "errors",
+    "DelayError": "errors",
+    "DeviceError": "errors",
     "Event": "events",
+    "EventStream": "streaming",
     "Finished": "events",
+    "GUARDS": "rules",
     "GuardActed": "events",
+    "HotwordError": "errors",
+    "KernelError": "errors",
     "LEGAL_DELAYS_MS": "config",
+    "Microphone": "audio.microphone",
+    "OutputError": "errors",
     "Recovered": "events",
+    "RequestError": "errors",
     "Segment": "transcript",
+    "ServerError": "errors",
     "Session": "session",
+    "SessionError": "errors",
     "TextDelta": "events",
     "TokenDecoded": "events",
+    "TokenizerError": "errors",
     "Transcript": "transcript",
     "UtteranceEnd": "events",
     "VoxmlxError": "errors",
     "Word": "events",
     "WordFinal": "events",
     "load": "checkpoint",
+    "open_audio": "audio.files",
     "stream": "streaming",
 }
 

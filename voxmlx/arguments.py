@@ -14,10 +14,12 @@ from voxmlx.config import LEGAL_DELAYS_MS, SAMPLE_RATE
 from voxmlx.errors import VoxmlxError
 from voxmlx.formats import CueRules
 from voxmlx.hotwords import BOOST, read_hotwords
+from voxmlx.interruption import Interrupted
 from voxmlx.other_package import warn_of_other_package
 from voxmlx.replacements import read_replacements
 from voxmlx.rules import GUARDS
 from voxmlx.session import MAX_ALTERNATIVES, MAX_BOOST
+from voxmlx.standard_streams import robust_standard_streams
 from voxmlx.tokenizer import Tokenizer
 
 __all__ = [
@@ -281,7 +283,7 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 
 def load_model(arguments: argparse.Namespace) -> Checkpoint:
     """The model that the arguments ask for. Raises CheckpointError."""
-    return load(arguments.model, arguments.dtype, kv_bits=arguments.kv_bits)
+    return load(arguments.model, arguments.dtype)
 
 
 def add_version_argument(parser: argparse.ArgumentParser) -> None:
@@ -311,9 +313,15 @@ def report_error(error: VoxmlxError) -> None:
 def run_command(command: Callable[[], int]) -> int:
     """Run a command; its exit status, or that of the error that ended it.
 
-    A VoxmlxError becomes one line on stderr and 1, Ctrl-C 130, a reader that
-    closed standard output 141. Other exceptions are mistakes of ours and pass.
+    A VoxmlxError becomes one line on stderr and 1, a signal 128 and its number
+    (Ctrl-C 130), a reader that closed standard output 141. Other exceptions are
+    mistakes of ours and pass.
     """
+    with robust_standard_streams():
+        return _status(command)
+
+
+def _status(command: Callable[[], int]) -> int:
     warn_of_other_package()
     try:
         status = command()
@@ -322,6 +330,8 @@ def run_command(command: Callable[[], int]) -> int:
     except VoxmlxError as error:
         report_error(error)
         return 1
+    except Interrupted as signal:
+        return 128 + signal.number
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:

@@ -1,5 +1,6 @@
 """A model directory or Hub id -> network and tokenizer, every tensor checked."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,19 +39,28 @@ class Checkpoint:
     tokenizer: Tokenizer
     dtype: str
     kv_bits: int = 16
+    """Of a session that is not told its own; deprecated."""
 
 
 def load(
-    model: str | Path, dtype: DtypeName = "auto", *, kv_bits: int = 16
+    model: str | Path, dtype: DtypeName = "auto", *, kv_bits: int | None = None
 ) -> Checkpoint:
     """Load a model, in any layout we know, from a directory or a Hub id.
 
     `dtype` is that of weights and activations; "auto" is float16 on M1 and M2,
-    bfloat16 on later chips, float32 on a CPU. `kv_bits` is how a session remembers
-    the last eleven minutes: 16 in that dtype, 8 in about half the memory.
+    bfloat16 on later chips, float32 on a CPU. `kv_bits` is deprecated: give it to
+    `Session`. It is what sessions have that are not told otherwise.
     Raises CheckpointError (ConfigError, TokenizerError) naming the file or tensor.
     """
-    if kv_bits not in KV_BITS:
+    if kv_bits is None:
+        kv_bits = 16
+    elif kv_bits in KV_BITS:
+        warnings.warn(
+            "load(kv_bits=...) is deprecated; use Session(..., kv_bits=...)",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+    else:
         raise CheckpointError(
             f"kv_bits is {kv_bits}, expected {' or '.join(map(str, KV_BITS))}"
         )
@@ -60,7 +70,7 @@ def load(
     )
     target = _resolve(dtype)
     self_check(files.config, target, kv_bits)
-    network = VoxtralRealtime(files.config, kv_bits=kv_bits)
+    network = VoxtralRealtime(files.config)
     _quantise_modules(network, _packed_precisions(files))
     network.load_weights(list(_packed(files, _stored(files), target)), strict=True)
     network.eval()

@@ -220,7 +220,8 @@ class JsonWriter:
     """One object per stream: `head`, then duration_ms, text, segments and tokens.
 
     Segments hold their words, with times and confidence. It is all written at the
-    end, so what it holds grows with the stream.
+    end, so what it holds grows with the stream. `is_partial` is there, and true, if
+    the stream was broken off.
     """
 
     def __init__(
@@ -234,11 +235,14 @@ class JsonWriter:
         self._alternatives: list[list[dict[str, Any]]] = []
         self._guards: list[dict[str, Any]] = []
         self._recoveries: list[dict[str, Any]] = []
+        self._is_finished = False
+        self._time_ms = 0
 
     def feed(self, event: Event) -> str:
         self._builder.feed(event)
         match event:
             case TokenDecoded(token_id=token_id, alternatives=alternatives):
+                self._time_ms = event.time_ms
                 self._tokens.append(token_id)
                 if alternatives:
                     self._alternatives.append([_alternative(a) for a in alternatives])
@@ -246,14 +250,18 @@ class JsonWriter:
                 self._guards.append(asdict(event))
             case Recovered():
                 self._recoveries.append(asdict(event))
+            case Finished():
+                self._is_finished = True
             case _:
                 pass
         return ""
 
     def finish(self) -> str:
         transcript = self._builder.finish()
-        content = self._head | {
-            "duration_ms": transcript.duration_ms,
+        partial: dict[str, Any] = {} if self._is_finished else {"is_partial": True}
+        content = self._head | partial
+        content |= {
+            "duration_ms": transcript.duration_ms or self._time_ms,
             "text": transcript.text,
             "segments": [
                 {

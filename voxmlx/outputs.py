@@ -1,9 +1,7 @@
 """Where results go: names that do not collide, files that are never half written."""
 
 import contextlib
-import io
 import os
-import secrets
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -13,63 +11,91 @@ from typing import Self
 
 from voxmlx.errors import OutputError
 
-__all__ = ["AtomicTextFile", "StandardOutput", "plan_outputs"]
+__all__ = ["ResultFile", "StandardOutput", "check_output", "plan_outputs"]
+
+# Names of most file systems are at most so long.
+_MAX_NAME_BYTES = 255
 
 
 def plan_outputs(
     inputs: Sequence[str], directory: Path, suffix: str, *, stdin_stem: str = "stdin"
 ) -> list[Path]:
-    """The output path of each input: its stem in `directory`, with `suffix`.
+    """Return the output path of each input: its stem in `directory`, with `suffix`.
 
-    Touches nothing. Raises OutputError when two inputs would share an output, when
-    one would overwrite an input, or when `directory` cannot be written.
+    Inputs of one stem from several folders keep their folders: then every output
+    lies below `directory` as its input lies below the folder common to all. Touches
+    nothing. Raises OutputError when two inputs would share an output, when one would
+    overwrite an input, or when `directory` cannot be written.
     """
-    outputs: list[Path] = []
+    stems = [stdin_stem if name == "-" else Path(name).stem for name in inputs]
+    outputs = [directory / f"{stem}{suffix}" for stem in stems]
+    if len({_key(output) for output in outputs}) < len(outputs):
+        folders = _folders(inputs)
+        outputs = [
+            directory / folder / output.name
+            for folder, output in zip(folders, outputs, strict=True)
+        ]
     taken: dict[str, str] = {}
-    for name in inputs:
-        output = directory / f"{stdin_stem if name == '-' else Path(name).stem}{suffix}"
-        # macOS takes names for the same that differ in case or in how accents are
-        # spelt.
-        key = unicodedata.normalize("NFC", output.name).casefold()
-        if key in taken:
+    for name, output in zip(inputs, outputs, strict=True):
+        if (key := _key(output)) in taken:
             raise OutputError(
                 f"{taken[key]} and {name} would both be written to {output}; rename "
                 "one, or use an --output-dir of its own for it"
             )
         taken[key] = name
-        outputs.append(output)
-    _refuse_unwritable(directory)
     for output in outputs:
-        if output.is_dir():
-            raise OutputError(f"{output} is a directory, expected a file or nothing")
-        if output.exists() and any(
-            os.path.exists(name) and os.path.samefile(name, output) for name in inputs
-        ):
-            raise OutputError(
-                f"{output} is one of the inputs and would be overwritten; choose "
-                "another --output-dir"
-            )
+        check_output(output, inputs)
     return outputs
 
 
-class AtomicTextFile:
-    """A text file that appears under its name once it is complete, or not at all.
+def check_output(output: Path, inputs: Sequence[str]) -> None:
+    """Raise OutputError unless `output` may be written, and is none of `inputs`."""
+    _refuse_unwritable(output.parent)
+    if output.is_dir():
+        raise OutputError(f"{output} is a directory, expected a file or nothing")
+    if output.exists() and any(
+        os.path.exists(name) and os.path.samefile(name, output) for name in inputs
+    ):
+        raise OutputError(
+            f"{output} is one of the inputs and would be overwritten; choose "
+            "another name or --output-dir"
+        )
 
-    A context manager: leaving it with an exception removes what was written and
-    leaves a file of that name as it was. Failures to write raise OutputError.
+
+def _key(path: Path) -> str:
+    # macOS takes names for the same that differ in case or in how accents are spelt.
+    return unicodedata.normalize("NFC", str(path)).casefold()
+
+
+def _folders(inputs: Sequence[str]) -> list[str]:
+    """Each input's folder, relative to the one that is common to all."""
+    folders = ["" if n == "-" else os.path.dirname(os.path.abspath(n)) for n in inputs]
+    named = [folder for folder in folders if folder]
+    common = os.path.commonpath(named) if named else ""
+    return [os.path.relpath(folder, common) if folder else "" for folder in folders]
+
+
+class ResultFile:
+    """A text file that gets its name once it is complete.
+
+    A context manager. Until then it is written beside its place, under a name that
+    says so: talk.partial.srt for talk.srt. Leaving the context with an exception
+    removes it, unless `keep` was called. An earlier file of that name stays as it was
+    until it is replaced. Failures to write raise OutputError.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         # In the same directory, since a rename is atomic only within a file system.
-        self._temporary = path.with_name(f".voxmlx-{secrets.token_hex(8)}.tmp")
+        self.partial_path = _partial(path)
+        self._is_kept = False
 
     def __enter__(self) -> Self:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(
-                self._temporary,
-                "x",
+                self.partial_path,
+                "w",
                 encoding="utf-8",
                 errors="backslashreplace",
                 newline="\n",
@@ -84,6 +110,10 @@ class AtomicTextFile:
         except OSError as error:
             raise _unwritable(str(self._path), error) from None
 
+    def keep(self) -> None:
+        """Keep what has been written under its partial name, whatever comes."""
+        self._is_kept = True
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -91,25 +121,34 @@ class AtomicTextFile:
         trace: TracebackType | None,
     ) -> None:
         if kind is not None:
-            self._discard()
+            self._end()
             return
         try:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            os.replace(self._temporary, self._path)
+            os.replace(self.partial_path, self._path)
         except OSError as failure:
-            self._discard()
+            self._end()
             raise _unwritable(str(self._path), failure) from None
         except BaseException:
-            self._discard()
+            self._end()
             raise
 
-    def _discard(self) -> None:
+    def _end(self) -> None:
         # The file may have what it cannot write still in its buffer.
         with contextlib.suppress(OSError):
             self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        if not self._is_kept:
+            self.partial_path.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    """talk.srt -> talk.partial.srt, its stem cut if that would be too long."""
+    stem, ending = path.stem, f".partial{path.suffix}"
+    while len(os.fsencode(stem + ending)) > _MAX_NAME_BYTES:
+        stem = stem[:-1]
+    return path.with_name(stem + ending)
 
 
 class StandardOutput:
@@ -121,12 +160,12 @@ class StandardOutput:
 
     def __enter__(self) -> Self:
         if sys.stdout is None:
-            raise OutputError("standard output is closed; use --output-dir")
+            raise OutputError("standard output is closed; name a file with --output")
         # JSON is UTF-8 by definition, and text should not depend on the locale; file
         # names that are not UTF-8 are printed with escapes.
-        stdout: object = sys.stdout
-        if isinstance(stdout, io.TextIOWrapper):
-            stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+        reconfigure = getattr(sys.stdout, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(encoding="utf-8", errors="backslashreplace")
         self._is_mid_line = False
         return self
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Generator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from numpy.typing import NDArray
 
@@ -12,6 +13,7 @@ from voxmlx.decoding import TokenDecoder
 from voxmlx.errors import SessionError
 from voxmlx.events import Event
 from voxmlx.hotwords import BOOST, HotwordTrie
+from voxmlx.model.cache import KV_BITS
 from voxmlx.model.choosing import Decoding
 from voxmlx.model.voxtral import MAX_AUDIO_TOKENS_PER_STEP, VoxtralRealtime
 from voxmlx.recovery import RecoveringDecoder
@@ -57,6 +59,7 @@ class Session:
         replacements: Mapping[str, str] | None = None,
         pause_ms: int = 800,
         speculate: bool = False,
+        kv_bits: int | None = None,
     ) -> None:
         """Open a stream whose text lags the sound by `delay_ms`.
 
@@ -67,13 +70,17 @@ class Session:
         `replacements` what final words to write otherwise (not the TextDeltas, which
         are sooner). An UtteranceEnd comes after `pause_ms` without speech. `speculate`
         decodes sound that is there already, a file's or a backlog's, several ids at a
-        time where that is faster; it changes no id.
+        time where that is faster; it changes no id. `kv_bits` is how the session
+        remembers the last eleven minutes: 16 (the default) in the model's dtype, 8 in
+        about half the memory.
 
         Raises DelayError unless the delay is one of LEGAL_DELAYS_MS, HotwordError
         for a phrase or replacement that is empty or cannot be written, and
         SessionError for any other value that is not possible.
         """
-        _refuse_impossible(alternatives, guards, pause_ms)
+        if kv_bits is None:
+            kv_bits = checkpoint.kv_bits
+        _refuse_impossible(alternatives, guards, pause_ms, kv_bits)
         _refuse_impossible_hotwords(hotwords, hotword_boost)
         left_pad = LEFT_PAD_TOKENS * SAMPLES_PER_AUDIO_TOKEN
         self.timeline = Timeline(
@@ -90,7 +97,10 @@ class Session:
             trie = HotwordTrie(checkpoint.tokenizer, hotwords, boost=hotword_boost)
         self._model = checkpoint.model
         open_state = partial(
-            checkpoint.model.open_state, delay_ms, speculates=speculate
+            checkpoint.model.open_state,
+            delay_ms,
+            kv_bits=kv_bits,
+            speculates=speculate,
         )
         self._decoder = TokenDecoder(
             open_state(),
@@ -102,6 +112,24 @@ class Session:
         )
         self._recovering = RecoveringDecoder(self._decoder, open_state)
         self.is_finished = False
+        self._last_events: list[Event] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Finish the stream; `finish` then returns its last events, once.
+
+        After an exception the stream is left as it is: `finish` still brings out the
+        words that were heard.
+        """
+        if kind is None:
+            self._last_events = self.finish()
 
     @property
     def delay_ms(self) -> int:
@@ -153,10 +181,12 @@ class Session:
         """End the stream: its last words, then a `Finished`.
 
         Pads on the right as the reference does, so that the ids of a whole stream
-        equal transformers' for the same sound. A second call returns nothing.
+        equal transformers' for the same sound. A second call returns nothing. After
+        a `with` block the first call returns what the block's end brought out.
         """
         self.timeline.end()
-        return self._catch_up()
+        events, self._last_events = self._last_events, []
+        return events + self._catch_up()
 
     def work(self, max_tokens: int = MAX_AUDIO_TOKENS_PER_STEP) -> Work | None:
         """What is to be done about the next whole audio tokens; None if there are none.
@@ -206,7 +236,13 @@ def _done(work: Work, model: VoxtralRealtime) -> list[Event]:
         return end.value
 
 
-def _refuse_impossible(alternatives: int, guards: Sequence[str], pause_ms: int) -> None:
+def _refuse_impossible(
+    alternatives: int, guards: Sequence[str], pause_ms: int, kv_bits: int
+) -> None:
+    if kv_bits not in KV_BITS:
+        raise SessionError(
+            f"kv_bits is {kv_bits}, expected {' or '.join(map(str, KV_BITS))}"
+        )
     if not 0 <= alternatives <= MAX_ALTERNATIVES:
         raise SessionError(
             f"{alternatives} alternatives, expected 0 to {MAX_ALTERNATIVES}"

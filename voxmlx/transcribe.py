@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -23,12 +22,14 @@ from voxmlx.arguments import (
     run_command,
     word_options,
 )
-from voxmlx.audio.files import STANDARD_INPUT, AudioFile, open_audio
+from voxmlx.audio.files import STANDARD_INPUT, open_audio
 from voxmlx.config import delay_tokens
 from voxmlx.errors import AudioError
 from voxmlx.events import Event
-from voxmlx.formats import FORMATS, FormatOptions, make_writer
-from voxmlx.outputs import AtomicTextFile, StandardOutput, plan_outputs
+from voxmlx.formats import FormatOptions, Writer, make_writer
+from voxmlx.interruption import Interruption
+from voxmlx.jobs import Job, add_output_arguments, check_output_arguments, open_jobs
+from voxmlx.outputs import ResultFile, StandardOutput
 from voxmlx.progress import SoundProgress
 from voxmlx.recovery_notice import RecoveryNotice
 from voxmlx.session import Session
@@ -46,13 +47,18 @@ _EXAMPLES = """\
 examples:
   voxmlx transcribe talk.mp3
   voxmlx transcribe --delay 2400 lecture.flac > lecture.txt
-  voxmlx transcribe --format srt --output-dir subtitles films/*.wav
-  voxmlx transcribe --format json --hotwords names.txt --output-dir out meeting.ogg
+  voxmlx transcribe film.wav -o film.srt
+  voxmlx transcribe --format srt --format txt --output-dir out meetings/*/audio.wav
+  voxmlx transcribe --output-dir out --skip-existing talks/*.mp3
   ffmpeg -i film.mkv -f wav - | voxmlx transcribe -
 
-Without --output-dir, text is printed as it becomes final, under a line with the
-file's name if there are several. With it, each result is written to DIR/STEM.txt,
-.srt, ... once complete; an earlier one stays as it was until then.
+Without -o or --output-dir, text is printed as it becomes final, under a line with
+the file's name if there are several. With them, each result gets its name (DIR/STEM.txt,
+.srt, ...) once it is complete. An earlier result stays as it was until then.
+
+Ctrl-C, SIGTERM and a closed terminal window keep what was written so far as valid
+files: talk.partial.txt, .srt, ... json has the entry is_partial then. Give
+--skip-existing to go on with the files that are left.
 
 json is one object per line and file, with the keys file, model, delay_ms,
 duration_ms, text, segments (each with its words, their times and how sure the model
@@ -62,7 +68,8 @@ comes. All times are milliseconds of the sound.
 A file that cannot be read is reported, and the others are transcribed all the same.
 
 exit status:
-  0 done   1 an error was reported   2 wrong arguments   130 ended by Ctrl-C
+  0 done   1 an error was reported   2 wrong arguments   128+N ended by
+  signal N: 130 by Ctrl-C, 143 by SIGTERM, 129 by a closed terminal window
 """
 
 
@@ -82,15 +89,11 @@ class Recogniser:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    """One input on its way to one output, standard output if that is None.
+class _Result:
+    """One form of a transcript, and where it goes."""
 
-    `audio` is open already where the input cannot be opened twice.
-    """
-
-    name: str
-    output: Path | None
-    audio: AudioFile | None
+    writer: Writer
+    output: StandardOutput | ResultFile
 
 
 def main(
@@ -109,7 +112,7 @@ def load_recogniser(arguments: argparse.Namespace) -> Recogniser:
     checkpoint = load_model(arguments)
     options = word_options(arguments, checkpoint.tokenizer)
     # Probabilities cost a little and only these formats show them.
-    has_confidence = arguments.format in ("json", "jsonl")
+    has_confidence = not {"json", "jsonl"}.isdisjoint(arguments.formats)
     return Recogniser(
         checkpoint.name,
         lambda: Session(
@@ -117,6 +120,7 @@ def load_recogniser(arguments: argparse.Namespace) -> Recogniser:
             delay_ms=arguments.delay,
             confidence=has_confidence,
             speculate=not arguments.no_speculation,
+            kv_bits=arguments.kv_bits,
             **options,
         ),
     )
@@ -145,18 +149,7 @@ def make_parser() -> CommandParser:
         "little-endian mono; with --demo the default is its own sample",
     )
     add_rate_argument(parser)
-    parser.add_argument(
-        "--format",
-        choices=FORMATS,
-        default="txt",
-        help="form of the result (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--output-dir",
-        metavar="DIR",
-        type=Path,
-        help="write a file per input there, made if need be, instead of printing",
-    )
+    add_output_arguments(parser)
     parser.add_argument(
         "--no-speculation",
         action="store_true",
@@ -178,6 +171,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         arguments.files = [str(demo.SAMPLE)]
     if arguments.files.count(STANDARD_INPUT) > 1:
         parser.error("standard input (-) can be read once, it is named several times")
+    check_output_arguments(parser, arguments)
     return arguments
 
 
@@ -187,63 +181,38 @@ def _run(
 ) -> int:
     delay_tokens(arguments.delay)
     word_options(arguments)
-    with ExitStack() as pipes:
-        jobs = _open_jobs(arguments, pipes)
-        n_failed = len(arguments.files) - len(jobs)
+    interruption = Interruption()
+    with ExitStack() as pipes, interruption.watch():
+        jobs, n_failed = open_jobs(arguments, pipes)
         if jobs:
             model = recogniser(arguments)
             for job in jobs:
                 try:
-                    _do(job, model, arguments)
+                    _do(job, model, arguments, interruption)
                 except AudioError as error:
                     report_error(error)
                     n_failed += 1
     return 1 if n_failed else 0
 
 
-def _open_jobs(arguments: argparse.Namespace, pipes: ExitStack) -> list[_Job]:
-    """The inputs that can be read; the others are reported.
+def _do(
+    job: Job,
+    model: Recogniser,
+    arguments: argparse.Namespace,
+    interruption: Interruption,
+) -> None:
+    """Transcribe one input to its results. Raises AudioError or OutputError.
 
-    A look at every header before the model is loaded, which may take minutes.
+    An interruption leaves what was written so far, valid in each format.
     """
-    outputs: Sequence[Path | None] = [None] * len(arguments.files)
-    if arguments.output_dir is not None:
-        outputs = plan_outputs(
-            arguments.files, arguments.output_dir, f".{arguments.format}"
-        )
-    jobs: list[_Job] = []
-    for name, output in zip(arguments.files, outputs, strict=True):
-        try:
-            audio = open_audio(name, headerless_rate=arguments.rate)
-        except AudioError as error:
-            report_error(error)
-            continue
-        if audio.is_pipe:
-            jobs.append(_Job(name, output, pipes.enter_context(audio)))
-        else:
-            # Closed until its turn: a thousand files are more than may be open.
-            audio.close()
-            jobs.append(_Job(name, output, None))
-    return jobs
-
-
-def _do(job: _Job, model: Recogniser, arguments: argparse.Namespace) -> None:
-    """Transcribe one input to its output. Raises AudioError or OutputError."""
-    is_printed = job.output is None and arguments.format != "json"
-    options = FormatOptions(
-        cues=cue_rules(arguments),
-        has_word_times=arguments.word_times,
-        has_tokens=arguments.alternatives > 0,
-    )
-    head = {"file": job.name, "model": model.model_name, "delay_ms": arguments.delay}
-    writer = make_writer(arguments.format, options, head)
+    format_name, path = job.outputs[0]
+    is_printed = path is None and format_name != "json"
     with ExitStack() as stack:
         audio = stack.enter_context(job.audio or open_audio(job.name))
-        output = stack.enter_context(
-            StandardOutput() if job.output is None else AtomicTextFile(job.output)
-        )
-        if is_printed and arguments.format == "txt" and len(arguments.files) > 1:
-            output.write(f"==> {job.name} <==\n")
+        with interruption.held():
+            results = _open_results(job, model, arguments, stack)
+        if is_printed and format_name == "txt" and len(arguments.files) > 1:
+            results[0].output.write(f"==> {job.name} <==\n")
         progress = stack.enter_context(
             # On a terminal, text that is being printed shows the progress itself.
             SoundProgress(
@@ -253,11 +222,41 @@ def _do(job: _Job, model: Recogniser, arguments: argparse.Namespace) -> None:
             )
         )
         notice = RecoveryNotice(arguments.dtype)
-        for event in transcribe(progress.follow(audio.pieces()), model.start()):
-            output.write(writer.feed(event))
-            if (sentence := notice.observe(event)) is not None:
-                sys.stderr.write(f"voxmlx: {audio.name}: {sentence}\n")
-        output.write(writer.finish())
+        try:
+            for event in transcribe(progress.follow(audio.pieces()), model.start()):
+                with interruption.held():
+                    for result in results:
+                        result.output.write(result.writer.feed(event))
+                if (sentence := notice.observe(event)) is not None:
+                    sys.stderr.write(f"voxmlx: {audio.name}: {sentence}\n")
+        except KeyboardInterrupt:
+            for result in results:
+                result.output.write(result.writer.finish())
+                if isinstance(result.output, ResultFile):
+                    result.output.keep()
+            raise
+        with interruption.held():
+            for result in results:
+                result.output.write(result.writer.finish())
+            stack.close()  # gives the files their names
+
+
+def _open_results(
+    job: Job, model: Recogniser, arguments: argparse.Namespace, stack: ExitStack
+) -> list[_Result]:
+    options = FormatOptions(
+        cues=cue_rules(arguments),
+        has_word_times=arguments.word_times,
+        has_tokens=arguments.alternatives > 0,
+    )
+    head = {"file": job.name, "model": model.model_name, "delay_ms": arguments.delay}
+    return [
+        _Result(
+            make_writer(name, options, head),
+            stack.enter_context(StandardOutput() if path is None else ResultFile(path)),
+        )
+        for name, path in job.outputs
+    ]
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import pytest
 from benchmarks.graph import Trace, on_metal, trace
 from benchmarks.launches import (
     full_size_network,
+    ring_sizes,
     traced_decoder,
     traced_encoder,
     traced_mel,
@@ -41,6 +42,15 @@ def test_a_step_in_half_precision_writes_nothing_in_float32(
     for counted in (traced_encoder(network), traced_decoder(network)):
         assert counted.n_launches > 100
         assert "float32" not in counted.dtypes
+
+
+def test_rings_grow_at_most_14_times_and_then_never_again(
+    network: VoxtralRealtime,
+) -> None:
+    encoder = ring_sizes(network.encoder.make_state().cache, 124)
+    decoder = ring_sizes(network.decoder.make_state([6]).cache, 32)
+    assert (encoder[-1], decoder[-1]) == (752 + 4, 8192)
+    assert len(encoder) - 1 + len(decoder) - 1 <= 14
 
 
 def test_counting_computes_no_weights() -> None:
@@ -100,7 +110,7 @@ def test_a_ring_is_written_in_place_unless_somebody_else_has_it() -> None:
 
 
 def test_a_fused_chain_is_one_launch_and_what_mlx_cannot_fuse_is_refused() -> None:
-    x, turns = mx.zeros((1, 2, 3, 8)), mx.ones((1, 1, 3, 4), mx.complex64)
+    x, turns = mx.zeros((1, 2, 24)), mx.ones((1, 2, 3, 1, 4), mx.complex64)
     assert counted(gelu, x).launches == {"fused_gelu": 1}
     assert counted(rotate, x, turns).launches == {"fused_rotated_pairs": 1}
     with pytest.raises(AssertionError, match="not fused into one"):

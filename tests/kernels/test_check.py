@@ -157,7 +157,7 @@ def test_attention_does_without_mlxs_own_where_that_fails(
 
 
 def ids(checkpoint: Checkpoint) -> list[int]:
-    session = Session(checkpoint)
+    session = Session(checkpoint, kv_bits=8)
     events = session.push(speech_like(32_000, seed=2)) + session.finish()
     return [event.token_id for event in events if isinstance(event, TokenDecoded)]
 
@@ -168,7 +168,7 @@ def test_loading_on_a_mac_checks_kernels_and_does_without_a_broken_one(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    right = ids(load(tiny_checkpoint_dir, "float32", kv_bits=8))
+    right = ids(load(tiny_checkpoint_dir, "float32"))
     assert caplog.messages == []
 
     def noise(queries: mx.array, *_: object) -> mx.array:
@@ -183,8 +183,8 @@ def test_loading_on_a_mac_checks_kernels_and_does_without_a_broken_one(
     monkeypatch.setattr(mx.metal, "is_available", lambda: True)
     monkeypatch.setattr(check, "_done", set())
     checkpoints = [
-        load(tiny_checkpoint_dir, "float32", kv_bits=8),
-        load(tiny_checkpoint_dir, "float32", kv_bits=8),
+        load(tiny_checkpoint_dir, "float32"),
+        load(tiny_checkpoint_dir, "float32"),
     ]
     assert [ids(checkpoint) for checkpoint in checkpoints] == [right, right]
     assert len(caplog.messages) == 1

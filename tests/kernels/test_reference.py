@@ -57,19 +57,22 @@ def test_attention_by_powers_bears_scores_of_any_size(shift: float) -> None:
 @pytest.mark.parametrize("op", [kernels.rotate, kernels.rotate_pairs])
 @pytest.mark.parametrize("has_bias", [True, False])
 def test_rotation_turns_interleaved_pairs(op, has_bias: bool) -> None:
-    # Heads and positions the other way round in memory, as a product leaves them.
-    x, angle, bias = normal(2, 4, 3, 6), normal(2, 1, 4, 3), normal(3, 6)
-    biased = x.swapaxes(1, 2) + bias[:, None] * has_bias
+    # Three groups of two heads, [B, T, R, H / R, D], of which the last is not turned.
+    x, angle, bias = normal(2, 4, 3, 2, 6), normal(2, 4, 3, 1, 3), normal(3, 2, 6)
+    angle[:, :, 1:2] = angle[:, :, :1]
+    angle[:, :, 2] = 0
+    biased = x + bias * has_bias
     turned = (biased[..., ::2] + 1j * biased[..., 1::2]) * np.exp(1j * angle)
     got = np.array(
         op(
-            mx.array(x).swapaxes(1, 2),
+            mx.array(x.reshape(2, 4, -1)),
             mx.array(np.exp(1j * angle).astype(np.complex64)),
-            mx.array(bias) if has_bias else None,
+            mx.array(bias.reshape(-1)) if has_bias else None,
         )
-    )
+    ).reshape(x.shape)
     np.testing.assert_allclose(got[..., ::2], turned.real, atol=1e-6)
     np.testing.assert_allclose(got[..., 1::2], turned.imag, atol=1e-6)
+    np.testing.assert_array_equal(got[:, :, 2], biased[:, :, 2])
 
 
 def test_gelu_is_the_exact_one() -> None:
@@ -110,10 +113,10 @@ def test_adding_then_normalising_scales_the_sum_to_unit_mean_square(
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
 def test_operations_keep_a_half_precision_dtype(dtype: mx.Dtype) -> None:
     x = mx.ones((1, 2, 3, 4), dtype)
-    turns = mx.ones((1, 1, 3, 2), mx.complex64)
-    for bias in (None, mx.ones((2, 4), dtype)):
-        assert kernels.rotate(x, turns, bias).dtype == dtype
-        assert kernels.rotate_pairs(x, turns, bias).dtype == dtype
+    turns = mx.ones((1, 2, 3, 1, 2), mx.complex64)
+    for bias in (None, mx.ones((12,), dtype)):
+        assert kernels.rotate(x.reshape(1, 2, 12), turns, bias).dtype == dtype
+        assert kernels.rotate_pairs(x.reshape(1, 2, 12), turns, bias).dtype == dtype
     for part in kernels.add_rms_norm(x[0], x[0], x[0, 0, 0], 1e-5):
         assert part.dtype == dtype
     assert kernels.gelu(x).dtype == dtype

@@ -1,11 +1,15 @@
 """`python -m voxmlx.live` as a person runs it, with the demo model."""
 
+import fcntl
 import os
+import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -62,11 +66,16 @@ def live(
 
 
 def wait_for_sound(
-    path: Path, seconds: float, process: subprocess.Popen[bytes]
+    path: Path,
+    seconds: float,
+    process: subprocess.Popen[bytes],
+    terminal: int | None = None,
 ) -> None:
-    """Until a recording holds so many seconds."""
+    """Until a recording holds so many seconds; reads what `terminal` shows."""
     end = time.monotonic() + PATIENCE_S
     while not path.exists() or path.stat().st_size < 44 + seconds * 32_000:
+        while terminal is not None and select.select([terminal], [], [], 0)[0]:
+            os.read(terminal, 4096)
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -78,7 +87,7 @@ def end(process: subprocess.Popen[bytes], number: int) -> tuple[str, str]:
     return out.decode(), err.decode()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_in_mid_sentence_loses_nothing_that_was_heard(
     number: int, tmp_path: Path
 ) -> None:
@@ -100,6 +109,53 @@ def test_a_signal_in_mid_sentence_loses_nothing_that_was_heard(
     assert txt.read_text("utf-8") == printed
     assert words(cue.text for cue in pysrt.open(str(srt))) == printed.split()
     assert words(cue.text for cue in webvtt.read(str(vtt))) == printed.split()
+
+
+@pytest.mark.parametrize("option", [[], ["--plain"]])
+def test_a_closed_terminal_window_loses_nothing_that_was_heard(
+    option: list[str], tmp_path: Path
+) -> None:
+    recording, srt = tmp_path / "heard.wav", tmp_path / "out.srt"
+    controller, terminal = pty.openpty()
+    command = [sys.executable, "-m", "voxmlx.live", "--demo", *option]
+    command += ["--input", str(demo.SAMPLE), "--realtime", "--record", str(recording)]
+    # As a terminal's program: when its window is closed, it gets SIGHUP by the kernel
+    # and every write to the terminal fails.
+    process = subprocess.Popen(
+        [*command, "--output", str(srt)],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        cwd=ROOT,
+    )
+    os.close(terminal)
+    with process:
+        try:
+            wait_for_sound(recording, 4.5, process, controller)
+            os.close(controller)
+            assert process.wait(PATIENCE_S) == 0
+        finally:
+            process.kill()
+    heard = run("voxmlx.transcribe", recording).split()
+    assert len(heard) >= 6
+    assert words(cue.text for cue in pysrt.open(str(srt))) == heard
+
+
+def test_captions_go_into_files_when_standard_output_is_closed(tmp_path: Path) -> None:
+    txt = tmp_path / "out.txt"
+    command = [sys.executable, "-m", "voxmlx.live", "--demo"]
+    command += ["--input", str(demo.SAMPLE)]
+    closed = ["sh", "-c", 'exec "$@" <&- >&-', "sh", *command]
+    done = subprocess.run(
+        [*closed, "--output", str(txt)], cwd=ROOT, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert txt.read_text("utf-8").split() == SAMPLE_TEXT.split()
+    done = subprocess.run(closed, cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert b"standard output is closed" in done.stderr
 
 
 def words(texts: Iterator[str]) -> list[str]:
@@ -282,8 +338,24 @@ def test_trouble_is_one_line_and_exit_status_1(
         ["--realtime", "--input", "-"],
         ["--device", "1", "--input", "talk.wav"],
         ["--demo", "--model", "elsewhere"],
+        ["--out", "talk.srt"],
+        ["--plai"],
     ],
 )
 def test_wrong_arguments_exit_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
+
+
+def test_a_missing_microphone_is_reported_before_a_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("a model of 3 GB was asked for")
+
+    monkeypatch.setattr("voxmlx.live.__main__.load_model", load)
+    nothing, one = FakePortAudio(), FakePortAudio(Mic=44_100.0)
+    assert main(["--model", "some/model"], portaudio=nothing) == 1
+    assert "there is no microphone" in capsys.readouterr().err
+    assert main(["--model", "some/model", "--device", "Nope"], portaudio=one) == 1
+    assert "--device Nope is no input device" in capsys.readouterr().err

@@ -22,8 +22,10 @@ IN_8_BITS = {"quantise_rows", "ring_attention_q8", "ring_combine"}
 Load = Callable[[], Checkpoint]
 
 
-def ids(checkpoint: Checkpoint, sound: np.ndarray, piece: int) -> list[int]:
-    session = Session(checkpoint)
+def ids(
+    checkpoint: Checkpoint, sound: np.ndarray, piece: int, kv_bits: int
+) -> list[int]:
+    session = Session(checkpoint, kv_bits=kv_bits)
     starts = range(0, len(sound), piece)
     events = [e for s in starts for e in session.push(sound[s : s + piece])]
     events += session.finish()
@@ -34,9 +36,9 @@ def check(
     emulate: Emulate, load_model: Load, sound: np.ndarray, kv_bits: int, piece: int
 ) -> None:
     # Loaded twice: a model remembers the silence it has heard.
-    expected = ids(load_model(), sound, piece)
+    expected = ids(load_model(), sound, piece, kv_bits)
     emulated = emulate(checks=False)
-    assert ids(load_model(), sound, piece) == expected
+    assert ids(load_model(), sound, piece, kv_bits) == expected
     assert len(set(expected)) > 10
     n_tokens = len(sound) // 1280
     used = {name for name, k in emulated.items() if k.n_calls >= n_tokens}
@@ -49,7 +51,7 @@ def test_the_tiny_model_says_the_same(
     emulate: Emulate, tiny_checkpoint_dir: Path, kv_bits: int
 ) -> None:
     def load_model() -> Checkpoint:
-        return load(tiny_checkpoint_dir, "float32", kv_bits=kv_bits)
+        return load(tiny_checkpoint_dir, "float32")
 
     check(emulate, load_model, SOUND, kv_bits, piece=1280)
 
@@ -60,6 +62,6 @@ def test_the_demo_model_says_the_same_of_its_whole_sample(
     emulate: Emulate, kv_bits: int
 ) -> None:
     def load_model() -> Checkpoint:
-        return load(demo.NAME, "float32", kv_bits=kv_bits)
+        return load(demo.NAME, "float32")
 
     check(emulate, load_model, SAMPLE, kv_bits, piece=1280)

@@ -1,30 +1,56 @@
 """A ring shows each query exactly the window a full history would."""
 
+from unittest.mock import patch
+
 import mlx.core as mx
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from voxmlx.model import cache as cache_module
 from voxmlx.model.cache import KV_BITS, RingKVCache
 
 
-def make(window: int, step: int, batch: int = 1, bits: int = 16) -> RingKVCache:
+def make(
+    window: int, step: int, batch: int = 1, bits: int = 16, first_slots: int = 3
+) -> RingKVCache:
+    with patch.object(cache_module, "FIRST_SLOTS", first_slots):
+        return RingKVCache.make(
+            n_layers=1,
+            batch=batch,
+            n_kv_heads=1,
+            head_dim=1,
+            window=window,
+            step=step,
+            dtype=mx.float32,
+            bits=bits,
+        )
+
+
+def full_size(n_layers: int, heads: int, dim: int, window: int, step: int, bits: int):
     return RingKVCache.make(
-        n_layers=1,
-        batch=batch,
-        n_kv_heads=1,
-        head_dim=1,
+        n_layers=n_layers,
+        batch=1,
+        n_kv_heads=heads,
+        head_dim=dim,
         window=window,
         step=step,
-        dtype=mx.float32,
+        dtype=mx.float16,
         bits=bits,
     )
 
 
-def rings(cache: RingKVCache) -> tuple[list[mx.array], ...]:
-    """All lists of rings that the cache has."""
-    return tuple(ring for ring in (cache.keys, cache.values, cache.rows) if ring)
+def encoder_rings() -> RingKVCache:
+    return full_size(32, 32, 64, 750, 4, 16)
+
+
+def decoder_rings(bits: int = 16) -> RingKVCache:
+    return full_size(26, 8, 128, 8192, 1, bits)
+
+
+def n_bytes(*caches: RingKVCache) -> int:
+    return sum(ring.nbytes for cache in caches for ring in cache.rings)
 
 
 def seen_by_queries(cache: RingKVCache, entries: np.ndarray) -> list[list[list[float]]]:
@@ -35,7 +61,7 @@ def seen_by_queries(cache: RingKVCache, entries: np.ndarray) -> list[list[list[f
     B, n = entries.shape
     x = mx.array(entries.astype(np.float32))[:, None, :, None]
     plan = cache.advance(n)
-    keys, values = cache.update(0, x, -x, plan)
+    keys, values = cache.update(0, mx.concatenate([x, -x], axis=1), plan)
     np.testing.assert_array_equal(np.array(values), -np.array(keys))
     mask = np.ones((B, 1, n, keys.shape[2]), bool)
     if plan.mask is not None:
@@ -114,12 +140,13 @@ def test_rows_of_different_histories_see_their_own(
         alone = make(window, step, bits=bits)
         if n:
             seen_by_queries(alone, np.arange(1, n + 1)[None])
-        for joint, single in zip(rings(cache), rings(alone), strict=True):
-            parts = [
-                single[0] if b == row else joint[0][b : b + 1]
-                for b in range(len(histories))
-            ]
-            joint[0] = mx.concatenate(parts)
+        cache._grow(cache.capacity)
+        alone._grow(alone.capacity)
+        (joint,), (single,) = cache.rings, alone.rings
+        parts = [
+            single if b == row else joint[b : b + 1] for b in range(len(histories))
+        ]
+        cache.rings = [mx.concatenate(parts)]
         cache.head[row], cache.length[row] = alone.head[0], alone.length[0]
     done = np.array(histories)
     for n in sizes:
@@ -131,11 +158,10 @@ def test_rows_of_different_histories_see_their_own(
 
 def test_memory_does_not_grow_and_counters_stay_small() -> None:
     cache = make(window=8, step=4)
-    shape = cache.keys[0].shape
     for _ in range(50):
         seen_by_queries(cache, np.ones((1, 4)))
         seen_by_queries(cache, np.ones((1, 13)))
-    assert cache.keys[0].shape == shape == (1, 1, 12, 1)
+    assert cache.rings[0].shape == (1, 2, 12, 1)
     assert cache.head[0] < cache.capacity
     assert cache.length[0] == cache.capacity
 
@@ -159,11 +185,11 @@ def test_a_copy_goes_its_own_way(n: int, bits: int) -> None:
 
 @pytest.mark.parametrize("bits", KV_BITS)
 @pytest.mark.parametrize("n_before", [0, 3, 7])
-def test_an_unpacked_cache_may_have_larger_steps(n_before: int, bits: int) -> None:
+def test_a_copy_may_have_larger_steps(n_before: int, bits: int) -> None:
     cache = make(window=8, step=1, bits=bits)
     if n_before:
         seen_by_queries(cache, np.arange(1, n_before + 1)[None])
-    unpacked = cache.packed().unpacked(step=4)
+    unpacked = cache.packed().copy(step=4)
     assert unpacked.capacity == make(window=8, step=4).capacity
     done = n_before
     for _ in range(9):
@@ -175,28 +201,23 @@ def test_an_unpacked_cache_may_have_larger_steps(n_before: int, bits: int) -> No
 
 @pytest.mark.parametrize("bits", KV_BITS)
 @pytest.mark.parametrize("n_before", [0, 3, 12, 40])
-def test_an_unpacked_cache_goes_on_where_the_packed_one_was(
-    n_before: int, bits: int
-) -> None:
+def test_a_copy_goes_on_where_the_packed_one_was(n_before: int, bits: int) -> None:
     cache = make(window=8, step=4, bits=bits)
     if n_before:
         seen_by_queries(cache, np.arange(1, n_before + 1)[None])
     packed = cache.packed()
-    for (ring,) in rings(packed):
-        assert ring.shape[2] == min(n_before, cache.capacity)
+    assert packed.n_slots == min(n_before, cache.capacity)
     for _ in range(2):
-        unpacked = packed.unpacked()
+        copy = packed.copy()
         entries = np.arange(n_before + 1, n_before + 5)[None]
-        assert seen_by_queries(unpacked, entries)[0] == windows(n_before + 1, 4, 8)
-        for (ring,), (whole,) in zip(rings(unpacked), rings(cache), strict=True):
-            assert ring.shape == whole.shape
+        assert seen_by_queries(copy, entries)[0] == windows(n_before + 1, 4, 8)
 
 
 def test_a_common_step_on_a_full_decoder_ring_needs_no_mask() -> None:
     cache = make(window=8, step=1)
     for i in range(20):
         plan = cache.advance(1)
-        cache.update(0, mx.zeros((1, 1, 1, 1)), mx.zeros((1, 1, 1, 1)), plan)
+        cache.update(0, mx.zeros((1, 2, 1, 1)), plan)
         assert plan.mask is None, i
 
 
@@ -212,36 +233,37 @@ def test_a_common_step_writes_the_ring_in_place(bits: int) -> None:
         dtype=mx.float32,
         bits=bits,
     )
-    ring_bytes = cache.arrays()[0].nbytes
-    x = mx.ones((1, 4, 1, 64))
-    mx.eval(cache.arrays(), x)
+    cache.fill()
+    ring_bytes = n_bytes(cache)
+    x = mx.ones((1, 8, 1, 64))
+    mx.eval(cache.rings, x)
     mx.reset_peak_memory()
     before = mx.get_active_memory()
     for _ in range(3):
-        cache.update(0, x, x, cache.advance(1))
-        mx.eval(cache.arrays())
+        cache.update(0, x, cache.advance(1))
+        mx.eval(cache.rings)
     assert mx.get_peak_memory() - before < ring_bytes / 100
 
 
 def test_8_bits_take_at_most_0_52_of_16_bits_at_the_full_size() -> None:
-    n_bytes = [
-        sum(
-            array.nbytes
-            for array in RingKVCache.make(
-                n_layers=26,
-                batch=1,
-                n_kv_heads=8,
-                head_dim=128,
-                window=8192,
-                step=1,
-                dtype=mx.float16,
-                bits=bits,
-            ).arrays()
-        )
-        for bits in (8, 16)
-    ]
-    assert n_bytes[1] == 26 * 2 * 8 * 8192 * 128 * 2
-    assert n_bytes[0] <= 0.52 * n_bytes[1]
+    caches = {bits: decoder_rings(bits) for bits in KV_BITS}
+    for cache in caches.values():
+        cache.fill()
+    assert n_bytes(caches[16]) == 26 * 2 * 8 * 8192 * 128 * 2
+    assert n_bytes(caches[8]) <= 0.52 * n_bytes(caches[16])
+
+
+@pytest.mark.parametrize("n_tokens", [37, 45, 70, 163, 300, 5000])
+def test_rings_take_at_most_twice_what_their_entries_do(n_tokens: int) -> None:
+    encoder, decoder = encoder_rings(), decoder_rings()
+    for _ in range(n_tokens):
+        encoder.advance(4)
+        decoder.advance(1)
+    of_entry = {id(encoder): 32 * 2 * 32 * 64 * 2, id(decoder): 26 * 2 * 8 * 128 * 2}
+    for cache in (encoder, decoder):
+        n_held = int(cache.length[0])
+        assert n_bytes(cache) <= 2 * n_held * of_entry[id(cache)]
+        assert n_bytes(cache) >= n_held * of_entry[id(cache)]
 
 
 @given(sizes=st.lists(st.integers(1, 12), min_size=1, max_size=12))
@@ -264,13 +286,13 @@ def test_8_bit_entries_do_not_depend_on_the_step_they_came_in(sizes: list[int]) 
     one_by_one: list[mx.array] = []
     for i in range(sum(sizes)):
         one = x[:, :, i : i + 1]
-        one_by_one.append(caches[0].attend(0, one, one, one, caches[0].advance(1), 0.3))
+        kv = mx.concatenate([one, one], axis=1)
+        one_by_one.append(caches[0].attend(0, one, kv, caches[0].advance(1), 0.3))
     done, in_steps = 0, []
     for n in sizes:
         piece = x[:, :, done : done + n]
-        in_steps.append(
-            caches[1].attend(0, piece, piece, piece, caches[1].advance(n), 0.3)
-        )
+        kv = mx.concatenate([piece, piece], axis=1)
+        in_steps.append(caches[1].attend(0, piece, kv, caches[1].advance(n), 0.3))
         done += n
     np.testing.assert_allclose(
         np.array(mx.concatenate(in_steps, axis=2)),
@@ -278,4 +300,4 @@ def test_8_bit_entries_do_not_depend_on_the_step_they_came_in(sizes: list[int]) 
         rtol=0,
         atol=1e-6,
     )
-    assert (caches[0].rows[0] == caches[1].rows[0]).all().item()
+    assert (caches[0].rings[0] == caches[1].rings[0]).all().item()

@@ -13,7 +13,7 @@ THETA, HEAD_DIM = 1e6, 128
 
 def phasors(position: int, n: int = 1) -> np.ndarray:
     turns = Rotary(HEAD_DIM, THETA).turns(np.array([position], np.uint64), n)
-    return np.array(turns)[0, 0].astype(np.complex128)  # [n, HEAD_DIM / 2]
+    return np.array(turns)[0, :, 0, 0].astype(np.complex128)  # [n, HEAD_DIM / 2]
 
 
 @pytest.mark.parametrize("position", [0, 1, 8191, 180_000, 10**7])
@@ -38,5 +38,13 @@ def test_rotation_between_two_positions_depends_on_their_distance_alone(
 def test_rows_have_positions_of_their_own() -> None:
     both = Rotary(16, THETA).turns(np.array([3, 40], np.uint64), 2)
     alone = Rotary(16, THETA).turns(np.array([40], np.uint64), 2)
-    assert both.shape == (2, 1, 2, 8)
+    assert both.shape == (2, 2, 3, 1, 8)
     np.testing.assert_array_equal(np.array(both)[1], np.array(alone)[0])
+
+
+def test_values_are_not_turned_and_queries_are_as_their_keys() -> None:
+    turns = np.array(Rotary(16, THETA, 4).turns(np.array([7], np.uint64), 3))
+    assert turns.shape == (1, 3, 6, 1, 8)
+    np.testing.assert_array_equal(turns[:, :, 5], 1)
+    for group in range(4):
+        np.testing.assert_array_equal(turns[:, :, group], turns[:, :, 4])

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from voxmlx.checkpoint import Checkpoint
+from voxmlx.serve.access import Access
 from voxmlx.serve.app import Service
-from voxmlx.serve.limits import Access, Limits
+from voxmlx.serve.limits import Limits
 from voxmlx.serve.metrics import Metrics
 from voxmlx.serve.protocol import StreamOptions
 from voxmlx.serve.scheduler import Scheduler

@@ -31,7 +31,9 @@ def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             line = process.stderr.readline()
             if "--api-key" in line:  # what it says to who leaves it open
                 line = process.stderr.readline()
-            found = re.fullmatch(r"voxmlx: demo on (http://\S+) \(Ctrl-C .*\)\n", line)
+            found = re.fullmatch(
+                r"voxmlx: demo on (https?://\S+) \(Ctrl-C .*\)\n", line
+            )
             assert found, line
             yield process, found[1]
         finally:

@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from tests.serve.browser import Page, browsing
-from tests.serve.loopback import Loopback
-from voxmlx import demo
+from tests.serve.loopback import Loopback, serving
+from voxmlx import Checkpoint, demo
 
 # Where to keep a picture of the page, for the README.
 SCREENSHOT = os.environ.get("VOXMLX_SCREENSHOT")
@@ -102,3 +102,15 @@ def test_the_page_is_light_or_dark_as_the_system_is(
     assert ground > 700 > 120 > ink
     ground, ink = brightness["dark"]
     assert ink > 600 > 120 > ground
+
+
+def test_a_key_of_any_characters_can_be_used_on_the_page(
+    demo_checkpoint: Checkpoint, page: Page
+) -> None:
+    key = "q+/Zw8== 鍵"
+    with serving(demo_checkpoint, keys=(key,)) as server:
+        page.open(server.http)
+        page.wait("!document.getElementById('key-field').hidden")
+        page.value(f"document.getElementById('key').value = '{key}'")
+        page.value("document.getElementById('listen').click()")
+        page.wait("document.getElementById('state').textContent === 'Listening'")

@@ -2,8 +2,9 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -12,12 +13,21 @@ from voxmlx.audio.resample import Resampler
 from voxmlx.config import SAMPLE_RATE
 from voxmlx.errors import DeviceError
 
-__all__ = ["Microphone", "PortAudio", "describe_devices", "import_portaudio"]
+__all__ = [
+    "Microphone",
+    "PortAudio",
+    "describe_devices",
+    "find_device",
+    "import_portaudio",
+]
 
 _BLOCKS_PER_SECOND = 100
 
 # Ten minutes of backlog before sound is lost, 115 MB at 48 kHz.
 _MAX_WAITING_S = 600.0
+
+# An iterator looks so often whether `stop` was called.
+_WAIT_S = 0.1
 
 # A running device calls back every 10 ms; this long without one and it is gone. A
 # sound server that changes its latency may hold sound back for 2 s (PulseAudio).
@@ -72,14 +82,16 @@ class Microphone:
 
     `read`, `stop` and `close` are for one thread, and `notify` may be replaced there.
     PortAudio's own thread copies blocks into a queue and does nothing else.
+
+    A context manager, and an iterable of float32 samples [n] at 16 kHz.
     """
 
     is_ended = False
 
     def __init__(
         self,
-        device: str | int | None,
-        notify: Callable[[str], None],
+        device: str | int | None = None,
+        notify: Callable[[str], None] = lambda sentence: None,
         *,
         portaudio: PortAudio | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -97,6 +109,23 @@ class Microphone:
         self._heard_until = clock()
         self.name = ""
         self._open(device)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield samples as they are heard, until `stop` is called."""
+        while not self.is_ended:
+            for block in self.read(_WAIT_S):
+                yield block.samples
 
     def read(self, timeout_s: float) -> list[Block]:
         """What has been heard since the last call; waits if that is nothing."""
@@ -139,7 +168,7 @@ class Microphone:
             stream.close()
 
     def _open(self, device: str | int | None) -> None:
-        found = _find(self._portaudio, device)
+        found = find_device(self._portaudio, device)
         self._rate = round(found["default_samplerate"])
         self._queue = BlockQueue(round(_MAX_WAITING_S * self._rate))
         self._resampler = Resampler(self._rate)
@@ -229,8 +258,12 @@ def _inputs(portaudio: PortAudio) -> list[dict[str, Any]]:
     return [device for device in devices if device["max_input_channels"] > 0]
 
 
-def _find(portaudio: PortAudio, device: str | int | None) -> dict[str, Any]:
-    """What PortAudio says of an input device, or DeviceError."""
+def find_device(portaudio: PortAudio, device: str | int | None) -> dict[str, Any]:
+    """Return PortAudio's record of an input device, without opening it.
+
+    `device` is a number or a part of a name; None is the system's default. Raises
+    DeviceError, which lists the devices there are.
+    """
     inputs = _inputs(portaudio)
     if not inputs:
         raise DeviceError(

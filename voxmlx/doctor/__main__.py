@@ -86,7 +86,7 @@ def examine(model: str | None = None, kv_bits: int = 16) -> Report:
     """Examine this machine, and a model if one is named. Raises VoxmlxError."""
     gate()  # a wrong VOXMLX_KERNELS is refused before any work
     machine = this_machine()
-    checkpoint = None if model is None else load(model, kv_bits=kv_bits)
+    checkpoint = None if model is None else load(model)
     config = FULL_SIZE if checkpoint is None else checkpoint.config
     name = "the full model" if model is None else Path(model).name
     dtype = best_dtype()
@@ -101,13 +101,13 @@ def examine(model: str | None = None, kv_bits: int = 16) -> Report:
         models=cached_models(),
         speed=speed,
         outlook=outlook(speed, machine.gpu_memory_bytes or machine.memory_bytes),
-        steps=None if checkpoint is None else _step_times(checkpoint, name),
+        steps=None if checkpoint is None else _step_times(checkpoint, name, kv_bits),
     )
 
 
-def _step_times(checkpoint: Checkpoint, name: str) -> StepTimes:
+def _step_times(checkpoint: Checkpoint, name: str, kv_bits: int) -> StepTimes:
     """Times of single steps; the first ones, which compile kernels, do not count."""
-    session = Session(checkpoint)
+    session = Session(checkpoint, kv_bits=kv_bits)
     rng = np.random.default_rng(0)
     taken: list[float] = []
     for _ in range(_N_STEPS + 10):

@@ -98,16 +98,21 @@ def rotate_pairs(
 ) -> mx.array:
     """`rotate_reference` in real numbers: views, and one element-wise kernel."""
     angles = turns.view(mx.float32).reshape(*turns.shape, 2)
-    biases = () if bias is None else _pairs(bias[:, None])
+    shape = (*turns.shape[1:3], -1, turns.shape[-1], 2)  # [T, R, H / R, D / 2, 2]
+    biases = () if bias is None else _pairs(bias, (1, *shape[1:]))
     rotated = _rotated_pairs(
-        *_pairs(x), angles[..., :1], angles[..., 1:], _signs(), *biases
+        *_pairs(x, (x.shape[0], *shape)),
+        angles[..., :1],
+        angles[..., 1:],
+        _signs(),
+        *biases,
     )
     return rotated.reshape(x.shape)
 
 
-def _pairs(x: mx.array) -> tuple[mx.array, mx.array]:
-    """x [..., D] as [..., D / 2, 2], and that with every pair the other way round."""
-    pairs = x.reshape(*x.shape[:-1], -1, 2)
+def _pairs(x: mx.array, shape: tuple[int, ...]) -> tuple[mx.array, mx.array]:
+    """x in pairs [..., 2] of this shape, and that with every pair the other way round."""
+    pairs = x.reshape(shape)
     return pairs, pairs[..., ::-1]
 
 

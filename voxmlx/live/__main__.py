@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,12 +27,18 @@ from voxmlx.audio.microphone import (
     Microphone,
     PortAudio,
     describe_devices,
+    find_device,
     import_portaudio,
 )
 from voxmlx.audio.played import PlayedFile
 from voxmlx.config import AUDIO_TOKEN_MS, delay_tokens
 from voxmlx.errors import DeviceError, OutputError
 from voxmlx.formats import FormatOptions, make_writer
+from voxmlx.interruption import (
+    Interrupted,
+    ending_signals,
+    ignore_ending_signals,
+)
 from voxmlx.live.captions import Captions, LiveStream, Source
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
 from voxmlx.live.files import CaptionFile, Recording
@@ -57,10 +62,12 @@ examples:
   voxmlx live --server ws://192.168.1.20:8000  decoded there, by voxmlx serve or vLLM
 
 Ctrl-C once ends the stream: words already spoken still come out, files are complete.
-Ctrl-C twice stops at once; files are valid up to there.
+So do SIGTERM and a closed terminal window. Ctrl-C twice stops at once; files are valid
+up to there.
 
 exit status:
-  0 ended   1 an error was reported   2 wrong arguments   130 stopped by a second Ctrl-C
+  0 ended   1 an error was reported   2 wrong arguments   128+N stopped by a second
+  signal N: 130 by Ctrl-C
 """
 
 # What no client can ask of a server.
@@ -108,6 +115,7 @@ def make_parser() -> CommandParser:
     )
     results = parser.add_argument_group("results")
     results.add_argument(
+        "-o",
         "--output",
         metavar="FILE",
         type=Path,
@@ -183,9 +191,11 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
     delay_tokens(arguments.delay)
     word_options(arguments)
     _refuse_existing(arguments)
-    # A file that cannot be read should not wait for the model to load; a microphone
-    # is opened after it, or it would hear what nobody decodes.
+    # A missing file or microphone is reported before a model is downloaded and loaded.
+    # A microphone is opened after that, or its queue would fill with sound.
     played = _open_file(arguments)
+    if played is None and not _may_play_the_sample(arguments):
+        find_device(portaudio or import_portaudio(), _device(arguments))
     with ExitStack() as stack:
         stream, meter = _open_stream(arguments, stack)
         waiting: list[str] = []
@@ -220,6 +230,7 @@ def _open_stream(
     stream = Session(
         checkpoint,
         delay_ms=arguments.delay,
+        kv_bits=arguments.kv_bits,
         # Probabilities cost a little and only this format shows them.
         confidence=any(path.suffix == ".jsonl" for path in arguments.output),
         **word_options(arguments, checkpoint.tokenizer),
@@ -274,22 +285,32 @@ def _open_microphone(
     portaudio: PortAudio | None,
     notify: Callable[[str], None],
 ) -> Source:
-    device: str | int | None = arguments.device
-    if isinstance(device, str) and device.isdigit():
-        device = int(device)
     try:
-        return Microphone(device, notify, portaudio=portaudio)
+        return Microphone(_device(arguments), notify, portaudio=portaudio)
     except DeviceError as error:
-        if arguments.model != demo.NAME or device is not None:
+        if not _may_play_the_sample(arguments):
             raise
         reason = str(error).partition(";")[0]
         notify(f"{reason}: hearing the demo's sample instead")
         return PlayedFile(open_audio(demo.SAMPLE), speed=1.0)
 
 
+def _device(arguments: argparse.Namespace) -> str | int | None:
+    """Return --device as the Microphone takes it."""
+    name: str | None = arguments.device
+    return int(name) if name is not None and name.isdecimal() else name
+
+
+def _may_play_the_sample(arguments: argparse.Namespace) -> bool:
+    """Return whether --demo plays its sample where there is no microphone."""
+    return arguments.model == demo.NAME and arguments.device is None
+
+
 def _display(
     arguments: argparse.Namespace, source: Source
 ) -> PlainDisplay | TerminalDisplay:
+    if sys.stdout is None and (arguments.output or arguments.record is not None):
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 -- as long as the process
     if arguments.plain or sys.stdout is None or not sys.stdout.isatty():
         return PlainDisplay()
     return TerminalDisplay(
@@ -320,34 +341,26 @@ def _open_files(
 
 @contextmanager
 def _ended_by_signals(captions: Captions) -> Iterator[None]:
-    """SIGINT or SIGTERM once ends the captions; a second one raises KeyboardInterrupt.
+    """SIGINT, SIGTERM or SIGHUP once ends the captions; a second one stops at once.
 
     More are ignored until the process has ended: files are being closed.
     """
     has_come = False
 
-    def handle(*_: object) -> None:
+    def handle(number: int) -> None:
         nonlocal has_come
         if has_come:
-            _ignore_signals()
-            raise KeyboardInterrupt
+            ignore_ending_signals()
+            raise Interrupted(number)
         has_come = True
         captions.stop()
 
-    previous = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        if has_come:
-            _ignore_signals()
-        else:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-
-def _ignore_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    with ending_signals(handle):
+        try:
+            yield
+        finally:
+            if has_come:
+                ignore_ending_signals()
 
 
 def _say_what_was(figures: Figures, arguments: argparse.Namespace) -> None:

@@ -75,52 +75,25 @@ class Attention(nn.Module):
 
     def __call__(self, x: mx.array, layer: int, step: Step) -> mx.array:
         B, T, _ = x.shape
-        n_rotated = self.n_heads + self.n_kv_heads
         bias: mx.array | None = self.qkv_proj.get("bias")
-        if bias is not None:
-            bias = bias.reshape(-1, self.head_dim)
-        qkv = product(self.qkv_proj, x).reshape(B, T, -1, self.head_dim).swapaxes(1, 2)
-        qk = rotate(
-            qkv[:, :n_rotated], step.turns, None if bias is None else bias[:n_rotated]
-        )  # [B, H, T, D]
-        out = self._attend(qk, qkv[:, n_rotated:], layer, step).swapaxes(1, 2)
-        if bias is not None:
-            # Weights sum to one, so the values' bias may come after them: in the
-            # launch that puts heads beside each other anyhow, and not in the ring.
-            out = out.reshape(B, T, self.n_kv_heads, -1, self.head_dim)
-            out = out + bias[n_rotated:, None]
+        qkv = rotate(product(self.qkv_proj, x), step.turns, bias)
+        qkv = qkv.reshape(B, T, -1, self.head_dim)
+        if len(step.streams) == 1:
+            out = self._attend(qkv, layer, step.streams[0])
+        else:
+            # Every stream attends to its own ring, as it lies and as far as it is
+            # filled: streams of any age share a step without a copy or a mask for
+            # the others. Positions are along the batch here, and along T in a ring.
+            parts = [
+                self._attend(qkv[s.positions].swapaxes(0, 1), layer, s)
+                for s in step.streams
+            ]
+            out = mx.concatenate(parts, axis=1)
         return product(self.o_proj, out.reshape(B, T, -1))
 
-    def _attend(
-        self, qk: mx.array, values: mx.array, layer: int, step: Step
-    ) -> mx.array:
-        """Queries and keys [B, H, T, D] and values -> [B, Hq, T, D].
-
-        Every stream attends to its own ring, as it lies and as far as it is filled:
-        streams of any age share a step without a copy or a mask for the others.
-        """
-        if len(step.streams) == 1:
-            return self._attend_one(qk, values, layer, step.streams[0])
-        parts: list[mx.array] = []
-        for stream in step.streams:
-            # Positions are along the batch here, and along T in a ring.
-            part = self._attend_one(
-                qk[stream.positions].swapaxes(0, 2),
-                values[stream.positions].swapaxes(0, 2),
-                layer,
-                stream,
-            )
-            parts.append(part.swapaxes(0, 2))
-        return mx.concatenate(parts)
-
-    def _attend_one(
-        self, qk: mx.array, values: mx.array, layer: int, stream: StreamStep
-    ) -> mx.array:
-        return stream.cache.attend(
-            layer,
-            qk[:, : self.n_heads],
-            qk[:, self.n_heads :],
-            values,
-            stream.ring,
-            self.head_dim**-0.5,
-        )
+    def _attend(self, qkv: mx.array, layer: int, stream: StreamStep) -> mx.array:
+        """Queries, keys and values of one stream [B, T, H, D] -> [B, T, Hq, D]."""
+        qkv = qkv.swapaxes(1, 2)
+        queries, kv = qkv[:, : self.n_heads], qkv[:, self.n_heads :]
+        out = stream.cache.attend(layer, queries, kv, stream.ring, self.head_dim**-0.5)
+        return out.swapaxes(1, 2)

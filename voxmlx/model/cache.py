@@ -1,4 +1,4 @@
-"""The last `window` keys and values of a stream, in fixed memory."""
+"""The last `window` keys and values of a stream, in bounded memory."""
 
 from copy import copy
 from dataclasses import dataclass
@@ -19,10 +19,13 @@ from voxmlx.kernels import (
     window_attention,
 )
 
-__all__ = ["KV_BITS", "RingKVCache", "RingStep"]
+__all__ = ["FIRST_SLOTS", "KV_BITS", "RingKVCache", "RingStep"]
 
 KV_BITS = (8, 16)
 """How many bits a ring can keep of a number; 16 stands for the model's dtype."""
+
+FIRST_SLOTS = 64
+"""Slots that a ring has before anything is written."""
 
 
 @dataclass(slots=True)
@@ -62,10 +65,10 @@ class RingStep:
 
 @dataclass(slots=True)
 class RingKVCache:
-    """Rings of one transformer: keys and values [B, H, capacity, D] per layer.
+    """Rings of one transformer, [B, 2 H, slots, D] per layer: keys, then values.
 
-    In 8 bits, a layer's keys and values are `rows` [B, 2 H, capacity, D + 4] of int8
-    as `quantise_rows` makes them, and `keys` and `values` are empty.
+    In 8 bits a ring holds rows [B, 2 H, slots, D + 4] of int8, as `quantise_rows`
+    makes them.
 
     A query sees `window` entries, itself included. Steps of up to `step` entries
     are written in place, over entries that have left every window, and attend to
@@ -73,15 +76,17 @@ class RingKVCache:
     keys. A larger step attends to a copy of the window followed by its own
     entries; that copy is what a larger step costs.
 
+    Memory follows use. A ring starts with few slots and grows by at least a factor
+    of two, up to `capacity`; only then do entries wrap. Growing copies the ring.
+
     `head` and `length` [B] wrap at `capacity`, `position` [B] at 2^64.
     """
 
     window: int
     step: int
     capacity: int
-    keys: list[mx.array]
-    values: list[mx.array]
-    rows: list[mx.array]
+    bits: int
+    rings: list[mx.array]
     head: NDArray[np.int64]
     length: NDArray[np.int64]
     position: NDArray[np.uint64]
@@ -106,68 +111,57 @@ class RingKVCache:
         """
         assert bits in KV_BITS
         capacity = _capacity(window, step)
-        shape = (batch, n_kv_heads, capacity, head_dim)
-        packed = (batch, 2 * n_kv_heads, capacity, head_dim + SCALE_BYTES)
-        n_16, n_8 = (0, n_layers) if bits == 8 else (n_layers, 0)
+        if bits == 8:
+            head_dim, dtype = head_dim + SCALE_BYTES, mx.int8
+        shape = (batch, 2 * n_kv_heads, min(FIRST_SLOTS, capacity), head_dim)
         return cls(
             window=window,
             step=step,
             capacity=capacity,
-            keys=[mx.zeros(shape, dtype) for _ in range(n_16)],
-            values=[mx.zeros(shape, dtype) for _ in range(n_16)],
-            rows=[mx.zeros(packed, mx.int8) for _ in range(n_8)],
+            bits=bits,
+            rings=[mx.zeros(shape, dtype) for _ in range(n_layers)],
             head=np.zeros(batch, np.int64),
             length=np.zeros(batch, np.int64),
             position=np.full(batch, position % 2**64, np.uint64),
         )
 
-    def arrays(self) -> list[mx.array]:
-        """All that is computed on the device."""
-        return [*self.keys, *self.values, *self.rows]
+    @property
+    def n_slots(self) -> int:
+        """Slots that have memory, `capacity` at most."""
+        return self.rings[0].shape[2]
 
-    def copy(self) -> "RingKVCache":
-        """An independent cache; rings are shared until either of them is written."""
+    def copy(self, step: int | None = None) -> "RingKVCache":
+        """An independent cache; rings are shared until either of them is written.
+
+        A larger `step` makes room for larger steps, in a ring that is not full yet.
+        """
+        capacity = self.capacity
+        if step is None or step <= self.step:
+            step = self.step
+        else:
+            assert self.length.max() < capacity
+            capacity = _capacity(self.window, step)
         return RingKVCache(
             self.window,
-            self.step,
-            self.capacity,
-            list(self.keys),
-            list(self.values),
-            list(self.rows),
+            step,
+            capacity,
+            self.bits,
+            list(self.rings),
             self.head.copy(),
             self.length.copy(),
             self.position.copy(),
         )
 
     def packed(self) -> "RingKVCache":
-        """A copy without the slots that nothing was written to yet, for safe-keeping.
-
-        A ring of the decoder takes hundreds of megabytes, the silence that every
-        stream begins with a few. Only `unpacked` makes a cache of it again.
-        """
+        """A copy without the slots that nothing was written to yet, for safe-keeping."""
         cache = self.copy()
         held = int(self.length.max())
-        for rings in (cache.keys, cache.values, cache.rows):
-            rings[:] = [mx.contiguous(ring[:, :, :held]) for ring in rings]
-        return cache
-
-    def unpacked(self, step: int | None = None) -> "RingKVCache":
-        """The cache that was `packed`, with all its slots; those of a larger `step`
-        where one is given and the ring was not full yet.
-        """
-        cache = self.copy()
-        if step is not None and step > self.step:
-            assert self.length.max() < self.capacity
-            cache.step, cache.capacity = step, _capacity(self.window, step)
-        for rings in (cache.keys, cache.values, cache.rows):
-            n_free = cache.capacity - rings[0].shape[2] if rings else 0
-            if n_free:
-                room = [(0, 0), (0, 0), (0, n_free), (0, 0)]
-                rings[:] = [mx.pad(ring, room) for ring in rings]
+        cache.rings = [mx.contiguous(ring[:, :, :held]) for ring in self.rings]
         return cache
 
     def advance(self, n: int) -> RingStep:
         """Make room for n entries per row; then `attend` in each layer once."""
+        self._grow(int(self.length.max()) + n)
         C = self.capacity
         in_step = bool((self.head == self.head[0]).all())
         in_step &= bool((self.length == self.length[0]).all())
@@ -183,6 +177,21 @@ class RingKVCache:
         self.length = np.minimum(self.length + n, C)
         self.position = self.position + np.uint64(n)
         return plan
+
+    def fill(self) -> None:
+        """Have every slot in use, as after hours; what they hold is left open."""
+        self._grow(self.capacity)
+        self.length[:] = self.capacity
+        self.head[:] = 0
+
+    def _grow(self, n_entries: int) -> None:
+        """Have slots for so many entries, or for all that are ever kept."""
+        n_slots = self.n_slots
+        needed = min(n_entries, self.capacity)
+        if needed > n_slots:
+            n_free = min(max(needed, 2 * n_slots), self.capacity) - n_slots
+            room = [(0, 0), (0, 0), (0, n_free), (0, 0)]
+            self.rings = [mx.pad(ring, room) for ring in self.rings]
 
     def take_back(self, n: int) -> None:
         """As if the last n entries had not been written; fewer of them than `step`.
@@ -247,41 +256,46 @@ class RingKVCache:
         self,
         layer: int,
         queries: mx.array,
-        k: mx.array,
-        v: mx.array,
+        kv: mx.array,
         plan: RingStep,
         scale: float,
     ) -> mx.array:
-        """Store k and v [B, H, n, D] and let queries [B, Hq, n, D] see their windows.
+        """Store `kv` [B, 2 H, n, D], keys first; each query sees its window.
 
-        Returns [B, Hq, n, D].
+        `queries` are [B, Hq, n, D]. Returns [B, Hq, n, D].
         """
         _, _, n, D = queries.shape
-        seen = self.update(layer, k, v, plan)
+        keys, values = self.update(layer, kv, plan)
         if plan.positions is not None:
-            if self.rows and has_ring_attention_q8(n, D):
-                return ring_attention_q8(queries, self.rows[layer], plan.meta, scale)
-            if self.keys and has_window_attention(n, D, self.capacity):
-                rings = self.keys[layer], self.values[layer]
-                return window_attention(queries, *rings, plan.meta, scale)
-        return attention(queries, *seen, plan.mask, scale)
+            ring = self.rings[layer]
+            if self.bits == 8 and has_ring_attention_q8(n, D):
+                return ring_attention_q8(queries, ring, plan.meta, scale)
+            if self.bits == 16 and has_window_attention(n, D, self.capacity):
+                return window_attention(
+                    queries, *_keys_and_values(ring), plan.meta, scale
+                )
+        return attention(queries, keys, values, plan.mask, scale)
 
     def update(
-        self, layer: int, k: mx.array, v: mx.array, plan: RingStep
+        self, layer: int, kv: mx.array, plan: RingStep
     ) -> tuple[mx.array, mx.array]:
-        """Store k and v [B, H, n, D]; returns what to attend to [B, H, S, D]."""
+        """Store `kv` [B, 2 H, n, D]; returns what to attend to, each [B, H, S, D]."""
         # The old ring must have no owner left when the new one is computed, or it
         # is copied instead of written in place.
-        if self.rows:
-            # A step's own entries too are seen as they are stored: what a query sees
-            # does not depend on the step they came in.
-            rows = quantise_rows(k, v)
-            seen, self.rows[layer] = _updated(self.rows[layer], rows, plan)
-            return dequantised(seen, k.dtype)
-        keys, new_keys = _updated(self.keys[layer], k, plan)
-        values, new_values = _updated(self.values[layer], v, plan)
-        self.keys[layer], self.values[layer] = new_keys, new_values
-        return keys, values
+        if self.bits == 16:
+            seen, self.rings[layer] = _updated(self.rings[layer], kv, plan)
+            return _keys_and_values(seen)
+        # A step's own entries too are seen as they are stored: what a query sees
+        # does not depend on the step they came in.
+        rows = quantise_rows(*_keys_and_values(kv))
+        seen, self.rings[layer] = _updated(self.rings[layer], rows, plan)
+        return dequantised(seen, kv.dtype)
+
+
+def _keys_and_values(kv: mx.array) -> tuple[mx.array, mx.array]:
+    """[B, 2 H, n, D] -> its two halves, as views."""
+    H = kv.shape[1] // 2
+    return kv[:, :H], kv[:, H:]
 
 
 def _capacity(window: int, step: int) -> int:

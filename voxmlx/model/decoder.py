@@ -28,8 +28,8 @@ class DecoderState:
     cache: RingKVCache
     mlp_norms: mx.array  # [n_layers, B, dim]
 
-    def copy(self) -> "DecoderState":
-        return DecoderState(self.cache.copy(), self.mlp_norms)
+    def copy(self, step: int | None = None) -> "DecoderState":
+        return DecoderState(self.cache.copy(step), self.mlp_norms)
 
 
 class DelayConditioning(nn.Module):
@@ -61,11 +61,11 @@ class DecoderLayer(Layer):
 class Decoder(nn.Module):
     """Causal transformer [B, T, dim] -> logits [B, T, vocab]; the embedding is tied."""
 
-    def __init__(self, config: DecoderConfig, *, kv_bits: int = 16) -> None:
+    def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.kv_bits = kv_bits
-        self.rotary = Rotary(config.head_dim, config.rope_theta)
+        n_groups = config.n_heads // config.n_kv_heads
+        self.rotary = Rotary(config.head_dim, config.rope_theta, n_groups)
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
         self.layers = [DecoderLayer(config) for _ in range(config.n_layers)]
         self.norm = nn.RMSNorm(config.dim, config.norm_eps)
@@ -75,11 +75,12 @@ class Decoder(nn.Module):
         return self.norm.weight.dtype
 
     def make_state(
-        self, delay_tokens: Sequence[int], position: int = 0
+        self, delay_tokens: Sequence[int], position: int = 0, *, kv_bits: int = 16
     ) -> DecoderState:
         """A fresh stream per entry of `delay_tokens`.
 
-        `position` is where the rotary counter starts.
+        `position` is where the rotary counter starts. `kv_bits`, one of KV_BITS, is
+        how the rings keep their numbers.
         """
         c = self.config
         time = time_embedding(delay_tokens, c.dim)
@@ -94,7 +95,7 @@ class Decoder(nn.Module):
             step=1,
             dtype=self.dtype,
             position=position,
-            bits=self.kv_bits,
+            bits=kv_bits,
         )
         return DecoderState(cache, mlp_norms)
 

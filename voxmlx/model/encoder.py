@@ -40,7 +40,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.group = group
-        self.rotary = Rotary(config.head_dim, config.rope_theta)
+        self.rotary = Rotary(
+            config.head_dim, config.rope_theta, config.n_heads // config.n_kv_heads
+        )
         self.stem = ConvStem(n_mels, config.dim)
         self.layers = [Layer(config, bias=True) for _ in range(config.n_layers)]
         self.norm = nn.RMSNorm(config.dim, config.norm_eps)

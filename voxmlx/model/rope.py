@@ -19,14 +19,23 @@ class Rotary:
     angle of position 180 000 is off by 1e-2 rad.
     """
 
-    def __init__(self, head_dim: int, theta: float) -> None:
+    def __init__(self, head_dim: int, theta: float, n_query_groups: int = 1) -> None:
+        """`n_query_groups` is how many query heads share a key."""
         turns = theta ** (-np.arange(0, head_dim, 2) / head_dim) / (2 * math.pi)
         self._turns = np.array([round(t * 2**64) for t in turns.tolist()], np.uint64)
+        self._n_rotated = n_query_groups + 1
 
     def turns(self, positions: NDArray[np.uint64], n: int) -> mx.array:
-        """cos + i sin [B, 1, n, D / 2], complex64, of n positions from positions [B]."""
+        """Return the turns of n positions from `positions` [B] on.
+
+        They are cos + i sin, complex64 [B, n, R, 1, D / 2], for R groups of heads:
+        those of the queries, the keys and the values. A value is not turned.
+        """
         steps = positions[:, None] + np.arange(n, dtype=np.uint64)
-        turns = steps[:, None, :, None] * self._turns
+        turns = steps[:, :, None, None] * self._turns
         # Read as signed, a fraction of a turn lies in [-1/2, 1/2).
         angle = turns.view(np.int64) * (2 * math.pi / 2**64)
-        return mx.array(np.exp(1j * angle).astype(np.complex64))
+        B, _, _, half = angle.shape
+        of_groups = np.ones((B, n, self._n_rotated + 1, 1, half), np.complex64)
+        of_groups[:, :, :-1, 0] = np.exp(1j * angle)
+        return mx.array(of_groups)

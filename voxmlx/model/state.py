@@ -22,12 +22,16 @@ class VoxtralState:
     token: mx.array  # [1, 1], input of the next position
     n_forced: int  # prompt tokens after `token`
 
-    def copy(self) -> "VoxtralState":
-        """An independent stream that goes on from here."""
+    def copy(self, decoder_step: int | None = None) -> "VoxtralState":
+        """An independent stream that goes on from here.
+
+        `decoder_step` makes room for decoder steps of so many positions; see
+        `RingKVCache.copy`.
+        """
         return VoxtralState(
             self.mel.copy(),
             self.encoder.copy(),
-            self.decoder.copy(),
+            self.decoder.copy(decoder_step),
             self.token,
             self.n_forced,
         )
@@ -40,24 +44,17 @@ class VoxtralState:
         mx.eval(state.arrays())
         return state
 
-    def unpacked(self, decoder_step: int | None = None) -> "VoxtralState":
-        """What was packed; with steps of so many positions for the decoder's ring."""
-        state = self.copy()
-        state.encoder.cache = state.encoder.cache.unpacked()
-        state.decoder.cache = state.decoder.cache.unpacked(decoder_step)
-        return state
-
     def arrays(self) -> list[mx.array]:
         """All that is computed on the device."""
         decoder = self.decoder
-        rings = decoder.cache.arrays()
+        rings = decoder.cache.rings
         return [*self.encoder_arrays(), *rings, decoder.mlp_norms, self.token]
 
     def encoder_arrays(self) -> list[mx.array]:
         """Those of the mel spectrogram and the encoder."""
         encoder, stem = self.encoder, self.encoder.stem
         pending = [self.mel.pending, stem.conv1.pending, stem.conv2.pending]
-        return [*pending, encoder.pending, *encoder.cache.arrays()]
+        return [*pending, encoder.pending, *encoder.cache.rings]
 
 
 def all_finite(arrays: Sequence[mx.array]) -> bool:

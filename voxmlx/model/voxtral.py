@@ -14,6 +14,7 @@ from voxmlx.config import (
     ModelConfig,
     delay_tokens,
 )
+from voxmlx.kernels import self_check
 from voxmlx.model.adapter import Adapter
 from voxmlx.model.choosing import Choose, Decoding, greedy, logits_of
 from voxmlx.model.decoder import Decoder
@@ -33,17 +34,17 @@ MAX_AUDIO_TOKENS_PER_STEP = 32
 class VoxtralRealtime(nn.Module):
     """Weights of Voxtral Realtime; every stream's memory is in its state."""
 
-    def __init__(self, config: ModelConfig, *, kv_bits: int = 16) -> None:
-        """`kv_bits`, one of KV_BITS, is how the decoder's rings keep their numbers."""
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         group = config.downsample_factor
         self.mel = LogMel(config.audio)
         self.encoder = Encoder(config.encoder, config.audio.num_mel_bins, group)
         self.adapter = Adapter(config.encoder.dim, config.decoder.dim, group)
-        self.decoder = Decoder(config.decoder, kv_bits=kv_bits)
-        # Constants of the weights, one per delay; not parameters, hence the name.
-        self._after_silence: dict[int, VoxtralState] = {}
+        self.decoder = Decoder(config.decoder)
+        # Constants of the weights, one per delay and bits of a ring; not parameters,
+        # hence the name.
+        self._after_silence: dict[tuple[int, int], VoxtralState] = {}
 
     @property
     def n_silent_samples(self) -> int:
@@ -55,25 +56,29 @@ class VoxtralRealtime(nn.Module):
         return (LEFT_PAD_TOKENS - 1) * SAMPLES_PER_AUDIO_TOKEN + self.mel.lookahead
 
     def open_state(
-        self, delay_ms: int = 480, *, speculates: bool = False
+        self, delay_ms: int = 480, *, kv_bits: int = 16, speculates: bool = False
     ) -> VoxtralState:
-        """A stream that has heard `n_silent_samples`; computed once per delay.
+        """A stream that has heard `n_silent_samples`; computed once per kind.
 
-        One that `speculates` has room to take positions back. Raises DelayError for a delay the model was not trained for.
+        `kv_bits`, one of KV_BITS, is how the decoder's rings keep their numbers. A
+        stream that `speculates` has room to take positions back. Raises DelayError
+        for a delay the model was not trained for.
         """
-        n = delay_tokens(delay_ms)
-        if n not in self._after_silence:
-            state = self.make_state(delay_ms)
+        kind = delay_tokens(delay_ms), kv_bits
+        silent = self._after_silence.get(kind)
+        if silent is None:
+            self_check(self.config, self.decoder.dtype, kv_bits)
+            state = self.make_state(delay_ms, kv_bits=kv_bits)
             self.step(mx.zeros((1, self.n_silent_samples)), state)
-            packed = state.packed()
-            if not all_finite(packed.arrays()):
-                return state  # must not be what every later stream begins with
-            self._after_silence[n] = packed
+            silent = state.packed()
+            if all_finite(silent.arrays()):  # or later streams would begin with it
+                self._after_silence[kind] = silent
         # One more than a pass takes: all of them may have to be taken back.
-        step = MAX_POSITIONS + 1 if speculates else None
-        return self._after_silence[n].unpacked(step)
+        return silent.copy(MAX_POSITIONS + 1 if speculates else None)
 
-    def make_state(self, delay_ms: int = 480, *, position: int = 0) -> VoxtralState:
+    def make_state(
+        self, delay_ms: int = 480, *, position: int = 0, kv_bits: int = 16
+    ) -> VoxtralState:
         """A fresh stream, about to hear its prompt.
 
         The stream begins with 32 audio tokens of silence, as the model was trained;
@@ -85,7 +90,7 @@ class VoxtralRealtime(nn.Module):
         return VoxtralState(
             mel=self.mel.make_state(),
             encoder=self.encoder.make_state(position=position * self.encoder.group),
-            decoder=self.decoder.make_state([n_delay], position),
+            decoder=self.decoder.make_state([n_delay], position, kv_bits=kv_bits),
             token=mx.full((1, 1), BOS_ID, mx.int32),
             n_forced=LEFT_PAD_TOKENS + n_delay,
         )
@@ -163,7 +168,7 @@ class VoxtralRealtime(nn.Module):
         )
         if logits is None:
             for cache in (state.decoder.cache for state in states):
-                mx.async_eval(cache.arrays())
+                mx.async_eval(cache.rings)
             return
         is_greedy = any(decoding.needs_greedy for decoding in decodings)
         best = greedy(logits) if is_greedy else None

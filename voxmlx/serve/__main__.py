@@ -3,7 +3,8 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from voxmlx.arguments import (
     KEY_VARIABLE,
@@ -15,6 +16,7 @@ from voxmlx.arguments import (
 from voxmlx.config import delay_tokens
 from voxmlx.errors import ServerError
 from voxmlx.rules import GUARDS
+from voxmlx.serve.access import Access, read_host, read_key, read_origin
 
 __all__ = ["main", "make_parser"]
 
@@ -24,6 +26,7 @@ examples:
   voxmlx serve --max-sessions 4 --kv-bits 8
   VOXMLX_API_KEY=secret voxmlx serve --host 0.0.0.0
   voxmlx serve --allow-origin https://notes.example
+  voxmlx serve --host 0.0.0.0 --ssl-certfile cert.pem --ssl-keyfile key.pem
 
 Ctrl-C, or SIGTERM, once lets clients hear their last words; twice stops at once.
 
@@ -70,7 +73,7 @@ def make_parser() -> CommandParser:
         "--api-key",
         metavar="KEY",
         action="append",
-        type=_key,
+        type=_checked(read_key),
         help="what clients must send; may be given several times. The environment's "
         f"{KEY_VARIABLE} is not shown to other users of this machine",
     )
@@ -78,9 +81,33 @@ def make_parser() -> CommandParser:
         "--allow-origin",
         metavar="URL",
         action="append",
+        type=_checked(read_origin),
         default=[],
-        help="let web pages from there use the server; may be given several times, "
-        "* is any page",
+        help="let web pages from there use the server, as in https://notes.example; "
+        "may be given several times, * is any page",
+    )
+    server.add_argument(
+        "--allow-host",
+        metavar="NAME",
+        action="append",
+        type=_checked(read_host),
+        default=[],
+        help="answer to this name too, of a reverse proxy or a private network; may be "
+        "given several times, * is any name. Always right are localhost and, with "
+        "--host, addresses and this machine's own names",
+    )
+    server.add_argument(
+        "--ssl-certfile",
+        metavar="FILE",
+        type=Path,
+        help="certificate chain (PEM) to serve https and wss; browsers of other "
+        "machines give their microphone to https only",
+    )
+    server.add_argument(
+        "--ssl-keyfile",
+        metavar="FILE",
+        type=Path,
+        help="private key (PEM) of the certificate, where it is not in the same file",
     )
     server.add_argument(
         "--max-body-mb",
@@ -109,6 +136,8 @@ def make_parser() -> CommandParser:
 def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser()
     arguments = parser.parse_args(argv)
+    if arguments.ssl_keyfile and not arguments.ssl_certfile:
+        parser.error("--ssl-keyfile needs --ssl-certfile, its certificate")
     arguments.api_key = [*(arguments.api_key or []), *_environment_keys(parser)]
     return arguments
 
@@ -120,18 +149,16 @@ def _port(text: str) -> int:
     return number
 
 
-def _key(text: str) -> str:
-    """A key as an HTTP header can carry it."""
-    if not text or text.isspace():
-        raise argparse.ArgumentTypeError(
-            "the key is empty, expected visible characters; is a variable not set?"
-        )
-    if text != text.strip() or not text.isprintable():
-        raise argparse.ArgumentTypeError(
-            "the key begins or ends with white space, or has a control character; no "
-            "header of HTTP can carry it"
-        )
-    return text
+def _checked(read: Callable[[str], str]) -> Callable[[str], str]:
+    """What `read` makes of an argument; its ValueError is an error of arguments."""
+
+    def convert(text: str) -> str:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
 
 
 def _environment_keys(parser: argparse.ArgumentParser) -> list[str]:
@@ -140,8 +167,8 @@ def _environment_keys(parser: argparse.ArgumentParser) -> list[str]:
     if text is None:
         return []
     try:
-        return [_key(text)]
-    except argparse.ArgumentTypeError as error:
+        return [read_key(text)]
+    except ValueError as error:
         parser.error(f"{KEY_VARIABLE}: {error}; unset it to ask for no key")
 
 
@@ -157,11 +184,11 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         # Local imports: what only this command needs is an extra of the package.
         from voxmlx.serve.app import Service
-        from voxmlx.serve.limits import Access, Limits
+        from voxmlx.serve.limits import Limits
         from voxmlx.serve.metrics import Metrics
         from voxmlx.serve.protocol import StreamOptions
         from voxmlx.serve.scheduler import Scheduler
-        from voxmlx.serve.server import Server, announce, listen
+        from voxmlx.serve.server import Server, announce, listen, tls_context
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("voxmlx"):
             raise
@@ -170,13 +197,18 @@ def _run(arguments: argparse.Namespace) -> int:
             "pip install 'voxmlx-realtime[serve]'"
         ) from None
     keys: list[str] = arguments.api_key
-    access = Access.for_host(arguments.host, keys, arguments.allow_origin)
+    access = Access.for_host(
+        arguments.host, keys, arguments.allow_origin, arguments.allow_host
+    )
+    tls = None
+    if arguments.ssl_certfile is not None:
+        tls = tls_context(arguments.ssl_certfile, arguments.ssl_keyfile)
     limits = Limits(
         max_body_bytes=arguments.max_body_mb << 20, idle_s=float(arguments.idle)
     )
     # A port that is taken should not be found out after the model has loaded.
     with listen(arguments.host, arguments.port) as sock:
-        if not access.hosts and not keys:
+        if access.has_addresses and not keys:
             sys.stderr.write(
                 "voxmlx: anybody who reaches this machine can use the server; "
                 f"--api-key or {KEY_VARIABLE} asks for a key\n"
@@ -187,6 +219,7 @@ def _run(arguments: argparse.Namespace) -> int:
             checkpoint,
             max_sessions=arguments.max_sessions,
             guards=() if arguments.no_guards else tuple(GUARDS),
+            kv_bits=arguments.kv_bits,
             meter=metrics,
         )
         service = Service(
@@ -199,8 +232,8 @@ def _run(arguments: argparse.Namespace) -> int:
         )
         scheduler.start()
         try:
-            announce(sock, checkpoint.name)
-            Server(service, limits).run([sock])
+            announce(sock, checkpoint.name, is_tls=tls is not None)
+            Server(service, limits, tls).run([sock])
         finally:
             scheduler.stop()
     return 0

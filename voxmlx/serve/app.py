@@ -20,10 +20,12 @@ from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
 from voxmlx.errors import RequestError
+from voxmlx.serve.access import Access
 from voxmlx.serve.answers import error_object
 from voxmlx.serve.bounded import BoundedBody
+from voxmlx.serve.browser_rules import BrowserRules
 from voxmlx.serve.conversation import Conversation, Hints
-from voxmlx.serve.limits import Access, Limits
+from voxmlx.serve.limits import Limits
 from voxmlx.serve.metrics import Metrics
 from voxmlx.serve.protocol import Served, StreamOptions
 from voxmlx.serve.realtime import Connection
@@ -35,15 +37,6 @@ __all__ = ["Service"]
 _log = logging.getLogger("voxmlx.serve")
 
 _PAGE = Path(__file__).parent / "page"
-
-# The page needs nothing from anywhere else, and may not be made to.
-_PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; "
-    "connect-src 'self' ws: wss:; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 
 # What a browser that has to offer subprotocols offers besides its key.
 _SUBPROTOCOL = "realtime"
@@ -107,6 +100,7 @@ class Service:
                 HTTPException: self._on_http_error,
             },
             middleware=[
+                Middleware(BrowserRules),
                 Middleware(
                     CORSMiddleware,
                     allow_origins=origins,
@@ -157,7 +151,7 @@ class Service:
         ]
 
     async def _page(self, _: Request) -> Response:
-        return FileResponse(_PAGE / "index.html", headers=_PAGE_HEADERS)
+        return FileResponse(_PAGE / "index.html")
 
     async def _health(self, _: Request) -> Response:
         is_draining = self.scheduler.is_draining

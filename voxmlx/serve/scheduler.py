@@ -118,6 +118,7 @@ class Scheduler:
         *,
         max_sessions: int,
         guards: Sequence[str] = (),
+        kv_bits: int | None = None,
         meter: Meter | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -125,6 +126,7 @@ class Scheduler:
         self.is_draining = False
         self._checkpoint = checkpoint
         self._guards = tuple(guards)
+        self._kv_bits = kv_bits
         self._meter = meter or _NoMeter()
         self._clock = clock
         self._batch = Batch(checkpoint.model)
@@ -299,6 +301,7 @@ class Scheduler:
             pause_ms=options.pause_ms,
             hotwords=options.hotwords,
             guards=self._guards,
+            kv_bits=self._kv_bits,
         )
         seat.stream = _Stream(session)
         self._by_session[session] = seat

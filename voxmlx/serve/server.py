@@ -1,12 +1,16 @@
 """A service on a socket, until a signal ends it gracefully."""
 
+import asyncio
 import errno
 import logging
 import socket
+import ssl
 import sys
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import (
     WebSocketsSansIOProtocol,
 )
@@ -22,7 +26,7 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket bound to a port, any free one for 0. Raises ServerError."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=128)
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
             why = "in use" if error.errno == errno.EADDRINUSE else "not for everybody"
@@ -37,6 +41,37 @@ def listen(host: str, port: int) -> socket.socket:
             "this machine alone, 0.0.0.0 others too"
         ) from None
 
+
+def tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
+    """Read a certificate chain and its private key. Raises ServerError."""
+    for path in filter(None, (certificate, key)):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise ServerError(
+                f"{path} cannot be read ({error.strerror}); name a PEM file"
+            ) from None
+
+    def no_password() -> str:
+        raise ServerError(
+            f"the private key {key or certificate} has a password; write it without "
+            "one: openssl pkey -in KEY -out NEW_KEY"
+        )
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, no_password)
+    except ssl.SSLError as error:
+        what = f"{certificate} and {key}" if key else f"{certificate}"
+        raise ServerError(
+            f"{what} hold no certificate with its private key in PEM "
+            f"({error.reason or 'no PEM'})"
+        ) from None
+    return context
+
+
+_BACKLOG = 512
+_HANDSHAKE_S = 10.0
 
 # How long a client may take to read its goodbye.
 _LINGER_S = 5.0
@@ -71,7 +106,9 @@ def _is_news(record: logging.LogRecord) -> bool:
 class Server(uvicorn.Server):
     """uvicorn, with an end in which clients still hear their last words."""
 
-    def __init__(self, service: Service, limits: Limits) -> None:
+    def __init__(
+        self, service: Service, limits: Limits, tls: ssl.SSLContext | None = None
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 service.app(),
@@ -91,6 +128,27 @@ class Server(uvicorn.Server):
         )
         logging.getLogger("uvicorn.error").addFilter(_is_news)
         self._service = service
+        self._tls = tls
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen. uvicorn's own knows no bound for the time of a TLS handshake."""
+        await self.lifespan.startup()
+        loop = asyncio.get_running_loop()
+
+        def make_protocol() -> asyncio.Protocol:
+            return H11Protocol(self.config, self.server_state, {})
+
+        self.servers = [
+            await loop.create_server(
+                make_protocol,
+                sock=sock,
+                ssl=self._tls,
+                backlog=_BACKLOG,
+                ssl_handshake_timeout=_HANDSHAKE_S if self._tls else None,
+            )
+            for sock in sockets or []
+        ]
+        self.started = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End gracefully; at once when told so twice."""
@@ -104,9 +162,10 @@ class Server(uvicorn.Server):
             await self._service.drain()
 
 
-def announce(sock: socket.socket, model: str) -> None:
+def announce(sock: socket.socket, model: str, *, is_tls: bool = False) -> None:
     """Say where the server is to be found."""
     host, port = sock.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    sys.stderr.write(f"voxmlx: {model} on http://{shown}:{port} (Ctrl-C ends it)\n")
+    url = f"{'https' if is_tls else 'http'}://{shown}:{port}"
+    sys.stderr.write(f"voxmlx: {model} on {url} (Ctrl-C ends it)\n")
     sys.stderr.flush()

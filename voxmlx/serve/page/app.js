@@ -49,6 +49,11 @@ function base64(samples) {
   return btoa(text);
 }
 
+function base64url(text) {
+  const encoded = base64(new TextEncoder().encode(text));
+  return encoded.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+}
+
 const receive = {
   "transcription.delta": (message) => append(message.delta),
   "transcription.word": ({ text, lead, start_ms, end_ms }) => {
@@ -98,7 +103,8 @@ class Stream {
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     const key = byId("key").value;
     const protocols = ["realtime"];
-    if (key !== "") protocols.push(`openai-insecure-api-key.${key}`);
+    // Base64url: a key may have characters that no subprotocol's name has.
+    if (key !== "") protocols.push(`openai-insecure-api-key.${base64url(key)}`);
     this.socket = new WebSocket(url, protocols);
     this.socket.onmessage = ({ data }) => {
       const message = JSON.parse(data);

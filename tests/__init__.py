@@ -1,0 +1,1 @@
+"""Tests; a package of this name in site-packages must not hide them."""
