@@ -26,7 +26,7 @@ from pathlib import Path
 import jiwer
 from whisper_normalizer.basic import BasicTextNormalizer
 
-from benchmarks.machine import closing_line
+from benchmarks.provenance import closing_line
 from benchmarks.speech import Utterance, utterances
 from benchmarks.word_times import TimeErrors, in_one_stream
 from voxmlx import Checkpoint, Session, Transcript, demo, load

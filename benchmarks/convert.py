@@ -17,7 +17,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from benchmarks.machine import closing_line
+from benchmarks.provenance import closing_line
 from convert.__main__ import convert
 from convert.recipes import RECIPES, precisions
 from convert.source import BLOCK_BYTES
@@ -86,7 +86,7 @@ def _timed(body: Callable[[], object]) -> tuple[float, float, float]:
 
 
 def _floor(files: ModelFiles, recipe: str, destination: Path, share: float) -> float:
-    """Read, quantise and write about `share` of the model; returns the share."""
+    """Read, quantize and write about `share` of the model; returns the share."""
     chosen = precisions(RECIPES[recipe], files.modules.values(), files.precisions)
     step = max(1, round(1 / share))
     scratch = destination.with_name(destination.name + ".floor")

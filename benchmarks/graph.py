@@ -23,8 +23,8 @@ from unittest.mock import patch
 import mlx.core as mx
 import numpy as np
 
-from voxmlx.kernels import select
-from voxmlx.kernels.gate import NAMES, Gate
+from voxmlx.kernels import ops
+from voxmlx.kernels.switches import NAMES, KernelSwitches
 
 __all__ = ["Trace", "on_metal", "trace"]
 
@@ -266,9 +266,9 @@ def on_metal(kernels: str = "on") -> Iterator[None]:
         patch.object(mx.fast, "rms_norm", _rms_norm),
         patch.object(mx.fast, attend.__name__, _attend),
         patch.object(mx, "dequantize", _dequantize),
-        patch.object(select, "has_metal", lambda: True),
-        patch.object(select, "gate", lambda: Gate(kernels, None)),
-        patch.object(select.Fused, "__call__", _fused),
+        patch.object(ops, "has_metal", lambda: True),
+        patch.object(ops, "kernel_switches", lambda: KernelSwitches(kernels, None)),
+        patch.object(ops.Fused, "__call__", _fused),
     ):
         yield
 
@@ -292,14 +292,14 @@ def _dequantize(
     return _stand_in("dequantize", [w, scales, biases], shape, scales.dtype)
 
 
-def _fused(self: select.Fused, *arrays: mx.array) -> mx.array:
+def _fused(self: ops.Fused, *arrays: mx.array) -> mx.array:
     """One node in the place of what MLX's compiler fuses.
 
     Within a recording nothing is compiled, so it is done beside, on zeros.
     """
     name = f"fused_{self.body.__name__.removesuffix('_reference').strip('_')}"
     zeros = [mx.zeros(a.shape, a.dtype) for a in arrays]
-    with patch.object(select, "has_metal", lambda: False):
+    with patch.object(ops, "has_metal", lambda: False):
         compiled = mx.compile(self.body)(*zeros)
     _FUSED.add(name)
     assert _n_kernels(compiled) == 1, f"{self.body.__name__} is not fused into one"

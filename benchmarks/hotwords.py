@@ -21,7 +21,7 @@ import jiwer
 import numpy as np
 from whisper_normalizer.basic import BasicTextNormalizer
 
-from benchmarks.machine import closing_line
+from benchmarks.provenance import closing_line
 from benchmarks.speech import utterances
 from voxmlx import Checkpoint, Event, Session, Transcript, demo, load
 from voxmlx.arguments import run_command
@@ -103,7 +103,7 @@ def heard(
             )
             places[session] = len(places)
             batch.add(session)
-            session.timeline.hear(sound)
+            session.timeline.push(sound)
             session.timeline.end()
         if not len(batch):
             break

@@ -15,7 +15,7 @@ from pathlib import Path
 import mlx.core as mx
 import psutil
 
-from benchmarks.machine import closing_line
+from benchmarks.provenance import closing_line
 from benchmarks.ratios import Spread
 from benchmarks.realtime import STEPS_PER_MINUTE, Run, demo_sound, stream
 from voxmlx import demo, load

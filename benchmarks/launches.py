@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from benchmarks.full_size_checkpoint import FULL_SIZE
 from benchmarks.graph import Trace, on_metal, trace
-from benchmarks.machine import closing_line
+from benchmarks.provenance import closing_line
 from convert.recipes import DEFAULT_RECIPE, RECIPES, precisions
 from voxmlx.config import LEFT_PAD_TOKENS, SAMPLES_PER_AUDIO_TOKEN, ModelConfig
 from voxmlx.layouts import model_modules, packed_path
@@ -39,7 +39,7 @@ __all__ = [
 def full_size_network(
     recipe: str = DEFAULT_RECIPE, dtype: mx.Dtype = mx.bfloat16
 ) -> VoxtralRealtime:
-    """4.4 B parameters, quantised by one of RECIPES, none of them computed."""
+    """4.4 B parameters, quantized by one of RECIPES, none of them computed."""
     config = ModelConfig.from_params(FULL_SIZE.params())
     network = VoxtralRealtime(config)
     chosen = {

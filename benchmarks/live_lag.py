@@ -14,13 +14,13 @@ from dataclasses import asdict
 
 import numpy as np
 
-from benchmarks.machine import closing_line
+from benchmarks.provenance import closing_line
 from voxmlx import demo, load
+from voxmlx.audio.block_queue import Block
 from voxmlx.audio.files import open_audio
-from voxmlx.audio.queue import Block
 from voxmlx.config import SAMPLE_RATE
 from voxmlx.live.captions import Captions
-from voxmlx.live.meter import Meter
+from voxmlx.live.stream_metrics import StreamMetrics
 from voxmlx.session import Session
 
 BLOCK_SAMPLES = SAMPLE_RATE // 100
@@ -74,10 +74,10 @@ def main() -> int:
         sound = np.concatenate(list(audio.pieces()))
     warm = Session(checkpoint, delay_ms=args.delay)
     warm.push(sound[: 2 * SAMPLE_RATE])
-    meter = Meter()
+    metrics = StreamMetrics()
     session = Session(checkpoint, delay_ms=args.delay)
-    Captions(Loop(sound, args.seconds), session, [], meter).run()
-    figures = asdict(meter.figures())
+    Captions(Loop(sound, args.seconds), session, [], metrics).run()
+    figures = asdict(metrics.figures())
     for name, value in figures.items():
         print(f"{name:>16} {value:10.2f}")
     rounded = {name: round(value, 3) for name, value in figures.items()}

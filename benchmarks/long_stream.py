@@ -29,7 +29,7 @@ import mlx.core as mx
 import numpy as np
 import psutil
 
-from benchmarks.machine import closing_line
+from benchmarks.provenance import closing_line
 from tests.sounds import speech_like
 from tests.tiny import TinyModel
 from voxmlx import Checkpoint, Session, load

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.peer_worker import PIECE, serve
 from voxmlx import Session, TokenDecoded, load
 from voxmlx.audio.files import open_audio
-from voxmlx.model.product import product
+from voxmlx.model.linear import matmul
 from voxmlx.transcribe import transcribe
 
 
@@ -60,10 +60,10 @@ class Ours:
             done = [decoder.embedding.as_linear(x)]
             for layer in decoder.layers:
                 done += [
-                    product(layer.attention.qkv_proj, x),
-                    product(layer.attention.o_proj, heads),
-                    product(layer.mlp.gate_up_proj, x),
-                    product(layer.mlp.down_proj, hidden),
+                    matmul(layer.attention.qkv_proj, x),
+                    matmul(layer.attention.o_proj, heads),
+                    matmul(layer.mlp.gate_up_proj, x),
+                    matmul(layer.mlp.down_proj, hidden),
                 ]
             mx.eval(done)
 

@@ -103,7 +103,7 @@ def mlx_audio_config(params: Mapping[str, Any]) -> dict[str, Any]:
 def write_all(
     source: Path, directory: Path, bits: int, pythons: Mapping[str, Path]
 ) -> dict[str, Path]:
-    """Directories by implementation. Peers' own converters make what is quantised."""
+    """Directories by implementation. Peers' own converters make what is quantized."""
     if bits == DENSE_BITS:
         # Each in a folder of links: mlx-audio needs a config.json, which others refuse.
         for name in ("ours", *pythons):

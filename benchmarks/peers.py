@@ -30,7 +30,6 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from benchmarks.machine import closing_line
 from benchmarks.peer_models import (
     DENSE_BITS,
     FLOOR,
@@ -39,6 +38,7 @@ from benchmarks.peer_models import (
     write_all,
     write_source,
 )
+from benchmarks.provenance import closing_line
 from benchmarks.ratios import Ratio
 from tests.sounds import speech_like
 from tests.tiny import TinyModel

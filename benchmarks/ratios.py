@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from voxmlx.live.meter import percentile
+from voxmlx.live.stream_metrics import percentile
 
 __all__ = ["Ratio", "Spread"]
 

@@ -19,14 +19,14 @@ import mlx.core as mx
 import numpy as np
 
 from benchmarks.accuracy import recipe_of
-from benchmarks.machine import closing_line
+from benchmarks.provenance import closing_line
 from benchmarks.ratios import Spread
 from voxmlx import Checkpoint, Session, TextDelta, TokenDecoded, demo, load
 from voxmlx.arguments import add_model_arguments, run_command
 from voxmlx.audio.files import open_audio
 from voxmlx.batch import Batch
 from voxmlx.config import AUDIO_TOKEN_MS, SAMPLES_PER_AUDIO_TOKEN
-from voxmlx.live.meter import peak_memory_mb
+from voxmlx.live.stream_metrics import peak_memory_mb
 from voxmlx.model.attention import begin_step
 from voxmlx.model.choosing import greedy
 from voxmlx.model.layer import Residual
@@ -94,7 +94,7 @@ def stream(
             time.sleep(max(0.0, due - time.perf_counter()))
         start = time.perf_counter()
         for session in sessions:
-            session.timeline.hear(pieces[(n_before + i) % len(pieces)])
+            session.timeline.push(pieces[(n_before + i) % len(pieces)])
         events = []
         while batch.n_due:
             events += [event for _, said in batch.step() for event in said]

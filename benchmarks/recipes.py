@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.held_out import write_held_out
-from benchmarks.machine import closing_line
+from benchmarks.provenance import closing_line
 from convert.__main__ import convert
 from convert.disk import amount
 from convert.quality import Sound, read_sounds

@@ -18,13 +18,13 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from benchmarks.launches import full_size_network, traced_decoder, traced_encoder
-from benchmarks.machine import closing_line
+from benchmarks.provenance import closing_line
 from voxmlx import Checkpoint, load
 from voxmlx.config import AUDIO_TOKEN_MS, SAMPLES_PER_AUDIO_TOKEN, ModelConfig
-from voxmlx.doctor.realtime import (
+from voxmlx.doctor.estimate import (
     FULL_SIZE,
     RECIPES,
-    Recipe,
+    RecipeBits,
     median_s,
     ring_bytes,
     weight_bytes,
@@ -58,7 +58,7 @@ class BytesRead:
 
 
 def bytes_read(
-    recipe: Recipe,
+    recipe: RecipeBits,
     kv_bits: int = 16,
     config: ModelConfig = FULL_SIZE,
     *,

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 
-from benchmarks.machine import closing_line
+from benchmarks.provenance import closing_line
 from benchmarks.ratios import Spread
 from benchmarks.realtime import demo_sound
 from voxmlx.arguments import add_model_arguments, run_command

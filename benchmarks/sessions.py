@@ -19,7 +19,7 @@ import mlx.core as mx
 import numpy as np
 
 from benchmarks.accuracy import recipe_of
-from benchmarks.machine import closing_line
+from benchmarks.provenance import closing_line
 from benchmarks.ratios import Ratio
 from benchmarks.realtime import demo_sound
 from voxmlx import Checkpoint, Session, load
@@ -56,7 +56,7 @@ class Streams:
         started = time.perf_counter()
         for _ in range(n_steps):
             for session, piece in zip(self._sessions, self._next(), strict=True):
-                session.timeline.hear(piece)
+                session.timeline.push(piece)
             while self._batch.n_due:
                 self._batch.step()
         return time.perf_counter() - started

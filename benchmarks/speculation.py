@@ -24,7 +24,7 @@ from statistics import median
 import mlx.core as mx
 import numpy as np
 
-from benchmarks.machine import closing_line
+from benchmarks.provenance import closing_line
 from benchmarks.ratios import Ratio
 from benchmarks.speech import utterances
 from voxmlx import Checkpoint, Session, TokenDecoded, demo, load
@@ -115,7 +115,7 @@ def pass_costs(checkpoint: Checkpoint, n_turns: int = 20) -> dict[int, float]:
             began = time.perf_counter()
             mx.eval(decoder.step(embeddings, state))
             taken[n].append(time.perf_counter() - began)
-            state.cache.take_back(n)
+            state.cache.trim(n)
     return {n: median(seconds) for n, seconds in taken.items()}
 
 

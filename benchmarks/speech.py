@@ -90,4 +90,4 @@ def _at_16_khz(content: bytes) -> np.ndarray:
     samples, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
     resampler = Resampler(rate)
     mono = samples.mean(axis=1, dtype=np.float32)
-    return np.concatenate([resampler.step(mono), resampler.finish()])
+    return np.concatenate([resampler.push(mono), resampler.flush()])

@@ -1,4 +1,4 @@
-"""Words that were recognised, in time: how far from the marks of who spoke them."""
+"""Words that were recognized, in time: how far from the marks of who spoke them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -37,10 +37,10 @@ class TimeErrors:
 
     @classmethod
     def of(cls, marks: Sequence[Marked], words: Sequence[Word]) -> "TimeErrors":
-        """Of the words that were recognised: an end with its mark, a start with the
+        """Of the words that were recognized: an end with its mark, a start with the
         mark of the word before (only inside an utterance: there, words touch).
         """
-        pairs = _recognised(marks, words)
+        pairs = _recognized(marks, words)
         ends = np.array([word.end_ms - mark.end_ms for mark, word in pairs])
         starts = np.array(
             [
@@ -76,7 +76,7 @@ def in_one_stream(
     return np.concatenate(parts), marks
 
 
-def _recognised(
+def _recognized(
     marks: Sequence[Marked], words: Sequence[Word]
 ) -> list[tuple[Marked, Word]]:
     matcher = SequenceMatcher(

@@ -226,7 +226,7 @@ def _quantization(
     }
     for path, module in files.modules.items():
         precision = chosen.get(path)
-        if not module.can_be_quantised or precision == usual:
+        if not module.can_be_quantized or precision == usual:
             continue
         content[path] = (
             {"group_size": precision.group_size, "bits": precision.bits}

@@ -42,7 +42,7 @@ class Recipe:
         A matrix whose rows are no whole number of groups is left as it is. Parts of
         one product have rows of one length, so this too treats them alike.
         """
-        if not module.can_be_quantised:
+        if not module.can_be_quantized:
             return None
         path = packed_path(module.path)
         for rule in self.rules:

@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from voxmlx.model.choosing import Decoding
+from voxmlx.model.choosing import DecodeRequest
 
 __all__ = ["Evaluations"]
 
@@ -29,18 +29,18 @@ class Evaluations:
         self._path = folder / "graph.dot"
         for name in ("eval", "async_eval"):
             monkeypatch.setattr(mx, name, self._counting(getattr(mx, name)))
-        read, accept = Decoding.ids, Decoding.accept
+        read, accept = DecodeRequest.ids, DecodeRequest.accept
 
-        def counted_ids(decoding: Decoding) -> Any:
+        def counted_ids(decoding: DecodeRequest) -> Any:
             self.n_read += 1
             return read(decoding)
 
-        def counted_accept(decoding: Decoding, *logits: Any) -> mx.array:
+        def counted_accept(decoding: DecodeRequest, *logits: Any) -> mx.array:
             self.n_chosen += decoding.choose is not None
             return accept(decoding, *logits)
 
-        monkeypatch.setattr(Decoding, "ids", counted_ids)
-        monkeypatch.setattr(Decoding, "accept", counted_accept)
+        monkeypatch.setattr(DecodeRequest, "ids", counted_ids)
+        monkeypatch.setattr(DecodeRequest, "accept", counted_accept)
 
     def counts(self) -> tuple[list[int], int, int]:
         return self.n_operations, self.n_read, self.n_chosen

@@ -10,7 +10,7 @@ import numpy as np
 
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.config import LEFT_PAD_TOKENS, delay_tokens
-from voxmlx.model.choosing import NO_TOKEN, Decoding, greedy
+from voxmlx.model.choosing import NO_TOKEN, DecodeRequest, greedy
 from voxmlx.tokenizer import Tokenizer
 
 __all__ = ["PAD", "WORD", "ScriptedModel", "scripted", "vocabulary"]
@@ -67,7 +67,7 @@ class ScriptedModel:
         del state
         return mx.zeros((1, samples.shape[1] // 1280, 1))
 
-    def finish(self, decoding: Decoding) -> np.ndarray:
+    def finish(self, decoding: DecodeRequest) -> np.ndarray:
         audio, choose = decoding.audio, decoding.choose
         state: Any = decoding.state
         ids: list[int] = []

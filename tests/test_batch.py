@@ -25,7 +25,7 @@ from voxmlx import (
     load,
 )
 from voxmlx.batch import Batch
-from voxmlx.model.choosing import Decoding
+from voxmlx.model.choosing import DecodeRequest
 from voxmlx.rules import GUARDS, BlankRutGuard, RepetitionGuard
 
 DELAYS_MS = (80, 160, 240, 480, 480, 960, 1200, 2400)
@@ -67,7 +67,7 @@ class Streams:
             n = int(self._rng.choice([0, 1, 1279, 1280, 1281, 2560, 20_000]))
             piece = SOUNDS[i][self._n_heard[i] : self._n_heard[i] + n]
             self._n_heard[i] += n
-            session.timeline.hear(piece)
+            session.timeline.push(piece)
             if self._n_heard[i] >= len(SOUNDS[i]):
                 session.timeline.end()
         for session, events in self.batch.step():
@@ -125,7 +125,7 @@ def test_whatever_a_session_asks_for_concerns_it_alone(
     said: dict[int, list[int]] = {id(session): [] for session in sessions}
     for session, which in zip(sessions, sounds, strict=True):
         batch.add(session)
-        session.timeline.hear(SOUNDS[which])
+        session.timeline.push(SOUNDS[which])
         session.timeline.end()
     while batch.n_due:
         for session, events in batch.step():
@@ -169,7 +169,7 @@ def acting_in_a_batch(
     said: dict[int, list[Event]] = {id(session): [] for session in sessions}
     for session, sound in zip(sessions, sounds, strict=True):
         batch.add(session)
-        session.timeline.hear(sound)
+        session.timeline.push(sound)
         session.timeline.end()
     while len(batch):
         for session, events in batch.step():
@@ -239,7 +239,7 @@ def test_a_bet_that_is_open_at_the_end_is_settled_in_a_batch_too(
     n_open = 0
     for session, sound in zip(sessions, sounds, strict=True):
         batch.add(session)
-        session.timeline.hear(sound)
+        session.timeline.push(sound)
         session.timeline.end()
     while len(batch):
         for session, events in batch.step():
@@ -263,9 +263,9 @@ def test_nothing_is_due_without_a_whole_audio_token(
     batch.add(session)
     while batch.n_due:  # the silence before a stream
         assert batch.step() == []
-    session.timeline.hear(np.zeros(session.samples_wanted - 1, np.float32))
+    session.timeline.push(np.zeros(session.samples_wanted - 1, np.float32))
     assert batch.n_due == 0
-    session.timeline.hear(np.zeros(1, np.float32))
+    session.timeline.push(np.zeros(1, np.float32))
     assert batch.n_due == 1
 
 
@@ -280,7 +280,7 @@ def test_a_step_of_eight_sessions_holds_each_weight_once(
     monkeypatch.setattr(mx, "async_eval", lambda *_: None)
     samples = [mx.array(speech_like(1280, seed=i))[None] for i in range(8)]
     decodings = [
-        Decoding(audio, state)
+        DecodeRequest(audio, state)
         for audio, state in zip(
             model.encode_together(samples, states), states, strict=True
         )

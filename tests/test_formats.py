@@ -53,7 +53,7 @@ def events_of(words: Sequence[Word]) -> list[Event]:
 
 
 def written(writer: Writer, events: Sequence[Event]) -> str:
-    return "".join([*map(writer.feed, events), writer.finish()])
+    return "".join([*map(writer.feed, events), writer.end()])
 
 
 def srt_cues(text: str) -> list[Cue]:
@@ -112,7 +112,7 @@ def test_a_subtitle_file_is_valid_after_every_event(
         now = srt_cues(text) if name == "srt" else vtt_cues(text)
         assert now[: len(cues)] == cues, "a cue changed after it was written"
         cues = now
-    assert writer.finish() == ""
+    assert writer.end() == ""
     assert_good(cues, words)
 
 
@@ -198,7 +198,7 @@ def test_a_pause_brings_out_the_cue_before_the_next_word() -> None:
     assert "".join(writer.feed(WordFinal(w, 600)) for w in spoken("so far")) == ""
     text = writer.feed(UtteranceEnd(0, 600, 1400))
     assert srt_cues(text) == [(0, 1000, "so far")]
-    assert writer.finish() == ""
+    assert writer.end() == ""
 
 
 def test_word_times_are_tags_within_their_cue() -> None:
@@ -253,7 +253,7 @@ EVERY_EVENT: list[Event] = [
 def test_every_event_is_one_line_of_jsonl_as_it_comes() -> None:
     writer = JsonLinesWriter({"file": "x.wav"}, has_tokens=True)
     lines = [writer.feed(event) for event in EVERY_EVENT]
-    assert writer.finish() == ""
+    assert writer.end() == ""
     assert all(line.endswith("}\n") for line in lines)
     rows = [json.loads(row) for row in "".join(lines).splitlines()]
     assert [row["type"] for row in rows] == [
@@ -288,7 +288,7 @@ def test_a_stream_without_words_is_a_valid_file(name: str) -> None:
         assert text == expected[name]
     else:
         assert json.loads(text)["duration_ms"] == 0
-    assert make_writer("vtt").finish() == "WEBVTT\n\n"
+    assert make_writer("vtt").end() == "WEBVTT\n\n"
 
 
 def test_control_characters_do_not_reach_subtitles() -> None:

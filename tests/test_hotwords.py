@@ -107,15 +107,15 @@ def test_a_hot_word_is_matched_from_the_start_of_a_word_only() -> None:
 
 def test_what_a_word_is_helped_by_is_capped() -> None:
     match = HotwordMatch(HotwordTrie(WORDS, ["Voxtral York"], boost=4.0))
-    match.accept(WORD, 0.0)
+    match.observe(WORD, 0.0)
     assert match.boost()[VOX] == 4.0
-    match.accept(VOX, 3.5)
+    match.observe(VOX, 3.5)
     assert match.boost() == {TRAL: 0.5}
-    match.accept(TRAL, 0.5)
+    match.observe(TRAL, 0.5)
     assert match.boost() == {YORK: 4.0}  # as each word of a phrase has its own
-    match.accept(WORD, 0.0)
-    match.accept(FOX, 0.0)
-    match.accept(WORD, 0.0)
+    match.observe(WORD, 0.0)
+    match.observe(FOX, 0.0)
+    match.observe(WORD, 0.0)
     assert match.boost()[VOX] == 4.0
 
 
@@ -206,8 +206,8 @@ def test_a_hot_word_swallows_no_word_after_it() -> None:
 
 
 def test_two_hot_words_in_a_row_are_both_heard() -> None:
-    for n_blank in (0, 1, 4, 9):
-        said = [BLANK, MARKER, {FOX: 9.0, MINI: 8.0}, *[BLANK] * n_blank]
+    for n_pad in (0, 1, 4, 9):
+        said = [BLANK, MARKER, {FOX: 9.0, MINI: 8.0}, *[BLANK] * n_pad]
         said += [MARKER, {MANY: 9.0, YORK: 8.0}, BLANK, MARKER, {NEW: 15.0}]
         events = run(model(said), ["York", "Mini"])
         assert words(events) == ["Mini", "York", "New"]

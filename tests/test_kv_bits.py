@@ -94,7 +94,7 @@ def test_sessions_in_16_and_8_bits_share_a_model_and_a_batch(
     ids: dict[Session, list[int]] = {}
     for (i, _), session in sessions.items():
         batch.add(session)
-        session.timeline.hear(sounds[i])
+        session.timeline.push(sounds[i])
         session.timeline.end()
         ids[session] = []
     while batch.n_due:

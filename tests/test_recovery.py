@@ -15,7 +15,6 @@ from tests.sounds import speech_like
 from tests.tiny import TinyModel
 from voxmlx import Checkpoint, Event, Recovered, Session, TextDelta, TokenDecoded, load
 from voxmlx.batch import Batch
-from voxmlx.kernels import select
 from voxmlx.recovery import HISTORY_TOKENS
 from voxmlx.rules import GUARDS
 
@@ -132,7 +131,7 @@ def test_other_sessions_of_a_batch_notice_nothing(
         while len(batch) and step != until:
             for session in sessions:
                 if step < len(parts):
-                    session.timeline.hear(parts[step])
+                    session.timeline.push(parts[step])
                 elif step == len(parts):
                     session.timeline.end()
             step += 1

@@ -105,8 +105,8 @@ def test_pauses_between_speech_add_up_to_no_rut() -> None:
     for i in range(3000):
         is_speech = i % 100 < 5
         assert not rule.bias(is_speech) or i > 200 * 20
-        rule.accept(PAD, is_speech)
-    rule.accept(WORD, True)
+        rule.observe(PAD, is_speech)
+    rule.observe(WORD, True)
     assert rule.idle_tokens() == 201
 
 
@@ -130,7 +130,7 @@ def test_a_word_said_again_and_again_is_no_loop() -> None:
     for _ in range(100):
         for token_id in (WORD, A, PAD):
             assert rule.bias(True) == {}
-            rule.accept(token_id, True)
+            rule.observe(token_id, True)
 
 
 @given(
@@ -156,8 +156,8 @@ def test_an_idle_rule_has_no_bias_for_as_long_as_it_says(
         idle_until = max(idle_until, index + rule.idle_tokens())
         assert index >= idle_until or rule.bias(True) == {}
         twin = rule.copy()
-        rule.accept(token_id, is_speech)
-        twin.accept(token_id, is_speech)
+        rule.observe(token_id, is_speech)
+        twin.observe(token_id, is_speech)
         assert twin.bias(True) == rule.bias(True)
 
 

@@ -24,7 +24,7 @@ from voxmlx import (
 from voxmlx.config import EOS_ID
 from voxmlx.decoding import Decoded, Steps
 from voxmlx.errors import AudioError, DelayError, SessionError
-from voxmlx.model.choosing import Decoding, greedy
+from voxmlx.model.choosing import DecodeRequest, greedy
 from voxmlx.rules import GUARDS
 
 SOUND = speech_like(4 * 16_000 + 777, seed=11)
@@ -288,7 +288,7 @@ def test_logprobs_are_those_of_the_models_logits(tiny_checkpoint: Checkpoint) ->
 
     def run(audio: mx.array, speech: Sequence[bool]) -> Steps:
         del speech
-        token_ids = yield Decoding(audio, plain._decoder.state, choose)
+        token_ids = yield DecodeRequest(audio, plain._decoder.state, choose)
         plain._decoder._certain += [Decoded(token_id) for token_id in token_ids]
 
     plain._decoder._run = run

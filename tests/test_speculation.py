@@ -47,7 +47,7 @@ class Scripted(Speculation):
     def draft(self, n: int) -> list[int]:
         return self._guess_from(self._n_heard)[:n]
 
-    def accept(self, ids: Iterable[int]) -> None:
+    def observe(self, ids: Iterable[int]) -> None:
         self._n_heard += len(list(ids))
 
 
@@ -158,7 +158,7 @@ def test_sessions_in_a_batch_speculate_too(demo_checkpoint: Checkpoint) -> None:
         session._decoder.speculation = Free() if i < 2 else None
         said[session] = []
         batch.add(session)
-        session.timeline.hear(sound)
+        session.timeline.push(sound)
         session.timeline.end()
     while len(batch):
         for session, events in batch.step():
@@ -169,19 +169,19 @@ def test_sessions_in_a_batch_speculate_too(demo_checkpoint: Checkpoint) -> None:
 def test_what_repeats_is_foreseen() -> None:
     speculation = Free()
     phrase = [33, 1000, 1001, 32, 32, 32, 33, 1002, 32, 32]
-    speculation.accept(phrase * 4 + phrase[:2])
+    speculation.observe(phrase * 4 + phrase[:2])
     assert speculation.draft(7) == phrase[2:9]
 
 
 def test_blanks_are_foreseen_in_silence() -> None:
     speculation = Free()
-    speculation.accept([STREAMING_PAD_ID] * 40)
+    speculation.observe([STREAMING_PAD_ID] * 40)
     assert speculation.draft(100) == [STREAMING_PAD_ID] * (MAX_POSITIONS - 1)
 
 
 def test_nothing_is_guessed_before_a_single_step_was_timed() -> None:
     speculation = Speculation()
-    speculation.accept([STREAMING_PAD_ID] * 40)
+    speculation.observe([STREAMING_PAD_ID] * 40)
     assert speculation.draft(8) == []
     speculation.passed(1, 1, 0.01)
     assert speculation.draft(8) != []
@@ -192,13 +192,13 @@ def test_guesses_are_made_where_they_pay(share: float, is_worth_it: bool) -> Non
     speculation = Speculation()
     for n in range(1, MAX_POSITIONS + 1):
         speculation.passed(n, 1, 1 + share * (n - 1))
-    speculation.accept([STREAMING_PAD_ID] * 40)
+    speculation.observe([STREAMING_PAD_ID] * 40)
     assert bool(speculation.draft(15)) == is_worth_it
 
 
 def test_one_slow_pass_is_forgotten() -> None:
     speculation = Speculation()
-    speculation.accept([STREAMING_PAD_ID] * 40)
+    speculation.observe([STREAMING_PAD_ID] * 40)
     speculation.passed(1, 1, 0.01)
     for n in range(2, MAX_POSITIONS + 1):
         speculation.passed(n, 1, 1.0)
@@ -211,7 +211,7 @@ def test_one_slow_pass_is_forgotten() -> None:
 def test_what_is_remembered_does_not_grow() -> None:
     speculation = Speculation()
     rng = random.Random(0)
-    speculation.accept(endless(rng))
+    speculation.observe(endless(rng))
     assert len(speculation._followers) <= 8192
     assert max(map(len, speculation._followers.values())) <= 64
 

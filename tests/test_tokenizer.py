@@ -31,7 +31,7 @@ def test_a_character_is_emitted_whole_and_once(text: str) -> None:
     stream = TextStream(BYTES)
     deltas = [stream.push(i) for i in byte_ids(text.encode())]
     assert "".join(deltas) == text.lstrip(" ")
-    assert stream.finish() == ""
+    assert stream.flush() == ""
     assert all(len(delta) <= 1 for delta in deltas)
 
 
@@ -51,8 +51,8 @@ def test_a_stream_that_ends_inside_a_character_says_so_once() -> None:
     stream = TextStream(BYTES)
     for i in byte_ids("a😀".encode()[:-1]):
         stream.push(i)
-    assert stream.finish() == "\ufffd"
-    assert stream.finish() == ""
+    assert stream.flush() == "\ufffd"
+    assert stream.flush() == ""
 
 
 def test_bytes_that_are_no_utf8_become_replacement_characters() -> None:

@@ -26,7 +26,7 @@ from voxmlx.checkpoint import Checkpoint
 from voxmlx.errors import CheckpointError, SessionError
 from voxmlx.events import Event, Finished, TextDelta, TokenDecoded, Word, WordFinal
 from voxmlx.session import Session
-from voxmlx.transcribe import Recogniser, main, transcribe
+from voxmlx.transcribe import Recognizer, main, transcribe
 
 ROOT = Path(__file__).parent.parent
 
@@ -69,12 +69,12 @@ class Shop:
         self.asked: list[argparse.Namespace] = []
         self._start = start
 
-    def __call__(self, arguments: argparse.Namespace) -> Recogniser:
+    def __call__(self, arguments: argparse.Namespace) -> Recognizer:
         self.asked.append(arguments)
-        return Recogniser("counting", self._start)
+        return Recognizer("counting", self._start)
 
 
-def no_model(arguments: argparse.Namespace) -> Recogniser:
+def no_model(arguments: argparse.Namespace) -> Recognizer:
     raise AssertionError("the model was loaded before the cheap checks were done")
 
 
@@ -101,14 +101,14 @@ def error_lines(text: str) -> list[str]:
 def test_text_goes_to_standard_output(
     talk: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([talk], recogniser=Shop()) == 0
+    assert main([talk], recognizer=Shop()) == 0
     assert capsys.readouterr() == (TALK_TEXT + "\n", "")
 
 
 def test_json_has_the_text_the_ids_and_where_they_are_from(
     talk: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([talk, "--format", "json", "--delay", "960"], recogniser=Shop()) == 0
+    assert main([talk, "--format", "json", "--delay", "960"], recognizer=Shop()) == 0
     out, _ = capsys.readouterr()
     assert json.loads(out) == {
         "file": talk,
@@ -141,7 +141,7 @@ def test_several_files_are_told_apart(
 ) -> None:
     other = write_sound(tmp_path / "other.flac", 1.0)
     shop = Shop()
-    assert main([talk, other], recogniser=shop) == 0
+    assert main([talk, other], recognizer=shop) == 0
     assert capsys.readouterr().out == (
         f"==> {talk} <==\n{TALK_TEXT}\n==> {other} <==\nw0\u00e9 end\n"
     )
@@ -152,7 +152,7 @@ def test_json_of_several_files_is_one_object_per_line(
     tmp_path: Path, talk: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = write_sound(tmp_path / "other.flac", 1.0)
-    assert main([talk, other, "--format", "json"], recogniser=Shop()) == 0
+    assert main([talk, other, "--format", "json"], recognizer=Shop()) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line)["file"] for line in lines] == [talk, other]
 
@@ -178,7 +178,7 @@ def test_a_bad_file_of_words_is_one_line_before_the_model_is_loaded(
     path = tmp_path / "words.txt"
     if content is not None:
         path.write_bytes(content)
-    assert main([talk, option, str(path)], recogniser=no_model) == 1
+    assert main([talk, option, str(path)], recognizer=no_model) == 1
     (line,) = error_lines(capsys.readouterr().err)
     assert named in line
 
@@ -187,11 +187,11 @@ def test_subtitles_keep_to_the_limits_asked_for(
     talk: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--format", "srt", "--line-chars", "7", "--lines", "1"]
-    assert main([talk, *arguments], recogniser=Shop()) == 0
+    assert main([talk, *arguments], recognizer=Shop()) == 0
     cues = capsys.readouterr().out.split("\n\n")
     assert cues[0] == "1\n00:00:00,500 --> 00:00:02,000\nw0\u00e9 w1\u00e9"
     arguments = ["--format", "vtt", "--word-times"]
-    assert main([talk, *arguments], recogniser=Shop()) == 0
+    assert main([talk, *arguments], recognizer=Shop()) == 0
     assert "w0\u00e9 <00:00:01.500>w1\u00e9" in capsys.readouterr().out
 
 
@@ -202,7 +202,7 @@ def test_an_output_directory_gets_a_file_per_input(
     other = write_sound(tmp_path / "other.flac", 1.0)
     results = tmp_path / "made" / "results"
     arguments = [talk, other, "--output-dir", str(results), "--format", suffix]
-    assert main(arguments, recogniser=Shop()) == 0
+    assert main(arguments, recognizer=Shop()) == 0
     assert capsys.readouterr() == ("", "")
     texts = {path.name: path.read_text(encoding="utf-8") for path in results.iterdir()}
     assert texts.keys() == {f"talk.{suffix}", f"other.{suffix}"}
@@ -219,7 +219,7 @@ def test_one_bad_file_does_not_stop_the_others(
     missing = str(tmp_path / "missing.wav")
     results = tmp_path / "results"
     arguments = [talk, missing, other, "--output-dir", str(results)]
-    assert main(arguments, recogniser=Shop()) == 1
+    assert main(arguments, recognizer=Shop()) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert error_lines(err) == [
@@ -239,7 +239,7 @@ def test_a_file_that_proves_bad_half_way_does_not_stop_the_others(
     results.mkdir()
     (results / "bad.txt").write_text("of an earlier run")
     arguments = [str(bad), talk, "--output-dir", str(results)]
-    assert main(arguments, recogniser=Shop()) == 1
+    assert main(arguments, recognizer=Shop()) == 1
     (line,) = error_lines(capsys.readouterr().err)
     assert "NaN or infinite sample at 2.500 s" in line
     assert {path.name for path in results.iterdir()} == {"bad.txt", "talk.txt"}
@@ -252,7 +252,7 @@ def test_text_printed_before_a_fault_ends_its_line(
     path = tmp_path / "cut.flac"
     soundfile.write(path, speech_like(16_000 * 12), 16_000)
     path.write_bytes(path.read_bytes()[:-10])
-    assert main([str(path)], recogniser=Shop()) == 1
+    assert main([str(path)], recognizer=Shop()) == 1
     out, err = capsys.readouterr()
     assert out.startswith("w0\u00e9 w1\u00e9")
     assert out.endswith("\u00e9\n")
@@ -263,7 +263,7 @@ def test_text_printed_before_a_fault_ends_its_line(
 def test_an_illegal_delay_is_an_error_that_lists_the_legal_ones(
     talk: str, delay: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([talk, "--delay", delay], recogniser=no_model) == 1
+    assert main([talk, "--delay", delay], recognizer=no_model) == 1
     (line,) = error_lines(capsys.readouterr().err)
     assert f"delay of {delay} ms" in line
     assert "80, 160, 240" in line
@@ -293,7 +293,7 @@ def test_wrong_arguments_exit_with_2(
     talk: str, wrong: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
-        main([talk, *wrong] if wrong else [], recogniser=no_model)
+        main([talk, *wrong] if wrong else [], recognizer=no_model)
     assert "see voxmlx transcribe --help" in capsys.readouterr().err
 
 
@@ -303,7 +303,7 @@ def test_the_model_is_not_loaded_when_no_file_can_be_read(
     empty = tmp_path / "empty.wav"
     empty.write_bytes(b"")
     arguments = [str(empty), str(tmp_path / "missing.wav"), str(tmp_path)]
-    assert main(arguments, recogniser=no_model) == 1
+    assert main(arguments, recognizer=no_model) == 1
     assert len(error_lines(capsys.readouterr().err)) == 3
 
 
@@ -313,7 +313,7 @@ def test_the_model_is_not_loaded_when_outputs_collide(
     twin = write_sound(tmp_path / "talk.flac")
     results = tmp_path / "results"
     arguments = [talk, twin, "--output-dir", str(results)]
-    assert main(arguments, recogniser=no_model) == 1
+    assert main(arguments, recognizer=no_model) == 1
     (line,) = error_lines(capsys.readouterr().err)
     assert "would both be written to" in line
     assert not results.exists()
@@ -322,7 +322,7 @@ def test_the_model_is_not_loaded_when_outputs_collide(
 def test_the_model_is_not_loaded_when_the_output_directory_is_a_file(
     talk: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([talk, "--output-dir", talk], recogniser=no_model) == 1
+    assert main([talk, "--output-dir", talk], recognizer=no_model) == 1
     (line,) = error_lines(capsys.readouterr().err)
     assert "is a file, expected a directory" in line
 
@@ -331,10 +331,10 @@ def test_the_model_is_not_loaded_when_the_output_directory_is_a_file(
 def test_an_error_of_the_model_is_one_line(
     talk: str, error: type[CheckpointError], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(arguments: argparse.Namespace) -> Recogniser:
+    def fail(arguments: argparse.Namespace) -> Recognizer:
         raise error("the model\nis not well")
 
-    assert main([talk], recogniser=fail) == 1
+    assert main([talk], recognizer=fail) == 1
     assert capsys.readouterr() == ("", "voxmlx: error: the model is not well\n")
 
 
@@ -350,7 +350,7 @@ def test_ctrl_c_keeps_valid_files_that_say_they_are_partial(
     results.mkdir()
     (results / f"talk.{suffix}").write_text("of an earlier run")
     arguments = [talk, "--output-dir", str(results), "--format", suffix]
-    assert main(arguments, recogniser=Shop(Cut)) == 130
+    assert main(arguments, recognizer=Shop(Cut)) == 130
     assert capsys.readouterr() == ("", "")
     assert (results / f"talk.{suffix}").read_text() == "of an earlier run"
     text = (results / f"talk.partial.{suffix}").read_text("utf-8")
@@ -379,7 +379,7 @@ def test_ctrl_c_keeps_valid_files_that_say_they_are_partial(
 def test_a_whole_json_does_not_say_that_it_is_partial(
     talk: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([talk, "--format", "json"], recogniser=Shop()) == 0
+    assert main([talk, "--format", "json"], recognizer=Shop()) == 0
     assert "is_partial" not in json.loads(capsys.readouterr().out)
 
 
@@ -390,7 +390,7 @@ def test_what_is_printed_until_ctrl_c_is_whole(
         def finish(self) -> list[Event]:
             raise KeyboardInterrupt
 
-    assert main([talk, "--format", "srt"], recogniser=Shop(Cut)) == 130
+    assert main([talk, "--format", "srt"], recognizer=Shop(Cut)) == 130
     assert "w0\u00e9 w1\u00e9 w2\u00e9\n\n" in capsys.readouterr().out
 
 
@@ -404,11 +404,11 @@ def test_existing_results_are_skipped_and_the_others_made(
     (results / "other.partial.txt").write_text("of a run that was killed")
     shop = Shop()
     arguments = [talk, other, "--output-dir", str(results), "--skip-existing"]
-    assert main(arguments, recogniser=shop) == 0
+    assert main(arguments, recognizer=shop) == 0
     assert "1 of 2 inputs skipped" in capsys.readouterr().err
     texts = {path.name: path.read_text("utf-8") for path in results.iterdir()}
     assert texts == {"talk.txt": "mine", "other.txt": "w0\u00e9 end\n"}
-    assert main(arguments, recogniser=no_model) == 0
+    assert main(arguments, recognizer=no_model) == 0
 
 
 def test_an_input_is_skipped_only_if_all_its_formats_are_there(
@@ -419,7 +419,7 @@ def test_an_input_is_skipped_only_if_all_its_formats_are_there(
     (results / "talk.txt").write_text("mine")
     arguments = [talk, "--output-dir", str(results), "--skip-existing"]
     arguments += ["--format", "txt", "--format", "srt"]
-    assert main(arguments, recogniser=Shop()) == 0
+    assert main(arguments, recognizer=Shop()) == 0
     assert {path.name for path in results.iterdir()} == {"talk.txt", "talk.srt"}
     assert (results / "talk.txt").read_text("utf-8") == TALK_TEXT + "\n"
 
@@ -437,12 +437,12 @@ def test_several_formats_come_from_one_run(tmp_path: Path, talk: str) -> None:
     arguments = [talk, "--output-dir", str(one)]
     for name in formats:
         arguments += ["--format", name]
-    assert main(arguments, recogniser=Shop(Once)) == 0
+    assert main(arguments, recognizer=Shop(Once)) == 0
     assert Once.n_started == 1
     for name in formats:
         each = tmp_path / f"only-{name}"
         arguments = [talk, "--output-dir", str(each), "--format", name]
-        assert main(arguments, recogniser=Shop()) == 0
+        assert main(arguments, recognizer=Shop()) == 0
         assert (each / f"talk.{name}").read_bytes() == (
             one / f"talk.{name}"
         ).read_bytes()
@@ -454,7 +454,7 @@ def test_a_named_output_has_the_format_of_its_suffix(
 ) -> None:
     srt, txt = tmp_path / "made" / "film.srt", tmp_path / "film.txt"
     arguments = [talk, option, str(srt), option, str(txt)]
-    assert main(arguments, recogniser=Shop()) == 0
+    assert main(arguments, recognizer=Shop()) == 0
     assert capsys.readouterr() == ("", "")
     assert txt.read_text("utf-8") == TALK_TEXT + "\n"
     assert srt.read_text("utf-8").startswith("1\n00:00:00,500 --> ")
@@ -467,7 +467,7 @@ def test_a_named_output_that_is_the_input_is_refused(
     odd = tmp_path / "sound.txt"
     Path(talk).rename(odd)
     before = odd.read_bytes()
-    assert main([str(odd), "-o", str(odd)], recogniser=no_model) == 1
+    assert main([str(odd), "-o", str(odd)], recognizer=no_model) == 1
     assert "one of the inputs" in capsys.readouterr().err
     assert odd.read_bytes() == before
 
@@ -475,7 +475,7 @@ def test_a_named_output_that_is_the_input_is_refused(
 def test_each_file_has_a_stream_of_its_own(
     tmp_path: Path, talk: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([talk, talk], recogniser=Shop()) == 0
+    assert main([talk, talk], recognizer=Shop()) == 0
     assert capsys.readouterr().out.count(TALK_TEXT) == 2
 
 
@@ -504,7 +504,7 @@ def test_half_an_hour_of_text_needs_little_memory(
     results = tmp_path / "results"
     tracemalloc.start()
     try:
-        status = main([str(path), "--output-dir", str(results)], recogniser=Shop())
+        status = main([str(path), "--output-dir", str(results)], recognizer=Shop())
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -519,7 +519,7 @@ def test_half_an_hour_of_text_needs_little_memory(
 # process but no network.
 WITH_COUNTING = (
     "import sys; from tests.test_transcribe import *; "
-    "sys.exit(main(sys.argv[1:], recogniser=Shop()))"
+    "sys.exit(main(sys.argv[1:], recognizer=Shop()))"
 )
 
 

@@ -16,7 +16,7 @@ def ends(
 ) -> list[UtteranceEnd]:
     """Ends found when `words` are the only ids that are no blanks."""
     energy = EnergyDetector()
-    energy.step(sound)
+    energy.push(sound)
     tracker = UtteranceTracker(pause_ms, energy)
     found: list[UtteranceEnd] = []
     for index in range(n_tokens):
@@ -64,5 +64,5 @@ def test_words_without_a_pause_are_one_utterance() -> None:
 def test_the_end_of_the_stream_ends_it() -> None:
     tracker = UtteranceTracker(800, EnergyDetector())
     words: Sequence[Word] = [Word("late", 100, 900)]
-    assert tracker.finish(words, 950) == UtteranceEnd(100, 900, 950)
-    assert tracker.finish([], 950) is None
+    assert tracker.flush(words, 950) == UtteranceEnd(100, 900, 950)
+    assert tracker.flush([], 950) is None

@@ -82,7 +82,7 @@ def words_of(
             token_id, index, 80 * (index + 1), logprobs[index] if logprobs else None
         )
         words += assembler.push(token, text.push(token_id))
-    return words + assembler.finish(text.finish(), duration_ms)
+    return words + assembler.flush(text.flush(), duration_ms)
 
 
 def texts(words: Sequence[Word]) -> list[str]:
@@ -135,9 +135,9 @@ def test_words_that_share_a_marker_share_the_time_since_the_one_before() -> None
     assert [word.end_ms for word in words_of(ids)] == [40, 130, 250]
 
 
-@pytest.mark.parametrize("n_blank", [0, 1, SETTLE_TOKENS - 1])
-def test_text_without_a_space_goes_on_with_the_word(n_blank: int) -> None:
-    ids = [WORD, *ids_of(" twenty"), *[PAD] * n_blank, WORD, *ids_of("-one, two")]
+@pytest.mark.parametrize("n_pad", [0, 1, SETTLE_TOKENS - 1])
+def test_text_without_a_space_goes_on_with_the_word(n_pad: int) -> None:
+    ids = [WORD, *ids_of(" twenty"), *[PAD] * n_pad, WORD, *ids_of("-one, two")]
     assert texts(words_of(ids)) == ["twenty-one,", "two"]
 
 
@@ -196,7 +196,7 @@ def test_confidence_is_the_geometric_mean_of_the_tokens_of_the_text() -> None:
 def test_a_word_starts_where_its_sound_does() -> None:
     detector = EnergyDetector()
     quiet = np.concatenate([silence(16_000), noise(8000), silence(4800), noise(9600)])
-    detector.step(np.concatenate([quiet, silence(16_000)]))
+    detector.push(np.concatenate([quiet, silence(16_000)]))
     # Sound from 1.0 to 1.5 s and from 1.8 to 2.4 s; markers at 1.52 and 2.4 s.
     ids = [*[PAD] * 18, WORD, *ids_of(" a"), *[PAD] * 8, WORD, *ids_of(" b")]
     first, second = words_of(ids, detector)

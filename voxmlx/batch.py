@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from voxmlx.events import Event
-from voxmlx.model.choosing import Decoding
+from voxmlx.model.choosing import DecodeRequest
 from voxmlx.model.voxtral import VoxtralRealtime
 from voxmlx.session import Session, Work
-from voxmlx.work import Encoding, Request
+from voxmlx.work import EncodeRequest, Request
 
 __all__ = ["Batch"]
 
@@ -68,7 +68,7 @@ class Batch:
             if row.work is None:
                 row.work = row.session.work(_MAX_TOKENS_PER_STEP)
                 if row.work is not None:
-                    self._go_on(row, None, said)
+                    self._resume(row, None, said)
         self._encode(said)
         self._decode(said)
         for session in [session for session, _ in said if session.is_finished]:
@@ -76,9 +76,9 @@ class Batch:
         return said
 
     def _encode(self, said: list[tuple[Session, list[Event]]]) -> None:
-        waiting: list[tuple[_Row, Encoding]] = []
+        waiting: list[tuple[_Row, EncodeRequest]] = []
         for row in self._rows.values():
-            if isinstance(row.wanted, Encoding):
+            if isinstance(row.wanted, EncodeRequest):
                 waiting.append((row, row.wanted))
         if not waiting:
             return
@@ -87,21 +87,21 @@ class Batch:
             [encoding.state for _, encoding in waiting],
         )
         for (row, _), embeddings in zip(waiting, audio, strict=True):
-            self._go_on(row, embeddings, said)
+            self._resume(row, embeddings, said)
 
     def _decode(self, said: list[tuple[Session, list[Event]]]) -> None:
-        waiting: list[tuple[_Row, Decoding]] = []
+        waiting: list[tuple[_Row, DecodeRequest]] = []
         for row in self._rows.values():
-            if isinstance(row.wanted, Decoding):
+            if isinstance(row.wanted, DecodeRequest):
                 waiting.append((row, row.wanted))
         if not waiting:
             return
         self._model.decode_together([decoding for _, decoding in waiting])
         for row, decoding in waiting:
             if decoding.is_done:
-                self._go_on(row, decoding.ids()[0].tolist(), said)
+                self._resume(row, decoding.ids()[0].tolist(), said)
 
-    def _go_on(
+    def _resume(
         self, row: _Row, answer: Any, said: list[tuple[Session, list[Event]]]
     ) -> None:
         """Give a session what it wanted; note what it wants or says now."""

@@ -19,7 +19,7 @@ from voxmlx.layouts.finite import is_finite
 from voxmlx.layouts.tensors import PACKED, packed_path
 from voxmlx.model import VoxtralRealtime
 from voxmlx.model.cache import KV_BITS
-from voxmlx.model.product import lay_out_for_cpu
+from voxmlx.model.linear import transpose_weights_for_cpu
 from voxmlx.tokenizer import Tokenizer
 
 __all__ = ["Checkpoint", "DtypeName", "best_dtype", "load"]
@@ -71,11 +71,11 @@ def load(
     target = _resolve(dtype)
     self_check(files.config, target, kv_bits)
     network = VoxtralRealtime(files.config)
-    _quantise_modules(network, _packed_precisions(files))
+    _quantize_modules(network, _packed_precisions(files))
     network.load_weights(list(_packed(files, _stored(files), target)), strict=True)
     network.eval()
     if not mx.metal.is_available():
-        lay_out_for_cpu(network)
+        transpose_weights_for_cpu(network)
     mx.clear_cache()  # what packing left over
     return Checkpoint(
         name=str(model),
@@ -109,10 +109,10 @@ def best_dtype() -> mx.Dtype:
 
 
 def _packed_precisions(files: ModelFiles) -> dict[str, Precision]:
-    """How each module of the network is quantised; its parts must agree."""
+    """How each module of the network is quantized; its parts must agree."""
     found: dict[str, dict[str, Precision | None]] = {}
     for path, module in files.modules.items():
-        if module.can_be_quantised:
+        if module.can_be_quantized:
             parts = found.setdefault(packed_path(path), {})
             parts[path] = files.precisions.get(path)
     for packed, parts in found.items():
@@ -132,10 +132,10 @@ def _packed_precisions(files: ModelFiles) -> dict[str, Precision]:
     }
 
 
-def _quantise_modules(
+def _quantize_modules(
     network: VoxtralRealtime, precisions: Mapping[str, Precision]
 ) -> None:
-    """Put quantised modules in place; their contents, never computed, are dropped."""
+    """Put quantized modules in place; their contents, never computed, are dropped."""
 
     def predicate(path: str, _: nn.Module) -> bool | dict[str, int]:
         precision = precisions.get(path)

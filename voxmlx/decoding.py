@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 
 from voxmlx.hotwords import HotwordMatch, HotwordTrie
-from voxmlx.model.choosing import NOT_FINITE, Decoding, greedy
+from voxmlx.model.choosing import NOT_FINITE, DecodeRequest, greedy
 from voxmlx.model.decoder import DecoderState
 from voxmlx.model.state import VoxtralState
 from voxmlx.rules import DecodeRule
@@ -45,7 +45,7 @@ class NotFiniteError(Exception):
 
 # What a stream wants decoded next -> its ids [k]. A generator, so that whoever drives
 # it may decode many streams in one pass.
-Steps = Generator[Decoding, list[int], None]
+Steps = Generator[DecodeRequest, list[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class TokenDecoder:
     def _run(self, audio: mx.array, speech: Sequence[bool]) -> Steps:
         """The model's own choice at every position of `audio` [1, n, dim]."""
         scores = _Scores(self._n_alternatives) if self._has_probabilities else None
-        ids = yield Decoding(audio, self.state, scores, self.speculation)
+        ids = yield DecodeRequest(audio, self.state, scores, self.speculation)
         n_chosen = 0
         for token_id, is_speech in zip(ids, speech, strict=False):
             if token_id == NOT_FINITE:
@@ -169,7 +169,7 @@ class TokenDecoder:
                 self._certain.append(Decoded(token_id))
                 continue
             for rule in self._rules:
-                rule.accept(token_id, is_speech)
+                rule.observe(token_id, is_speech)
             decoded = scores.decoded(n_chosen) if scores else Decoded(token_id)
             self._certain.append(decoded)
             n_chosen += 1
@@ -203,7 +203,7 @@ class TokenDecoder:
         state.decoder = bet.decoder.copy()
         rules = [rule.copy() for rule in bet.rules]
         for rule in rules:
-            rule.accept(bet.plain.token_id, bet.is_speech)
+            rule.observe(bet.plain.token_id, bet.is_speech)
         rest: list[Decoded] = []
         if bet.positions:
             audio = mx.concatenate([p.audio for p in bet.positions], axis=1)
@@ -226,15 +226,15 @@ class TokenDecoder:
             return []
         _go_back(self.state, bet)
         self._rules, self._match = bet.rules, bet.match
-        self._accept(bet.plain.token_id, bet.is_speech, help_given=0.0)
+        self._observe(bet.plain.token_id, bet.is_speech, help_given=0.0)
         self._certain.append(bet.plain)
         return bet.positions
 
-    def _accept(self, token_id: int, is_speech: bool, help_given: float) -> None:
+    def _observe(self, token_id: int, is_speech: bool, help_given: float) -> None:
         for rule in self._rules:
-            rule.accept(token_id, is_speech)
+            rule.observe(token_id, is_speech)
         if self._match is not None:
-            self._match.accept(token_id, help_given)
+            self._match.observe(token_id, help_given)
 
     def _one(self, position: _Position) -> Steps:
         """One position; its id is certain unless a bet is on."""
@@ -245,7 +245,7 @@ class TokenDecoder:
             boost,
             _Scores(self._n_alternatives) if self._has_probabilities else None,
         )
-        (token_id,) = yield Decoding(position.audio, self.state, choice)
+        (token_id,) = yield DecodeRequest(position.audio, self.state, choice)
         if token_id == NOT_FINITE:
             raise NotFiniteError
         raw, plain, chosen, help_given = choice.read()
@@ -277,7 +277,7 @@ class TokenDecoder:
             bet.positions.append(position)
         else:
             self._certain.append(decoded)
-        self._accept(chosen, position.is_speech, help_given)
+        self._observe(chosen, position.is_speech, help_given)
         if bet is not None and bet.n_word is None and self._match is not None:
             # It takes the id after a hot word to know that it is complete.
             bet.n_word = len(bet.ids) - 1 if self._match.is_complete else None

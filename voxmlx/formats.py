@@ -50,7 +50,7 @@ class Writer(Protocol):
     """
 
     def feed(self, event: Event, /) -> str: ...
-    def finish(self) -> str: ...
+    def end(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class TxtWriter:
         self._has_begun = True
         return lead + event.word.text
 
-    def finish(self) -> str:
+    def end(self) -> str:
         return "\n"
 
 
@@ -138,7 +138,7 @@ class _CueWriter:
                 pass
         return text
 
-    def finish(self) -> str:
+    def end(self) -> str:
         """What there is left, if no `Finished` came."""
         self._waiting += self._segmenter.flush()
         return self._opened() + self._write(0)
@@ -256,8 +256,8 @@ class JsonWriter:
                 pass
         return ""
 
-    def finish(self) -> str:
-        transcript = self._builder.finish()
+    def end(self) -> str:
+        transcript = self._builder.build()
         partial: dict[str, Any] = {} if self._is_finished else {"is_partial": True}
         content = self._head | partial
         content |= {
@@ -325,7 +325,7 @@ class JsonLinesWriter:
                 fields = {"type": "finished"} | asdict(event)
         return text + json.dumps(fields, ensure_ascii=False) + "\n"
 
-    def finish(self) -> str:
+    def end(self) -> str:
         return self._opened()
 
     def _opened(self) -> str:

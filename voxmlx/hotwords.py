@@ -19,7 +19,7 @@ BOOST = 2.0
 
 _MAX_PHRASE_TOKENS = 32
 # Blanks between two words of a phrase: a pause of 2 s ends it.
-_MAX_BLANKS = 25
+_MAX_PADS = 25
 # What has begun in so many last ids may be written later with a hot word than without.
 _LATE_TOKENS = 2
 # Two words that are one hot word have at most so many times its letters.
@@ -131,7 +131,7 @@ class HotwordMatch:
         self._node = trie.root
         self._last_id = STREAMING_WORD_ID
         self._help = 0.0
-        self._n_blank = 0
+        self._n_pad = 0
         self._is_written = False  # by the last id
         self.is_complete = False
         self.is_broken = False
@@ -145,7 +145,7 @@ class HotwordMatch:
         """An independent match that goes on from here; the trie is shared."""
         twin = HotwordMatch(self.trie)
         twin._node, twin._last_id = self._node, self._last_id
-        twin._help, twin._n_blank = self._help, self._n_blank
+        twin._help, twin._n_pad = self._help, self._n_pad
         twin._is_written = self._is_written
         twin.is_complete, twin.is_broken = self.is_complete, self.is_broken
         return twin
@@ -162,7 +162,7 @@ class HotwordMatch:
         }
         return {token_id: amount for token_id, amount in amounts.items() if amount > 0}
 
-    def accept(self, token_id: int, help_given: float) -> None:
+    def observe(self, token_id: int, help_given: float) -> None:
         """The id chosen, ahead of what it would have been by `help_given` logits.
 
         A phrase is complete only with the id after it, which must not go on with its
@@ -184,7 +184,7 @@ class HotwordMatch:
         else:
             is_within = self._is_within_word(token_id)
             self._help = help_given + (self._help if is_within else 0.0)
-            self._n_blank = 0
+            self._n_pad = 0
             self._node = child
             self._is_written = bool(child.ending)
         self._last_id = token_id
@@ -215,9 +215,9 @@ class HotwordMatch:
         """A blank or a marker: only between two words of a phrase."""
         if self._node is self.trie.root:
             return
-        self._n_blank += 1
+        self._n_pad += 1
         between = any(map(self.trie.begins_word, self._node.children))
-        if not between or self._n_blank > _MAX_BLANKS:
+        if not between or self._n_pad > _MAX_PADS:
             self._break()
 
     def _break(self) -> None:
@@ -225,7 +225,7 @@ class HotwordMatch:
             self.is_broken = not self.is_complete
         self._node = self.trie.root
         self._help = 0.0
-        self._n_blank = 0
+        self._n_pad = 0
 
 
 def _spellings(text: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Goes on decoding where numbers of the network are not finite.
 
 Half precision can overflow: one infinity in a ring makes every later logit NaN, for
-ever. `Decoding` sees that in the id it reads. `RecoveringDecoder` then goes on from
+ever. `DecodeRequest` sees that in the id it reads. `RecoveringDecoder` then goes on from
 a new state, within the same step. Other streams of a batch notice nothing.
 
 States of a position, in this order:
@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN, STREAMING_PAD_ID
 from voxmlx.decoding import Decoded, NotFiniteError, TokenDecoder
-from voxmlx.model.choosing import NO_TOKEN, Decoding
+from voxmlx.model.choosing import NO_TOKEN, DecodeRequest
 from voxmlx.model.state import VoxtralState, all_finite
 from voxmlx.work import Encoding, Requests
 
@@ -205,7 +205,7 @@ class RecoveringDecoder:
         known = list(history.ids)
         for start in range(0, len(known), _DECODED_TOKENS):
             ids = known[start : start + _DECODED_TOKENS]
-            yield Decoding(audio[:, start : start + len(ids)], state, known=ids)
+            yield DecodeRequest(audio[:, start : start + len(ids)], state, known=ids)
         n = len(known)
         yield from self._decoder.step(audio[:, n:], speech[n:])
 

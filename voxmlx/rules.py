@@ -26,7 +26,7 @@ class DecodeRule(Protocol):
         """What to add to which logit of the next id; `is_speech` is of its sound."""
         ...
 
-    def accept(self, token_id: int, is_speech: bool) -> None:
+    def observe(self, token_id: int, is_speech: bool) -> None:
         """The id that was chosen."""
         ...
 
@@ -50,27 +50,27 @@ class BlankRutGuard:
     max_penalty = 7.0
 
     def __init__(self) -> None:
-        self._n_blank = 0
+        self._n_pad = 0
 
     def idle_tokens(self) -> int:
-        return max(0, self.patience_tokens + 1 - self._n_blank)
+        return max(0, self.patience_tokens + 1 - self._n_pad)
 
     def bias(self, is_speech: bool) -> Mapping[int, float]:
-        excess = self._n_blank - self.patience_tokens
+        excess = self._n_pad - self.patience_tokens
         if excess <= 0 or not is_speech:
             return {}
         return {STREAMING_PAD_ID: -min(self.max_penalty, self.slope * excess)}
 
-    def accept(self, token_id: int, is_speech: bool) -> None:
+    def observe(self, token_id: int, is_speech: bool) -> None:
         if token_id != STREAMING_PAD_ID:
-            self._n_blank = 0
+            self._n_pad = 0
         elif is_speech:
             # A count without end would grow with the stream.
-            self._n_blank = min(self._n_blank + 1, 2 * self.patience_tokens)
+            self._n_pad = min(self._n_pad + 1, 2 * self.patience_tokens)
 
     def copy(self) -> "BlankRutGuard":
         twin = BlankRutGuard()
-        twin._n_blank = self._n_blank
+        twin._n_pad = self._n_pad
         return twin
 
 
@@ -116,7 +116,7 @@ class RepetitionGuard:
                 bias[token_id] = min(bias.get(token_id, 0.0), penalty)
         return bias
 
-    def accept(self, token_id: int, is_speech: bool) -> None:
+    def observe(self, token_id: int, is_speech: bool) -> None:
         if token_id == STREAMING_PAD_ID:
             if self._recent:
                 self._recent.clear()

@@ -14,14 +14,14 @@ from voxmlx.errors import SessionError
 from voxmlx.events import Event
 from voxmlx.hotwords import BOOST, HotwordTrie
 from voxmlx.model.cache import KV_BITS
-from voxmlx.model.choosing import Decoding
+from voxmlx.model.choosing import DecodeRequest
 from voxmlx.model.voxtral import MAX_AUDIO_TOKENS_PER_STEP, VoxtralRealtime
 from voxmlx.recovery import RecoveringDecoder
 from voxmlx.rules import GUARDS
 from voxmlx.speculation import Speculation
-from voxmlx.timeline import Heard, Timeline
+from voxmlx.timeline import Timeline, TokenAudio
 from voxmlx.words import SETTLE_TOKENS
-from voxmlx.work import Encoding, Request
+from voxmlx.work import EncodeRequest, Request
 
 __all__ = ["MAX_ALTERNATIVES", "MAX_BOOST", "Session", "Work"]
 
@@ -80,8 +80,8 @@ class Session:
         """
         if kv_bits is None:
             kv_bits = checkpoint.kv_bits
-        _refuse_impossible(alternatives, guards, pause_ms, kv_bits)
-        _refuse_impossible_hotwords(hotwords, hotword_boost)
+        _check_options(alternatives, guards, pause_ms, kv_bits)
+        _check_hotword_options(hotwords, hotword_boost)
         left_pad = LEFT_PAD_TOKENS * SAMPLES_PER_AUDIO_TOKEN
         self.timeline = Timeline(
             checkpoint.tokenizer,
@@ -164,8 +164,8 @@ class Session:
         or int16. Raises AudioError for anything else and for NaN or infinite
         values, before any of it is heard; SessionError after `finish`.
         """
-        self.timeline.hear(samples)
-        return self._catch_up()
+        self.timeline.push(samples)
+        return self._step_all()
 
     def flush(self) -> list[Event]:
         """Bring out the words spoken so far without ending the stream.
@@ -175,7 +175,7 @@ class Session:
         it, and its clock counts that silence.
         """
         self.timeline.flush()
-        return self._catch_up()
+        return self._step_all()
 
     def finish(self) -> list[Event]:
         """End the stream: its last words, then a `Finished`.
@@ -186,7 +186,7 @@ class Session:
         """
         self.timeline.end()
         events, self._last_events = self._last_events, []
-        return events + self._catch_up()
+        return events + self._step_all()
 
     def work(self, max_tokens: int = MAX_AUDIO_TOKENS_PER_STEP) -> Work | None:
         """What is to be done about the next whole audio tokens; None if there are none.
@@ -194,49 +194,49 @@ class Session:
         For whoever steps several sessions together: see `Batch`. One piece of work
         is done to its end before the next is asked for.
         """
-        heard = self.timeline.take(max_tokens)
+        heard = self.timeline.next_audio(max_tokens)
         if heard is not None:
-            return self._hear(heard)
+            return self._decode_audio(heard)
         if self.timeline.is_ended and not self.is_finished:
             self.is_finished = True
             return self._finish()
         return None
 
-    def _hear(self, heard: Heard) -> Work:
+    def _decode_audio(self, heard: TokenAudio) -> Work:
         yield from self._recovering.step(heard.samples, heard.speech)
         return self._said()
 
     def _finish(self) -> Work:
         yield from self._recovering.finish()
-        return self._said() + self.timeline.finish()
+        return self._said() + self.timeline.emit_end()
 
     def _said(self) -> list[Event]:
         """What the ids that are certain now say."""
         certain = self._recovering.take()
-        return [event for one in certain for event in self.timeline.say(one)]
+        return [event for one in certain for event in self.timeline.emit(one)]
 
-    def _catch_up(self) -> list[Event]:
+    def _step_all(self) -> list[Event]:
         events: list[Event] = []
         while (work := self.work()) is not None:
-            events += _done(work, self._model)
+            events += _run_alone(work, self._model)
         return events
 
 
-def _done(work: Work, model: VoxtralRealtime) -> list[Event]:
+def _run_alone(work: Work, model: VoxtralRealtime) -> list[Event]:
     """Do the work of one stream by itself."""
     try:
         wanted = next(work)
         while True:
             match wanted:
-                case Encoding(samples, state):
+                case EncodeRequest(samples, state):
                     wanted = work.send(model.encode(samples, state))
-                case Decoding():
+                case DecodeRequest():
                     wanted = work.send(model.finish(wanted)[0].tolist())
     except StopIteration as end:
         return end.value
 
 
-def _refuse_impossible(
+def _check_options(
     alternatives: int, guards: Sequence[str], pause_ms: int, kv_bits: int
 ) -> None:
     if kv_bits not in KV_BITS:
@@ -255,7 +255,7 @@ def _refuse_impossible(
         raise SessionError(f"pause of {pause_ms} ms, expected {least_ms} to 10000")
 
 
-def _refuse_impossible_hotwords(hotwords: Sequence[str], boost: float) -> None:
+def _check_hotword_options(hotwords: Sequence[str], boost: float) -> None:
     if isinstance(hotwords, str):
         raise SessionError(f"hot words are the text {hotwords!r}, expected a list")
     if not 0 < boost <= MAX_BOOST:

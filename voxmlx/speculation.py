@@ -98,7 +98,7 @@ class Speculation:
         """
         return min(2 ** max(0, self._n_undrafted - 1), _MAX_UNREAD)
 
-    def accept(self, ids: Iterable[int]) -> None:
+    def observe(self, ids: Iterable[int]) -> None:
         """The ids that came next."""
         for token_id in ids:
             for key in self._context.grams():

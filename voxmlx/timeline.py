@@ -34,7 +34,7 @@ from voxmlx.tokenizer import TextStream, Tokenizer
 from voxmlx.utterances import UtteranceTracker
 from voxmlx.words import WordAssembler
 
-__all__ = ["Heard", "Timeline"]
+__all__ = ["Timeline", "TokenAudio"]
 
 # Guards take sound for speech if any of so much before was loud enough: speakers pause
 # for two seconds, and a rut must not last longer for it.
@@ -42,7 +42,7 @@ _SPEECH_MEMORY_MS = 2500
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class TokenAudio:
     """Sound [n] that completes len(speech) audio tokens, as the network takes it.
 
     `speech` says of each in whose time somebody seemed to speak.
@@ -55,7 +55,7 @@ class Heard:
 class Timeline:
     """All of a stream but the network: sound in order, and what its ids mean.
 
-    Its owner moves what `take` gives through a network and gives `say` the ids that
+    Its owner moves what `next_audio` returns through a network and gives `emit` the ids that
     come of it. None of it needs MLX, and nothing of it grows but sound not taken.
     """
 
@@ -93,7 +93,7 @@ class Timeline:
         # no noise floor either: less than an audio token.
         self._pieces = deque([_silence(0, n_before)])
         self._n_pending = self._n_before = n_before
-        self._n_heard_tokens = -1
+        self._n_pushed_tokens = -1
         self._n_samples = 0
         self._n_tokens = 0
         self.is_ended = False
@@ -113,7 +113,7 @@ class Timeline:
         """Samples to hear until the next audio token is whole; 0 if one is."""
         return max(0, SAMPLES_PER_AUDIO_TOKEN - self._n_pending)
 
-    def hear(self, samples: NDArray[Any]) -> None:
+    def push(self, samples: NDArray[Any]) -> None:
         """Add sound, as `Session.push` takes it. Raises AudioError, SessionError."""
         self._refuse_after_end("push")
         sound = _as_float32(samples)
@@ -135,7 +135,7 @@ class Timeline:
             self.is_ended = True
             self._append(self._right_pad())
 
-    def take(self, max_tokens: int) -> Heard | None:
+    def next_audio(self, max_tokens: int) -> TokenAudio | None:
         """The sound of the next audio tokens that are whole; None if there is none."""
         n_tokens = min(self._n_pending // SAMPLES_PER_AUDIO_TOKEN, max_tokens)
         if n_tokens == 0:
@@ -144,10 +144,10 @@ class Timeline:
         samples = self._cut(n)
         n_silent = min(self._n_before, n)
         self._n_before -= n_silent
-        self._energy.step(samples[n_silent:])
-        return Heard(samples, self._speech(n_tokens))
+        self._energy.push(samples[n_silent:])
+        return TokenAudio(samples, self._speech(n_tokens))
 
-    def say(self, decoded: Decoded) -> list[Event]:
+    def emit(self, decoded: Decoded) -> list[Event]:
         """What the next id makes certain."""
         # Token k speaks about the sound up to (k + 1) * 80 ms: the delay and the
         # prompt cancel out of its position (vLLM's formula).
@@ -177,13 +177,13 @@ class Timeline:
             events.append(end)
         return events
 
-    def finish(self) -> list[Event]:
+    def emit_end(self) -> list[Event]:
         """After the last id: what is still to be said, then a `Finished`."""
         events: list[Event] = []
-        if rest := self._text.finish():
+        if rest := self._text.flush():
             events.append(TextDelta(rest, self.duration_ms))
-        words = self._words.finish(rest, self.duration_ms)
-        end = self._utterances.finish(words, self.duration_ms)
+        words = self._words.flush(rest, self.duration_ms)
+        end = self._utterances.flush(words, self.duration_ms)
         events += self._final(words, self.duration_ms, is_pause=True)
         if end is not None:
             events.append(end)
@@ -227,8 +227,8 @@ class Timeline:
 
         An id speaks about the sound one delay ago.
         """
-        first = self._n_heard_tokens + 1 - self._delay_tokens
-        self._n_heard_tokens += n_tokens
+        first = self._n_pushed_tokens + 1 - self._delay_tokens
+        self._n_pushed_tokens += n_tokens
         if not self._has_guards:
             return [False] * n_tokens
         ends_ms = range(

@@ -138,7 +138,7 @@ class Tokenizer:
     def decode(self, token_ids: Iterable[int]) -> str:
         """The text of a whole sequence; bytes that are no UTF-8 become U+FFFD."""
         stream = TextStream(self)
-        return "".join([*map(stream.push, token_ids), stream.finish()])
+        return "".join([*map(stream.push, token_ids), stream.flush()])
 
 
 class TextStream:
@@ -157,7 +157,7 @@ class TextStream:
         """What this id completes, possibly nothing."""
         return self._begun(self._decoder.decode(self._tokenizer.piece(token_id)))
 
-    def finish(self) -> str:
+    def flush(self) -> str:
         """U+FFFD if a character was left unfinished, else nothing."""
         return self._begun(self._decoder.decode(b"", final=True))
 

@@ -35,9 +35,9 @@ from voxmlx.recovery_notice import RecoveryNotice
 from voxmlx.session import Session
 
 __all__ = [
-    "Recogniser",
+    "Recognizer",
     "Stream",
-    "load_recogniser",
+    "load_recognizer",
     "main",
     "make_parser",
     "transcribe",
@@ -81,7 +81,7 @@ class Stream(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Recogniser:
+class Recognizer:
     """A loaded model; `start` opens one stream, for one file."""
 
     model_name: str
@@ -99,21 +99,21 @@ class _Result:
 def main(
     argv: Sequence[str] | None = None,
     *,
-    recogniser: Callable[[argparse.Namespace], Recogniser] | None = None,
+    recognizer: Callable[[argparse.Namespace], Recognizer] | None = None,
 ) -> int:
-    """Run the command; its exit status. `recogniser` stands in for the model."""
+    """Run the command; its exit status. `recognizer` stands in for the model."""
     return run_command(
-        lambda: _run(_parse_arguments(argv), recogniser or load_recogniser)
+        lambda: _run(_parse_arguments(argv), recognizer or load_recognizer)
     )
 
 
-def load_recogniser(arguments: argparse.Namespace) -> Recogniser:
+def load_recognizer(arguments: argparse.Namespace) -> Recognizer:
     """The model that --model, --dtype and --delay ask for."""
     checkpoint = load_model(arguments)
     options = word_options(arguments, checkpoint.tokenizer)
     # Probabilities cost a little and only these formats show them.
     has_confidence = not {"json", "jsonl"}.isdisjoint(arguments.formats)
-    return Recogniser(
+    return Recognizer(
         checkpoint.name,
         lambda: Session(
             checkpoint,
@@ -177,7 +177,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _run(
     arguments: argparse.Namespace,
-    recogniser: Callable[[argparse.Namespace], Recogniser],
+    recognizer: Callable[[argparse.Namespace], Recognizer],
 ) -> int:
     delay_tokens(arguments.delay)
     word_options(arguments)
@@ -185,7 +185,7 @@ def _run(
     with ExitStack() as pipes, interruption.watch():
         jobs, n_failed = open_jobs(arguments, pipes)
         if jobs:
-            model = recogniser(arguments)
+            model = recognizer(arguments)
             for job in jobs:
                 try:
                     _do(job, model, arguments, interruption)
@@ -197,7 +197,7 @@ def _run(
 
 def _do(
     job: Job,
-    model: Recogniser,
+    model: Recognizer,
     arguments: argparse.Namespace,
     interruption: Interruption,
 ) -> None:
@@ -231,18 +231,18 @@ def _do(
                     sys.stderr.write(f"voxmlx: {audio.name}: {sentence}\n")
         except KeyboardInterrupt:
             for result in results:
-                result.output.write(result.writer.finish())
+                result.output.write(result.writer.end())
                 if isinstance(result.output, ResultFile):
                     result.output.keep()
             raise
         with interruption.held():
             for result in results:
-                result.output.write(result.writer.finish())
+                result.output.write(result.writer.end())
             stack.close()  # gives the files their names
 
 
 def _open_results(
-    job: Job, model: Recogniser, arguments: argparse.Namespace, stack: ExitStack
+    job: Job, model: Recognizer, arguments: argparse.Namespace, stack: ExitStack
 ) -> list[_Result]:
     options = FormatOptions(
         cues=cue_rules(arguments),

@@ -169,7 +169,7 @@ class Transcript:
         builder = TranscriptBuilder(rules)
         for event in events:
             builder.feed(event)
-        return builder.finish()
+        return builder.build()
 
     @property
     def words(self) -> tuple[Word, ...]:
@@ -201,7 +201,7 @@ class TranscriptBuilder:
             case _:
                 pass
 
-    def finish(self) -> Transcript:
+    def build(self) -> Transcript:
         """What has been said so far; `duration_ms` is 0 before a `Finished`."""
         self._segments += self._segmenter.flush()
         return Transcript(tuple(self._segments), self._duration_ms)

@@ -35,7 +35,7 @@ class UtteranceTracker:
             return None
         return self._ended(token.time_ms)
 
-    def finish(self, words: Sequence[Word], duration_ms: int) -> UtteranceEnd | None:
+    def flush(self, words: Sequence[Word], duration_ms: int) -> UtteranceEnd | None:
         """The last words; the stream's end ends an utterance."""
         self._note(words)
         return None if self._start_ms is None else self._ended(duration_ms)

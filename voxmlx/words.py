@@ -147,23 +147,23 @@ class WordAssembler:
         self._drafts: list[_Draft] = []
         self._lead = ""
         self._group = _Group(0, 0)
-        self._n_blank = 1
+        self._n_pad = 1
         self._last_end_ms = 0
 
     def push(self, token: TokenDecoded, text: str) -> list[Word]:
         """The next id and the text it completed; the words this made final."""
         if token.token_id == STREAMING_PAD_ID:
-            self._n_blank += 1
-            return self._settle() if self._n_blank == SETTLE_TOKENS else []
-        if token.token_id == STREAMING_WORD_ID or self._n_blank:
+            self._n_pad += 1
+            return self._settle() if self._n_pad == SETTLE_TOKENS else []
+        if token.token_id == STREAMING_WORD_ID or self._n_pad:
             # While sub-words are being written, words that end must wait for their
             # marker: they may have ended anywhere since the last one.
-            first = token.index if self._n_blank else self._group.last + 1
+            first = token.index if self._n_pad else self._group.last + 1
             self._group = _Group(min(first, token.index), token.index)
-        self._n_blank = 0
+        self._n_pad = 0
         return [word for char in text for word in self._add(char, token)]
 
-    def finish(self, text: str, duration_ms: int) -> list[Word]:
+    def flush(self, text: str, duration_ms: int) -> list[Word]:
         """`text` ends the last word; no word ends after `duration_ms`."""
         words = [word for char in text for word in self._add(char)]
         return words + self._settle(duration_ms)

@@ -6,7 +6,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from voxmlx.model.choosing import Decoding
+from voxmlx.model.choosing import DecodeRequest
 from voxmlx.model.state import VoxtralState
 
 __all__ = ["Encoding", "Request", "Requests"]
@@ -21,6 +21,6 @@ class Encoding:
 
 
 # A stream yields requests, and is sent embeddings [1, k, dim] for an Encoding, ids [k]
-# for a Decoding. A generator, so that its driver may serve many streams in one pass.
-Request = Encoding | Decoding
+# for a DecodeRequest. A generator, so that its driver may serve many streams in one pass.
+Request = Encoding | DecodeRequest
 Requests = Generator[Request, Any, None]

@@ -14,14 +14,14 @@ SOUND = speech_like(3 * 16_000 + 77, seed=4)
 def heard(*pieces: np.ndarray) -> EnergyDetector:
     detector = EnergyDetector()
     for piece in pieces:
-        detector.step(piece)
+        detector.push(piece)
     return detector
 
 
 def flags(detector: EnergyDetector) -> list[bool]:
     return [
         detector.is_speech(start, start + 10)
-        for start in range(0, detector.heard_ms, 10)
+        for start in range(0, detector.decided_ms, 10)
     ]
 
 
@@ -35,13 +35,13 @@ def test_single_samples_decide_the_same() -> None:
     sound = SOUND[:3000]
     one_by_one = heard(*(sound[i : i + 1] for i in range(len(sound))))
     assert flags(one_by_one) == flags(heard(sound))
-    assert one_by_one.heard_ms == 180
+    assert one_by_one.decided_ms == 180
 
 
 def test_later_sound_changes_no_decision() -> None:
     detector = heard(SOUND[:20_000])
     before = flags(detector)
-    detector.step(noise(16_000, level=0.3))
+    detector.push(noise(16_000, level=0.3))
     assert flags(detector)[: len(before)] == before
 
 
@@ -77,7 +77,7 @@ def test_steady_noise_stops_being_speech() -> None:
 def test_what_is_remembered_does_not_grow() -> None:
     detector = EnergyDetector(memory_ms=1000)
     for _ in range(3):
-        detector.step(noise(32_000))
+        detector.push(noise(32_000))
     assert len(detector._flags) <= 2 * 100
-    assert detector.heard_ms == 6000
+    assert detector.decided_ms == 6000
     assert detector.onset(0, 6000, gap_ms=150) == 5000

@@ -16,8 +16,8 @@ RATES = (8_000, 11_025, 22_050, 24_000, 44_100, 48_000, 96_000)
 
 def resample(pieces: list[np.ndarray], rate: int) -> np.ndarray:
     resampler = Resampler(rate)
-    parts = [resampler.step(piece) for piece in pieces]
-    return np.concatenate([*parts, resampler.finish()])
+    parts = [resampler.push(piece) for piece in pieces]
+    return np.concatenate([*parts, resampler.flush()])
 
 
 def tone(hertz: float, rate: int, duration_s: float = 1.0) -> np.ndarray:

@@ -85,7 +85,7 @@ def test_words_of_marked_speech_are_compared_in_time(tmp_path: Path) -> None:
     assert row.error_rate < 0.1
 
 
-def test_errors_of_time_are_those_of_recognised_words() -> None:
+def test_errors_of_time_are_those_of_recognized_words() -> None:
     marks = [
         Marked("one", None, 500),
         Marked("two", 500, 900),

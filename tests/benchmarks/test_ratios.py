@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from benchmarks.hour import Minute, lags_at_pace, plot
-from benchmarks.machine import closing_line
 from benchmarks.peers import compared
+from benchmarks.provenance import closing_line
 from benchmarks.ratios import Ratio, Spread
 from benchmarks.realtime import Run
 

@@ -3,13 +3,13 @@
 import pytest
 
 from benchmarks.roofline import BytesRead, bytes_read
-from voxmlx.doctor.realtime import RECIPES
+from voxmlx.doctor.estimate import RECIPES
 
 # One decoder layer: q and o 3072 x 4096 each, k and v 3072 x 1024, three of 3072 x 9216.
 _DECODER = 26 * (2 * 3072 * 4096 + 2 * 3072 * 1024 + 3 * 3072 * 9216) + 131072 * 3072
 # One encoder layer: four of 1280 x 2048, three of 1280 x 5120; and the adapter.
 _ENCODER = 32 * (4 * 1280 * 2048 + 3 * 1280 * 5120) + 5120 * 3072 + 3072 * 3072
-# Convolutions of three taps are never quantised.
+# Convolutions of three taps are never quantized.
 _STEM = 3 * 1280 * (128 + 1280)
 
 

@@ -15,7 +15,7 @@ __all__ = [
     "MODEL",
     "WRITERS",
     "mlx_audio_tensors",
-    "quantised",
+    "quantized",
     "read_tensors",
     "write_awni",
     "write_mlx_audio",
@@ -117,7 +117,7 @@ def mlx_audio_config() -> dict[str, Any]:
     }
 
 
-def quantised(tensors: Tensors, bits: int, is_chosen: Callable[[str], bool]) -> Tensors:
+def quantized(tensors: Tensors, bits: int, is_chosen: Callable[[str], bool]) -> Tensors:
     """Matrices whose module `is_chosen`, as MLX stores them in groups of 64."""
     result: Tensors = {}
     for name, array in tensors.items():
@@ -150,7 +150,7 @@ def _write(directory: Path, config: dict[str, Any], tensors: Tensors) -> Path:
 def write_mlx_audio(
     directory: Path, bits: int | None = None, *, skipped: tuple[str, ...] = ()
 ) -> Path:
-    """mlx-audio's layout; with `bits`, quantised as its recipe does.
+    """mlx-audio's layout; with `bits`, quantized as its recipe does.
 
     `skipped` are parts of paths it leaves alone besides: older versions left the
     embedding.
@@ -160,16 +160,16 @@ def write_mlx_audio(
         config["quantization"] = {"group_size": 64, "bits": bits, "mode": "affine"}
         config["quantization_config"] = config["quantization"]
         kept = ("norm", "ada_rms_norm", "conv_layers", *skipped)
-        tensors = quantised(tensors, bits, lambda m: not any(s in m for s in kept))
+        tensors = quantized(tensors, bits, lambda m: not any(s in m for s in kept))
     return _write(directory, config, tensors)
 
 
 def write_awni(directory: Path, bits: int | None = None) -> Path:
-    """awni/voxmlx's layout; with `bits`, all with whole groups is quantised."""
+    """awni/voxmlx's layout; with `bits`, all with whole groups is quantized."""
     config, tensors = MODEL.params(), awni_tensors()
     if bits is not None:
         config["quantization"] = {"group_size": 64, "bits": bits}
-        tensors = quantised(tensors, bits, lambda m: "linear_out" not in m)
+        tensors = quantized(tensors, bits, lambda m: "linear_out" not in m)
     return _write(directory, config, tensors)
 
 

@@ -1,4 +1,4 @@
-"""Runs in a peer's own environment: has it quantise a model, keeps its answers.
+"""Runs in a peer's own environment: has it quantize a model, keeps its answers.
 
     PYTHON peers.py mlx-audio|awni SOURCE DEST INPUTS.npz ANSWERS.npz
 

@@ -69,7 +69,7 @@ def test_every_layout_gives_the_same_logits_before_and_after_conversion(
 
 
 @pytest.mark.parametrize("recipe", ["q4", "q6", "q8", "q4-mixed"])
-def test_a_recipe_is_what_mlx_quantises_the_network_to(
+def test_a_recipe_is_what_mlx_quantizes_the_network_to(
     recipe: str, tmp_path: Path, source: Path
 ) -> None:
     convert(str(source), tmp_path / "ours", recipe=recipe, dtype="float32")
@@ -90,7 +90,7 @@ def test_a_recipe_is_what_mlx_quantises_the_network_to(
 
 @pytest.mark.parametrize("write", [write_mlx_audio, write_awni])
 @pytest.mark.parametrize("bits", [4, 6])
-def test_a_quantised_directory_loads_as_it_is_and_converted(
+def test_a_quantized_directory_loads_as_it_is_and_converted(
     write: Callable[[Path, int], Path], bits: int, tmp_path: Path
 ) -> None:
     directory = write(tmp_path / "source", bits)
@@ -110,7 +110,7 @@ def test_a_quantised_directory_loads_as_it_is_and_converted(
     np.testing.assert_array_equal(logits(ours), logits(direct))
 
 
-def test_a_quantised_source_can_be_quantised_otherwise(tmp_path: Path) -> None:
+def test_a_quantized_source_can_be_quantized_otherwise(tmp_path: Path) -> None:
     directory = write_mlx_audio(tmp_path / "source", 8)
     convert(str(directory), tmp_path / "ours", recipe="q4", dtype="float32")
     embedding = load(tmp_path / "ours", "float32").model.decoder.embedding
@@ -129,7 +129,7 @@ def test_bfloat16_is_the_type_unless_the_source_has_another_half(
     assert convert(str(single), tmp_path / "c", dtype="float32").dtype == "float32"
 
 
-def test_an_embedding_left_in_halves_is_quantised_and_the_rest_kept(
+def test_an_embedding_left_in_halves_is_quantized_and_the_rest_kept(
     tmp_path: Path,
 ) -> None:
     directory = write_mlx_audio(tmp_path / "source", 4, skipped=("embedding",))
@@ -194,12 +194,12 @@ PUBLISHED = {
 
 
 def test_the_default_models_config_is_the_published_architecture() -> None:
-    found, quantisation = read_config(PUBLISHED)
+    found, quantization = read_config(PUBLISHED)
     assert found == ModelConfig.from_params(FULL_SIZE.params())
-    assert quantisation.of("decoder.layers.0.attention.wq") == Precision(4, 64)
+    assert quantization.of("decoder.layers.0.attention.wq") == Precision(4, 64)
 
 
-def test_the_default_models_kind_loads_and_its_halves_can_be_quantised(
+def test_the_default_models_kind_loads_and_its_halves_can_be_quantized(
     tmp_path: Path,
 ) -> None:
     # It has 406 matrices in 4 bits, of 711 tensors; embedding and adapter are float16,
@@ -358,7 +358,7 @@ def test_a_missing_shard_is_named(tmp_path: Path, source: Path) -> None:
         load(tmp_path / "ours")
 
 
-def test_a_module_our_config_calls_quantised_must_be(
+def test_a_module_our_config_calls_quantized_must_be(
     tmp_path: Path, source: Path
 ) -> None:
     convert(str(source), tmp_path / "ours", recipe="bf16")

@@ -35,13 +35,13 @@ SOURCES = {
     "awni": MODEL,
 }
 
-# Both sides run the same quantised products in another order of operations.
+# Both sides run the same quantized products in another order of operations.
 TOLERANCE = 2e-4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("peer", PEERS)
-def test_a_peers_quantised_directory_gives_the_peers_logits(
+def test_a_peers_quantized_directory_gives_the_peers_logits(
     peer: str, tmp_path: Path
 ) -> None:
     python = os.environ.get(PEERS[peer])

@@ -36,17 +36,17 @@ def test_the_parts_of_one_product_have_one_precision(
 
 
 @pytest.mark.parametrize(("name", "bits"), [("q4", 4), ("q6", 6), ("q8", 8)])
-def test_a_uniform_recipe_quantises_every_matrix_of_a_step(
+def test_a_uniform_recipe_quantizes_every_matrix_of_a_step(
     name: str, bits: int
 ) -> None:
     for module in MODULES:
-        expected = module.can_be_quantised and ".ada." not in module.path
+        expected = module.can_be_quantized and ".ada." not in module.path
         found = RECIPES[name].precision(module)
         assert found == (Precision(bits, 64) if expected else None), module.path
 
 
 @pytest.mark.parametrize("name", ["bf16", "fp16"])
-def test_a_recipe_of_halves_quantises_nothing(name: str) -> None:
+def test_a_recipe_of_halves_quantizes_nothing(name: str) -> None:
     assert all(RECIPES[name].precision(module) is None for module in MODULES)
 
 

@@ -14,24 +14,30 @@ from benchmarks.launches import full_size_network, traced_decoder, traced_encode
 from convert import recipes
 from voxmlx.config import ModelConfig
 from voxmlx.doctor import __main__ as doctor
-from voxmlx.doctor.machine import this_machine
-from voxmlx.doctor.realtime import (
+from voxmlx.doctor.estimate import (
     FULL_SIZE,
     N_LAUNCHES,
     RECIPES,
     Speed,
+    estimates,
     measured_speed,
-    outlook,
     ring_bytes,
     step_bytes,
     weight_bytes,
 )
+from voxmlx.doctor.inventory import microphones
+from voxmlx.doctor.kernel_report import measure_kernels
+from voxmlx.doctor.machine import this_machine
 from voxmlx.doctor.report import Report
-from voxmlx.doctor.surroundings import microphones
-from voxmlx.doctor.trials import try_kernels
 from voxmlx.errors import DeviceError
 from voxmlx.kernels import metal
-from voxmlx.kernels.gate import NAMES, STOCK_ATTENTION, VARIABLE, Gate, gate
+from voxmlx.kernels.switches import (
+    NAMES,
+    STOCK_ATTENTION,
+    VARIABLE,
+    KernelSwitches,
+    kernel_switches,
+)
 from voxmlx.layouts import model_modules, packed_path
 
 
@@ -74,8 +80,8 @@ def test_json_has_all_that_the_page_has(capsys: pytest.CaptureFixture[str]) -> N
     found = json.loads(capsys.readouterr().out)
     assert found["machine"]["gpu"] is None
     assert [kernel["name"] for kernel in found["kernels"]] == [*NAMES, STOCK_ATTENTION]
-    assert found["kernels"][-1]["trials"][0]["error"] < 1e-4
-    assert len(found["outlook"]) == 2 * len(RECIPES)
+    assert found["kernels"][-1]["results"][0]["error"] < 1e-4
+    assert len(found["estimates"]) == 2 * len(RECIPES)
     assert found["faults"] == []
     assert found["steps"] is None
 
@@ -101,10 +107,10 @@ def test_a_model_that_is_not_there_is_one_line(
 def test_a_wrong_choice_of_kernels_is_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate.cache_clear()
+    kernel_switches.cache_clear()
     monkeypatch.setenv(VARIABLE, "fast")
     assert doctor.main([]) == 1
-    gate.cache_clear()
+    kernel_switches.cache_clear()
     assert capsys.readouterr().err == (
         "voxmlx: error: VOXMLX_KERNELS=fast: 'fast' is no kernel; use on, off, or some "
         f"of {','.join(NAMES)}\n"
@@ -124,12 +130,14 @@ def test_a_kernel_that_fails_is_a_fault_and_status_1(
         if name.endswith("_metal"):
             monkeypatch.setattr(metal, name, broken)
     machine = this_machine()
-    tried = try_kernels(tiny_config, mx.float32, Gate("on", None), has_metal=True)
-    monkeypatch.setattr(doctor, "try_kernels", lambda *_, **__: tried)
+    tried = measure_kernels(
+        tiny_config, mx.float32, KernelSwitches("on", None), has_metal=True
+    )
+    monkeypatch.setattr(doctor, "measure_kernels", lambda *_, **__: tried)
     monkeypatch.setattr(doctor, "this_machine", lambda: machine)
     assert doctor.main([]) == 1
     page = capsys.readouterr().out
-    n_broken = sum(len(kernel.trials) for kernel in tried[:-1])
+    n_broken = sum(len(kernel.results) for kernel in tried[:-1])
     assert page.count("FAILS: RuntimeError: [metal] unable to build") == n_broken
     assert f"{n_broken} FAULTS, see above" in page
 
@@ -141,12 +149,14 @@ def test_times_stand_beside_those_of_mlx(
 
     for name, reference in REFERENCES.items():
         monkeypatch.setattr(metal, name, reference)
-    gate = Gate("add_rms_norm", None)
-    tried = try_kernels(tiny_config, mx.float32, gate, has_metal=True)
+    switches = KernelSwitches("add_rms_norm", None)
+    tried = measure_kernels(tiny_config, mx.float32, switches, has_metal=True)
     for kernel in tried:
         is_ours = kernel.name in NAMES
-        assert (kernel.off is None) == (kernel.name != "x" and gate.is_on(kernel.name))
-        for trial in kernel.trials:
+        assert (kernel.off is None) == (
+            kernel.name != "x" and switches.is_on(kernel.name)
+        )
+        for trial in kernel.results:
             assert trial.fault is None
             assert trial.ms is not None
             assert math.isfinite(trial.ms)
@@ -213,12 +223,14 @@ def test_launches_are_about_those_that_are_counted() -> None:
 def test_a_fast_machine_can_and_a_slow_or_small_one_cannot() -> None:
     verdicts = {
         (o.recipe, o.kv_bits): o.verdict
-        for o in outlook(Speed(100e9, 3e-6), 8_000_000_000)
+        for o in estimates(Speed(100e9, 3e-6), 8_000_000_000)
     }
     assert verdicts["q4", 16] == "yes"
     assert verdicts["q8", 8] == "yes"
     assert verdicts["bf16", 16] == "no room"
-    slow = {(o.recipe, o.kv_bits): o.verdict for o in outlook(Speed(50e9, 3e-6), None)}
+    slow = {
+        (o.recipe, o.kv_bits): o.verdict for o in estimates(Speed(50e9, 3e-6), None)
+    }
     assert slow["q4", 16] == "just"
     assert slow["q8", 16] == "no"
 
@@ -239,7 +251,7 @@ def test_a_report_is_a_page_of_text(tiny_config: ModelConfig) -> None:
         microphones=microphones(),
         models=[],
         speed=Speed(1e9, 1e-6),
-        outlook=[],
+        estimates=[],
         steps=None,
     )
     assert report.text().endswith("no faults\n")

@@ -11,16 +11,16 @@ import pytest
 
 from tests.sounds import speech_like
 from voxmlx import Checkpoint, Session, TokenDecoded, kernels, load
-from voxmlx.kernels import check, metal, select
+from voxmlx.kernels import check, metal, ops
 from voxmlx.kernels.cases import Case, cases
-from voxmlx.kernels.check import check_kernels, judged
-from voxmlx.kernels.gate import NAMES, STOCK_ATTENTION, Gate
+from voxmlx.kernels.check import check_kernels, run_case
+from voxmlx.kernels.switches import NAMES, STOCK_ATTENTION, KernelSwitches
 
 RIGHT = mx.array([1.0, -2.0])
 
 REFERENCES = {
     "add_rms_norm_metal": kernels.add_rms_norm_reference,
-    "quantise_rows_metal": kernels.quantise_rows_reference,
+    "quantize_rows_metal": kernels.quantize_rows_reference,
     "ring_attention_q8_metal": kernels.ring_attention_q8_reference,
     "window_attention_metal": kernels.window_attention_reference,
 }
@@ -44,7 +44,7 @@ def working(monkeypatch: pytest.MonkeyPatch) -> None:
     """References stand in for the Metal kernels."""
     for name, reference in REFERENCES.items():
         monkeypatch.setattr(metal, name, reference)
-        monkeypatch.setattr(select, name, reference)
+        monkeypatch.setattr(ops, name, reference)
 
 
 @pytest.mark.parametrize(
@@ -61,37 +61,37 @@ def working(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_case_is_judged_by_its_error_and_its_time(
     run: Callable[[], mx.array], fault: str | None
 ) -> None:
-    found = judged(case(run)).fault
+    found = run_case(case(run)).fault
     assert found is None if fault is None else (found or "").startswith(fault)
 
 
 def test_a_failing_kernel_is_off_after_one_line_and_the_others_go_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    gate = Gate("on", None)
+    switches = KernelSwitches("on", None)
     wrong = case(lambda: RIGHT * 2)
     right = case(lambda: RIGHT, "window_attention")
     with caplog.at_level(logging.WARNING, "voxmlx"):
-        findings = check_kernels([wrong, wrong, right], gate)
-    assert [name for name in NAMES if not gate.is_on(name)] == ["add_rms_norm"]
+        findings = check_kernels([wrong, wrong, right], switches)
+    assert [name for name in NAMES if not switches.is_on(name)] == ["add_rms_norm"]
     assert [f.kernel for f in findings] == ["add_rms_norm", "window_attention"]
     (line,) = caplog.messages
     assert "\n" not in line
     assert "Metal kernel add_rms_norm is off" in line
     assert "some size: wrong by 1, 0.01 is allowed" in line
     assert "python -m voxmlx.doctor" in line
-    assert gate.why_off("add_rms_norm") == "some size: wrong by 1, 0.01 is allowed"
+    assert switches.why_off("add_rms_norm") == "some size: wrong by 1, 0.01 is allowed"
 
 
 def test_kernels_that_are_off_are_not_tried() -> None:
-    assert check_kernels([case(raising)], Gate("off", None)) == []
-    assert check_kernels([case(raising)], Gate("on", "no Metal device")) == []
+    assert check_kernels([case(raising)], KernelSwitches("off", None)) == []
+    assert check_kernels([case(raising)], KernelSwitches("on", "no Metal device")) == []
 
 
 def test_the_check_ends_when_its_time_is_spent() -> None:
     seconds = [case(lambda: (time.sleep(0.02), RIGHT)[1]) for _ in range(50)]
     start = time.perf_counter()
-    assert len(check_kernels(seconds, Gate("on", None), budget_s=0.1)) < 10
+    assert len(check_kernels(seconds, KernelSwitches("on", None), budget_s=0.1)) < 10
     assert time.perf_counter() - start < 1
 
 
@@ -102,7 +102,7 @@ def test_what_is_right_passes_every_case(
 ) -> None:
     some = cases(tiny_checkpoint.config, dtype, 8)
     assert {c.kernel for c in some} == {*NAMES, STOCK_ATTENTION}
-    findings = check_kernels(some, Gate("on", None), budget_s=60)
+    findings = check_kernels(some, KernelSwitches("on", None), budget_s=60)
     assert [f.fault for f in findings] == [None] * len(some)
 
 
@@ -133,18 +133,18 @@ def test_a_fault_of_one_kernel_is_found_at_a_models_sizes(
         return (found * factor).astype(found.dtype)
 
     monkeypatch.setattr(metal, name, faulty)
-    gate = Gate("on", None)
-    check_kernels(cases(tiny_checkpoint.config, mx.float32, 8), gate, budget_s=60)
-    off = [n for n in (*NAMES, STOCK_ATTENTION) if not gate.is_on(n)]
+    switches = KernelSwitches("on", None)
+    check_kernels(cases(tiny_checkpoint.config, mx.float32, 8), switches, budget_s=60)
+    off = [n for n in (*NAMES, STOCK_ATTENTION) if not switches.is_on(n)]
     assert off == [name.removesuffix("_metal")]
 
 
 def test_attention_does_without_mlxs_own_where_that_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    gate = Gate("on", None)
-    gate.switch_off(STOCK_ATTENTION, "wrong")
-    monkeypatch.setattr(select, "gate", lambda: gate)
+    switches = KernelSwitches("on", None)
+    switches.switch_off(STOCK_ATTENTION, "wrong")
+    monkeypatch.setattr(ops, "kernel_switches", lambda: switches)
 
     def broken(*_: object, **__: object) -> mx.array:
         raise AssertionError
@@ -174,12 +174,12 @@ def test_loading_on_a_mac_checks_kernels_and_does_without_a_broken_one(
     def noise(queries: mx.array, *_: object) -> mx.array:
         return mx.array(np.full(queries.shape, 7, np.float32))
 
-    gate = Gate("on", None)
-    for module in (check, select):
-        monkeypatch.setattr(module, "gate", lambda: gate)
-    for module in (metal, select):
+    switches = KernelSwitches("on", None)
+    for module in (check, ops):
+        monkeypatch.setattr(module, "kernel_switches", lambda: switches)
+    for module in (metal, ops):
         monkeypatch.setattr(module, "ring_attention_q8_metal", noise)
-    monkeypatch.setattr(select, "has_metal", lambda: False)
+    monkeypatch.setattr(ops, "has_metal", lambda: False)
     monkeypatch.setattr(mx.metal, "is_available", lambda: True)
     monkeypatch.setattr(check, "_done", set())
     checkpoints = [
@@ -188,4 +188,4 @@ def test_loading_on_a_mac_checks_kernels_and_does_without_a_broken_one(
     ]
     assert [ids(checkpoint) for checkpoint in checkpoints] == [right, right]
     assert len(caplog.messages) == 1
-    assert gate.is_on("window_attention")
+    assert switches.is_on("window_attention")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from voxmlx import kernels
-from voxmlx.kernels.powers import attention_by_powers
+from voxmlx.kernels.pow_attention import pow_attention
 
 RNG = np.random.default_rng(0)
 
@@ -17,7 +17,7 @@ def normal(*shape: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "op", [kernels.attention, kernels.attention_reference, attention_by_powers]
+    "op", [kernels.attention, kernels.attention_reference, pow_attention]
 )
 @pytest.mark.parametrize("n_queries", [1, 3, 20])
 @pytest.mark.parametrize("has_mask", [True, False])
@@ -50,7 +50,7 @@ def test_attention_by_powers_bears_scores_of_any_size(shift: float) -> None:
     q[..., 0], k[..., 0] = shift, 1.0  # the same for every key: no weight changes
     x, y, z = mx.array(q), mx.array(k), mx.array(v)
     exact = kernels.attention_reference(x, y, z, None, 1.0)
-    got = attention_by_powers(x, y, z, None, 1.0)
+    got = pow_attention(x, y, z, None, 1.0)
     np.testing.assert_allclose(np.array(got), np.array(exact), rtol=0, atol=1e-4)
 
 
@@ -113,10 +113,10 @@ def test_adding_then_normalising_scales_the_sum_to_unit_mean_square(
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
 def test_operations_keep_a_half_precision_dtype(dtype: mx.Dtype) -> None:
     x = mx.ones((1, 2, 3, 4), dtype)
-    turns = mx.ones((1, 2, 3, 1, 2), mx.complex64)
+    angles = mx.ones((1, 2, 3, 1, 2), mx.complex64)
     for bias in (None, mx.ones((12,), dtype)):
-        assert kernels.rotate(x.reshape(1, 2, 12), turns, bias).dtype == dtype
-        assert kernels.rotate_pairs(x.reshape(1, 2, 12), turns, bias).dtype == dtype
+        assert kernels.rotate(x.reshape(1, 2, 12), angles, bias).dtype == dtype
+        assert kernels.rotate_pairs(x.reshape(1, 2, 12), angles, bias).dtype == dtype
     for part in kernels.add_rms_norm(x[0], x[0], x[0, 0, 0], 1e-5):
         assert part.dtype == dtype
     assert kernels.gelu(x).dtype == dtype

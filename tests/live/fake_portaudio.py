@@ -34,7 +34,7 @@ class FakeStream:
     def close(self) -> None:
         self.is_open = self.is_running = False
 
-    def hear(self, samples: np.ndarray, *, has_overflowed: bool = False) -> None:
+    def record(self, samples: np.ndarray, *, has_overflowed: bool = False) -> None:
         """One block at the device's rate, in PortAudio's own buffer."""
         status = SimpleNamespace(input_overflow=True) if has_overflowed else None
         if self.is_running:

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voxmlx.audio.queue import Block
+from voxmlx.audio.block_queue import Block
 from voxmlx.events import Event, Finished, Recovered, TextDelta, TokenDecoded
 from voxmlx.live.captions import Captions
-from voxmlx.live.meter import Meter
-from voxmlx.live.warnings import LagWarning, RecoveryWarning
+from voxmlx.live.lag_warning import LagWarning, RecoveryWarning
+from voxmlx.live.stream_metrics import StreamMetrics
 
 TOKEN = 1280
 
@@ -98,14 +98,14 @@ class Notes:
         self.events: list[Event] = []
         self.lags: list[float] = []
 
-    def hear(self, samples: np.ndarray, /) -> None:
+    def on_audio(self, samples: np.ndarray, /) -> None:
         self.n_heard += len(samples)
 
-    def show(self, events: Sequence[Event], /) -> None:
+    def on_events(self, events: Sequence[Event], /) -> None:
         self.events += events
 
-    def tick(self, meter: Meter, /) -> None:
-        self.lags.append(meter.lag_s)
+    def on_tick(self, metrics: StreamMetrics, /) -> None:
+        self.lags.append(metrics.lag_s)
 
     @property
     def text(self) -> str:
@@ -118,11 +118,11 @@ def ramp(n_samples: int) -> np.ndarray:
 
 def run(
     blocks: Sequence[np.ndarray], cost_s: float = 0.0, until_s: float = 1e9
-) -> tuple[Notes, Meter, Counting]:
-    clock, notes, meter = Clock(), Notes(), Meter()
+) -> tuple[Notes, StreamMetrics, Counting]:
+    clock, notes, metrics = Clock(), Notes(), StreamMetrics()
     stream = Counting(clock, cost_s, until_s)
-    Captions(Paced(clock, blocks), stream, [notes], meter, clock=clock).run()
-    return notes, meter, stream
+    Captions(Paced(clock, blocks), stream, [notes], metrics, clock=clock).run()
+    return notes, metrics, stream
 
 
 @settings(deadline=None)
@@ -139,11 +139,11 @@ def test_every_sample_is_decoded_once_however_it_comes(
 
 def test_a_machine_half_as_fast_for_thirty_seconds_catches_up() -> None:
     blocks = np.split(ramp(60 * 16_000), 6000)
-    slowed, meter, stream = run(blocks, cost_s=0.160, until_s=30.0)
+    slowed, metrics, stream = run(blocks, cost_s=0.160, until_s=30.0)
     undisturbed, _, _ = run(blocks)
     assert slowed.text == undisturbed.text
     assert max(slowed.lags) > 10
-    assert meter.lag_s < 0.1
+    assert metrics.lag_s < 0.1
     assert max(stream.pushed) > 10 * TOKEN  # larger steps while behind
     assert stream.pushed[-1] == TOKEN  # single ones again
 
@@ -170,7 +170,7 @@ def test_a_file_is_not_read_further_ahead_than_a_step_or_two() -> None:
 
     counting = Counting(clock)
     source = Fast(clock, [ramp(16_000)] * 600)
-    Captions(source, counting, [], Meter(), clock=clock).run()
+    Captions(source, counting, [], StreamMetrics(), clock=clock).run()
     assert sum(counting.pushed) == 600 * 16_000
     assert source.n_ahead <= 32 * TOKEN + 10 * 16_000
 
@@ -180,7 +180,7 @@ def test_stopping_from_a_signal_handler_leaves_the_source_to_the_loop() -> None:
     source = Paced(clock, [ramp(160)] * 100)
     stopped_in: list[str] = []
     source.stop = lambda: (stopped_in.append("loop"), source._due.clear())  # pyright: ignore[reportAttributeAccessIssue]
-    captions = Captions(source, Counting(clock), [], Meter(), clock=clock)
+    captions = Captions(source, Counting(clock), [], StreamMetrics(), clock=clock)
     captions.stop()
     assert stopped_in == []
     captions.run()
@@ -212,7 +212,7 @@ def test_what_is_said_elsewhere_is_shown_without_waiting_for_sound() -> None:
     shown_at: list[float] = []
     silence = Paced(clock, [ramp(1600)] * 10)
     silence._due.append(Block(ramp(0), 5.0))
-    Captions(silence, Elsewhere(clock), [notes], Meter(), clock=clock).run()
+    Captions(silence, Elsewhere(clock), [notes], StreamMetrics(), clock=clock).run()
     assert shown_at == [pytest.approx(1.4, abs=0.11)]
     assert notes.text == "news!!"
 
@@ -224,8 +224,8 @@ def test_the_lag_of_a_lagging_stream_is_the_age_of_what_is_shown() -> None:
 
 
 def test_the_lag_of_a_token_is_from_its_last_sample_to_its_events() -> None:
-    _, meter, _ = run(np.split(ramp(160_000), 1000), cost_s=0.02)
-    figures = meter.figures()
+    _, metrics, _ = run(np.split(ramp(160_000), 1000), cost_s=0.02)
+    figures = metrics.figures()
     assert figures.n_tokens == 125
     assert figures.lag_p50_ms == pytest.approx(20, abs=0.1)
     assert figures.lag_p95_ms == pytest.approx(20, abs=0.1)
@@ -234,11 +234,11 @@ def test_the_lag_of_a_token_is_from_its_last_sample_to_its_events() -> None:
 
 
 def test_figures_do_not_grow_with_the_stream() -> None:
-    meter = Meter()
+    metrics = StreamMetrics()
     for _ in range(40_000):
-        meter.stepped(1, 0.01, [0.02])
-    assert meter.figures().n_tokens == 40_000
-    assert len(meter._lags) == len(meter._steps) == 22_500
+        metrics.stepped(1, 0.01, [0.02])
+    assert metrics.figures().n_tokens == 40_000
+    assert len(metrics._lags) == len(metrics._steps) == 22_500
 
 
 @pytest.mark.parametrize(
@@ -249,23 +249,23 @@ def test_the_level_is_the_power_of_the_latest_tenth_of_a_second(
     amplitude: float, level_db: float
 ) -> None:
     tone = amplitude * np.sin(2 * np.pi * 100 * np.arange(1600) / 16_000)
-    meter = Meter()
-    meter.heard(np.concatenate([np.ones(5000), tone]).astype(np.float32))
-    assert meter.level_db == pytest.approx(level_db, abs=0.01)
+    metrics = StreamMetrics()
+    metrics.pushed(np.concatenate([np.ones(5000), tone]).astype(np.float32))
+    assert metrics.level_db == pytest.approx(level_db, abs=0.01)
 
 
 def test_a_machine_that_cannot_keep_up_is_told_so_once() -> None:
     said: list[str] = []
-    clock, meter = Clock(), Meter()
+    clock, metrics = Clock(), StreamMetrics()
     warning = LagWarning(said.append, clock=clock)
     for lag_s in (6.0, 0.0, 6.0, 7.0):  # not 20 s on end
-        meter.stepped(1, 0.16, [lag_s])
+        metrics.stepped(1, 0.16, [lag_s])
         clock.now += 19
-        warning.tick(meter)
+        warning.on_tick(metrics)
     assert said == []
     for _ in range(3):
         clock.now += 19
-        warning.tick(meter)
+        warning.on_tick(metrics)
     (sentence,) = said
     assert "decodes 6.2 tokens/s and real time needs 12.5" in sentence
     assert "fewer bits" in sentence
@@ -273,12 +273,12 @@ def test_a_machine_that_cannot_keep_up_is_told_so_once() -> None:
 
 def test_a_server_that_cannot_keep_up_is_named() -> None:
     said: list[str] = []
-    clock, meter = Clock(), Meter()
+    clock, metrics = Clock(), StreamMetrics()
     warning = LagWarning(said.append, "ws://there", clock=clock)
-    meter.stepped(1, 0.16, [6.0])
+    metrics.stepped(1, 0.16, [6.0])
     for _ in range(3):
         clock.now += 19
-        warning.tick(meter)
+        warning.on_tick(metrics)
     (sentence,) = said
     assert sentence.startswith("text lags by 6 s and no sound is dropped: ws://there")
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from voxmlx.errors import ServerError
 from voxmlx.events import Finished, TextDelta, Word, WordFinal
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
-from voxmlx.live.meter import Meter
-from voxmlx.live.remote import RemoteMeter
+from voxmlx.live.remote import RemoteMetrics
+from voxmlx.live.stream_metrics import StreamMetrics
 
 LATIN = "the quick brown fox jumps over the lazy dog and trots off into the forest "
 CHINESE = "今天天气很好，我们一起去公园散步。晚上回家吃饭，然后看一部电影。"
@@ -60,13 +60,13 @@ class Terminal:
 def speak(terminal: Terminal, text: str, *, step: int = 3) -> None:
     for i in range(0, len(text), step):
         terminal.now += 0.24
-        terminal.display.show([TextDelta(text[i : i + step], 80 * i)])
-        terminal.display.tick(meter())
+        terminal.display.on_events([TextDelta(text[i : i + step], 80 * i)])
+        terminal.display.on_tick(metrics())
 
 
-def meter() -> Meter:
-    found = Meter()
-    found.heard(np.full(160_000, 0.1, np.float32))
+def metrics() -> StreamMetrics:
+    found = StreamMetrics()
+    found.pushed(np.full(160_000, 0.1, np.float32))
     found.stepped(100, 0.5, [0.012] * 100)
     return found
 
@@ -97,19 +97,19 @@ def test_a_narrow_terminal_gets_fewer_figures_and_never_half_of_one() -> None:
         terminal = Terminal(columns)
         with terminal.display:
             terminal.now = 5.0
-            terminal.display.tick(meter())
+            terminal.display.on_tick(metrics())
             (status,) = terminal.lines()
         assert status.split(" · ")[-1] == last
 
 
 def test_what_another_machine_decodes_shows_no_speed_of_this_one() -> None:
-    terminal, remote = Terminal(120), RemoteMeter()
-    remote.heard(np.full(160_000, 0.1, np.float32))
+    terminal, remote = Terminal(120), RemoteMetrics()
+    remote.pushed(np.full(160_000, 0.1, np.float32))
     remote.stepped(100, 0.5, [])
     remote.lagged(0.7)
     with terminal.display:
         terminal.now = 5.0
-        terminal.display.tick(remote)
+        terminal.display.on_tick(remote)
         (status,) = terminal.lines()
     assert status.startswith("▆ lag 0.7 s · 0:10 · ")
     assert "tok/s" not in status
@@ -136,15 +136,15 @@ def test_a_notice_stands_between_captions_and_stays() -> None:
 def test_a_long_pause_begins_a_paragraph() -> None:
     terminal = Terminal(80)
     with terminal.display as display:
-        display.show([TextDelta("one", 1000), TextDelta(" two", 2900)])
-        display.show([TextDelta(" three", 5000)])
+        display.on_events([TextDelta("one", 1000), TextDelta(" two", 2900)])
+        display.on_events([TextDelta(" three", 5000)])
     assert terminal.lines() == ["one two", "three"]
 
 
 def test_a_terminal_is_not_sent_escapes_that_the_model_said() -> None:
     terminal = Terminal(80)
     with terminal.display as display:
-        display.show([TextDelta("\x1b[2J\x1b]0;title\x07[bold]text", 100)])
+        display.on_events([TextDelta("\x1b[2J\x1b]0;title\x07[bold]text", 100)])
     assert terminal.lines() == ["[2J]0;title[bold]text"]
 
 
@@ -153,9 +153,9 @@ def test_a_window_that_gets_narrower_keeps_the_text(
 ) -> None:
     terminal = Terminal(80)
     with terminal.display as display:
-        display.show([TextDelta(LATIN[:70], 100)])
+        display.on_events([TextDelta(LATIN[:70], 100)])
         display._console.width = 30
-        display.show([TextDelta("end", 200)])
+        display.on_events([TextDelta("end", 200)])
     assert joined(terminal.lines()) == joined([LATIN[:70], "end"])
 
 
@@ -166,7 +166,7 @@ def word(text: str) -> WordFinal:
 def test_a_dictionary_of_final_words_is_shown_if_there_is_one() -> None:
     terminal = Terminal(80, has_final_words=True)
     with terminal.display as display:
-        display.show([TextDelta(" em el ex", 80), word("MLX"), word("runs")])
+        display.on_events([TextDelta(" em el ex", 80), word("MLX"), word("runs")])
     assert terminal.lines() == ["MLX runs"]
 
 
@@ -174,10 +174,10 @@ def test_plain_text_is_what_was_said_and_nothing_else(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with PlainDisplay() as display:
-        display.show([TextDelta(" one", 80), word("one")])
-        display.tick(meter())
+        display.on_events([TextDelta(" one", 80), word("one")])
+        display.on_tick(metrics())
         display.notice("the device is gone")
-        display.show([word("two"), Finished(240, 3)])
+        display.on_events([word("two"), Finished(240, 3)])
     captured = capsys.readouterr()
     assert captured.out == "one two\n"
     assert captured.err == "voxmlx: the device is gone\n"
@@ -187,6 +187,6 @@ def test_plain_text_that_breaks_off_ends_its_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with contextlib.suppress(ServerError), PlainDisplay() as display:
-        display.show([word("one")])
+        display.on_events([word("one")])
         raise ServerError("gone")
     assert capsys.readouterr().out == "one\n"

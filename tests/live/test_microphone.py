@@ -35,7 +35,7 @@ class Room:
     def speak(self, samples: np.ndarray) -> None:
         for block in np.split(samples, range(160, len(samples), 160)):
             self.now += len(block) / 16_000
-            self.portaudio.streams[-1].hear(block)
+            self.portaudio.streams[-1].record(block)
 
 
 def read_for(microphone: Microphone, room: Room, seconds: float) -> np.ndarray:
@@ -75,7 +75,7 @@ def test_another_rate_is_resampled_in_blocks_of_ten_milliseconds(room: Room) -> 
     assert (options["samplerate"], options["blocksize"]) == (48_000, 480)
     tone = np.sin(2 * np.pi * 440 * np.arange(48_000) / 48_000).astype(np.float32)
     for block in np.split(tone, 100):
-        room.portaudio.streams[-1].hear(block)
+        room.portaudio.streams[-1].record(block)
     microphone.stop()
     parts = [b.samples for b in microphone.read(0) + microphone.read(0)]
     heard = np.concatenate(parts)
@@ -182,7 +182,7 @@ def test_an_unplugged_device_is_waited_for_and_time_goes_on(room: Room) -> None:
     silence = np.concatenate([silence, read_for(microphone, room, 0.5)])
     assert room.said[1:] == ["Outside is back"]
     assert not silence.any()
-    room.portaudio.streams[-1].hear(noise(0.5, 48_000))
+    room.portaudio.streams[-1].record(noise(0.5, 48_000))
     heard_s = sum(len(b.samples) for b in microphone.read(0)) / 16_000
     assert heard_s == pytest.approx(0.5, abs=0.02)  # the resampler looks ahead
     # Stream time has followed the clock until then.
@@ -194,7 +194,7 @@ def test_a_sound_server_that_holds_sound_back_for_two_seconds_loses_none(
 ) -> None:
     microphone = room.open()
     held = read_for(microphone, room, 2.5)
-    room.portaudio.streams[-1].hear(noise(2.5))
+    room.portaudio.streams[-1].record(noise(2.5))
     assert len(held) == 0
     assert sum(len(b.samples) for b in microphone.read(0)) == 2.5 * 16_000
     assert room.said == []
@@ -238,7 +238,7 @@ def test_sound_that_finds_no_room_is_counted_and_said(
 def test_sound_that_the_system_lost_is_said_once(room: Room) -> None:
     microphone = room.open()
     for _ in range(3):
-        room.portaudio.streams[-1].hear(noise(0.01), has_overflowed=True)
+        room.portaudio.streams[-1].record(noise(0.01), has_overflowed=True)
         assert len(microphone.read(0)) == 1
     (sentence,) = room.said
     assert "lost some sound of Inside" in sentence

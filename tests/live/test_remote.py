@@ -140,7 +140,7 @@ def test_ctrl_c_brings_out_the_words_already_spoken(
     whole = Transcript.from_events(session.push(samples) + session.finish())
     assert out.strip() == whole.text
     assert len(out.split()) >= 4
-    until(lambda: server.scheduler.n_seats == 0)
+    until(lambda: server.scheduler.n_slots == 0)
 
 
 def test_a_dictionary_is_applied_here(
@@ -203,11 +203,11 @@ def test_a_model_that_is_not_served_is_told(
 def test_a_full_server_says_so(
     server: Loopback, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    until(lambda: server.scheduler.n_seats == 0)
-    seats = [server.scheduler.seat(lambda _: None) for _ in range(2)]
+    until(lambda: server.scheduler.n_slots == 0)
+    slots = [server.scheduler.open_slot(lambda _: None) for _ in range(2)]
     assert fails(server.ws)
-    for seat in seats:
-        seat.leave()
+    for slot in slots:
+        slot.release()
     assert "all 2 sessions of this server are taken" in error_line(capsys)
 
 

@@ -27,7 +27,7 @@ class Bug:
 
 _BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);"
 _AGE = "age = age < 0 ? age + C : age;"
-_NORM, _ROWS, _RING = "add_rms_norm", "quantise_rows", "ring_attention_q8"
+_NORM, _ROWS, _RING = "add_rms_norm", "quantize_rows", "ring_attention_q8"
 _COMBINE, _WINDOW = "ring_combine", "window_attention"
 
 BUGS = (

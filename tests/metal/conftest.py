@@ -7,9 +7,9 @@ import pytest
 from tests.metal.emulator.dispatch import Options
 from tests.metal.emulator.kernel import EmulatedKernel
 from tests.metal.emulator.toolchain import why_unavailable
-from voxmlx.kernels import launch, select
-from voxmlx.kernels.gate import Gate
+from voxmlx.kernels import launch, ops
 from voxmlx.kernels.launch import MetalKernel
+from voxmlx.kernels.switches import KernelSwitches
 
 Emulated = dict[str, EmulatedKernel]
 Emulate = Callable[..., Emulated]
@@ -54,9 +54,9 @@ def emulate(compiler: None, monkeypatch: pytest.MonkeyPatch) -> Emulate:
                 )
             return kernels[kernel.name]
 
-        gate = Gate(wanted, None)
+        switches = KernelSwitches(wanted, None)
         monkeypatch.setattr(launch, "compiled", build)
-        monkeypatch.setattr(select, "gate", lambda: gate)
+        monkeypatch.setattr(ops, "kernel_switches", lambda: switches)
         return kernels
 
     return switch_on

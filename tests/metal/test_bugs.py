@@ -35,8 +35,8 @@ def are_rows_right(dtype: mx.Dtype) -> bool:
     rng = np.random.default_rng(1)
     keys, values = (normal(rng, 2, 2, 3, 64, dtype=dtype) for _ in range(2))
     keys[0, 0, 0] = 0
-    got = kernels.quantise_rows(keys, values)
-    return bool((got == kernels.quantise_rows_reference(keys, values)).all().item())
+    got = kernels.quantize_rows(keys, values)
+    return bool((got == kernels.quantize_rows_reference(keys, values)).all().item())
 
 
 def is_ring_right(dtype: mx.Dtype) -> bool:
@@ -51,7 +51,7 @@ def is_ring_right(dtype: mx.Dtype) -> bool:
         window=30,
         n_written=[9, 107],
     )
-    rows = kernels.quantise_rows_reference(r.keys, r.values)
+    rows = kernels.quantize_rows_reference(r.keys, r.values)
     got = kernels.ring_attention_q8(r.queries, rows, r.meta, r.scale)
     wide = r.queries.astype(mx.float32)
     exact = kernels.ring_attention_q8_reference(wide, rows, r.meta, r.scale)
@@ -84,7 +84,7 @@ def is_within(got: mx.array, exact: mx.array, dtype: mx.Dtype) -> bool:
 
 IS_RIGHT = {
     "add_rms_norm": is_norm_right,
-    "quantise_rows": are_rows_right,
+    "quantize_rows": are_rows_right,
     "ring_attention_q8": is_ring_right,
     "ring_combine": is_ring_right,
     "window_attention": is_window_right,

@@ -47,9 +47,9 @@ def assert_within(got: mx.array, exact: mx.array, dtype: mx.Dtype) -> None:
 
 
 def check_q8(r: Rings) -> None:
-    rows = kernels.quantise_rows_reference(r.keys, r.values)
+    rows = kernels.quantize_rows_reference(r.keys, r.values)
     got = kernels.ring_attention_q8(r.queries, rows, r.meta, r.scale)
-    keys, values = kernels.dequantised(rows, mx.float32)
+    keys, values = kernels.dequantize_rows(rows, mx.float32)
     assert_within(got, exact_attention(r, keys, values), r.queries.dtype)
 
 
@@ -91,17 +91,17 @@ def test_add_rms_norm(
 @pytest.mark.parametrize(
     "shape", [(1, 8, 1, 128), (3, 2, 5, 64), (9, 1, 1, 16), (1, 2, 16, 32)]
 )
-def test_quantise_rows_to_the_bit(
+def test_quantize_rows_to_the_bit(
     emulate: Emulate, dtype: mx.Dtype, shape: tuple[int, ...]
 ) -> None:
     emulated = emulate()
     rng = np.random.default_rng(1)
     keys, values = (normal(rng, *shape, dtype=dtype) * s for s in (3.0, 0.01))
     keys[0, 0, 0] = 0
-    got = kernels.quantise_rows(keys.astype(dtype), values.astype(dtype))
-    right = kernels.quantise_rows_reference(keys.astype(dtype), values.astype(dtype))
+    got = kernels.quantize_rows(keys.astype(dtype), values.astype(dtype))
+    right = kernels.quantize_rows_reference(keys.astype(dtype), values.astype(dtype))
     assert (got == right).all().item()
-    assert emulated["quantise_rows"].n_calls == 1
+    assert emulated["quantize_rows"].n_calls == 1
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

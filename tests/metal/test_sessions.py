@@ -17,7 +17,7 @@ SOUND = speech_like(2 * 16_000, seed=7)
 SAMPLE, _ = soundfile.read(demo.SAMPLE, dtype="float32")
 
 EVERY_STEP = {"add_rms_norm", "window_attention"}
-IN_8_BITS = {"quantise_rows", "ring_attention_q8", "ring_combine"}
+IN_8_BITS = {"quantize_rows", "ring_attention_q8", "ring_combine"}
 
 Load = Callable[[], Checkpoint]
 

@@ -9,7 +9,7 @@ from tests.metal.conftest import Emulate
 from tests.metal.emulator.toolchain import toolchain
 from tests.metal.streams import DTYPES
 from voxmlx import kernels
-from voxmlx.kernels import gate
+from voxmlx.kernels import switches
 
 FOLDER = Path(kernels.__file__).parent
 
@@ -25,7 +25,7 @@ def test_no_kernel_confuses_address_spaces_or_converts_in_silence(
     B = n_streams
     x = mx.zeros((B, 2, 1, 32), dtype)
     kernels.add_rms_norm(x[:, 0], x[:, 1], x[:, 0, 0], 1e-5)
-    rows = kernels.quantise_rows(x, x)
+    rows = kernels.quantize_rows(x, x)
     meta = mx.array([[1, 1, 1]] * B, mx.int32)
     kernels.ring_attention_q8(x, rows, meta, 0.5)
     two = mx.zeros((B, 2, 2, 32), dtype)
@@ -38,7 +38,7 @@ def test_no_kernel_confuses_address_spaces_or_converts_in_silence(
 
 
 def test_every_kernel_that_can_be_switched_has_a_body() -> None:
-    assert all((FOLDER / f"{name}.metal").exists() for name in gate.NAMES)
+    assert all((FOLDER / f"{name}.metal").exists() for name in switches.NAMES)
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.metal")), ids=lambda p: p.stem)

@@ -120,9 +120,9 @@ def test_entries_taken_back_were_never_there(
         seen = seen_by_queries(cache, entries)[0]
         kept = windows(done + 1, n - n_back, window)
         assert seen[: n - n_back] == kept
-        cache.take_back(n_back)
+        cache.trim(n_back)
         done += n - n_back
-        assert cache.position[0] == done
+        assert cache.offset[0] == done
 
 
 @given(
@@ -168,9 +168,9 @@ def test_memory_does_not_grow_and_counters_stay_small() -> None:
 
 def test_the_position_wraps_instead_of_growing() -> None:
     cache = make(window=4, step=1)
-    cache.position[:] = 2**64 - 2
+    cache.offset[:] = 2**64 - 2
     cache.advance(5)
-    assert cache.position[0] == 3
+    assert cache.offset[0] == 3
 
 
 @pytest.mark.parametrize("bits", KV_BITS)
@@ -195,7 +195,7 @@ def test_a_copy_may_have_larger_steps(n_before: int, bits: int) -> None:
     for _ in range(9):
         entries = np.arange(done + 1, done + 5)[None]
         assert seen_by_queries(unpacked, entries)[0] == windows(done + 1, 4, 8)
-        unpacked.take_back(3)
+        unpacked.trim(3)
         done += 1
 
 

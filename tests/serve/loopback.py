@@ -40,7 +40,9 @@ class Loopback:
         limits: Limits,
     ) -> None:
         metrics = Metrics()
-        self.scheduler = Scheduler(checkpoint, max_sessions=max_sessions, meter=metrics)
+        self.scheduler = Scheduler(
+            checkpoint, max_sessions=max_sessions, metrics=metrics
+        )
         self.service = Service(
             self.scheduler,
             metrics,

@@ -15,9 +15,9 @@ from voxmlx.serve.protocol import (
     Finish,
     Flush,
     Flushed,
-    Hear,
     Notice,
     Open,
+    PushAudio,
     Send,
     Served,
     StreamOptions,
@@ -86,7 +86,7 @@ class Talk:
                     assert not self._is_open
                     self._is_open = True
                     self.commands.append(effect)
-                case Hear(samples):
+                case PushAudio(samples):
                     assert self._is_open
                     assert samples.dtype == np.float32
                     assert np.isfinite(samples).all()
@@ -107,4 +107,4 @@ class Talk:
 
     @property
     def n_heard(self) -> int:
-        return sum(len(c.samples) for c in self.commands if isinstance(c, Hear))
+        return sum(len(c.samples) for c in self.commands if isinstance(c, PushAudio))

@@ -41,7 +41,7 @@ def at_24_khz(samples: np.ndarray) -> np.ndarray:
 def test_our_24_khz_sound_is_sound() -> None:
     tone = np.sin(2 * math.pi * 440 * np.arange(16_000) / 16_000) / 2
     back = Resampler(24_000)
-    again = back.step(at_24_khz(tone).astype(np.float32))
+    again = back.push(at_24_khz(tone).astype(np.float32))
     n = len(again) - 200
     assert np.abs(again[200:n] - tone[200:n]).max() < 0.01
 

@@ -69,7 +69,7 @@ def unharmed(
             bystander.send(FINAL)
             assert said(bystander, "transcription.done")[-1]["text"] == text
         scheduler = server.scheduler
-        until(lambda: (scheduler.n_seats, scheduler.n_streams) == (0, 0))
+        until(lambda: (scheduler.n_slots, scheduler.n_streams) == (0, 0))
     assert [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR] == []
     # uvicorn logs past caplog, at once to stderr.
     told = capfd.readouterr().err

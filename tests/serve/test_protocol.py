@@ -19,11 +19,11 @@ from voxmlx.serve.protocol import (
     Failed,
     Finish,
     Flush,
-    Hear,
     Lagging,
     Open,
+    PushAudio,
     StreamOptions,
-    TextSoFar,
+    TextBuffer,
 )
 
 OPENAI = Hints(intent="transcription")
@@ -58,7 +58,7 @@ def test_a_vllm_client_is_served_as_vllm_documents() -> None:
         "text": " one end",
         "usage": {"prompt_tokens": 39, "completion_tokens": 2, "total_tokens": 41},
     }
-    assert kinds(talk) == [Open, Hear, Hear, Finish]
+    assert kinds(talk) == [Open, PushAudio, PushAudio, Finish]
     assert talk.n_heard == 480
     assert not talk.is_closed
 
@@ -66,7 +66,7 @@ def test_a_vllm_client_is_served_as_vllm_documents() -> None:
 def test_a_vllm_client_may_leave_out_all_but_its_sound() -> None:
     talk = Talk()
     talk.says(append(), {"type": "input_audio_buffer.commit", "final": True})
-    assert kinds(talk) == [Open, Hear, Finish]
+    assert kinds(talk) == [Open, PushAudio, Finish]
     assert types(talk.told) == [
         "session.created",
         "transcription.delta",
@@ -78,7 +78,7 @@ def test_another_utterance_follows_on_the_same_connection() -> None:
     talk = Talk()
     for _ in range(3):
         talk.says(append(), {"type": "input_audio_buffer.commit", "final": True})
-    assert kinds(talk) == [Open, Hear, Finish] * 3
+    assert kinds(talk) == [Open, PushAudio, Finish] * 3
     assert [m["text"] for m in talk.told if m["type"] == "transcription.done"] == [
         " end"
     ] * 3
@@ -234,7 +234,7 @@ def test_without_turn_detection_the_client_commits() -> None:
         "conversation.item.input_audio_transcription.completed",
     ]
     assert told[-1]["transcript"] == "one flushed"
-    assert kinds(talk) == [Open, Hear, Flush]
+    assert kinds(talk) == [Open, PushAudio, Flush]
     again = talk.says({"type": "input_audio_buffer.commit"})
     assert again[0]["error"]["code"] == "input_audio_buffer_commit_empty"
 
@@ -331,7 +331,7 @@ def test_a_mistral_client_is_served_as_mistral_does() -> None:
     ]
     assert talk.told[-1]["text"] == " flushed end"
     assert talk.is_closed
-    assert kinds(talk) == [Open, Hear, Flush, Hear, Finish]
+    assert kinds(talk) == [Open, PushAudio, Flush, PushAudio, Finish]
     assert talk.n_heard == 16000
     assert talk.says(sound)[0]["error"]["code"] == 400
 
@@ -413,11 +413,11 @@ def test_a_server_that_goes_away_brings_out_the_last_words(hints: Hints) -> None
 
 
 def test_text_kept_for_the_end_stays_bounded() -> None:
-    text = TextSoFar(max_chars=10)
+    text = TextBuffer(max_chars=10)
     for i in range(1000):
         text.add(f"{i % 10}")
-    assert text.take() == "0123456789"
-    assert text.take() == ""
+    assert text.pop() == "0123456789"
+    assert text.pop() == ""
 
 
 # ----------------------------------------------------------------- sound
@@ -441,8 +441,8 @@ def test_sound_does_not_depend_on_how_its_bytes_were_cut(
         pcm = PcmDecoder(encoding, rate)
         edges = [0, *cuts, len(payload)]
         pairs = itertools.pairwise(edges)
-        parts = [pcm.step(payload[a:b]) for a, b in pairs]
-        return np.concatenate([*parts, pcm.finish()])
+        parts = [pcm.push(payload[a:b]) for a, b in pairs]
+        return np.concatenate([*parts, pcm.flush()])
 
     whole = decoded([])
     cuts = sorted(rng.integers(0, len(payload), 30).tolist())
@@ -454,9 +454,9 @@ def test_sound_does_not_depend_on_how_its_bytes_were_cut(
 def test_g711_is_as_the_standard_tables_say() -> None:
     ulaw = PcmDecoder("pcm_mulaw", 16000)
     alaw = PcmDecoder("pcm_alaw", 16000)
-    u = ulaw.step(bytes([0x00, 0x80, 0xFF, 0x7F])) * 32768
+    u = ulaw.push(bytes([0x00, 0x80, 0xFF, 0x7F])) * 32768
     assert u.tolist() == [-32124, 32124, 0, 0]
-    a = alaw.step(bytes([0x55, 0xD5, 0x2A, 0xAA])) * 32768
+    a = alaw.push(bytes([0x55, 0xD5, 0x2A, 0xAA])) * 32768
     assert a.tolist() == [-8, 8, -32256, 32256]
 
 

@@ -24,9 +24,9 @@ from tests.sounds import speech_like
 from voxmlx import Checkpoint, Session, Transcript
 from voxmlx.audio.files import AudioFile, open_audio
 from voxmlx.events import Event, Finished
-from voxmlx.serve.answers import Wish
 from voxmlx.serve.limits import Limits
 from voxmlx.serve.protocol import StreamOptions
+from voxmlx.serve.response_formats import TranscriptionParams
 from voxmlx.serve.transcriptions import _Job
 
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
@@ -102,7 +102,7 @@ def test_a_file_that_was_cut_off_is_refused_and_its_seat_is_free(
 ) -> None:
     answer = post(client, wav(SOUND)[:-3000])
     assert answer.status_code == 400
-    until(lambda: tiny.scheduler.n_seats == 0)
+    until(lambda: tiny.scheduler.n_slots == 0)
 
 
 def test_a_request_without_a_file_is_told_so(client: httpx.Client) -> None:
@@ -136,7 +136,7 @@ def test_a_large_body_that_does_not_say_so_is_cut(tiny: Loopback) -> None:
     head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
     n_sent = 0
     with (
-        begun(tiny, "Transfer-Encoding", "chunked") as connection,
+        begun(tiny, "Transfer-EncodeRequest", "chunked") as connection,
         contextlib.suppress(OSError),
     ):
         for part in [head, *[bytes(65_536)] * 200]:
@@ -144,7 +144,7 @@ def test_a_large_body_that_does_not_say_so_is_cut(tiny: Loopback) -> None:
             n_sent += 1
             time.sleep(0.001)
     assert n_sent < 200
-    until(lambda: tiny.scheduler.n_seats == 0)
+    until(lambda: tiny.scheduler.n_slots == 0)
 
 
 def test_a_body_that_stops_coming_is_not_waited_for(
@@ -165,12 +165,12 @@ def test_a_server_with_no_place_says_when_to_come_again(
         serving(tiny_checkpoint, max_sessions=1) as server,
         httpx.Client(base_url=server.http, timeout=PATIENCE_S) as client,
     ):
-        seat = server.scheduler.seat(lambda _: None)
+        slot = server.scheduler.open_slot(lambda _: None)
         answer = post(client)
         assert answer.status_code == 503
         assert answer.json()["error"]["code"] == "at_capacity"
         assert answer.headers["retry-after"] == "1"
-        seat.leave()
+        slot.release()
         assert post(client).status_code == 200
 
 
@@ -196,7 +196,7 @@ def test_a_client_that_hangs_up_leaves_nothing(
 
     asyncio.run(hang_up())
     scheduler = tiny.scheduler
-    until(lambda: (scheduler.n_seats, scheduler.n_streams) == (0, 0))
+    until(lambda: (scheduler.n_slots, scheduler.n_streams) == (0, 0))
     until(lambda: tiny.tasks() == tasks)
     until(lambda: list(tmp_path.iterdir()) == [])
 
@@ -254,7 +254,7 @@ def test_only_the_thread_that_reads_a_file_touches_it(
         ),
     ):
         until(lambda: len(uses) > 1)
-    until(lambda: tiny.scheduler.n_seats == 0)
+    until(lambda: tiny.scheduler.n_slots == 0)
     until(lambda: uses[-1][0] == "close")
     assert {what for what, _ in uses} == {"open", "read", "close"}
     assert len({thread for _, thread in uses}) == 1
@@ -289,7 +289,9 @@ def test_a_file_waits_for_a_client_that_does_not_read_its_events(
     limits = Limits(max_unread_messages=20)
 
     async def read_late() -> tuple[int, list[Event]]:
-        job = _Job(Wish(StreamOptions()), tiny.scheduler, limits, "a.wav")
+        job = _Job(
+            TranscriptionParams(StreamOptions()), tiny.scheduler, limits, "a.wav"
+        )
         file = tempfile.TemporaryFile()  # noqa: SIM115 -- the job closes it
         file.write(wav(sound))
         await job.start(file)
@@ -304,18 +306,18 @@ def test_a_file_waits_for_a_client_that_does_not_read_its_events(
     n_unread, events = asyncio.run(read_late())
     assert 20 < n_unread < len(whole) / 2
     assert events == whole
-    until(lambda: tiny.scheduler.n_seats == 0)
+    until(lambda: tiny.scheduler.n_slots == 0)
 
 
 def test_health_counts_sessions(client: httpx.Client, tiny: Loopback) -> None:
-    seat = tiny.scheduler.seat(lambda _: None)
+    slot = tiny.scheduler.open_slot(lambda _: None)
     assert client.get("/health").json() == {
         "status": "ok",
         "model": "demo",
         "sessions": 1,
         "max_sessions": 16,
     }
-    seat.leave()
+    slot.release()
 
 
 def test_metrics_say_what_happened(

@@ -23,7 +23,7 @@ from voxmlx import Checkpoint, Session
 from voxmlx.batch import Batch
 from voxmlx.errors import RequestError
 from voxmlx.events import Event, Finished, Recovered
-from voxmlx.model.voxtral import Decoding, VoxtralRealtime
+from voxmlx.model.voxtral import DecodeRequest, VoxtralRealtime
 from voxmlx.rules import GUARDS
 from voxmlx.serve.metrics import Metrics
 from voxmlx.serve.protocol import (
@@ -31,10 +31,10 @@ from voxmlx.serve.protocol import (
     Finish,
     Flush,
     Flushed,
-    Hear,
     Lagging,
     Notice,
     Open,
+    PushAudio,
     StreamOptions,
 )
 from voxmlx.serve.scheduler import Scheduler
@@ -43,13 +43,13 @@ TIMEOUT_S = 60
 
 
 class Client:
-    """Somebody in a seat, who notes what is delivered."""
+    """Somebody in a slot, who notes what is delivered."""
 
     def __init__(self, scheduler: Scheduler, options: StreamOptions | None = None):
         self.notices: queue.Queue[Notice] = queue.Queue()
-        self.seat = scheduler.seat(self._hear)
+        self.slot = scheduler.open_slot(self._hear)
         self.options = options or StreamOptions()
-        self.seat.send(Open(self.options))
+        self.slot.submit(Open(self.options))
 
     def _hear(self, notices: list[Notice]) -> None:
         for notice in notices:
@@ -57,7 +57,7 @@ class Client:
 
     def says(self, sound: np.ndarray, piece: int = 1600) -> None:
         for start in range(0, len(sound), piece):
-            self.seat.send(Hear(sound[start : start + piece]))
+            self.slot.submit(PushAudio(sound[start : start + piece]))
 
     def until(self, kind: type) -> list[Notice]:
         got: list[Notice] = []
@@ -87,9 +87,9 @@ def scheduler(tiny_checkpoint: Checkpoint) -> Iterator[Scheduler]:
 def settled(scheduler: Scheduler) -> None:
     """Wait until the thread has seen all that happened so far."""
     client = Client(scheduler)
-    client.seat.send(Finish())
+    client.slot.submit(Finish())
     client.until(Finished)
-    client.seat.leave()
+    client.slot.release()
 
 
 def test_clients_are_told_exactly_what_each_says_alone(
@@ -101,7 +101,7 @@ def test_clients_are_told_exactly_what_each_says_alone(
     for i, (sound, delay_ms) in enumerate(zip(sounds, delays, strict=True)):
         clients.append(Client(scheduler, StreamOptions(delay_ms=delay_ms)))
         clients[-1].says(sound, piece=701 + 997 * i)
-        clients[-1].seat.send(Finish())
+        clients[-1].slot.submit(Finish())
     for client, sound, delay_ms in zip(clients, sounds, delays, strict=True):
         told = events(client.until(Finished))
         assert told == alone(tiny_checkpoint, sound, delay_ms=delay_ms)
@@ -113,10 +113,10 @@ def test_one_stream_follows_another_in_a_seat(
     client = Client(scheduler)
     sounds = [speech_like(n, seed=n) for n in (9_000, 5_000)]
     client.says(sounds[0])
-    client.seat.send(Finish())
-    client.seat.send(Open(StreamOptions(delay_ms=80)))
+    client.slot.submit(Finish())
+    client.slot.submit(Open(StreamOptions(delay_ms=80)))
     client.says(sounds[1])
-    client.seat.send(Finish())
+    client.slot.submit(Finish())
     first, second = events(client.until(Finished)), events(client.until(Finished))
     assert first == alone(tiny_checkpoint, sounds[0])
     assert second == alone(tiny_checkpoint, sounds[1], delay_ms=80)
@@ -128,9 +128,9 @@ def test_a_flush_is_done_before_what_comes_after_it_is_heard(
     sound = speech_like(20_000, seed=3)
     client = Client(scheduler)
     client.says(sound[:9_000])
-    client.seat.send(Flush())
+    client.slot.submit(Flush())
     client.says(sound[9_000:])
-    client.seat.send(Finish())
+    client.slot.submit(Finish())
     before, after = client.until(Flushed), client.until(Finished)
     session = Session(tiny_checkpoint)
     assert events(before) == session.push(sound[:9_000]) + session.flush()
@@ -139,17 +139,17 @@ def test_a_flush_is_done_before_what_comes_after_it_is_heard(
 
 
 def test_nobody_gets_a_seat_that_is_not_there(scheduler: Scheduler) -> None:
-    seats = [scheduler.seat(lambda _: None) for _ in range(16)]
+    slots = [scheduler.open_slot(lambda _: None) for _ in range(16)]
     with pytest.raises(RequestError, match="all 16 sessions") as caught:
-        scheduler.seat(lambda _: None)
+        scheduler.open_slot(lambda _: None)
     assert caught.value.status == 503
-    seats[3].leave()
-    seats[3].leave()
-    scheduler.seat(lambda _: None)
+    slots[3].release()
+    slots[3].release()
+    scheduler.open_slot(lambda _: None)
     scheduler.drain()
-    seats[0].leave()
+    slots[0].release()
     with pytest.raises(RequestError, match="shutting down"):
-        scheduler.seat(lambda _: None)
+        scheduler.open_slot(lambda _: None)
 
 
 def test_a_hot_word_nobody_can_write_ends_only_its_own_stream(
@@ -159,10 +159,10 @@ def test_a_hot_word_nobody_can_write_ends_only_its_own_stream(
     good, bad = Client(scheduler), Client(scheduler, StreamOptions(hotwords=("",)))
     for client in (good, bad):
         client.says(sound)
-        client.seat.send(Finish())
+        client.slot.submit(Finish())
     assert isinstance(bad.until(Failed)[-1], Failed)
     assert events(good.until(Finished)) == alone(tiny_checkpoint, sound)
-    assert scheduler.n_seats == 1
+    assert scheduler.n_slots == 1
 
 
 def test_a_step_that_fails_is_outlived(
@@ -185,21 +185,21 @@ def test_a_step_that_fails_is_outlived(
     sound = speech_like(5_000, seed=2)
     client = Client(scheduler)
     client.says(sound)
-    client.seat.send(Finish())
+    client.slot.submit(Finish())
     assert events(client.until(Finished)) == alone(tiny_checkpoint, sound)
-    client.seat.leave()
-    assert scheduler.n_seats == 0
+    client.slot.release()
+    assert scheduler.n_slots == 0
 
 
 def test_lag_is_told_and_sound_that_waits_is_counted(scheduler: Scheduler) -> None:
     client = Client(scheduler)
     client.says(speech_like(48_000, seed=1))
-    assert 0 < client.seat.waiting_ms <= 3_100
-    client.seat.send(Finish())
+    assert 0 < client.slot.waiting_ms <= 3_100
+    client.slot.submit(Finish())
     lags = [n for n in client.until(Finished) if isinstance(n, Lagging)]
     assert lags
     assert all(lag.lag_ms >= 0 for lag in lags)
-    assert client.seat.waiting_ms == 0
+    assert client.slot.waiting_ms == 0
 
 
 def test_a_tick_of_eight_clients_reads_each_weight_once(
@@ -219,7 +219,7 @@ def test_a_tick_of_eight_clients_reads_each_weight_once(
     weights = dict(mlx.utils.tree_flatten(model.parameters()))
     decode_together = type(model).decode_together
 
-    def traced(self: VoxtralRealtime, decodings: Sequence[Decoding]) -> None:
+    def traced(self: VoxtralRealtime, decodings: Sequence[DecodeRequest]) -> None:
         """Record what is still to be computed, before anybody asks for it."""
         decode_together(self, decodings)
         n_together.append(len(decodings))
@@ -244,23 +244,23 @@ def kill_one(scheduler: Scheduler, rng: random.Random, *, is_decoded: bool) -> N
     victim = Client(scheduler, StreamOptions(delay_ms=rng.choice([80, 480, 2400])))
     victim.says(speech_like(rng.randrange(1300, 4000), seed=1))
     if rng.random() < 0.3:
-        victim.seat.send(Flush())
+        victim.slot.submit(Flush())
     if rng.random() < 0.3:
-        victim.seat.send(Finish())
-    while is_decoded and victim.seat.stream is None and victim.notices.empty():
+        victim.slot.submit(Finish())
+    while is_decoded and victim.slot.stream is None and victim.notices.empty():
         time.sleep(0.001)
-    victim.seat.leave()
-    victim.seat.send(Hear(np.zeros(1280, np.float32)))  # its last words
+    victim.slot.release()
+    victim.slot.submit(PushAudio(np.zeros(1280, np.float32)))  # its last words
 
 
 def all_to_the_end(
     staying: list[Client], sounds: list[np.ndarray], expected: list[list[Event]]
 ) -> None:
     for client, sound, whole in zip(staying, sounds, expected, strict=True):
-        client.seat.send(Hear(sound[12_000:]))
-        client.seat.send(Finish())
+        client.slot.submit(PushAudio(sound[12_000:]))
+        client.slot.submit(Finish())
         assert events(client.until(Finished)) == whole
-        client.seat.leave()
+        client.slot.release()
 
 
 def test_a_hundred_killed_clients_disturb_nobody_and_leave_nothing(
@@ -281,11 +281,11 @@ def test_a_hundred_killed_clients_disturb_nobody_and_leave_nothing(
     staying = [Client(scheduler) for _ in sounds]
     for i in range(100):
         for client, sound in zip(staying, sounds, strict=True):
-            client.seat.send(Hear(sound[i * 120 : (i + 1) * 120]))
+            client.slot.submit(PushAudio(sound[i * 120 : (i + 1) * 120]))
         kill_one(scheduler, rng, is_decoded=i % 2 == 1)
     all_to_the_end(staying, sounds, expected)
     settled(scheduler)
-    assert (scheduler.n_seats, scheduler.n_streams) == (0, 0)
+    assert (scheduler.n_slots, scheduler.n_streams) == (0, 0)
     assert threading.active_count() == n_threads
     staying.clear()
     gc.collect()
@@ -298,14 +298,14 @@ def test_a_stream_that_recovers_is_counted_and_goes_on(
     tiny_checkpoint: Checkpoint,
 ) -> None:
     metrics = Metrics()
-    scheduler = Scheduler(tiny_checkpoint, max_sessions=2, meter=metrics)
+    scheduler = Scheduler(tiny_checkpoint, max_sessions=2, metrics=metrics)
     scheduler.start()
     sound = speech_like(30_000, seed=3)
     client = Client(scheduler)
     try:
         with poisoned_once(tiny_checkpoint.model, "decoder 0", float("nan"), 0):
             client.says(sound)
-            client.seat.send(Finish())
+            client.slot.submit(Finish())
             told = events(client.until(Finished))
     finally:
         scheduler.stop()

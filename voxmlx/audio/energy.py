@@ -40,11 +40,11 @@ class EnergyDetector:
         self._is_speech = False
 
     @property
-    def heard_ms(self) -> int:
+    def decided_ms(self) -> int:
         """How far it has decided."""
         return self._n_windows * WINDOW_MS
 
-    def step(self, samples: NDArray[Any]) -> None:
+    def push(self, samples: NDArray[Any]) -> None:
         """Hear more: [n] float32 in [-1, 1], 16 kHz."""
         # Whole numbers make the sums exact, so that no split can change a bit.
         pcm = np.rint(np.clip(samples, -8, 8) * 32768).astype(np.int64)

@@ -95,13 +95,13 @@ class AudioFile:
                 mono = _mono(block)
                 self._refuse_not_finite(mono, n_read)
                 n_read += len(mono)
-                if len(piece := resampler.step(mono)) > 0:
+                if len(piece := resampler.push(mono)) > 0:
                     yield piece
         except OSError as error:
             raise _unreadable(self.name, error) from None
         if n_read == 0:
             raise _no_sound(self.name)
-        if len(piece := resampler.finish()) > 0:
+        if len(piece := resampler.flush()) > 0:
             yield piece
 
     def close(self) -> None:

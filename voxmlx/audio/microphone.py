@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from voxmlx.audio.queue import Block, BlockQueue
+from voxmlx.audio.block_queue import Block, BlockQueue
 from voxmlx.audio.resample import Resampler
 from voxmlx.config import SAMPLE_RATE
 from voxmlx.errors import DeviceError
@@ -131,7 +131,7 @@ class Microphone:
         """What has been heard since the last call; waits if that is nothing."""
         if self._stream is None:
             return self._read_without_device(timeout_s)
-        blocks = self._queue.take(timeout_s)
+        blocks = self._queue.get(timeout_s)
         if self._has_overflowed and not self._is_overflow_said:
             self._is_overflow_said = True
             self.notify(
@@ -149,7 +149,7 @@ class Microphone:
             return [self._at_16_khz(block) for block in blocks]
         if self._is_stopped:
             self.is_ended = True
-            return [Block(self._resampler.finish(), self._heard_until)]
+            return [Block(self._resampler.flush(), self._heard_until)]
         if self._clock() - max(self._heard_until, self._opened_at) > _GONE_AFTER_S:
             self._lose_device()
         return []
@@ -180,7 +180,7 @@ class Microphone:
                 samplerate=self._rate,
                 blocksize=self._rate // _BLOCKS_PER_SECOND,
                 dtype="float32",
-                callback=self._hear,
+                callback=self._on_block,
             )
             self._stream.start()
         except self._portaudio.PortAudioError as error:
@@ -194,7 +194,7 @@ class Microphone:
         self._opened_at = self._clock()
         self._n_zeros = 0
 
-    def _hear(self, samples: np.ndarray, _n: int, _time: Any, status: Any) -> None:
+    def _on_block(self, samples: np.ndarray, _n: int, _time: Any, status: Any) -> None:
         """PortAudio's callback, on its own thread."""
         if status and status.input_overflow:
             self._has_overflowed = True
@@ -202,7 +202,7 @@ class Microphone:
 
     def _at_16_khz(self, block: Block) -> Block:
         self._notice_mute(block.samples)
-        return Block(self._resampler.step(block.samples), block.time)
+        return Block(self._resampler.push(block.samples), block.time)
 
     def _notice_mute(self, samples: np.ndarray) -> None:
         """Say once, at the beginning of a device's life, that it delivers nothing."""

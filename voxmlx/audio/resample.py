@@ -30,7 +30,7 @@ class Resampler:
                 rate, SAMPLE_RATE, num_channels=1, dtype="float32", quality="HQ"
             )
 
-    def step(self, samples: np.ndarray) -> np.ndarray:
+    def push(self, samples: np.ndarray) -> np.ndarray:
         """Float32 [n] at the input's rate -> float32 [m] at 16 kHz.
 
         The filter looks ahead, so the last few milliseconds come with the next
@@ -40,7 +40,7 @@ class Resampler:
             return samples
         return self._stream.resample_chunk(samples)
 
-    def finish(self) -> np.ndarray:
+    def flush(self) -> np.ndarray:
         """What the filter still holds. The stream ends here."""
         nothing = np.zeros(0, np.float32)
         if self._stream is None:

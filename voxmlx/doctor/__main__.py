@@ -16,12 +16,12 @@ from voxmlx import demo
 from voxmlx.arguments import CommandParser, run_command
 from voxmlx.checkpoint import Checkpoint, best_dtype, load
 from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
+from voxmlx.doctor.estimate import FULL_SIZE, estimates, measured_speed
+from voxmlx.doctor.inventory import cached_models, microphones
+from voxmlx.doctor.kernel_report import measure_kernels
 from voxmlx.doctor.machine import this_machine
-from voxmlx.doctor.realtime import FULL_SIZE, measured_speed, outlook
 from voxmlx.doctor.report import Report, StepTimes
-from voxmlx.doctor.surroundings import cached_models, microphones
-from voxmlx.doctor.trials import try_kernels
-from voxmlx.kernels.gate import VARIABLE, gate
+from voxmlx.kernels.switches import VARIABLE, kernel_switches
 from voxmlx.session import Session
 
 __all__ = ["examine", "main", "make_parser"]
@@ -84,7 +84,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def examine(model: str | None = None, kv_bits: int = 16) -> Report:
     """Examine this machine, and a model if one is named. Raises VoxmlxError."""
-    gate()  # a wrong VOXMLX_KERNELS is refused before any work
+    kernel_switches()  # a wrong VOXMLX_KERNELS is refused before any work
     machine = this_machine()
     checkpoint = None if model is None else load(model)
     config = FULL_SIZE if checkpoint is None else checkpoint.config
@@ -96,11 +96,13 @@ def examine(model: str | None = None, kv_bits: int = 16) -> Report:
         kernel_choice=os.environ.get(VARIABLE, "on"),
         dtype=str(dtype).removeprefix("mlx.core."),
         sizes=name,
-        kernels=try_kernels(config, dtype, gate(), has_metal=machine.gpu is not None),
+        kernels=measure_kernels(
+            config, dtype, kernel_switches(), has_metal=machine.gpu is not None
+        ),
         microphones=microphones(),
         models=cached_models(),
         speed=speed,
-        outlook=outlook(speed, machine.gpu_memory_bytes or machine.memory_bytes),
+        estimates=estimates(speed, machine.gpu_memory_bytes or machine.memory_bytes),
         steps=None if checkpoint is None else _step_times(checkpoint, name, kv_bits),
     )
 

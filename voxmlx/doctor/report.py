@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from voxmlx.config import AUDIO_TOKEN_MS
+from voxmlx.doctor.estimate import RealTimeEstimate, Speed
+from voxmlx.doctor.inventory import CachedModel, Microphones
+from voxmlx.doctor.kernel_report import KernelReport
 from voxmlx.doctor.machine import Machine
-from voxmlx.doctor.realtime import Outlook, Speed
-from voxmlx.doctor.surroundings import CachedModel, Microphones
-from voxmlx.doctor.trials import KernelReport
 
 __all__ = ["Report", "StepTimes"]
 
@@ -35,16 +35,16 @@ class Report:
     microphones: Microphones
     models: list[CachedModel]
     speed: Speed
-    outlook: list[Outlook]
+    estimates: list[RealTimeEstimate]
     steps: StepTimes | None
 
     @property
     def faults(self) -> list[str]:
         return [
-            f"{kernel.name}, {trial.label}: {trial.fault}"
+            f"{kernel.name}, {timed.label}: {timed.fault}"
             for kernel in self.kernels
-            for trial in kernel.trials
-            if trial.fault is not None
+            for timed in kernel.results
+            if timed.fault is not None
         ]
 
     def as_json(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class Report:
         parts = (
             self._machine(),
             self._kernels(),
-            self._surroundings(),
+            self._inventory(),
             self._real_time(),
             self._closing(),
         )
@@ -80,7 +80,7 @@ class Report:
         )
         for kernel in self.kernels:
             yield f"  {kernel.name}: {'on' if kernel.off is None else kernel.off}"
-            for t in kernel.trials:
+            for t in kernel.results:
                 if t.fault is not None:
                     yield f"    {t.label:26} FAILS: {t.fault}"
                     continue
@@ -89,7 +89,7 @@ class Report:
                     times += f", without it {t.stock_ms:8.3f} ms"
                 yield f"    {t.label:26} error {t.error:7.1e} of {t.limit:7.1e} {times}"
 
-    def _surroundings(self) -> Iterator[str]:
+    def _inventory(self) -> Iterator[str]:
         m = self.microphones
         if m.trouble is None:
             yield f"microphones: {m.n_inputs}, the default one at {m.default_rate_hz} Hz"
@@ -105,7 +105,7 @@ class Report:
             f"{self.speed.launch_s * 1e6:.1f} us a launch"
         )
         yield "  recipe    --kv-bits   memory   a step takes   real time"
-        for o in self.outlook:
+        for o in self.estimates:
             yield (
                 f"  {o.recipe:9} {o.kv_bits:9} {_gb(o.memory_bytes):>8} "
                 f"{o.step_ms:11.0f} ms   {o.verdict}"

@@ -1,6 +1,21 @@
 """One public function per hot operation; each picks the fastest correct body."""
 
 from voxmlx.kernels.check import self_check
+from voxmlx.kernels.ops import (
+    Fused,
+    add_rms_norm,
+    attention,
+    gelu,
+    has_ring_attention_q8,
+    has_window_attention,
+    power_spectrum,
+    quantize_rows,
+    ring_attention_q8,
+    rotate,
+    rotate_pairs,
+    swiglu,
+    window_attention,
+)
 from voxmlx.kernels.reference import (
     add_rms_norm_reference,
     attention_reference,
@@ -11,25 +26,10 @@ from voxmlx.kernels.reference import (
 )
 from voxmlx.kernels.ring_reference import (
     SCALE_BYTES,
-    dequantised,
-    quantise_rows_reference,
+    dequantize_rows,
+    quantize_rows_reference,
     ring_attention_q8_reference,
     window_attention_reference,
-)
-from voxmlx.kernels.select import (
-    Fused,
-    add_rms_norm,
-    attention,
-    gelu,
-    has_ring_attention_q8,
-    has_window_attention,
-    power_spectrum,
-    quantise_rows,
-    ring_attention_q8,
-    rotate,
-    rotate_pairs,
-    swiglu,
-    window_attention,
 )
 
 __all__ = [
@@ -39,14 +39,14 @@ __all__ = [
     "add_rms_norm_reference",
     "attention",
     "attention_reference",
-    "dequantised",
+    "dequantize_rows",
     "gelu",
     "gelu_reference",
     "has_ring_attention_q8",
     "has_window_attention",
     "power_spectrum",
-    "quantise_rows",
-    "quantise_rows_reference",
+    "quantize_rows",
+    "quantize_rows_reference",
     "ring_attention_q8",
     "ring_attention_q8_reference",
     "rotate",

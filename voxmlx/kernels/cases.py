@@ -8,15 +8,15 @@ import mlx.core as mx
 
 from voxmlx.config import DecoderConfig, EncoderConfig, ModelConfig
 from voxmlx.kernels import metal
-from voxmlx.kernels.gate import STOCK_ATTENTION
 from voxmlx.kernels.reference import add_rms_norm_reference, attention_reference
 from voxmlx.kernels.ring_reference import (
-    dequantised,
-    quantise_rows_reference,
+    dequantize_rows,
+    quantize_rows_reference,
     ring_attention_q8_reference,
     visible_slots,
     window_attention_reference,
 )
+from voxmlx.kernels.switches import STOCK_ATTENTION
 
 __all__ = ["Case", "cases"]
 
@@ -54,7 +54,7 @@ def cases(config: ModelConfig, dtype: mx.Dtype, kv_bits: int) -> list[Case]:
     if metal.fits_lanes(encoder.head_dim):
         by_kernel.append(list(_windows(encoder, step, dtype)))
     if kv_bits == 8:
-        by_kernel.append(list(_quantised(decoder, dtype)))
+        by_kernel.append(list(_quantized(decoder, dtype)))
         if metal.fits_lanes(decoder.head_dim):
             by_kernel.append(list(_rings(decoder, dtype)))
     longest = max(map(len, by_kernel))
@@ -91,22 +91,22 @@ def _norms(config: ModelConfig, dtype: mx.Dtype) -> Iterator[Case]:
         )
 
 
-def _quantised(config: DecoderConfig, dtype: mx.Dtype) -> Iterator[Case]:
+def _quantized(config: DecoderConfig, dtype: mx.Dtype) -> Iterator[Case]:
     for n_streams in (1, 3):
         shape = (n_streams, config.n_kv_heads, 1, config.head_dim)
         x = _normal(4, *shape).astype(dtype), _normal(5, *shape).astype(dtype)
 
         def run(x: Arrays = x) -> Arrays:
-            return dequantised(metal.quantise_rows_metal(*x), mx.float32)
+            return dequantize_rows(metal.quantize_rows_metal(*x), mx.float32)
 
         yield Case(
-            "quantise_rows",
+            "quantize_rows",
             f"{n_streams} row{'s' if n_streams > 1 else ''}",
             # Half a step of 127.
             0.51 / 127,
             run=run,
             exact=partial(_float32, *x),
-            stock=lambda x=x: dequantised(quantise_rows_reference(*x), mx.float32),
+            stock=lambda x=x: dequantize_rows(quantize_rows_reference(*x), mx.float32),
         )
 
 
@@ -139,7 +139,7 @@ def _rings(config: DecoderConfig, dtype: mx.Dtype) -> Iterator[Case]:
         ("3 sessions", short, [5, short - 1, 2 * short + 7]),
     ):
         ring = _Ring.make(config, dtype, 1, capacity, capacity, n_written)
-        rows = quantise_rows_reference(ring.k, ring.v)
+        rows = quantize_rows_reference(ring.k, ring.v)
 
         def run(r: _Ring = ring, rows: mx.array = rows) -> Arrays:
             return (metal.ring_attention_q8_metal(r.queries, rows, r.meta, r.scale),)

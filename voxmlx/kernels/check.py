@@ -9,9 +9,9 @@ import mlx.core as mx
 
 from voxmlx.config import ModelConfig
 from voxmlx.kernels.cases import Case, cases
-from voxmlx.kernels.gate import NAMES, Gate, gate
+from voxmlx.kernels.switches import NAMES, KernelSwitches, kernel_switches
 
-__all__ = ["Finding", "check_kernels", "judged", "self_check"]
+__all__ = ["CaseResult", "check_kernels", "run_case", "self_check"]
 
 BUDGET_S = 0.8
 
@@ -22,7 +22,7 @@ _LOG = logging.getLogger("voxmlx")
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CaseResult:
     """What became of a case; `fault` is None if it passed."""
 
     kernel: str
@@ -42,7 +42,7 @@ def self_check(config: ModelConfig, dtype: mx.Dtype, kv_bits: int) -> None:
     Takes less than a second. A kernel that fails does not run any more, and a line of
     the log `voxmlx` says so. Raises KernelError for a wrong VOXMLX_KERNELS.
     """
-    chosen = gate()
+    chosen = kernel_switches()
     key = (config, str(dtype), kv_bits)
     if key in _done or not mx.metal.is_available():
         return
@@ -51,20 +51,20 @@ def self_check(config: ModelConfig, dtype: mx.Dtype, kv_bits: int) -> None:
 
 
 def check_kernels(
-    chosen: Iterable[Case], gate: Gate, budget_s: float = BUDGET_S
-) -> list[Finding]:
+    chosen: Iterable[Case], switches: KernelSwitches, budget_s: float = BUDGET_S
+) -> list[CaseResult]:
     """Judge cases of kernels that are on, until the budget is spent; switch off."""
     start = time.perf_counter()
-    findings: list[Finding] = []
+    findings: list[CaseResult] = []
     for case in chosen:
-        if not gate.is_on(case.kernel):
+        if not switches.is_on(case.kernel):
             continue
         if time.perf_counter() - start > budget_s:
             break
-        finding = judged(case)
+        finding = run_case(case)
         findings.append(finding)
         if finding.fault is not None:
-            gate.switch_off(case.kernel, f"{finding.label}: {finding.fault}")
+            switches.switch_off(case.kernel, f"{finding.label}: {finding.fault}")
             kind = "Metal kernel" if case.kernel in NAMES else "MLX's"
             _LOG.warning(
                 "voxmlx: warning: %s %s is off, and slower arithmetic runs instead "
@@ -77,7 +77,7 @@ def check_kernels(
     return findings
 
 
-def judged(case: Case, slowest_s: float = _SLOWEST_S) -> Finding:
+def run_case(case: Case, slowest_s: float = _SLOWEST_S) -> CaseResult:
     """Run a case twice, compare with what is exact, and time the second."""
     error: float | None = None
     took_s: float | None = None
@@ -96,7 +96,7 @@ def judged(case: Case, slowest_s: float = _SLOWEST_S) -> Finding:
             fault = f"wrong by {error:.2g}, {case.limit:.2g} is allowed"
         elif took_s > slowest_s:
             fault = f"took {took_s * 1000:.0f} ms"
-    return Finding(case.kernel, case.label, error, case.limit, took_s, fault)
+    return CaseResult(case.kernel, case.label, error, case.limit, took_s, fault)
 
 
 def computed(run: Callable[[], Sequence[mx.array]]) -> Sequence[mx.array]:

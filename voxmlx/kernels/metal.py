@@ -11,7 +11,7 @@ __all__ = [
     "MAX_WINDOW_SLOTS",
     "add_rms_norm_metal",
     "fits_lanes",
-    "quantise_rows_metal",
+    "quantize_rows_metal",
     "ring_attention_q8_metal",
     "window_attention_metal",
 ]
@@ -31,7 +31,7 @@ _ADD_RMS_NORM = MetalKernel(
 _THREADS_PER_ROW = 256
 
 _QUANTISE_ROWS = MetalKernel(
-    "quantise_rows", inputs=("keys", "values"), outputs=("rows",)
+    "quantize_rows", inputs=("keys", "values"), outputs=("rows",)
 )
 
 _RING_ATTENTION_Q8 = MetalKernel(
@@ -85,8 +85,8 @@ def add_rms_norm_metal(
     return h, y
 
 
-def quantise_rows_metal(keys: mx.array, values: mx.array) -> mx.array:
-    """`quantise_rows_reference` in one launch."""
+def quantize_rows_metal(keys: mx.array, values: mx.array) -> mx.array:
+    """`quantize_rows_reference` in one launch."""
     B, H, N, D = keys.shape
     launch = Launch(
         template=(("T", keys.dtype), ("D", D)),

@@ -40,20 +40,20 @@ def attention_reference(
 
 
 def rotate_reference(
-    x: mx.array, turns: mx.array, bias: mx.array | None = None
+    x: mx.array, angles: mx.array, bias: mx.array | None = None
 ) -> mx.array:
     """Rotate interleaved pairs of x [B, T, H D] (+ bias [H D]), in float32.
 
-    `turns` [B or 1, T, R, 1, D / 2] are cos + i sin of the angles, complex64, for R
+    `angles` [B or 1, T, R, 1, D / 2] are cos + i sin of the angles, complex64, for R
     groups of as many heads each; a pair is a complex number, (x0 + i x1) * turn.
     RoPE as in Su et al. 2021, arXiv:2104.09864, equation 15.
     """
-    _, T, R, _, half = turns.shape
+    _, T, R, _, half = angles.shape
     exact = x.astype(mx.float32)
     if bias is not None:
         exact = exact + bias.astype(mx.float32)
     pairs = exact.view(mx.complex64).reshape(x.shape[0], T, R, -1, half)
-    return (pairs * turns).reshape(*x.shape[:2], -1).view(mx.float32).astype(x.dtype)
+    return (pairs * angles).reshape(*x.shape[:2], -1).view(mx.float32).astype(x.dtype)
 
 
 def rotated_pairs_reference(

@@ -1,5 +1,5 @@
 // The decoder's attention over an 8-bit ring (model/cache.py): first of two launches.
-// queries [B, G HK, N, D]; rows int8 [B, 2 HK, C, D + 4], see quantise_rows.metal;
+// queries [B, G HK, N, D]; rows int8 [B, 2 HK, C, D + 4], see quantize_rows.metal;
 // meta int32 [B, 3], a stream's {end, held, window}; scale [1].
 //
 // A threadgroup has one kv head, one of BLOCKS parts of the ring, one stream and QT

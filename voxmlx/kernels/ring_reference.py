@@ -6,20 +6,20 @@ from voxmlx.kernels.reference import attention_reference
 
 __all__ = [
     "SCALE_BYTES",
-    "dequantised",
-    "quantise_rows_reference",
+    "dequantize_rows",
+    "quantize_rows_reference",
     "ring_attention_q8_reference",
     "visible_slots",
     "window_attention_reference",
 ]
 
-# A quantised row ends with its scale, a float.
+# A quantized row ends with its scale, a float.
 SCALE_BYTES = 4
 
 _LARGEST = 127
 
 
-def quantise_rows_reference(keys: mx.array, values: mx.array) -> mx.array:
+def quantize_rows_reference(keys: mx.array, values: mx.array) -> mx.array:
     """Keys and values [B, H, N, D] in 8 bits: int8 [B, 2 H, N, D + 4], keys first.
 
     A row is rint(x / scale), then the bytes of scale = max |x| / 127 as float32 (1 for
@@ -32,7 +32,7 @@ def quantise_rows_reference(keys: mx.array, values: mx.array) -> mx.array:
     return mx.concatenate([numbers, scale.view(mx.int8)], axis=-1)
 
 
-def dequantised(rows: mx.array, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:
+def dequantize_rows(rows: mx.array, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:
     """Keys and values [B, H, S, D] of rows [B, 2 H, S, D + 4]."""
     numbers, scale = mx.split(rows, [rows.shape[-1] - SCALE_BYTES], axis=-1)
     x = numbers.astype(mx.float32) * scale.view(mx.float32)
@@ -70,6 +70,6 @@ def window_attention_reference(
 def ring_attention_q8_reference(
     queries: mx.array, rows: mx.array, meta: mx.array, scale: float
 ) -> mx.array:
-    """`window_attention_reference` over rows as `quantise_rows_reference` makes them."""
-    keys, values = dequantised(rows, mx.float32)
+    """`window_attention_reference` over rows as `quantize_rows_reference` makes them."""
+    keys, values = dequantize_rows(rows, mx.float32)
     return window_attention_reference(queries, keys, values, meta, scale)

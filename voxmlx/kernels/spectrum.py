@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["power_by_fft", "spectrum_by_product", "squared_magnitude"]
+__all__ = ["power_by_fft", "spectrum_by_matmul", "squared_magnitude"]
 
 
 def power_by_fft(windows: mx.array) -> mx.array:
@@ -16,7 +16,7 @@ def power_by_fft(windows: mx.array) -> mx.array:
     return (parts * parts).sum(axis=-1)
 
 
-def spectrum_by_product(windows: mx.array) -> mx.array:
+def spectrum_by_matmul(windows: mx.array) -> mx.array:
     """[..., n] float32 -> the same DFT, real parts and then imaginary ones.
 
     One launch for any number of windows, and 400 is no length that a GPU's FFT is

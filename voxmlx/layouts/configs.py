@@ -1,4 +1,4 @@
-"""The config.json of each layout -> ModelConfig and what is quantised how."""
+"""The config.json of each layout -> ModelConfig and what is quantized how."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,7 +19,7 @@ __all__ = [
     "FORMAT_VERSION",
     "MODEL_TYPE",
     "Precision",
-    "Quantisation",
+    "Quantization",
     "is_transformers",
     "our_architecture",
     "read_config",
@@ -74,13 +74,13 @@ _LOG_MEL_MAX = 1.5  # in transformers' preprocessor_config.json, or nowhere
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """How MLX's affine quantisation stores a matrix: bits a weight, weights a group."""
+    """How MLX's affine quantization stores a matrix: bits a weight, weights a group."""
 
     bits: int
     group_size: int
 
 
-class Quantisation:
+class Quantization:
     """MLX's `quantization` object: one precision for all, exceptions by path."""
 
     def __init__(self, content: Mapping[str, Any] | None) -> None:
@@ -132,7 +132,7 @@ def is_transformers(content: Mapping[str, Any]) -> bool:
     return "audio_config" in content
 
 
-def read_config(content: Mapping[str, Any]) -> tuple[ModelConfig, Quantisation]:
+def read_config(content: Mapping[str, Any]) -> tuple[ModelConfig, Quantization]:
     """What any layout's config.json says; which one, its keys tell.
 
     Raises ConfigError naming a key that is missing or wrong; unknown keys are
@@ -140,17 +140,17 @@ def read_config(content: Mapping[str, Any]) -> tuple[ModelConfig, Quantisation]:
     Others' top level holds their programs' settings, which are not ours to judge.
     """
     if content.get("model_type") == MODEL_TYPE:
-        return _read_ours(content), Quantisation(content["quantization"])
-    quantisation = Quantisation(
+        return _read_ours(content), Quantization(content["quantization"])
+    quantization = Quantization(
         content.get("quantization", content.get("quantization_config"))
     )
     if "multimodal" in content:
         params = {k: v for k, v in content.items() if not k.startswith("quantization")}
-        return ModelConfig.from_params(params), quantisation
+        return ModelConfig.from_params(params), quantization
     if "encoder_args" in content:
-        return _read_mlx_audio(content), quantisation
+        return _read_mlx_audio(content), quantization
     if is_transformers(content):
-        return _read_transformers(content), quantisation
+        return _read_transformers(content), quantization
     raise ConfigError(
         f"config.json describes a {content.get('model_type')!r} model, expected Voxtral "
         "Realtime as Mistral, transformers, mlx-audio, awni/voxmlx or convert write it"

@@ -8,7 +8,7 @@ from voxmlx.config import ModelConfig, read_object
 from voxmlx.errors import CheckpointError
 from voxmlx.layouts.configs import (
     Precision,
-    Quantisation,
+    Quantization,
     is_transformers,
     read_config,
 )
@@ -29,7 +29,7 @@ class StoredTensor:
     """Where a tensor of ours lies, in the order and type the file has it."""
 
     module: Module
-    suffix: str  # weight, bias; of a quantised module also scales, biases
+    suffix: str  # weight, bias; of a quantized module also scales, biases
     stored_name: str
     path: Path
     entry: HeaderEntry
@@ -56,7 +56,7 @@ class ModelFiles:
     layout: Layout
     config: ModelConfig
     modules: dict[str, Module]
-    precisions: dict[str, Precision]  # of the modules that are quantised
+    precisions: dict[str, Precision]  # of the modules that are quantized
     tensors: dict[str, StoredTensor]  # by our name, in the network's order
     paths: tuple[Path, ...]
 
@@ -73,9 +73,9 @@ def open_model(directory: Path) -> ModelFiles:
     config_path = directory / "config.json"
     if _is_mistral(directory):
         config = ModelConfig.from_params_file(directory / "params.json")
-        quantisation = Quantisation(None)
+        quantization = Quantization(None)
     else:
-        config, quantisation = read_config(read_object(config_path))
+        config, quantization = read_config(read_object(config_path))
     paths = weight_paths(directory)
     headers: dict[str, tuple[Path, HeaderEntry]] = {}
     for path in paths:
@@ -88,7 +88,7 @@ def open_model(directory: Path) -> ModelFiles:
             headers[name] = (path, entry)
     modules = {module.path: module for module in model_modules(config)}
     layout = _detect(modules, headers.keys(), directory)
-    return _match(directory, layout, config, modules, quantisation, headers, paths)
+    return _match(directory, layout, config, modules, quantization, headers, paths)
 
 
 def _is_mistral(directory: Path) -> bool:
@@ -153,7 +153,7 @@ def _match(
     layout: Layout,
     config: ModelConfig,
     modules: dict[str, Module],
-    quantisation: Quantisation,
+    quantization: Quantization,
     headers: dict[str, tuple[Path, HeaderEntry]],
     paths: tuple[Path, ...],
 ) -> ModelFiles:
@@ -162,17 +162,17 @@ def _match(
     for module in modules.values():
         stored = layout.stored_path(module.path)
         shape = layout.stored_shape(module)
-        precision = quantisation.of(stored) if module.can_be_quantised else None
-        # Only our own config.json names what is quantised; elsewhere the files do.
-        is_quantised = f"{stored}.scales" in headers or (
+        precision = quantization.of(stored) if module.can_be_quantized else None
+        # Only our own config.json names what is quantized; elsewhere the files do.
+        is_quantized = f"{stored}.scales" in headers or (
             layout is OURS and precision is not None
         )
-        if is_quantised and precision is None:
+        if is_quantized and precision is None:
             raise CheckpointError(
-                f"{headers[f'{stored}.scales'][0].name}: {stored} is quantised, and "
+                f"{headers[f'{stored}.scales'][0].name}: {stored} is quantized, and "
                 "config.json does not say how; do both come from the same conversion?"
             )
-        if is_quantised and precision is not None:
+        if is_quantized and precision is not None:
             precisions[module.path] = precision
             rows, columns = shape
             n_packed = columns * precision.bits // 32
@@ -187,9 +187,9 @@ def _match(
     described = paths[0].name if len(paths) == 1 else directory.name
     _refuse(described, "lacks", expected.keys() - headers.keys())
     _refuse(described, "has unknown", headers.keys() - expected.keys())
-    if layout is OURS and (strangers := quantisation.paths - modules.keys()):
+    if layout is OURS and (strangers := quantization.paths - modules.keys()):
         raise CheckpointError(
-            f"config.json says how {min(strangers)} is quantised, and the model has no "
+            f"config.json says how {min(strangers)} is quantized, and the model has no "
             "such module; fetch config.json again"
         )
     tensors: dict[str, StoredTensor] = {}

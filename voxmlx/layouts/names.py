@@ -41,7 +41,7 @@ class Layout:
         return self.modules[_LAYER.sub(".layers.{}.", path)].format(layer[1])
 
     def stored_shape(self, module: Module) -> tuple[int, ...]:
-        """The shape of its weight in a file that is not quantised."""
+        """The shape of its weight in a file that is not quantized."""
         if module.kind == "conv" and self.is_conv_transposed:
             c_out, k, c_in = module.shape
             return c_out, c_in, k

@@ -33,7 +33,7 @@ class Module:
     n_rotary_heads: int = 0  # of a query or key product, else 0
 
     @property
-    def can_be_quantised(self) -> bool:
+    def can_be_quantized(self) -> bool:
         return self.kind in ("linear", "embedding")
 
 

@@ -22,6 +22,7 @@ from voxmlx.arguments import (
     run_command,
     word_options,
 )
+from voxmlx.audio.file_source import FileSource
 from voxmlx.audio.files import STANDARD_INPUT, open_audio
 from voxmlx.audio.microphone import (
     Microphone,
@@ -30,7 +31,6 @@ from voxmlx.audio.microphone import (
     find_device,
     import_portaudio,
 )
-from voxmlx.audio.played import PlayedFile
 from voxmlx.config import AUDIO_TOKEN_MS, delay_tokens
 from voxmlx.errors import DeviceError, OutputError
 from voxmlx.formats import FormatOptions, make_writer
@@ -41,11 +41,11 @@ from voxmlx.interruption import (
 )
 from voxmlx.live.captions import Captions, LiveStream, Source
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
-from voxmlx.live.files import CaptionFile, Recording
-from voxmlx.live.meter import Figures, Meter
-from voxmlx.live.remote import RemoteMeter, RemoteStream, server_url
-from voxmlx.live.told import Told
-from voxmlx.live.warnings import LagWarning, RecoveryWarning
+from voxmlx.live.lag_warning import LagWarning, RecoveryWarning
+from voxmlx.live.output_files import CaptionFile, Recording
+from voxmlx.live.remote import RemoteMetrics, RemoteStream, server_url
+from voxmlx.live.remote_events import RemoteEvents
+from voxmlx.live.stream_metrics import Figures, StreamMetrics
 from voxmlx.progress import clock
 from voxmlx.session import Session
 
@@ -197,7 +197,7 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
     if played is None and not _may_play_the_sample(arguments):
         find_device(portaudio or import_portaudio(), _device(arguments))
     with ExitStack() as stack:
-        stream, meter = _open_stream(arguments, stack)
+        stream, metrics = _open_stream(arguments, stack)
         waiting: list[str] = []
         source = played or _open_microphone(arguments, portaudio, waiting.append)
         stack.callback(source.close)
@@ -213,16 +213,16 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
             LagWarning(display.notice, arguments.server),
             RecoveryWarning(display.notice, arguments.dtype),
         ]
-        captions = Captions(source, stream, listeners, meter)
+        captions = Captions(source, stream, listeners, metrics)
         stack.enter_context(_ended_by_signals(captions))
         captions.run()
-    _say_what_was(meter.figures(), arguments)
+    _print_summary(metrics.figures(), arguments)
     return 0
 
 
 def _open_stream(
     arguments: argparse.Namespace, stack: ExitStack
-) -> tuple[LiveStream, Meter]:
+) -> tuple[LiveStream, StreamMetrics]:
     """What decodes, here or there, and what it is measured with."""
     if arguments.server is not None:
         return _open_remote(arguments, stack)
@@ -235,19 +235,19 @@ def _open_stream(
         confidence=any(path.suffix == ".jsonl" for path in arguments.output),
         **word_options(arguments, checkpoint.tokenizer),
     )
-    return stream, Meter()
+    return stream, StreamMetrics()
 
 
 def _open_remote(
     arguments: argparse.Namespace, stack: ExitStack
-) -> tuple[RemoteStream, RemoteMeter]:
+) -> tuple[RemoteStream, RemoteMetrics]:
     options = word_options(arguments)
-    meter = RemoteMeter()
+    metrics = RemoteMetrics()
     # A file that is sent as fast as it can be lags by what is on its way.
     is_live = arguments.input in (None, STANDARD_INPUT) or arguments.realtime
     stream = RemoteStream(
         server_url(arguments.server),
-        Told(options["replacements"], arguments.pause),
+        RemoteEvents(options["replacements"], arguments.pause),
         # Beyond the model's name, what our own server takes; vLLM's overlooks it.
         session={
             "model": arguments.model,
@@ -258,10 +258,10 @@ def _open_remote(
         },
         delay_ms=arguments.delay,
         key=arguments.api_key or os.environ.get(KEY_VARIABLE),
-        meter=meter if is_live else None,
+        metrics=metrics if is_live else None,
     )
     stack.callback(stream.close)
-    return stream, meter
+    return stream, metrics
 
 
 def _refuse_existing(arguments: argparse.Namespace) -> None:
@@ -273,11 +273,11 @@ def _refuse_existing(arguments: argparse.Namespace) -> None:
             )
 
 
-def _open_file(arguments: argparse.Namespace) -> PlayedFile | None:
+def _open_file(arguments: argparse.Namespace) -> FileSource | None:
     if arguments.input is None:
         return None
     audio = open_audio(arguments.input, headerless_rate=arguments.rate)
-    return PlayedFile(audio, speed=1.0 if arguments.realtime else None)
+    return FileSource(audio, speed=1.0 if arguments.realtime else None)
 
 
 def _open_microphone(
@@ -292,7 +292,7 @@ def _open_microphone(
             raise
         reason = str(error).partition(";")[0]
         notify(f"{reason}: hearing the demo's sample instead")
-        return PlayedFile(open_audio(demo.SAMPLE), speed=1.0)
+        return FileSource(open_audio(demo.SAMPLE), speed=1.0)
 
 
 def _device(arguments: argparse.Namespace) -> str | int | None:
@@ -363,7 +363,7 @@ def _ended_by_signals(captions: Captions) -> Iterator[None]:
                 ignore_ending_signals()
 
 
-def _say_what_was(figures: Figures, arguments: argparse.Namespace) -> None:
+def _print_summary(figures: Figures, arguments: argparse.Namespace) -> None:
     parts = [f"heard {clock(figures.heard_s)}"]
     if figures.lag_p95_ms:
         p50_ms, p95_ms = figures.lag_p50_ms, figures.lag_p95_ms

@@ -7,10 +7,10 @@ from typing import Protocol
 
 import numpy as np
 
-from voxmlx.audio.queue import Block
+from voxmlx.audio.block_queue import Block
 from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.events import Event, Finished, TokenDecoded
-from voxmlx.live.meter import Meter
+from voxmlx.live.stream_metrics import StreamMetrics
 
 __all__ = ["Captions", "Listener", "LiveStream", "Source"]
 
@@ -49,9 +49,9 @@ class LiveStream(Protocol):
 class Listener(Protocol):
     """Who gets the sound and the events, in stream order."""
 
-    def hear(self, samples: np.ndarray, /) -> None: ...
-    def show(self, events: Sequence[Event], /) -> None: ...
-    def tick(self, meter: Meter, /) -> None: ...
+    def on_audio(self, samples: np.ndarray, /) -> None: ...
+    def on_events(self, events: Sequence[Event], /) -> None: ...
+    def on_tick(self, metrics: StreamMetrics, /) -> None: ...
 
 
 class Captions:
@@ -65,14 +65,14 @@ class Captions:
         source: Source,
         stream: LiveStream,
         listeners: Sequence[Listener],
-        meter: Meter,
+        metrics: StreamMetrics,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
         self._stream = stream
         self._listeners = listeners
-        self._meter = meter
+        self._metrics = metrics
         self._clock = clock
         self._waiting: deque[Block] = deque()
         self._n_waiting = 0
@@ -110,15 +110,15 @@ class Captions:
             if len(block.samples):
                 self._waiting.append(block)
                 self._n_waiting += len(block.samples)
-                self._meter.heard(block.samples)
+                self._metrics.pushed(block.samples)
                 for listener in self._listeners:
-                    listener.hear(block.samples)
+                    listener.on_audio(block.samples)
 
     def _is_step_due(self) -> bool:
         return self._n_waiting >= self._stream.samples_wanted
 
     def _step(self) -> None:
-        """Push what waits, whole blocks up to the largest step; meter its tokens."""
+        """Push what waits, whole blocks up to the largest step; metrics its tokens."""
         taken: list[Block] = []
         n_taken = 0
         wanted = self._stream.samples_wanted
@@ -139,13 +139,13 @@ class Captions:
         n_tokens = sum(isinstance(event, TokenDecoded) for event in events)
         # Before the prompt is complete, tokens of sound give no ids.
         lags = [ended - at for at in completed_at[-n_tokens:]] if n_tokens else []
-        self._meter.stepped(len(completed_at), ended - started, lags)
+        self._metrics.stepped(len(completed_at), ended - started, lags)
         self._show(events)
 
     def _show(self, events: Sequence[Event]) -> None:
         for listener in self._listeners:
-            listener.show(events)
+            listener.on_events(events)
 
     def _tick(self) -> None:
         for listener in self._listeners:
-            listener.tick(self._meter)
+            listener.on_tick(self._metrics)

@@ -15,7 +15,7 @@ from rich.text import Text
 from voxmlx.config import AUDIO_TOKEN_MS
 from voxmlx.events import Event, Finished, TextDelta, WordFinal
 from voxmlx.formats import TxtWriter
-from voxmlx.live.meter import SILENT_DB, Meter
+from voxmlx.live.stream_metrics import SILENT_DB, StreamMetrics
 from voxmlx.live.wrap import Wrapper
 from voxmlx.outputs import StandardOutput
 from voxmlx.progress import clock
@@ -53,23 +53,23 @@ class PlainDisplay:
         trace: TracebackType | None,
     ) -> None:
         if self._is_line_open:  # broken off: what is said about it begins a line
-            self._output.write(self._writer.finish())
+            self._output.write(self._writer.end())
         self._output.__exit__(kind, error, trace)
 
-    def hear(self, samples: np.ndarray, /) -> None:
+    def on_audio(self, samples: np.ndarray, /) -> None:
         del samples
 
-    def show(self, events: Sequence[Event], /) -> None:
+    def on_events(self, events: Sequence[Event], /) -> None:
         for event in events:
             text = self._writer.feed(event)
             self._is_line_open = self._is_line_open or bool(text)
             if isinstance(event, Finished):
-                text += self._writer.finish()
+                text += self._writer.end()
                 self._is_line_open = False
             self._output.write(text)
 
-    def tick(self, meter: Meter, /) -> None:
-        del meter
+    def on_tick(self, metrics: StreamMetrics, /) -> None:
+        del metrics
 
     def notice(self, sentence: str, /) -> None:
         sys.stderr.write(f"voxmlx: {sentence}\n")
@@ -121,10 +121,10 @@ class TerminalDisplay:
         self._live.update(Text(""), refresh=True)
         self._live.stop()
 
-    def hear(self, samples: np.ndarray, /) -> None:
+    def on_audio(self, samples: np.ndarray, /) -> None:
         del samples
 
-    def show(self, events: Sequence[Event], /) -> None:
+    def on_events(self, events: Sequence[Event], /) -> None:
         has_text = False
         for event in events:
             if isinstance(event, WordFinal) and self._has_final_words:
@@ -136,11 +136,11 @@ class TerminalDisplay:
         if has_text:
             self._draw()
 
-    def tick(self, meter: Meter, /) -> None:
+    def on_tick(self, metrics: StreamMetrics, /) -> None:
         now = self._now()
         if now - self._figures_at > _FIGURES_EVERY_S:
             self._figures_at = now
-            figures = meter.figures()
+            figures = metrics.figures()
             speed, steps = "", ""
             if figures.n_tokens:  # decoded here
                 speed = f"{figures.tokens_per_s:.0f} tok/s of {1000 / AUDIO_TOKEN_MS:g}"
@@ -156,7 +156,7 @@ class TerminalDisplay:
         if now - self._status_at > _REDRAW_EVERY_S:
             self._status_at = now
             self._fields = [
-                f"{_level_bar(meter.level_db)} lag {meter.lag_s:.1f} s",
+                f"{_level_bar(metrics.level_db)} lag {metrics.lag_s:.1f} s",
                 *self._figures,
             ]
             self._draw()

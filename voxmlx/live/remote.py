@@ -14,10 +14,10 @@ import numpy as np
 from voxmlx.config import SAMPLE_RATE, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.errors import ServerError
 from voxmlx.events import Event, Finished, TextDelta
-from voxmlx.live.meter import Meter
-from voxmlx.live.told import Told
+from voxmlx.live.remote_events import RemoteEvents
+from voxmlx.live.stream_metrics import StreamMetrics
 
-__all__ = ["RemoteMeter", "RemoteStream", "server_url"]
+__all__ = ["RemoteMetrics", "RemoteStream", "server_url"]
 
 _PATH = "/v1/realtime"
 
@@ -54,7 +54,7 @@ def server_url(address: str) -> str:
     )
 
 
-class RemoteMeter(Meter):
+class RemoteMetrics(StreamMetrics):
     """Lag alone: what a step takes is known to the server."""
 
     def stepped(self, n_tokens: int, seconds: float, lags: Sequence[float]) -> None:
@@ -75,21 +75,21 @@ class RemoteStream:
     def __init__(
         self,
         url: str,
-        told: Told,
+        told: RemoteEvents,
         *,
         session: Mapping[str, Any],
         delay_ms: int,
         key: str | None = None,
-        meter: RemoteMeter | None = None,
+        metrics: RemoteMetrics | None = None,
     ) -> None:
         """Open a stream; `session` is what its `session.update` says.
 
-        With a `meter` lag is measured. Raises ServerError.
+        With a `metrics` lag is measured. Raises ServerError.
         """
         self._url = url
-        self._told = told
+        self._remote_events = told
         self._delay_ms = delay_ms
-        self._meter = meter
+        self._metrics = metrics
         self._error: ServerError | None = None
         # (stream time at its end, when it was sent) of sound no text has come about.
         self._sent: deque[tuple[int, float]] = deque(maxlen=_N_SENT)
@@ -117,9 +117,9 @@ class RemoteStream:
         self._raise()
         if len(samples):
             pcm = np.rint(samples * 32768.0).clip(-32768, 32767).astype("<i2")
-            self._told.hear(samples)
+            self._remote_events.push(samples)
             self._n_samples += len(samples)
-            self._sent.append((self._told.duration_ms, time.monotonic()))
+            self._sent.append((self._remote_events.duration_ms, time.monotonic()))
             audio = base64.b64encode(pcm.tobytes()).decode()
             self._send({"type": "input_audio_buffer.append", "audio": audio})
         return self._news(0)
@@ -134,7 +134,7 @@ class RemoteStream:
         events = self._news(_NEWS_S)
         if not events and time.monotonic() - self._heard_from_at > _END_S:
             self._fail(f"has said nothing for {_END_S:g} s")
-            return self._told.break_off()
+            return self._remote_events.flush()
         return events
 
     def close(self) -> None:
@@ -198,7 +198,7 @@ class RemoteStream:
                 self._refuse(message)
             else:
                 try:
-                    events += self._told.receive(message)
+                    events += self._remote_events.receive(message)
                 except ServerError as error:
                     self._fail(f"is not understood: {error}")
         self._note_lag(events)
@@ -209,7 +209,7 @@ class RemoteStream:
             events = [event for event in events if not isinstance(event, Finished)]
             self._fail("has ended the stream; it may be shutting down")
         if self._error is not None:
-            events += self._told.break_off()
+            events += self._remote_events.flush()
         return events
 
     def _parsed(self, text: str) -> Mapping[str, Any] | None:
@@ -231,13 +231,13 @@ class RemoteStream:
 
     def _note_lag(self, events: Sequence[Event]) -> None:
         texts = [event for event in events if isinstance(event, TextDelta)]
-        if self._meter is None or not texts:
+        if self._metrics is None or not texts:
             return
         needed_ms = texts[-1].time_ms + self._delay_ms
         while len(self._sent) > 1 and self._sent[0][0] < needed_ms:
             self._sent.popleft()
         if self._sent and self._sent[0][0] >= needed_ms:
-            self._meter.lagged(time.monotonic() - self._sent[0][1])
+            self._metrics.lagged(time.monotonic() - self._sent[0][1])
 
 
 def _connect(url: str, key: str | None, stack: ExitStack) -> Any:

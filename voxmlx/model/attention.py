@@ -10,8 +10,8 @@ import numpy as np
 from voxmlx.config import DecoderConfig, EncoderConfig
 from voxmlx.kernels import rotate
 from voxmlx.model.cache import RingKVCache, RingStep
-from voxmlx.model.product import product
-from voxmlx.model.rope import Rotary
+from voxmlx.model.linear import matmul
+from voxmlx.model.rope import RotaryEmbedding
 
 __all__ = ["Attention", "Step", "begin_step"]
 
@@ -27,34 +27,34 @@ class StreamStep(NamedTuple):
 class Step:
     """What every layer of one transformer step shares: rings, slots and angles."""
 
-    __slots__ = ("streams", "turns")
+    __slots__ = ("angles", "streams")
 
-    def __init__(self, streams: Sequence[StreamStep], turns: mx.array) -> None:
-        self.streams, self.turns = streams, turns
+    def __init__(self, streams: Sequence[StreamStep], angles: mx.array) -> None:
+        self.streams, self.angles = streams, angles
 
 
 def begin_step(
-    caches: Sequence[RingKVCache], rotary: Rotary, sizes: Sequence[int]
+    caches: Sequence[RingKVCache], rotary: RotaryEmbedding, sizes: Sequence[int]
 ) -> Step:
     """Advance each of `caches` by its size and prepare what the layers need.
 
     A single cache may have several rows in step; several have one each, and their
-    positions lie `beside` each other.
+    positions lie `stack_streams` each other.
     """
     if len(caches) == 1:
-        turns = rotary.turns(caches[0].position, sizes[0])
+        angles = rotary.angles(caches[0].offset, sizes[0])
     else:
         positions = [
-            cache.position + np.arange(n, dtype=np.uint64)
+            cache.offset + np.arange(n, dtype=np.uint64)
             for cache, n in zip(caches, sizes, strict=True)
         ]
-        turns = rotary.turns(np.concatenate(positions), 1)
+        angles = rotary.angles(np.concatenate(positions), 1)
     streams: list[StreamStep] = []
     first = 0
     for cache, n in zip(caches, sizes, strict=True):
         streams.append(StreamStep(cache, cache.advance(n), slice(first, first + n)))
         first += n
-    return Step(streams, turns)
+    return Step(streams, angles)
 
 
 class Attention(nn.Module):
@@ -76,7 +76,7 @@ class Attention(nn.Module):
     def __call__(self, x: mx.array, layer: int, step: Step) -> mx.array:
         B, T, _ = x.shape
         bias: mx.array | None = self.qkv_proj.get("bias")
-        qkv = rotate(product(self.qkv_proj, x), step.turns, bias)
+        qkv = rotate(matmul(self.qkv_proj, x), step.angles, bias)
         qkv = qkv.reshape(B, T, -1, self.head_dim)
         if len(step.streams) == 1:
             out = self._attend(qkv, layer, step.streams[0])
@@ -89,7 +89,7 @@ class Attention(nn.Module):
                 for s in step.streams
             ]
             out = mx.concatenate(parts, axis=1)
-        return product(self.o_proj, out.reshape(B, T, -1))
+        return matmul(self.o_proj, out.reshape(B, T, -1))
 
     def _attend(self, qkv: mx.array, layer: int, stream: StreamStep) -> mx.array:
         """Queries, keys and values of one stream [B, T, H, D] -> [B, T, Hq, D]."""

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from voxmlx.kernels import (
     SCALE_BYTES,
     attention,
-    dequantised,
+    dequantize_rows,
     has_ring_attention_q8,
     has_window_attention,
-    quantise_rows,
+    quantize_rows,
     ring_attention_q8,
     window_attention,
 )
@@ -67,7 +67,7 @@ class RingStep:
 class RingKVCache:
     """Rings of one transformer, [B, 2 H, slots, D] per layer: keys, then values.
 
-    In 8 bits a ring holds rows [B, 2 H, slots, D + 4] of int8, as `quantise_rows`
+    In 8 bits a ring holds rows [B, 2 H, slots, D + 4] of int8, as `quantize_rows`
     makes them.
 
     A query sees `window` entries, itself included. Steps of up to `step` entries
@@ -79,7 +79,7 @@ class RingKVCache:
     Memory follows use. A ring starts with few slots and grows by at least a factor
     of two, up to `capacity`; only then do entries wrap. Growing copies the ring.
 
-    `head` and `length` [B] wrap at `capacity`, `position` [B] at 2^64.
+    `head` and `length` [B] wrap at `capacity`, `offset` [B] at 2^64.
     """
 
     window: int
@@ -89,7 +89,7 @@ class RingKVCache:
     rings: list[mx.array]
     head: NDArray[np.int64]
     length: NDArray[np.int64]
-    position: NDArray[np.uint64]
+    offset: NDArray[np.uint64]
 
     @classmethod
     def make(
@@ -102,7 +102,7 @@ class RingKVCache:
         window: int,
         step: int,
         dtype: mx.Dtype,
-        position: int = 0,
+        offset: int = 0,
         bits: int = 16,
     ) -> "RingKVCache":
         """An empty ring. `step` is the size of the common step, in entries.
@@ -122,7 +122,7 @@ class RingKVCache:
             rings=[mx.zeros(shape, dtype) for _ in range(n_layers)],
             head=np.zeros(batch, np.int64),
             length=np.zeros(batch, np.int64),
-            position=np.full(batch, position % 2**64, np.uint64),
+            offset=np.full(batch, offset % 2**64, np.uint64),
         )
 
     @property
@@ -149,7 +149,7 @@ class RingKVCache:
             list(self.rings),
             self.head.copy(),
             self.length.copy(),
-            self.position.copy(),
+            self.offset.copy(),
         )
 
     def packed(self) -> "RingKVCache":
@@ -175,7 +175,7 @@ class RingKVCache:
             plan.positions = self._positions_after(n)
         self.head = (self.head + n) % C
         self.length = np.minimum(self.length + n, C)
-        self.position = self.position + np.uint64(n)
+        self.offset = self.offset + np.uint64(n)
         return plan
 
     def fill(self) -> None:
@@ -193,7 +193,7 @@ class RingKVCache:
             room = [(0, 0), (0, 0), (0, n_free), (0, 0)]
             self.rings = [mx.pad(ring, room) for ring in self.rings]
 
-    def take_back(self, n: int) -> None:
+    def trim(self, n: int) -> None:
         """As if the last n entries had not been written; fewer of them than `step`.
 
         What they were written over had left every window before, and what is left
@@ -203,7 +203,7 @@ class RingKVCache:
         C = self.capacity
         self.head = (self.head - n) % C
         self.length = np.where(self.length == C, C, self.length - n)
-        self.position = self.position - np.uint64(n)
+        self.offset = self.offset - np.uint64(n)
 
     def _plan_in_place(self, n: int, head: int) -> RingStep:
         held = int(min(self.length[0] + n, self.capacity))
@@ -287,9 +287,9 @@ class RingKVCache:
             return _keys_and_values(seen)
         # A step's own entries too are seen as they are stored: what a query sees
         # does not depend on the step they came in.
-        rows = quantise_rows(*_keys_and_values(kv))
+        rows = quantize_rows(*_keys_and_values(kv))
         seen, self.rings[layer] = _updated(self.rings[layer], rows, plan)
-        return dequantised(seen, kv.dtype)
+        return dequantize_rows(seen, kv.dtype)
 
 
 def _keys_and_values(kv: mx.array) -> tuple[mx.array, mx.array]:

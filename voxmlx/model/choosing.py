@@ -15,7 +15,7 @@ from voxmlx.config import EOS_ID, STREAMING_PAD_ID
 from voxmlx.model.state import VoxtralState
 from voxmlx.speculation import Speculation
 
-__all__ = ["NOT_FINITE", "NO_TOKEN", "Choose", "Decoding", "greedy", "logits_of"]
+__all__ = ["NOT_FINITE", "NO_TOKEN", "Choose", "DecodeRequest", "greedy", "logits_of"]
 
 # Stands in `step`'s result where a row is still inside its prompt.
 NO_TOKEN = -1
@@ -31,12 +31,12 @@ DOUBT_ULPS = 16
 
 
 @dataclass(slots=True)
-class Decoding:
+class DecodeRequest:
     """Audio embeddings [1, k, dim] of one stream on their way to ids [1, k].
 
     With `speculation`, a pass may take more than the one position whose input is
     known: guesses stand for the ids in between, and those after the first that
-    turns out wrong are taken back. Such a pass waits for its ids; where no guess
+    angles out wrong are taken back. Such a pass waits for its ids; where no guess
     seems worth it, a run of single positions is queued before any is read.
 
     `known` are ids that stand already, of the first positions: they are not chosen
@@ -148,14 +148,14 @@ class Decoding:
     ) -> None:
         n = logits.shape[0]
         ids = self._verified(logits, _Unread(best, leading))
-        self.state.decoder.cache.take_back(n - len(ids))
+        self.state.decoder.cache.trim(n - len(ids))
         self.n_done -= n - len(ids)
         self._is_doubtful = not ids
         self._draft = []
         if ids:
             self.state.token = mx.array([ids[-1:]], mx.int32)
             self._chosen.append(ids)
-        speculation.accept(ids)
+        speculation.observe(ids)
         speculation.passed(n, len(ids), self._seconds())
 
     def _read(self, speculation: Speculation) -> None:
@@ -163,7 +163,7 @@ class Decoding:
         ids = [token_id for unread in self._unread for token_id in unread.read()]
         self._unread = []
         n_finite = ids.index(NOT_FINITE) if NOT_FINITE in ids else len(ids)
-        speculation.accept(ids[:n_finite])
+        speculation.observe(ids[:n_finite])
         seconds = self._seconds()
         for _ in ids:
             speculation.passed(1, 1, seconds and seconds / len(ids))

@@ -7,7 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from voxmlx.kernels import gelu
-from voxmlx.model.rows import end_to_end, split
+from voxmlx.model.stacking import concat_positions, split
 
 __all__ = ["CausalConv1d", "ConvState", "ConvStem", "ConvStemState"]
 
@@ -74,7 +74,7 @@ class CausalConv1d(nn.Module):
         if not laid:
             out = mx.zeros((xs[0].shape[0], 0, self.weight.shape[0]), xs[0].dtype)
             return [out] * len(xs)
-        out = self._convolved(end_to_end(laid))
+        out = self._convolved(concat_positions(laid))
         if len(xs) == 1:
             return [out]
         return [out[:, first : first + T] for first, T in kept]
@@ -84,7 +84,7 @@ class CausalConv1d(nn.Module):
 
         Channels lie innermost, so a window is a run of the input as it is: a product
         with these runs is what MLX's convolution comes to, here with weights whose
-        layout can be chosen (see `lay_out_for_cpu`).
+        layout can be chosen (see `transpose_weights_for_cpu`).
         """
         B, n, C = x.shape
         T = (n - KERNEL_SIZE) // self.stride + 1
@@ -128,4 +128,4 @@ class ConvStem(nn.Module):
 
 
 def _gelu(xs: Sequence[mx.array], bias: mx.array) -> list[mx.array]:
-    return split(gelu(end_to_end(xs), bias), [x.shape[1] for x in xs])
+    return split(gelu(concat_positions(xs), bias), [x.shape[1] for x in xs])

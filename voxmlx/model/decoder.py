@@ -13,8 +13,8 @@ from voxmlx.kernels import gelu
 from voxmlx.model.attention import Step, begin_step
 from voxmlx.model.cache import RingKVCache
 from voxmlx.model.layer import Layer, Residual
-from voxmlx.model.rope import Rotary
-from voxmlx.model.rows import beside
+from voxmlx.model.rope import RotaryEmbedding
+from voxmlx.model.stacking import stack_streams
 
 __all__ = ["Decoder", "DecoderState"]
 
@@ -65,7 +65,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         n_groups = config.n_heads // config.n_kv_heads
-        self.rotary = Rotary(config.head_dim, config.rope_theta, n_groups)
+        self.rotary = RotaryEmbedding(config.head_dim, config.rope_theta, n_groups)
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
         self.layers = [DecoderLayer(config) for _ in range(config.n_layers)]
         self.norm = nn.RMSNorm(config.dim, config.norm_eps)
@@ -94,7 +94,7 @@ class Decoder(nn.Module):
             window=c.sliding_window,
             step=1,
             dtype=self.dtype,
-            position=position,
+            offset=position,
             bits=kv_bits,
         )
         return DecoderState(cache, mlp_norms)
@@ -136,7 +136,7 @@ class Decoder(nn.Module):
         norms = mx.concatenate([s.mlp_norms for s in states], axis=1)
         if max(sizes) > 1:
             norms = norms[:, mx.array(np.repeat(np.arange(len(sizes)), sizes))]
-        residual = self._layers(beside(embeddings), step, norms)
+        residual = self._layers(stack_streams(embeddings), step, norms)
         ends = np.cumsum(sizes)
         last = [np.arange(end - n, end) for end, n in zip(ends, n_logits, strict=True)]
         rows = np.concatenate(last)

@@ -11,8 +11,8 @@ from voxmlx.model.attention import begin_step
 from voxmlx.model.cache import RingKVCache
 from voxmlx.model.conv import ConvStem, ConvStemState
 from voxmlx.model.layer import Layer, Residual
-from voxmlx.model.rope import Rotary
-from voxmlx.model.rows import apart, beside
+from voxmlx.model.rope import RotaryEmbedding
+from voxmlx.model.stacking import stack_streams, unstack_streams
 
 __all__ = ["Encoder", "EncoderState"]
 
@@ -40,7 +40,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.group = group
-        self.rotary = Rotary(
+        self.rotary = RotaryEmbedding(
             config.head_dim, config.rope_theta, config.n_heads // config.n_kv_heads
         )
         self.stem = ConvStem(n_mels, config.dim)
@@ -65,7 +65,7 @@ class Encoder(nn.Module):
                 window=c.sliding_window,
                 step=self.group,
                 dtype=self.dtype,
-                position=position,
+                offset=position,
             ),
         )
 
@@ -90,10 +90,10 @@ class Encoder(nn.Module):
         if ready:
             sizes = [whole[i].shape[1] for i in ready]
             step = begin_step([states[i].cache for i in ready], self.rotary, sizes)
-            residual = Residual(beside([whole[i] for i in ready]))
+            residual = Residual(stack_streams([whole[i] for i in ready]))
             for i, layer in enumerate(self.layers):
                 residual = layer(residual, i, step)
             _, x = residual.normed(self.norm.weight, self.norm.eps)
-            for i, frames_of_one in zip(ready, apart(x, sizes), strict=True):
+            for i, frames_of_one in zip(ready, unstack_streams(x, sizes), strict=True):
                 whole[i] = frames_of_one
         return whole

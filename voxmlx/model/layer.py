@@ -8,7 +8,7 @@ import mlx.nn as nn
 from voxmlx.config import DecoderConfig, EncoderConfig
 from voxmlx.kernels import add_rms_norm, swiglu
 from voxmlx.model.attention import Attention, Step
-from voxmlx.model.product import product
+from voxmlx.model.linear import matmul
 
 __all__ = ["Layer", "Residual", "SwiGLU"]
 
@@ -54,7 +54,7 @@ class SwiGLU(nn.Module):
         self.down_proj = nn.Linear(hidden_dim, dim, bias=bias)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return product(self.down_proj, swiglu(product(self.gate_up_proj, x)))
+        return matmul(self.down_proj, swiglu(matmul(self.gate_up_proj, x)))
 
 
 class Layer(nn.Module):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from voxmlx.config import AudioConfig
 from voxmlx.kernels import Fused, power_spectrum
-from voxmlx.model.rows import end_to_end, split
+from voxmlx.model.stacking import concat_positions, split
 
 __all__ = ["LogMel", "LogMelState", "mel_filter_bank"]
 
@@ -65,7 +65,7 @@ class LogMel:
             for piece, state in zip(samples, states, strict=True)
         ]
         sizes = [w.shape[1] for w in windows]
-        return split(self._log_mel(end_to_end(windows)), sizes)
+        return split(self._log_mel(concat_positions(windows)), sizes)
 
     def _windows(self, samples: mx.array, state: LogMelState) -> mx.array:
         """[B, F, window] that are now complete."""

@@ -16,11 +16,11 @@ from voxmlx.config import (
 )
 from voxmlx.kernels import self_check
 from voxmlx.model.adapter import Adapter
-from voxmlx.model.choosing import Choose, Decoding, greedy, logits_of
+from voxmlx.model.choosing import Choose, DecodeRequest, greedy, logits_of
 from voxmlx.model.decoder import Decoder
 from voxmlx.model.encoder import Encoder
 from voxmlx.model.mel import LogMel
-from voxmlx.model.rows import end_to_end, split
+from voxmlx.model.stacking import concat_positions, split
 from voxmlx.model.state import VoxtralState, all_finite
 from voxmlx.speculation import MAX_POSITIONS
 
@@ -120,7 +120,7 @@ class VoxtralRealtime(nn.Module):
         mel_frames = self.mel.step_together(samples, [s.mel for s in states])
         frames = self.encoder.step_together(mel_frames, [s.encoder for s in states])
         sizes = [x.shape[1] // self.adapter.group for x in frames]
-        audio = split(self.adapter(end_to_end(frames)), sizes)
+        audio = split(self.adapter(concat_positions(frames)), sizes)
         # What waits for the next step must not hold on to this step's graph.
         for state in states:
             stem = state.encoder.stem
@@ -141,15 +141,15 @@ class VoxtralRealtime(nn.Module):
         `choose`, instead of `greedy`, is called once for every position after the
         prompt, in order.
         """
-        return self.finish(Decoding(audio, state, choose))
+        return self.finish(DecodeRequest(audio, state, choose))
 
-    def finish(self, decoding: "Decoding") -> NDArray[np.int32]:
+    def finish(self, decoding: "DecodeRequest") -> NDArray[np.int32]:
         """Take one stream to the end of its audio: its ids [1, k]."""
         while not decoding.is_done:
             self.decode_together([decoding])
         return decoding.ids()
 
-    def decode_together(self, decodings: Sequence["Decoding"]) -> None:
+    def decode_together(self, decodings: Sequence["DecodeRequest"]) -> None:
         """Take each of the streams one pass further, the same for all of them.
 
         Positions whose input tokens are all known go through together, so a stream
@@ -157,7 +157,7 @@ class VoxtralRealtime(nn.Module):
         as it speculates on, and keeps those that were right.
         """
         parts = [decoding.next_inputs() for decoding in decodings]
-        tokens = end_to_end([tokens for _, tokens in parts])
+        tokens = concat_positions([tokens for _, tokens in parts])
         sizes = [tokens.shape[1] for _, tokens in parts]
         embedded = split(self.decoder.embed(tokens), sizes)
         embeddings = [audio + x for (audio, _), x in zip(parts, embedded, strict=True)]

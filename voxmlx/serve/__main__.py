@@ -220,7 +220,7 @@ def _run(arguments: argparse.Namespace) -> int:
             max_sessions=arguments.max_sessions,
             guards=() if arguments.no_guards else tuple(GUARDS),
             kv_bits=arguments.kv_bits,
-            meter=metrics,
+            metrics=metrics,
         )
         service = Service(
             scheduler,

@@ -21,14 +21,14 @@ from starlette.websockets import WebSocket
 
 from voxmlx.errors import RequestError
 from voxmlx.serve.access import Access
-from voxmlx.serve.answers import error_object
-from voxmlx.serve.bounded import BoundedBody
+from voxmlx.serve.body_limit import BodyLimit
 from voxmlx.serve.browser_rules import BrowserRules
+from voxmlx.serve.connection import Connection
 from voxmlx.serve.conversation import Conversation, Hints
 from voxmlx.serve.limits import Limits
 from voxmlx.serve.metrics import Metrics
 from voxmlx.serve.protocol import Served, StreamOptions
-from voxmlx.serve.realtime import Connection
+from voxmlx.serve.response_formats import error_object
 from voxmlx.serve.scheduler import Scheduler
 from voxmlx.serve.transcriptions import transcribe_request
 
@@ -83,7 +83,7 @@ class Service:
         self._started_s = int(time.time())
         self._connections: set[Connection] = set()
         self._n_uploads = 0
-        metrics.watch(lambda: scheduler.n_seats, lambda: scheduler.waiting_ms)
+        metrics.watch(lambda: scheduler.n_slots, lambda: scheduler.waiting_ms)
 
     @property
     def n_connections(self) -> int:
@@ -108,7 +108,7 @@ class Service:
                     allow_headers=["*"],
                 ),
                 Middleware(
-                    BoundedBody,
+                    BodyLimit,
                     max_bytes=self._limits.max_body_bytes,
                     idle_s=self._limits.idle_s,
                 ),
@@ -159,7 +159,7 @@ class Service:
             {
                 "status": "shutting down" if is_draining else "ok",
                 "model": self._served.model,
-                "sessions": self.scheduler.n_seats,
+                "sessions": self.scheduler.n_slots,
                 "max_sessions": self.scheduler.max_sessions,
             },
             status_code=503 if is_draining else 200,

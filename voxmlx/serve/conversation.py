@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from voxmlx.errors import RequestError
-from voxmlx.serve.fields import Fields, read_message
-from voxmlx.serve.mistral import MistralDialect
-from voxmlx.serve.openai import OpenAiDialect
+from voxmlx.serve.json_object import JsonObject, read_message
+from voxmlx.serve.mistral_dialect import MistralDialect
+from voxmlx.serve.openai_dialect import OpenAiDialect
 from voxmlx.serve.protocol import (
     Dialect,
     Effect,
@@ -14,7 +14,7 @@ from voxmlx.serve.protocol import (
     Send,
     Served,
 )
-from voxmlx.serve.vllm import VllmDialect
+from voxmlx.serve.vllm_dialect import VllmDialect
 
 __all__ = ["Conversation", "Hints"]
 
@@ -33,12 +33,12 @@ def _openai(served: Served, session_id: str, hints: Hints) -> Dialect:
     return OpenAiDialect(served, session_id, is_beta=hints.is_beta)
 
 
-def _says_more_than_vllm(message: Fields) -> bool:
+def _says_more_than_vllm(message: JsonObject) -> bool:
     return "session" in message
 
 
 # First message that tells -> whether it is OpenAI's; any other is vLLM's.
-_OPENAI_SIGNS: Mapping[str, Callable[[Fields], bool]] = {
+_OPENAI_SIGNS: Mapping[str, Callable[[JsonObject], bool]] = {
     "transcription_session.update": lambda _: True,
     "session.update": _says_more_than_vllm,
     "input_audio_buffer.clear": lambda _: True,
@@ -77,13 +77,13 @@ class Conversation:
         return [Send(message)]
 
     def receive(self, text: str | bytes) -> list[Effect]:
-        """Answer a message, whatever it is."""
+        """Responder a message, whatever it is."""
         event_id = None
         try:
             message = read_message(text)
             if message.has("event_id"):
                 event_id = message.text("event_id")
-            self._recognise(message)
+            self._recognize(message)
             return self.dialect.receive(message)
         except RequestError as error:
             return [self.dialect.error(error, event_id)]
@@ -99,7 +99,7 @@ class Conversation:
         """Say that there is no place, or why else this must end."""
         return [self.dialect.error(error)]
 
-    def _recognise(self, message: Fields) -> None:
+    def _recognize(self, message: JsonObject) -> None:
         if self._is_certain:
             return
         kind = message.text("type")

@@ -17,7 +17,7 @@ _STEP_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.2, 0.5, 1.0
 
 
 class Metrics:
-    """A scheduler's `Meter`, and what the app counts. A registry of its own."""
+    """A scheduler's `MetricsSink`, and what the app counts. A registry of its own."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -74,9 +74,9 @@ class Metrics:
     def recovered(self, cause: str, /) -> None:
         self._recoveries.labels(cause).inc()
 
-    def watch(self, n_seats: Callable[[], int], waiting_ms: Callable[[], int]) -> None:
+    def watch(self, n_slots: Callable[[], int], waiting_ms: Callable[[], int]) -> None:
         """Where to look for what is neither counted nor measured."""
-        self._sessions.set_function(lambda: float(n_seats()))
+        self._sessions.set_function(lambda: float(n_slots()))
         self._waiting.set_function(lambda: waiting_ms() / 1000)
 
     def text(self) -> bytes:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from voxmlx.audio.resample import Resampler
 from voxmlx.errors import AudioError, RequestError
 
-__all__ = ["ENCODINGS", "PcmDecoder", "check_rate", "decode_base64"]
+__all__ = ["ENCODINGS", "PcmDecoder", "check_pcm_rate", "decode_base64"]
 
 # From a telephone's up. Less would let a short message become very long sound.
 _MIN_RATE, _MAX_RATE = 8_000, 192_000
@@ -70,7 +70,7 @@ class PcmDecoder:
         self._resampler = Resampler(rate)
         self._pending = b""
 
-    def step(self, payload: bytes) -> Sound:
+    def push(self, payload: bytes) -> Sound:
         """Raises AudioError for NaN or infinite samples; none of them is heard."""
         whole = self._pending + payload
         n = len(whole) // self._n_bytes * self._n_bytes
@@ -78,14 +78,14 @@ class PcmDecoder:
         if not np.isfinite(samples).all():
             raise AudioError("the sound has NaN or infinite samples, expected finite")
         self._pending = whole[n:]
-        return self._resampler.step(samples) if n else samples
+        return self._resampler.push(samples) if n else samples
 
-    def finish(self) -> Sound:
+    def flush(self) -> Sound:
         """What the resampler still holds. The stream ends here."""
-        return self._resampler.finish()
+        return self._resampler.flush()
 
 
-def check_rate(rate: int) -> None:
+def check_pcm_rate(rate: int) -> None:
     """Raise AudioError for a rate in Hz that no client of ours needs."""
     if not _MIN_RATE <= rate <= _MAX_RATE:
         raise AudioError(

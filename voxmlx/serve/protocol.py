@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from voxmlx.config import delay_tokens
 from voxmlx.errors import RequestError, VoxmlxError
 from voxmlx.events import Event, Finished
-from voxmlx.serve.fields import Fields
+from voxmlx.serve.json_object import JsonObject
 from voxmlx.serve.pcm import PcmDecoder, decode_base64
 
 __all__ = [
@@ -27,10 +27,10 @@ __all__ = [
     "Finish",
     "Flush",
     "Flushed",
-    "Hear",
     "Lagging",
     "Notice",
     "Open",
+    "PushAudio",
     "Send",
     "Served",
     "StreamOptions",
@@ -69,7 +69,7 @@ class Open:
 
 
 @dataclass(frozen=True, slots=True)
-class Hear:
+class PushAudio:
     """Sound, float32 [n] at 16 kHz."""
 
     samples: NDArray[np.float32]
@@ -100,7 +100,7 @@ class Close:
     reason: str = ""
 
 
-Command = Open | Hear | Flush | Finish
+Command = Open | PushAudio | Flush | Finish
 Effect = Command | Send | Close
 
 
@@ -136,7 +136,7 @@ class Dialect(ABC):
     rate = 16_000
 
     # Message type -> method; subclasses fill it.
-    handlers: ClassVar[Mapping[str, Callable[[Any, Fields], list[Effect]]]] = {}
+    handlers: ClassVar[Mapping[str, Callable[[Any, JsonObject], list[Effect]]]] = {}
 
     def __init__(self, served: Served, session_id: str) -> None:
         self.served = served
@@ -172,8 +172,8 @@ class Dialect(ABC):
     def wants_all_lag(self) -> bool:
         return False
 
-    def receive(self, message: Fields) -> list[Effect]:
-        """Answer a client's message. Raises RequestError."""
+    def receive(self, message: JsonObject) -> list[Effect]:
+        """Responder a client's message. Raises RequestError."""
         kind = message.text("type")
         handler = self.handlers.get(kind)
         if handler is None:
@@ -207,7 +207,7 @@ class Dialect(ABC):
         """The server goes away: bring out what was said, then close."""
         self._is_ending = True
         if self.is_open:
-            return self.finish()
+            return self.finish_stream()
         return self.after_finish()
 
     def after_finish(self) -> list[Effect]:
@@ -225,26 +225,26 @@ class Dialect(ABC):
         self._n_unfinished += 1
         return [Open(self.options)]
 
-    def hear(self, message: Fields) -> list[Effect]:
+    def append_audio(self, message: JsonObject) -> list[Effect]:
         """The sound of an append message, which opens a stream."""
         payload = decode_base64(message.text("audio"))
         effects = self.open()
         assert self._pcm is not None
         try:
-            samples = self._pcm.step(payload)
+            samples = self._pcm.push(payload)
         except VoxmlxError as error:
             raise RequestError(
                 str(error), code="invalid_audio", param="audio"
             ) from None
-        return [*effects, Hear(samples)] if len(samples) else effects
+        return [*effects, PushAudio(samples)] if len(samples) else effects
 
-    def finish(self) -> list[Effect]:
+    def finish_stream(self) -> list[Effect]:
         """End the stream, which is opened if it was not."""
         effects = self.open()
         assert self._pcm is not None
-        rest = self._pcm.finish()
+        rest = self._pcm.flush()
         self.is_open = False
-        return [*effects, *([Hear(rest)] if len(rest) else []), Finish()]
+        return [*effects, *([PushAudio(rest)] if len(rest) else []), Finish()]
 
     def choose(self, **options: Any) -> None:
         """Change the options of the stream. Raises RequestError once one is open."""
@@ -294,7 +294,7 @@ def checked_options(options: StreamOptions) -> None:
 
 
 @dataclass(slots=True)
-class TextSoFar:
+class TextBuffer:
     """A stream's text for the message that repeats it whole.
 
     The one thing here that grows with a stream, by some 15 bytes a second: what is
@@ -312,7 +312,7 @@ class TextSoFar:
             kept = "".join(self._parts)[-self.max_chars :]
             self._parts, self._n_chars = [kept], len(kept)
 
-    def take(self) -> str:
+    def pop(self) -> str:
         """All of it, and begin anew."""
         text = "".join(self._parts)[-self.max_chars :]
         self._parts, self._n_chars = [], 0

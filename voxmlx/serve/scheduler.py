@@ -21,14 +21,14 @@ from voxmlx.serve.protocol import (
     Finish,
     Flush,
     Flushed,
-    Hear,
     Lagging,
     Notice,
     Open,
+    PushAudio,
 )
 from voxmlx.session import Session
 
-__all__ = ["Meter", "Scheduler", "Seat"]
+__all__ = ["MetricsSink", "Scheduler", "Slot"]
 
 _log = logging.getLogger("voxmlx.serve")
 
@@ -38,10 +38,10 @@ _SILENCE_SAMPLES = 20 * SAMPLES_PER_AUDIO_TOKEN
 Deliver = Callable[[list[Notice]], None]
 
 # How often a client is told how far behind it is.
-_LAG_NEWS_S = 1.0
+_LAG_INTERVAL_S = 1.0
 
 
-class Meter(Protocol):
+class MetricsSink(Protocol):
     """Who wants to know what the scheduler does. Called on its thread."""
 
     def stepped(self, seconds: float, n_streams: int, n_tokens: int, /) -> None: ...
@@ -50,7 +50,7 @@ class Meter(Protocol):
     def recovered(self, cause: str, /) -> None: ...
 
 
-class _NoMeter:
+class _NullMetrics:
     def stepped(self, seconds: float, n_streams: int, n_tokens: int, /) -> None: ...
     def lagged(self, seconds: float, /) -> None: ...
     def failed(self, code: str, /) -> None: ...
@@ -73,7 +73,7 @@ class _Stream:
         return self.flushing is not None or self.is_ending
 
 
-class Seat:
+class Slot:
     """One client's place: commands go in, on any thread; notices are delivered.
 
     Streams follow each other in it, in the order of the commands. Nothing here waits:
@@ -81,15 +81,15 @@ class Seat:
     """
 
     def __init__(self, scheduler: "Scheduler", deliver: Deliver) -> None:
-        """Made by `Scheduler.seat`."""
+        """Made by `Scheduler.open_slot`."""
         self._scheduler = scheduler
         self.deliver = deliver
         self.inbox: deque[tuple[Command, float]] = deque()
         self.n_inbox_samples = 0
         self.n_stream_samples = 0
         self.stream: _Stream | None = None
-        self.lag_told_at = 0.0
-        self.has_left = False
+        self.lag_sent_at = 0.0
+        self.is_released = False
 
     @property
     def waiting_ms(self) -> int:
@@ -97,16 +97,16 @@ class Seat:
         n = self.n_inbox_samples + self.n_stream_samples
         return n * 1000 // SAMPLE_RATE
 
-    def send(self, command: Command) -> None:
-        self._scheduler.accept(self, command)
+    def submit(self, command: Command) -> None:
+        self._scheduler.submit(self, command)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Give the place back; a stream that is open is dropped. Any number of times."""
         self._scheduler.release(self)
 
 
 class Scheduler:
-    """Seats for `max_sessions` clients, and the thread that decodes for them.
+    """Slots for `max_sessions` clients, and the thread that decodes for them.
 
     Every tick takes all streams with a whole audio token one id further, in one pass.
     A client that is slow, silent or gone delays nobody.
@@ -119,7 +119,7 @@ class Scheduler:
         max_sessions: int,
         guards: Sequence[str] = (),
         kv_bits: int | None = None,
-        meter: Meter | None = None,
+        metrics: MetricsSink | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.max_sessions = max_sessions
@@ -127,22 +127,22 @@ class Scheduler:
         self._checkpoint = checkpoint
         self._guards = tuple(guards)
         self._kv_bits = kv_bits
-        self._meter = meter or _NoMeter()
+        self._metrics = metrics or _NullMetrics()
         self._clock = clock
         self._batch = Batch(checkpoint.model)
-        self._seats: set[Seat] = set()
-        self._by_session: dict[Session, Seat] = {}
+        self._slots: set[Slot] = set()
+        self._by_session: dict[Session, Slot] = {}
         self._condition = threading.Condition()
-        self._has_news = False
+        self._is_woken = False
         self._is_stopping = False
         self._thread = threading.Thread(
             target=self._run, name="voxmlx-decoder", daemon=True
         )
 
     @property
-    def n_seats(self) -> int:
+    def n_slots(self) -> int:
         """Clients that have a place."""
-        return len(self._seats)
+        return len(self._slots)
 
     @property
     def n_streams(self) -> int:
@@ -153,7 +153,7 @@ class Scheduler:
     def waiting_ms(self) -> int:
         """All sound that waits."""
         with self._condition:
-            return sum(seat.waiting_ms for seat in self._seats)
+            return sum(slot.waiting_ms for slot in self._slots)
 
     def start(self) -> None:
         self._thread.start()
@@ -170,7 +170,7 @@ class Scheduler:
         """Give away no more places."""
         self.is_draining = True
 
-    def seat(self, deliver: Deliver) -> Seat:
+    def open_slot(self, deliver: Deliver) -> Slot:
         """A place for a client. `deliver` is called on the scheduler's thread.
 
         Raises RequestError when all are taken, or the server is going away.
@@ -180,37 +180,37 @@ class Scheduler:
                 raise RequestError(
                     "the server is shutting down", code="shutting_down", status=503
                 )
-            if len(self._seats) >= self.max_sessions:
+            if len(self._slots) >= self.max_sessions:
                 raise RequestError(
                     f"all {self.max_sessions} sessions of this server are taken; try "
                     "again later, or start it with a larger --max-sessions",
                     code="at_capacity",
                     status=503,
                 )
-            seat = Seat(self, deliver)
-            self._seats.add(seat)
-            return seat
+            slot = Slot(self, deliver)
+            self._slots.add(slot)
+            return slot
 
-    def accept(self, seat: Seat, command: Command) -> None:
-        """`Seat.send`."""
+    def submit(self, slot: Slot, command: Command) -> None:
+        """`Slot.submit`."""
         with self._condition:
-            if seat.has_left:
+            if slot.is_released:
                 return
-            seat.n_inbox_samples += _n_samples(command)
-            seat.inbox.append((command, self._clock()))
-            self._has_news = True
+            slot.n_inbox_samples += _n_samples(command)
+            slot.inbox.append((command, self._clock()))
+            self._is_woken = True
             self._condition.notify()
 
-    def release(self, seat: Seat) -> None:
-        """`Seat.leave`."""
+    def release(self, slot: Slot) -> None:
+        """`Slot.release`."""
         with self._condition:
-            if seat.has_left:
+            if slot.is_released:
                 return
-            seat.has_left = True
-            seat.inbox.clear()
-            seat.n_inbox_samples = 0
-            self._seats.discard(seat)
-            self._has_news = True
+            slot.is_released = True
+            slot.inbox.clear()
+            slot.n_inbox_samples = 0
+            self._slots.discard(slot)
+            self._is_woken = True
             self._condition.notify()
 
     def _run(self) -> None:
@@ -222,68 +222,68 @@ class Scheduler:
 
     def _tick(self) -> None:
         # Nothing of it may be kept while the thread waits: not even a local variable.
-        self._drop_who_left()
+        self._drop_released()
         with self._condition:
-            seats = list(self._seats)
-        for seat in seats:
-            self._obey(seat)
+            slots = list(self._slots)
+        for slot in slots:
+            self._run_commands(slot)
         if self._batch.n_due:
             self._step()
-        for seat in seats:
-            self._settle(seat)
+        for slot in slots:
+            self._finish_flush(slot)
 
     def _wait(self) -> bool:
         """Until there is something to do; False if that is to end."""
         with self._condition:
-            while not (self._is_stopping or self._has_news or self._batch.n_due):
+            while not (self._is_stopping or self._is_woken or self._batch.n_due):
                 self._condition.wait()
-            self._has_news = False
+            self._is_woken = False
             return not self._is_stopping
 
-    def _tell_news(self) -> None:
+    def _wake(self) -> None:
         with self._condition:
-            self._has_news = True
+            self._is_woken = True
             self._condition.notify()
 
-    def _drop_who_left(self) -> None:
-        for session, seat in list(self._by_session.items()):
-            if seat.has_left:
-                self._forget(session)
+    def _drop_released(self) -> None:
+        for session, slot in list(self._by_session.items()):
+            if slot.is_released:
+                self._close_stream(session)
 
-    def _forget(self, session: Session) -> None:
+    def _close_stream(self, session: Session) -> None:
         self._batch.remove(session)
-        seat = self._by_session.pop(session)
-        seat.stream = None
-        seat.n_stream_samples = 0
+        slot = self._by_session.pop(session)
+        slot.stream = None
+        slot.n_stream_samples = 0
         if len(self._batch) == 0:
             mx.clear_cache()  # nobody needs it now, and a Mac has other uses for it
 
-    def _obey(self, seat: Seat) -> None:
+    def _run_commands(self, slot: Slot) -> None:
         """What a client sent, as far as it can be done now."""
-        while seat.stream is None or not seat.stream.is_holding:
+        while slot.stream is None or not slot.stream.is_holding:
             with self._condition:
-                if not seat.inbox:
+                if not slot.inbox:
                     return
-                command, came_at = seat.inbox.popleft()
-                seat.n_inbox_samples -= _n_samples(command)
-                if isinstance(command, Hear):
-                    seat.n_stream_samples += len(command.samples)
+                command, came_at = slot.inbox.popleft()
+                slot.n_inbox_samples -= _n_samples(command)
+                if isinstance(command, PushAudio):
+                    slot.n_stream_samples += len(command.samples)
             try:
-                self._do(seat, command, came_at)
+                self._run_command(slot, command, came_at)
             except VoxmlxError as error:
-                self._fail(seat, RequestError(str(error), code="invalid_value"))
+                self._fail(slot, RequestError(str(error), code="invalid_value"))
                 return
 
-    def _do(self, seat: Seat, command: Command, came_at: float) -> None:
+    def _run_command(self, slot: Slot, command: Command, came_at: float) -> None:
         if isinstance(command, Open):
-            self._open(seat, command)
+            self._open(slot, command)
             return
-        stream = seat.stream
+        stream = slot.stream
         assert stream is not None, f"{command} without Open"
         timeline = stream.session.timeline
         match command:
-            case Hear(samples):
-                timeline.hear(samples)
+            case PushAudio(samples):
+                timeline.push(samples)
             case Flush():
                 before_ms = timeline.duration_ms
                 timeline.flush()
@@ -293,7 +293,7 @@ class Scheduler:
                 stream.is_ending = True
         stream.arrivals.append((timeline.duration_ms, came_at))
 
-    def _open(self, seat: Seat, command: Open) -> None:
+    def _open(self, slot: Slot, command: Open) -> None:
         options = command.options
         session = Session(
             self._checkpoint,
@@ -303,8 +303,8 @@ class Scheduler:
             guards=self._guards,
             kv_bits=self._kv_bits,
         )
-        seat.stream = _Stream(session)
-        self._by_session[session] = seat
+        slot.stream = _Stream(session)
+        self._by_session[session] = slot
         self._batch.add(session)
 
     def _step(self) -> None:
@@ -315,29 +315,29 @@ class Scheduler:
         except Exception:  # whatever MLX raises: the server outlives it
             _log.exception("a step failed; its sessions are ended")
             error = RequestError("decoding failed", code="server_error", status=500)
-            for seat in list(self._by_session.values()):
-                self._fail(seat, error)
+            for slot in list(self._by_session.values()):
+                self._fail(slot, error)
             return
         ended = self._clock()
         n_tokens = 0
         for session, events in said:
-            seat = self._by_session[session]
+            slot = self._by_session[session]
             n_tokens += sum(isinstance(event, TokenDecoded) for event in events)
             for event in events:
                 if isinstance(event, Recovered):
                     _log.warning("the %s's numbers were not finite", event.cause)
-                    self._meter.recovered(event.cause)
-            notices: list[Notice] = [*events, *self._lag(seat, events, ended)]
+                    self._metrics.recovered(event.cause)
+            notices: list[Notice] = [*events, *self._lag(slot, events, ended)]
             if isinstance(events[-1], Finished):
-                self._forget(session)
-                self._tell_news()  # its client may have more to say
-            seat.deliver(notices)
-        self._meter.stepped(ended - started, n_due, n_tokens)
+                self._close_stream(session)
+                self._wake()  # its client may have more to say
+            slot.deliver(notices)
+        self._metrics.stepped(ended - started, n_due, n_tokens)
 
-    def _lag(self, seat: Seat, events: Sequence[Event], now: float) -> list[Notice]:
+    def _lag(self, slot: Slot, events: Sequence[Event], now: float) -> list[Notice]:
         """How long ago the sound came that the last of these ids waited for."""
         last = next((e for e in reversed(events) if isinstance(e, TokenDecoded)), None)
-        stream = seat.stream
+        stream = slot.stream
         if last is None or stream is None:
             return []
         needed_ms = last.time_ms + stream.session.delay_ms
@@ -346,39 +346,39 @@ class Scheduler:
         if not stream.arrivals or stream.arrivals[0][0] < needed_ms:
             return []  # it spoke about silence of ours
         lag_s = now - stream.arrivals[0][1]
-        self._meter.lagged(lag_s)
-        if now - seat.lag_told_at < _LAG_NEWS_S:
+        self._metrics.lagged(lag_s)
+        if now - slot.lag_sent_at < _LAG_INTERVAL_S:
             return []
-        seat.lag_told_at = now
-        return [Lagging(round(lag_s * 1000), seat.waiting_ms)]
+        slot.lag_sent_at = now
+        return [Lagging(round(lag_s * 1000), slot.waiting_ms)]
 
-    def _settle(self, seat: Seat) -> None:
+    def _finish_flush(self, slot: Slot) -> None:
         """Count what still waits, and say that a flush is done."""
-        stream = seat.stream
+        stream = slot.stream
         if stream is None:
             return
-        seat.n_stream_samples = stream.session.timeline.n_waiting
+        slot.n_stream_samples = stream.session.timeline.n_waiting
         if stream.flushing is not None and not self._batch.is_due(stream.session):
             flushed, stream.flushing = stream.flushing, None
-            seat.deliver([flushed])
-            self._tell_news()  # what came after it may go on
+            slot.deliver([flushed])
+            self._wake()  # what came after it may go on
 
-    def _fail(self, seat: Seat, error: RequestError) -> None:
+    def _fail(self, slot: Slot, error: RequestError) -> None:
         """End a client's stream with the reason; what it sends on is not heard."""
-        self._meter.failed(error.code)
-        if seat.stream is not None:
-            self._forget(seat.stream.session)
+        self._metrics.failed(error.code)
+        if slot.stream is not None:
+            self._close_stream(slot.stream.session)
         with self._condition:
-            seat.inbox.clear()
-            seat.n_inbox_samples = 0
-        seat.deliver([Failed(error)])
-        self.release(seat)
+            slot.inbox.clear()
+            slot.n_inbox_samples = 0
+        slot.deliver([Failed(error)])
+        self.release(slot)
 
 
 def _n_samples(command: Command) -> int:
     """What a command gives the decoder to do."""
     match command:
-        case Hear(samples):
+        case PushAudio(samples):
             return len(samples)
         case Flush() | Finish():
             return _SILENCE_SAMPLES

@@ -18,18 +18,22 @@ from starlette.types import Receive, Scope, Send
 
 from voxmlx.errors import RequestError
 from voxmlx.events import Event, Finished
-from voxmlx.serve.answers import ANSWERS, Wish, server_sent_events
 from voxmlx.serve.limits import Limits
 from voxmlx.serve.protocol import (
     Failed,
     Finish,
     Flushed,
-    Hear,
     Lagging,
     Notice,
     Open,
+    PushAudio,
     StreamOptions,
     checked_options,
+)
+from voxmlx.serve.response_formats import (
+    RESPONSES,
+    TranscriptionParams,
+    server_sent_events,
 )
 from voxmlx.serve.scheduler import Scheduler
 from voxmlx.serve.sound_reader import SoundReader
@@ -39,14 +43,14 @@ __all__ = ["transcribe_request"]
 # How much of a file is read before it can be decoded.
 _AHEAD_MS = 10_000
 
-# Fields and their sizes: what is no file is a few words.
+# JsonObject and their sizes: what is no file is a few words.
 _MAX_FIELDS, _MAX_FIELD_BYTES = 100, 256 << 10
 
 
 async def transcribe_request(
     request: Request, scheduler: Scheduler, limits: Limits, defaults: StreamOptions
 ) -> Response:
-    """Answer a `POST /v1/audio/transcriptions`. Raises RequestError."""
+    """Responder a `POST /v1/audio/transcriptions`. Raises RequestError."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise RequestError(
             "file is missing, expected a sound file in multipart/form-data",
@@ -59,17 +63,17 @@ async def transcribe_request(
     except FormParserError as error:  # not every starlette handles them
         raise RequestError(f"the form cannot be read: {error}") from None
     try:
-        wish = _read_wish(form, defaults)
+        params = _read_params(form, defaults)
         upload = _sound_file(form)
         name = Path(upload.filename or "sound").name
-        job = _Job(wish, scheduler, limits, name)
+        job = _Job(params, scheduler, limits, name)
     except BaseException:
         await form.close()
         raise
     # From here on the file is the job's.
     try:
         await job.start(upload.file)
-        if wish.is_stream:
+        if params.is_stream:
             return _EventStream(job)
         return await _unless_gone(request, job)
     except BaseException:
@@ -77,12 +81,12 @@ async def transcribe_request(
         raise
 
 
-def _read_wish(form: FormData, defaults: StreamOptions) -> Wish:
+def _read_params(form: FormData, defaults: StreamOptions) -> TranscriptionParams:
     name = _field(form, "response_format") or "json"
-    if name not in ANSWERS:
+    if name not in RESPONSES:
         raise RequestError(
             f"response_format {name[:40]!r} is unknown, expected one of "
-            f"{', '.join(ANSWERS)}",
+            f"{', '.join(RESPONSES)}",
             param="response_format",
         )
     granularities = {
@@ -105,7 +109,7 @@ def _read_wish(form: FormData, defaults: StreamOptions) -> Wish:
         ),
     )
     checked_options(options)
-    return Wish(
+    return TranscriptionParams(
         options,
         name,
         is_stream=(_field(form, "stream") or "").lower() in ("true", "1"),
@@ -144,24 +148,28 @@ class _Job:
     """One file on its way through a stream."""
 
     def __init__(
-        self, wish: Wish, scheduler: Scheduler, limits: Limits, name: str
+        self,
+        params: TranscriptionParams,
+        scheduler: Scheduler,
+        limits: Limits,
+        name: str,
     ) -> None:
-        self.wish = wish
+        self.params = params
         self._limits = limits
         self._name = name
         self._loop = asyncio.get_running_loop()
         self._notices: asyncio.Queue[Notice | RequestError] = asyncio.Queue()
         self._reader: SoundReader | None = None
-        self._seat = scheduler.seat(self._deliver)
+        self._slot = scheduler.open_slot(self._deliver)
 
     async def start(self, file: BinaryIO) -> None:
         """Take over `file` and begin to decode it. Raises RequestError."""
-        self._seat.send(Open(self.wish.options))
+        self._slot.submit(Open(self.params.options))
         self._reader = SoundReader(
             file,
             self._name,
             has_room=self._has_room,
-            hear=lambda piece: self._seat.send(Hear(piece)),
+            hear=lambda piece: self._slot.submit(PushAudio(piece)),
             end=self._end,
         )
         await self._reader.open()
@@ -169,14 +177,14 @@ class _Job:
     def _end(self, error: RequestError | None) -> None:
         """On the reader's thread."""
         if error is None:
-            self._seat.send(Finish())
+            self._slot.submit(Finish())
         else:
             self._tell([error])
 
     def _has_room(self) -> bool:
         """Neither the decoder nor a client that does not read is far behind."""
         n_unread = self._notices.qsize()
-        waiting_ms = self._seat.waiting_ms
+        waiting_ms = self._slot.waiting_ms
         return waiting_ms <= _AHEAD_MS and n_unread <= self._limits.max_unread_messages
 
     async def events(self) -> AsyncIterator[Event]:
@@ -196,7 +204,7 @@ class _Job:
 
     def close(self) -> None:
         """Leave nothing behind. Any number of times."""
-        self._seat.leave()
+        self._slot.release()
         if self._reader is not None:
             self._reader.stop()
 
@@ -217,7 +225,9 @@ class _Job:
 async def _unless_gone(request: Request, job: _Job) -> Response:
     """The whole answer; given up when nobody waits for it any more."""
     async with _until_disconnect(request) as gone:
-        answer = asyncio.ensure_future(ANSWERS[job.wish.name](job.events(), job.wish))
+        answer = asyncio.ensure_future(
+            RESPONSES[job.params.name](job.events(), job.params)
+        )
         try:
             await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
             return await answer if answer.done() else Response(status_code=499)

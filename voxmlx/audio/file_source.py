@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from voxmlx.audio.block_queue import Block, BlockQueue
 from voxmlx.audio.files import AudioFile
-from voxmlx.audio.queue import Block, BlockQueue
 from voxmlx.config import SAMPLE_RATE
 from voxmlx.errors import AudioError
 
-__all__ = ["PlayedFile"]
+__all__ = ["FileSource"]
 
 _BLOCK_SAMPLES = SAMPLE_RATE // 100
 
@@ -19,7 +19,7 @@ _BLOCK_SAMPLES = SAMPLE_RATE // 100
 _MAX_WAITING_SAMPLES = 10 * SAMPLE_RATE
 
 
-class PlayedFile:
+class FileSource:
     """Sound read by a thread of its own, so that a pipe is heard while it is waited on.
 
     With `speed` the blocks of 10 ms come when they would be spoken, `speed` times
@@ -39,7 +39,7 @@ class PlayedFile:
         # What is paced must not wait: a microphone would not.
         n_max = _MAX_WAITING_SAMPLES if speed is None else 1 << 62
         self._queue = BlockQueue(n_max)
-        self._thread = threading.Thread(target=self._play, name="sound", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="sound", daemon=True)
         self._thread.start()
 
     def read(self, timeout_s: float) -> list[Block]:
@@ -48,7 +48,7 @@ class PlayedFile:
         Raises AudioError for bad sound, once all that came before it has been read.
         """
         is_last = not self._thread.is_alive()
-        blocks = self._queue.take(0 if is_last else timeout_s)
+        blocks = self._queue.get(0 if is_last else timeout_s)
         if not blocks and (is_last or self._is_stopped.is_set()):
             self.is_ended = True
             if self._error is not None:
@@ -70,7 +70,7 @@ class PlayedFile:
         if not self._thread.is_alive():
             self._audio.close()
 
-    def _play(self) -> None:
+    def _run(self) -> None:
         try:
             started = time.monotonic()
             n_played = 0

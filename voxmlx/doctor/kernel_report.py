@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from voxmlx.config import ModelConfig
-from voxmlx.doctor.realtime import median_s
+from voxmlx.doctor.estimate import median_s
 from voxmlx.kernels.cases import cases
-from voxmlx.kernels.check import judged
-from voxmlx.kernels.gate import NAMES, STOCK_ATTENTION, Gate
+from voxmlx.kernels.check import run_case
+from voxmlx.kernels.switches import NAMES, STOCK_ATTENTION, KernelSwitches
 
-__all__ = ["KernelReport", "Trial", "try_kernels"]
+__all__ = ["KernelReport", "TimedCase", "measure_kernels"]
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class TimedCase:
     """One case: its finding, and milliseconds beside those of MLX's operations."""
 
     label: str
@@ -29,33 +29,36 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class KernelReport:
-    """Whether a kernel runs (`off` says why not) and how its trials went."""
+    """Whether a kernel runs (`off` says why not) and how its results went."""
 
     name: str
     off: str | None
-    trials: list[Trial]
+    results: list[TimedCase]
 
 
-def try_kernels(
-    config: ModelConfig, dtype: mx.Dtype, gate: Gate, *, has_metal: bool
+def measure_kernels(
+    config: ModelConfig, dtype: mx.Dtype, switches: KernelSwitches, *, has_metal: bool
 ) -> list[KernelReport]:
     """Try all kernels, also those that are switched off; without Metal, MLX's own."""
-    trials: dict[str, list[Trial]] = {name: [] for name in (*NAMES, STOCK_ATTENTION)}
-    for name, trial in _trials(config, dtype, has_metal=has_metal):
-        trials[name].append(trial)
+    results: dict[str, list[TimedCase]] = {
+        name: [] for name in (*NAMES, STOCK_ATTENTION)
+    }
+    for name, timed in _timed_cases(config, dtype, has_metal=has_metal):
+        results[name].append(timed)
     return [
-        KernelReport(name, gate.why_off(name), tried) for name, tried in trials.items()
+        KernelReport(name, switches.why_off(name), tried)
+        for name, tried in results.items()
     ]
 
 
-def _trials(
+def _timed_cases(
     config: ModelConfig, dtype: mx.Dtype, *, has_metal: bool
-) -> Iterator[tuple[str, Trial]]:
+) -> Iterator[tuple[str, TimedCase]]:
     for case in cases(config, dtype, kv_bits=8):
         if not has_metal and case.kernel != STOCK_ATTENTION:
             continue
         # A CPU takes its time, and no kernel of ours could run in its stead.
-        found = judged(case) if has_metal else judged(case, slowest_s=math.inf)
+        found = run_case(case) if has_metal else run_case(case, slowest_s=math.inf)
         ms = stock_ms = None
         if found.error is not None:
             ms = median_s(case.run) * 1000
@@ -63,5 +66,5 @@ def _trials(
                 stock_ms = median_s(case.stock) * 1000
         yield (
             case.kernel,
-            Trial(case.label, found.error, found.limit, found.fault, ms, stock_ms),
+            TimedCase(case.label, found.error, found.limit, found.fault, ms, stock_ms),
         )

@@ -7,7 +7,7 @@ import numpy as np
 
 from voxmlx.config import AUDIO_TOKEN_MS
 from voxmlx.events import Event
-from voxmlx.live.meter import Meter
+from voxmlx.live.stream_metrics import StreamMetrics
 from voxmlx.recovery_notice import RecoveryNotice
 
 __all__ = ["LagWarning", "RecoveryWarning"]
@@ -32,33 +32,33 @@ class LagWarning:
         self._since: float | None = None
         self._is_said = False
 
-    def hear(self, samples: np.ndarray, /) -> None:
+    def on_audio(self, samples: np.ndarray, /) -> None:
         del samples
 
-    def show(self, events: Sequence[Event], /) -> None:
+    def on_events(self, events: Sequence[Event], /) -> None:
         del events
 
-    def tick(self, meter: Meter, /) -> None:
+    def on_tick(self, metrics: StreamMetrics, /) -> None:
         if self._is_said:
             return
-        if meter.lag_s < _LAG_S:
+        if metrics.lag_s < _LAG_S:
             self._since = None
             return
         now = self._clock()
         self._since = self._since or now
         if now - self._since >= _FOR_S:
             self._is_said = True
-            self._notify(self._sentence(meter))
+            self._notify(self._sentence(metrics))
 
-    def _sentence(self, meter: Meter) -> str:
-        lags = f"text lags by {meter.lag_s:.0f} s and no sound is dropped"
+    def _sentence(self, metrics: StreamMetrics) -> str:
+        lags = f"text lags by {metrics.lag_s:.0f} s and no sound is dropped"
         if self._server is not None:
             return (
                 f"{lags}: {self._server} decodes too slowly for all its clients, or "
                 "the way there is slow"
             )
         return (
-            f"this machine decodes {meter.figures().tokens_per_s:.1f} tokens/s and "
+            f"this machine decodes {metrics.figures().tokens_per_s:.1f} tokens/s and "
             f"real time needs {1000 / AUDIO_TOKEN_MS:g}, so {lags}; a model of fewer "
             "bits keeps up better (voxmlx convert SOURCE DEST --recipe q4), and so "
             "does closing other programs"
@@ -73,14 +73,14 @@ class RecoveryWarning:
         self._notify = notify
         self._notice = RecoveryNotice(dtype)
 
-    def hear(self, samples: np.ndarray, /) -> None:
+    def on_audio(self, samples: np.ndarray, /) -> None:
         del samples
 
-    def show(self, events: Sequence[Event], /) -> None:
+    def on_events(self, events: Sequence[Event], /) -> None:
         for event in events:
             sentence = self._notice.observe(event)
             if sentence is not None:
                 self._notify(sentence)
 
-    def tick(self, meter: Meter, /) -> None:
-        del meter
+    def on_tick(self, metrics: StreamMetrics, /) -> None:
+        del metrics

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from voxmlx.audio.file_source import FileSource
 from voxmlx.audio.files import open_audio
-from voxmlx.audio.played import PlayedFile
 from voxmlx.errors import AudioError
 
 
@@ -23,7 +23,7 @@ def path(sound: np.ndarray, tmp_path: Path) -> Path:
     return tmp_path / "talk.wav"
 
 
-def heard(source: PlayedFile) -> np.ndarray:
+def heard(source: FileSource) -> np.ndarray:
     parts = [np.zeros(0, np.float32)]
     while not source.is_ended:
         parts += [block.samples for block in source.read(0.1)]
@@ -35,12 +35,12 @@ def heard(source: PlayedFile) -> np.ndarray:
 def test_every_sample_is_heard(
     path: Path, sound: np.ndarray, speed: float | None
 ) -> None:
-    played = heard(PlayedFile(open_audio(path), speed=speed))
+    played = heard(FileSource(open_audio(path), speed=speed))
     np.testing.assert_array_equal(played * 32768, sound)
 
 
 def test_paced_sound_comes_when_it_would_be_spoken(path: Path) -> None:
-    source = PlayedFile(open_audio(path), speed=3.0)
+    source = FileSource(open_audio(path), speed=3.0)
     started = time.monotonic()
     n_heard = 0
     while not source.is_ended:
@@ -53,7 +53,7 @@ def test_paced_sound_comes_when_it_would_be_spoken(path: Path) -> None:
 
 
 def test_stopping_ends_a_paced_file_and_keeps_what_was_heard(path: Path) -> None:
-    source = PlayedFile(open_audio(path), speed=1.0)
+    source = FileSource(open_audio(path), speed=1.0)
     blocks = source.read(5)
     source.stop()
     while not source.is_ended:
@@ -68,7 +68,7 @@ def test_a_fault_in_the_middle_is_raised_once_what_came_before_was_read(
     samples = np.zeros(16_000 * 20, np.float32)
     samples[16_000 * 15] = np.nan
     soundfile.write(tmp_path / "bad.wav", samples, 16_000, subtype="FLOAT")
-    source = PlayedFile(open_audio(tmp_path / "bad.wav"))
+    source = FileSource(open_audio(tmp_path / "bad.wav"))
     n_heard = 0
 
     def read_on() -> None:

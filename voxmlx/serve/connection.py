@@ -1,4 +1,4 @@
-"""A websocket, its conversation and its seat, for as long as the client stays."""
+"""A websocket, its conversation and its slot, for as long as the client stays."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from voxmlx.errors import RequestError
 from voxmlx.serve.conversation import Conversation
 from voxmlx.serve.limits import Limits
 from voxmlx.serve.protocol import TRY_AGAIN_LATER, Close, Effect, Notice, Send
-from voxmlx.serve.scheduler import Meter, Scheduler, Seat
+from voxmlx.serve.scheduler import MetricsSink, Scheduler, Slot
 
 __all__ = ["Connection"]
 
@@ -36,22 +36,22 @@ class Connection:
         conversation: Conversation,
         scheduler: Scheduler,
         limits: Limits,
-        meter: Meter,
+        metrics: MetricsSink,
     ) -> None:
         self._websocket = websocket
         self._conversation = conversation
         self._scheduler = scheduler
         self._limits = limits
-        self._meter = meter
+        self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._outbox: asyncio.Queue[str | Close] = asyncio.Queue()
         self._is_too_slow = asyncio.Event()
-        self._seat: Seat | None = None
+        self._slot: Slot | None = None
 
     async def run(self, subprotocol: str | None = None) -> None:
         await self._websocket.accept(subprotocol)
         try:
-            self._seat = self._scheduler.seat(self._deliver)
+            self._slot = self._scheduler.open_slot(self._deliver)
         except RequestError as error:
             self._follow(self._conversation.refuse(error))
             self._follow([Close(TRY_AGAIN_LATER, error.code)])
@@ -69,7 +69,7 @@ class Connection:
             self._follow(self._conversation.begin())
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._seat.leave()
+            self._slot.release()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -84,12 +84,12 @@ class Connection:
         self._follow(self._conversation.end())
 
     async def _read(self) -> None:
-        """Hear the client until it goes."""
-        assert self._seat is not None
+        """PushAudio the client until it goes."""
+        assert self._slot is not None
         while True:
             message = await self._received()
             if message is None:
-                if self._seat.waiting_ms:
+                if self._slot.waiting_ms:
                     continue  # it may well be waiting for us
                 error = RequestError(
                     f"nothing was sent for {self._limits.idle_s:g} s", code="idle"
@@ -102,7 +102,7 @@ class Connection:
                 return
             text = message.get("text") or message.get("bytes") or ""
             self._follow(self._conversation.receive(text))
-            while self._seat.waiting_ms > self._limits.max_waiting_ms:
+            while self._slot.waiting_ms > self._limits.max_waiting_ms:
                 await asyncio.sleep(_LOOK_S)  # it will find its socket full, and wait
 
     async def _received(self) -> Message | None:
@@ -150,12 +150,12 @@ class Connection:
                     if message["type"] == "error":
                         detail = message["error"]
                         code = message.get("code") or detail["code"]
-                        self._meter.failed(str(code))
+                        self._metrics.failed(str(code))
                     self._outbox.put_nowait(json.dumps(message))
                 case Close():
                     self._outbox.put_nowait(effect)
                 case _:
-                    assert self._seat is not None
-                    self._seat.send(effect)
+                    assert self._slot is not None
+                    self._slot.submit(effect)
         if self._outbox.qsize() > self._limits.max_unread_messages:
             self._is_too_slow.set()

@@ -12,7 +12,7 @@ from voxmlx.config import SAMPLE_RATE
 from voxmlx.errors import OutputError
 from voxmlx.events import Event
 from voxmlx.formats import Writer
-from voxmlx.live.meter import Meter
+from voxmlx.live.stream_metrics import StreamMetrics
 
 __all__ = ["CaptionFile", "Recording"]
 
@@ -35,19 +35,19 @@ class CaptionFile:
         self._writer = writer
         self._file = _create(path)
 
-    def hear(self, samples: np.ndarray, /) -> None:
+    def on_audio(self, samples: np.ndarray, /) -> None:
         del samples
 
-    def show(self, events: Sequence[Event], /) -> None:
+    def on_events(self, events: Sequence[Event], /) -> None:
         self._append("".join(self._writer.feed(event) for event in events))
 
-    def tick(self, meter: Meter, /) -> None:
-        del meter
+    def on_tick(self, metrics: StreamMetrics, /) -> None:
+        del metrics
 
     def close(self) -> None:
         """Write what the format still owes, as when a stream was broken off."""
         try:
-            self._append(self._writer.finish())
+            self._append(self._writer.end())
         finally:
             _close(self._file, self._path)
 
@@ -78,7 +78,7 @@ class Recording:
         self._synced_at = clock()
         self._write(_header(0))
 
-    def hear(self, samples: np.ndarray, /) -> None:
+    def on_audio(self, samples: np.ndarray, /) -> None:
         scaled = np.clip(np.rint(samples * 32768.0), -32768, 32767)
         pcm = scaled.astype("<i2").tobytes()
         self._write(pcm)
@@ -86,11 +86,11 @@ class Recording:
         if self._clock() - self._synced_at > _SYNC_EVERY_S:
             self._sync()
 
-    def show(self, events: Sequence[Event], /) -> None:
+    def on_events(self, events: Sequence[Event], /) -> None:
         del events
 
-    def tick(self, meter: Meter, /) -> None:
-        del meter
+    def on_tick(self, metrics: StreamMetrics, /) -> None:
+        del metrics
 
     def close(self) -> None:
         try:

@@ -20,12 +20,12 @@ __all__ = [
     "FULL_SIZE",
     "N_LAUNCHES",
     "RECIPES",
-    "Outlook",
-    "Recipe",
+    "RealTimeEstimate",
+    "RecipeBits",
     "Speed",
+    "estimates",
     "measured_speed",
     "median_s",
-    "outlook",
     "step_bytes",
     "weight_bytes",
 ]
@@ -42,7 +42,7 @@ N_LAUNCHES = 720
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class RecipeBits:
     """Bits of a weight, its share of a group's scale and bias included."""
 
     encoder: float
@@ -54,11 +54,11 @@ class Recipe:
 
 # What `python -m convert` makes; groups of 64 weights have 32 bits of their own.
 RECIPES = {
-    "bf16": Recipe(16, 16, 16, 16, 16),
-    "q8": Recipe(8.5, 8.5, 8.5, 8.5, 8.5),
-    "q6": Recipe(6.5, 6.5, 6.5, 6.5, 6.5),
-    "q4-mixed": Recipe(4.5, 6.5, 6.5, 6.5, 4.5),
-    "q4": Recipe(4.5, 4.5, 4.5, 4.5, 4.5),
+    "bf16": RecipeBits(16, 16, 16, 16, 16),
+    "q8": RecipeBits(8.5, 8.5, 8.5, 8.5, 8.5),
+    "q6": RecipeBits(6.5, 6.5, 6.5, 6.5, 6.5),
+    "q4-mixed": RecipeBits(4.5, 6.5, 6.5, 6.5, 4.5),
+    "q4": RecipeBits(4.5, 4.5, 4.5, 4.5, 4.5),
 }
 
 # Estimates are of bytes and launches alone: a little is left for all else.
@@ -77,7 +77,7 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class RealTimeEstimate:
     """What a recipe asks of a machine: a step at the full window, and memory.
 
     `verdict` is "yes", "just", "no", or "no room".
@@ -91,7 +91,7 @@ class Outlook:
     verdict: str
 
 
-def weight_bytes(recipe: Recipe, config: ModelConfig = FULL_SIZE) -> int:
+def weight_bytes(recipe: RecipeBits, config: ModelConfig = FULL_SIZE) -> int:
     """Of all matrices a step reads; norms and biases are too small to count."""
     e, d = config.encoder, config.decoder
     encoder = e.n_layers * (_attention(e) + 3 * e.dim * e.hidden_dim)
@@ -121,23 +121,25 @@ def ring_bytes(kv_bits: int, config: ModelConfig = FULL_SIZE) -> int:
     return decoder + 4 * e.n_layers * e.n_kv_heads * e.sliding_window * e.head_dim
 
 
-def step_bytes(recipe: Recipe, kv_bits: int, config: ModelConfig = FULL_SIZE) -> int:
+def step_bytes(
+    recipe: RecipeBits, kv_bits: int, config: ModelConfig = FULL_SIZE
+) -> int:
     """What one step reads once both windows are full."""
     return weight_bytes(recipe, config) + ring_bytes(kv_bits, config)
 
 
-def outlook(
+def estimates(
     speed: Speed, memory_bytes: int | None, config: ModelConfig = FULL_SIZE
-) -> list[Outlook]:
+) -> list[RealTimeEstimate]:
     """Of every recipe, with rings of 16 and of 8 bits."""
-    found: list[Outlook] = []
+    found: list[RealTimeEstimate] = []
     for name, recipe in RECIPES.items():
         for kv_bits in (16, 8):
             n_bytes = step_bytes(recipe, kv_bits, config)
             step_s = n_bytes / speed.bytes_per_s + N_LAUNCHES * speed.launch_s
             # What a step reads is about all there is, once.
             found.append(
-                Outlook(
+                RealTimeEstimate(
                     name,
                     kv_bits,
                     n_bytes,

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 
-from voxmlx.audio.queue import Block, BlockQueue
+from voxmlx.audio.block_queue import Block, BlockQueue
 
 
 def block(n_samples: int, time: float = 0.0) -> Block:
@@ -16,8 +16,8 @@ def test_blocks_come_out_in_order_all_at_once() -> None:
     blocks = [block(10, time) for time in (1.0, 2.0, 3.0)]
     for one in blocks:
         assert queue.put(one, wait=False)
-    assert queue.take(0) == blocks
-    assert queue.take(0) == []
+    assert queue.get(0) == blocks
+    assert queue.get(0) == []
 
 
 def test_a_full_queue_counts_what_does_not_fit() -> None:
@@ -29,7 +29,7 @@ def test_a_full_queue_counts_what_does_not_fit() -> None:
         False,
     ]
     assert queue.n_lost == 2
-    queue.take(0)
+    queue.get(0)
     assert queue.put(block(10), wait=False)
 
 
@@ -44,9 +44,9 @@ def test_putting_waits_until_there_is_room() -> None:
         target=queue.put, args=(block(10, 2.0),), kwargs={"wait": True}
     )
     thread.start()
-    taken = queue.take(1)
+    taken = queue.get(1)
     while len(taken) < 2:
-        taken += queue.take(1)
+        taken += queue.get(1)
     thread.join(1)
     assert [one.time for one in taken] == [0.0, 2.0]
 
@@ -62,5 +62,5 @@ def test_closing_frees_who_waits_and_keeps_what_is_there() -> None:
     queue.close()
     thread.join(5)
     assert results == [False]
-    assert len(queue.take(0)) == 1
+    assert len(queue.get(0)) == 1
     assert not queue.put(block(1), wait=False)

@@ -7,12 +7,12 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voxmlx.errors import RequestError
-from voxmlx.serve.answers import error_object
+from voxmlx.serve.response_formats import error_object
 
-__all__ = ["BoundedBody"]
+__all__ = ["BodyLimit"]
 
 
-class BoundedBody:
+class BodyLimit:
     """ASGI middleware: bodies of at most `max_bytes`, no pause of them over `idle_s`.
 
     To the application what is refused looks like a client that has hung up; whatever it

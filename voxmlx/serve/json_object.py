@@ -6,10 +6,10 @@ from typing import Any
 
 from voxmlx.errors import RequestError
 
-__all__ = ["Fields", "read_message"]
+__all__ = ["JsonObject", "read_message"]
 
 
-class Fields:
+class JsonObject:
     """A client's JSON object, read with care. Every wrong type is a RequestError."""
 
     def __init__(self, values: Mapping[str, Any], path: str = "") -> None:
@@ -37,10 +37,10 @@ class Fields:
             raise self.wrong(name, "expected a whole number")
         return int(value)
 
-    def section(self, name: str) -> "Fields":
+    def section(self, name: str) -> "JsonObject":
         """An object; one that is absent or null is empty."""
         values = self._value(name, dict, "an object", {})
-        return Fields(values, f"{self._path}{name}.")
+        return JsonObject(values, f"{self._path}{name}.")
 
     def texts(self, name: str) -> tuple[str, ...]:
         values = self._value(name, list, "a list of texts", [])
@@ -65,7 +65,7 @@ class Fields:
         return value
 
 
-def read_message(text: str | bytes) -> Fields:
+def read_message(text: str | bytes) -> JsonObject:
     """A client's message. Raises RequestError unless it is an object with a type."""
     try:
         message = json.loads(text)
@@ -78,7 +78,7 @@ def read_message(text: str | bytes) -> Fields:
             "the message is no object with a `type`; send one such object per message",
             code="invalid_message",
         )
-    return Fields(message)
+    return JsonObject(message)
 
 
 def _json_type(value: object) -> str:

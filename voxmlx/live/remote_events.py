@@ -26,13 +26,13 @@ from voxmlx.replacements import Replacements
 from voxmlx.utterances import UtteranceTracker
 from voxmlx.words import WordAssembler
 
-__all__ = ["Told"]
+__all__ = ["RemoteEvents"]
 
 # Any id that is no marker: which one is told by no server.
 _SOME_TEXT_ID = 1000
 
 
-class Told:
+class RemoteEvents:
     """Events of one stream that a server decodes, out of its messages and the sound.
 
     A server of ours says when a word was spoken, because it is asked to. vLLM sends a
@@ -60,10 +60,10 @@ class Told:
         """Sound heard so far."""
         return self._n_samples * 1000 // SAMPLE_RATE
 
-    def hear(self, samples: np.ndarray) -> None:
+    def push(self, samples: np.ndarray) -> None:
         """The sound, as it is sent."""
         self._n_samples += len(samples)
-        self._energy.step(samples)
+        self._energy.push(samples)
 
     def receive(self, message: Mapping[str, Any]) -> list[Event]:
         """What a message says. Raises ServerError for one that makes no sense."""
@@ -75,7 +75,7 @@ class Told:
                 f"its message {kind!r} is not of vLLM's dialect: {error!r}"
             ) from None
 
-    def break_off(self) -> list[Event]:
+    def flush(self) -> list[Event]:
         """The words of all text so far: the server tells nothing more."""
         duration_ms = self.duration_ms
         if self.has_times:
@@ -85,8 +85,8 @@ class Told:
             ]
             self._open_text = ""
             return self._final(words, duration_ms, is_pause=True)
-        words = self._words.finish("", duration_ms)
-        end = self._utterances.finish(words, duration_ms)
+        words = self._words.flush("", duration_ms)
+        end = self._utterances.flush(words, duration_ms)
         events = self._final(words, duration_ms, is_pause=True)
         return [*events, end] if end is not None else events
 
@@ -98,7 +98,7 @@ class Told:
                 self._open_text += str(message["delta"])
                 return [TextDelta(str(message["delta"]), self._time_ms)]
             case "transcription.delta":
-                return self._guess(str(message["delta"]))
+                return self._infer_token(str(message["delta"]))
             case "transcription.word":
                 start_ms, end_ms = int(message["start_ms"]), int(message["end_ms"])
                 lead = str(message["lead"])
@@ -113,11 +113,11 @@ class Told:
             case "transcription.done":
                 usage: dict[str, Any] = dict(message.get("usage") or {})
                 n_tokens = int(usage.get("completion_tokens") or self._n_deltas)
-                return [*self.break_off(), Finished(self.duration_ms, n_tokens)]
+                return [*self.flush(), Finished(self.duration_ms, n_tokens)]
             case _:
                 return []
 
-    def _guess(self, text: str) -> list[Event]:
+    def _infer_token(self, text: str) -> list[Event]:
         """One more delta without a time: what it means with those before it."""
         index = self._n_deltas
         self._n_deltas += 1
@@ -127,15 +127,15 @@ class Told:
         is_word = text[:1].isspace() and not self._has_blanks
         if text and (self._blank is not None or is_word):
             marker = index if self._blank is None else self._blank
-            events += self._say(STREAMING_WORD_ID, marker, "")
+            events += self._emit(STREAMING_WORD_ID, marker, "")
         elif self._blank is not None:
-            events += self._say(STREAMING_PAD_ID, self._blank, "")
+            events += self._emit(STREAMING_PAD_ID, self._blank, "")
         self._blank = None if text else index
         if text:
-            events += self._say(_SOME_TEXT_ID, index, text)
+            events += self._emit(_SOME_TEXT_ID, index, text)
         return events
 
-    def _say(self, token_id: int, index: int, text: str) -> list[Event]:
+    def _emit(self, token_id: int, index: int, text: str) -> list[Event]:
         token = TokenDecoded(token_id, index, (index + 1) * AUDIO_TOKEN_MS)
         events: list[Event] = [TextDelta(text, token.time_ms)] if text else []
         words = self._words.push(token, text)

@@ -6,15 +6,15 @@ from typing import Any, ClassVar
 from voxmlx.config import LEFT_PAD_TOKENS, delay_tokens
 from voxmlx.errors import RequestError, VoxmlxError
 from voxmlx.events import Event, Finished, TextDelta, UtteranceEnd, WordFinal
-from voxmlx.serve.fields import Fields
-from voxmlx.serve.pcm import check_rate
+from voxmlx.serve.json_object import JsonObject
+from voxmlx.serve.pcm import check_pcm_rate
 from voxmlx.serve.protocol import (
     Dialect,
     Effect,
     Flushed,
     Send,
     Served,
-    TextSoFar,
+    TextBuffer,
 )
 
 __all__ = ["VllmDialect"]
@@ -33,7 +33,7 @@ class VllmDialect(Dialect):
 
     def __init__(self, served: Served, session_id: str) -> None:
         super().__init__(served, session_id)
-        self._text = TextSoFar()
+        self._text = TextBuffer()
         self._include: frozenset[str] = frozenset()
 
     @property
@@ -86,12 +86,12 @@ class VllmDialect(Dialect):
                     "completion_tokens": n_tokens,
                     "total_tokens": n_prompt + n_tokens,
                 }
-                done = {"type": "transcription.done", "text": self._text.take()}
+                done = {"type": "transcription.done", "text": self._text.pop()}
                 return [Send({**done, "usage": usage}), *self.after_finish()]
             case _:
                 return []
 
-    def _update(self, message: Fields) -> list[Effect]:
+    def _update(self, message: JsonObject) -> list[Effect]:
         if "session" in message:
             raise message.wrong(
                 "session",
@@ -128,10 +128,10 @@ class VllmDialect(Dialect):
         }
         return [Send({"type": "session.updated", "session": session})]
 
-    def _new_rate(self, message: Fields) -> int:
+    def _new_rate(self, message: JsonObject) -> int:
         rate = message.whole("rate", self.rate)
         try:
-            check_rate(rate)
+            check_pcm_rate(rate)
         except VoxmlxError as error:
             raise message.wrong("rate", str(error)) from None
         if rate != self.rate and self.is_open:
@@ -140,11 +140,11 @@ class VllmDialect(Dialect):
             )
         return rate
 
-    def _commit(self, message: Fields) -> list[Effect]:
-        return self.finish() if message.flag("final", False) else self.open()
+    def _commit(self, message: JsonObject) -> list[Effect]:
+        return self.finish_stream() if message.flag("final", False) else self.open()
 
-    handlers: ClassVar[Mapping[str, Callable[[Any, Fields], list[Effect]]]] = {
+    handlers: ClassVar[Mapping[str, Callable[[Any, JsonObject], list[Effect]]]] = {
         "session.update": _update,
-        "input_audio_buffer.append": Dialect.hear,
+        "input_audio_buffer.append": Dialect.append_audio,
         "input_audio_buffer.commit": _commit,
     }

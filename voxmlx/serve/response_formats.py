@@ -13,12 +13,12 @@ from voxmlx.formats import FormatOptions, make_writer
 from voxmlx.serve.protocol import StreamOptions
 from voxmlx.transcript import Transcript, TranscriptBuilder
 
-__all__ = ["ANSWERS", "Wish", "error_object", "server_sent_events"]
+__all__ = ["RESPONSES", "TranscriptionParams", "error_object", "server_sent_events"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What a request asks for; `name` is one of ANSWERS."""
+class TranscriptionParams:
+    """What a request asks for; `name` is one of RESPONSES."""
 
     options: StreamOptions
     name: str = "json"
@@ -27,36 +27,38 @@ class Wish:
     granularities: frozenset[str] = frozenset({"segment", "word"})
 
 
-Answer = Callable[[AsyncIterator[Event], Wish], Awaitable[Response]]
+Responder = Callable[[AsyncIterator[Event], TranscriptionParams], Awaitable[Response]]
 
 
 async def _transcript(events: AsyncIterator[Event]) -> Transcript:
     builder = TranscriptBuilder()
     async for event in events:
         builder.feed(event)
-    return builder.finish()
+    return builder.build()
 
 
-async def _json(events: AsyncIterator[Event], _: Wish) -> Response:
+async def _json(events: AsyncIterator[Event], _: TranscriptionParams) -> Response:
     transcript = await _transcript(events)
     return JSONResponse({"text": transcript.text, "usage": _usage(transcript)})
 
 
-async def _text(events: AsyncIterator[Event], _: Wish) -> Response:
+async def _text(events: AsyncIterator[Event], _: TranscriptionParams) -> Response:
     transcript = await _transcript(events)
     return PlainTextResponse(transcript.text + "\n")
 
 
-async def _verbose_json(events: AsyncIterator[Event], wish: Wish) -> Response:
+async def _verbose_json(
+    events: AsyncIterator[Event], params: TranscriptionParams
+) -> Response:
     transcript = await _transcript(events)
     content: dict[str, Any] = {
         "task": "transcribe",
-        "language": wish.language or "unknown",
+        "language": params.language or "unknown",
         "duration": transcript.duration_ms / 1000,
         "text": transcript.text,
         "usage": _usage(transcript),
     }
-    if "segment" in wish.granularities:
+    if "segment" in params.granularities:
         # What only Whisper has is what it says when it knows nothing.
         content["segments"] = [
             {
@@ -73,7 +75,7 @@ async def _verbose_json(events: AsyncIterator[Event], wish: Wish) -> Response:
             }
             for i, segment in enumerate(transcript.segments)
         ]
-    if "word" in wish.granularities:
+    if "word" in params.granularities:
         content["words"] = [
             {
                 "word": word.text,
@@ -85,16 +87,16 @@ async def _verbose_json(events: AsyncIterator[Event], wish: Wish) -> Response:
     return JSONResponse(content)
 
 
-def _written(name: str, media_type: str) -> Answer:
-    async def respond(events: AsyncIterator[Event], _: Wish) -> Response:
+def _written(name: str, media_type: str) -> Responder:
+    async def respond(events: AsyncIterator[Event], _: TranscriptionParams) -> Response:
         writer = make_writer(name, FormatOptions())
         parts = [writer.feed(event) async for event in events]
-        return Response("".join([*parts, writer.finish()]), media_type=media_type)
+        return Response("".join([*parts, writer.end()]), media_type=media_type)
 
     return respond
 
 
-ANSWERS: dict[str, Answer] = {
+RESPONSES: dict[str, Responder] = {
     "json": _json,
     "text": _text,
     "srt": _written("srt", "application/x-subrip"),

@@ -4,7 +4,7 @@ import math
 
 import mlx.core as mx
 
-__all__ = ["attention_by_powers", "pays_by_powers"]
+__all__ = ["is_pow_attention_faster", "pow_attention"]
 
 # From so many queries on it pays to lay the keys out as columns: the BLAS of MLX's
 # wheel for Linux adds columns up two or three times faster than it multiplies rows.
@@ -13,8 +13,8 @@ _MANY_QUERIES = 16
 _MIN_WEIGHTS = 2048
 
 
-def pays_by_powers(queries: mx.array, keys: mx.array) -> bool:
-    """Whether `attention_by_powers` is the faster one, off Metal.
+def is_pow_attention_faster(queries: mx.array, keys: mx.array) -> bool:
+    """Whether `pow_attention` is the faster one, off Metal.
 
     MLX's exp takes 11 ns an element there, its power 4 (on a Xeon).
     """
@@ -22,7 +22,7 @@ def pays_by_powers(queries: mx.array, keys: mx.array) -> bool:
     return queries.dtype == mx.float32 and n_weights >= _MIN_WEIGHTS
 
 
-def attention_by_powers(
+def pow_attention(
     queries: mx.array,
     keys: mx.array,
     values: mx.array,

@@ -47,7 +47,7 @@ class BlockQueue:
             self._changed.notify_all()
             return True
 
-    def take(self, timeout_s: float) -> list[Block]:
+    def get(self, timeout_s: float) -> list[Block]:
         """All blocks there are; waits up to `timeout_s` if there are none."""
         with self._changed:
             if not self._blocks and not self._is_closed:

@@ -3,11 +3,11 @@
 import mlx.core as mx
 import mlx.nn as nn
 
-__all__ = ["lay_out_for_cpu", "product"]
+__all__ = ["matmul", "transpose_weights_for_cpu"]
 
 
-def product(linear: nn.Linear | nn.QuantizedLinear, x: mx.array) -> mx.array:
-    """x W^T. A quantised product adds no bias; on its own that is a launch more."""
+def matmul(linear: nn.Linear | nn.QuantizedLinear, x: mx.array) -> mx.array:
+    """x W^T. A quantized product adds no bias; on its own that is a launch more."""
     if isinstance(linear, nn.QuantizedLinear):
         return mx.quantized_matmul(
             x,
@@ -22,7 +22,7 @@ def product(linear: nn.Linear | nn.QuantizedLinear, x: mx.array) -> mx.array:
     return x @ linear.weight.T
 
 
-def lay_out_for_cpu(network: nn.Module) -> None:
+def transpose_weights_for_cpu(network: nn.Module) -> None:
     """Store float32 matrices the other way round in memory; their shapes stay.
 
     The BLAS that MLX's Linux wheels bring adds columns up fast, two or three times

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from voxmlx.errors import RequestError, VoxmlxError
 from voxmlx.events import Event, Finished, TextDelta, UtteranceEnd
-from voxmlx.serve.fields import Fields
-from voxmlx.serve.pcm import ENCODINGS, check_rate
+from voxmlx.serve.json_object import JsonObject
+from voxmlx.serve.pcm import ENCODINGS, check_pcm_rate
 from voxmlx.serve.protocol import (
     Dialect,
     Effect,
@@ -194,14 +194,14 @@ class OpenAiDialect(Dialect):
         """On the client's clock, which has no silence of ours."""
         return max(0, time_ms - self._silence_ms)
 
-    def _append(self, message: Fields) -> list[Effect]:
-        effects = self.hear(message)
+    def _append(self, message: JsonObject) -> list[Effect]:
+        effects = self.append_audio(message)
         audio = message.text("audio")
         n_bytes = len(audio) * 3 // 4 - audio[-2:].count("=")
         self._n_samples += n_bytes // ENCODINGS[self.encoding][0]
         return effects
 
-    def _commit(self, _: Fields) -> list[Effect]:
+    def _commit(self, _: JsonObject) -> list[Effect]:
         if not self.is_open or (self._n_samples == 0 and self._item is None):
             raise RequestError(
                 "nothing was appended since the last commit",
@@ -211,7 +211,7 @@ class OpenAiDialect(Dialect):
         self._committed.append(item)
         return [*self._announce(item), Flush()]
 
-    def _clear(self, _: Fields) -> list[Effect]:
+    def _clear(self, _: JsonObject) -> list[Effect]:
         cleared = self._message("input_audio_buffer.cleared")
         if not self.is_open:
             return [cleared]
@@ -221,7 +221,7 @@ class OpenAiDialect(Dialect):
         self._committed.append(item)
         return [cleared, Flush()]
 
-    def _update(self, message: Fields) -> list[Effect]:
+    def _update(self, message: JsonObject) -> list[Effect]:
         session = message.section("session")
         if session.has("type") and session.text("type") != "transcription":
             raise session.wrong(
@@ -242,11 +242,11 @@ class OpenAiDialect(Dialect):
         self._padding_ms, self._has_vad = padding_ms, has_vad
         return [self._session_message("updated")]
 
-    def _update_beta(self, message: Fields) -> list[Effect]:
+    def _update_beta(self, message: JsonObject) -> list[Effect]:
         self._is_beta = True
         return self._update(message)
 
-    def _new_format(self, session: Fields, new: Fields) -> tuple[str, int, str]:
+    def _new_format(self, session: JsonObject, new: JsonObject) -> tuple[str, int, str]:
         if session.has("input_audio_format"):
             where, field = session, "input_audio_format"
         else:
@@ -260,7 +260,7 @@ class OpenAiDialect(Dialect):
             "rate", self.rate if keeps else _DEFAULT_RATE
         )
         try:
-            check_rate(rate)
+            check_pcm_rate(rate)
         except VoxmlxError as error:
             raise new.wrong("format", str(error)) from None
         if (encoding, rate) != (self.encoding, self.rate) and self.is_open:
@@ -269,7 +269,7 @@ class OpenAiDialect(Dialect):
             )
         return encoding, rate, name
 
-    def _new_turns(self, session: Fields, new: Fields) -> tuple[int, bool, int]:
+    def _new_turns(self, session: JsonObject, new: JsonObject) -> tuple[int, bool, int]:
         where = new if "turn_detection" in new else session
         if "turn_detection" not in where:
             return self._padding_ms, self._has_vad, self.options.pause_ms
@@ -282,12 +282,12 @@ class OpenAiDialect(Dialect):
             turns.whole("silence_duration_ms", self.options.pause_ms),
         )
 
-    def _new_transcription(self, session: Fields, new: Fields) -> Fields:
+    def _new_transcription(self, session: JsonObject, new: JsonObject) -> JsonObject:
         if session.has("input_audio_transcription"):
             return session.section("input_audio_transcription")
         return new.section("transcription")
 
-    def _new_delay(self, wanted: Fields) -> int:
+    def _new_delay(self, wanted: JsonObject) -> int:
         if not wanted.has("delay"):
             return self.options.delay_ms
         name = wanted.text("delay")
@@ -341,7 +341,7 @@ class OpenAiDialect(Dialect):
             },
         }
 
-    handlers: ClassVar[Mapping[str, Callable[[Any, Fields], list[Effect]]]] = {
+    handlers: ClassVar[Mapping[str, Callable[[Any, JsonObject], list[Effect]]]] = {
         "session.update": _update,
         "transcription_session.update": _update_beta,
         "input_audio_buffer.append": _append,

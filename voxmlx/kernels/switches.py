@@ -8,11 +8,18 @@ import mlx.core as mx
 
 from voxmlx.errors import KernelError
 
-__all__ = ["NAMES", "STOCK_ATTENTION", "VARIABLE", "Gate", "gate", "refusal"]
+__all__ = [
+    "NAMES",
+    "STOCK_ATTENTION",
+    "VARIABLE",
+    "KernelSwitches",
+    "kernel_switches",
+    "refusal",
+]
 
 VARIABLE = "VOXMLX_KERNELS"
 
-NAMES = ("add_rms_norm", "quantise_rows", "ring_attention_q8", "window_attention")
+NAMES = ("add_rms_norm", "quantize_rows", "ring_attention_q8", "window_attention")
 
 # MLX's own attention runs everywhere, unless it was seen to fail.
 STOCK_ATTENTION = "scaled_dot_product_attention"
@@ -23,7 +30,7 @@ _ARCHITECTURE = re.compile(r"applegpu_g(\d+)[a-z]")
 _OLDEST_GENERATION = 13
 
 
-class Gate:
+class KernelSwitches:
     """Says of every kernel whether it runs; a failed one can only be switched off."""
 
     def __init__(self, wanted: str, refusal: str | None) -> None:
@@ -78,9 +85,9 @@ def refusal(architecture: str | None) -> str | None:
 
 
 @cache
-def gate() -> Gate:
-    """The gate of this process, by its environment and its GPU."""
+def kernel_switches() -> KernelSwitches:
+    """The switches of this process, by its environment and its GPU."""
     architecture = None
     if mx.metal.is_available() and mx.default_device() == mx.Device(mx.gpu):
         architecture = str(mx.device_info().get("architecture", ""))
-    return Gate(os.environ.get(VARIABLE, "on"), refusal(architecture))
+    return KernelSwitches(os.environ.get(VARIABLE, "on"), refusal(architecture))

@@ -5,8 +5,8 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from voxmlx.kernels import has_ring_attention_q8, has_window_attention, select
-from voxmlx.kernels.gate import Gate
+from voxmlx.kernels import has_ring_attention_q8, has_window_attention, ops
+from voxmlx.kernels.switches import KernelSwitches
 
 
 @pytest.mark.parametrize(
@@ -28,12 +28,12 @@ def test_a_kernel_runs_where_it_saves_something(
     window: bool,
     ring: bool,
 ) -> None:
-    chosen = Gate("on", None)
-    monkeypatch.setattr(select, "gate", lambda: chosen)
+    chosen = KernelSwitches("on", None)
+    monkeypatch.setattr(ops, "kernel_switches", lambda: chosen)
     assert has_window_attention(n_queries, head_dim, capacity) == window
     assert has_ring_attention_q8(n_queries, head_dim) == ring
-    none = Gate("off", None)
-    monkeypatch.setattr(select, "gate", lambda: none)
+    none = KernelSwitches("off", None)
+    monkeypatch.setattr(ops, "kernel_switches", lambda: none)
     assert not has_window_attention(n_queries, head_dim, capacity)
     assert not has_ring_attention_q8(n_queries, head_dim)
 
@@ -54,15 +54,15 @@ def test_powers_of_two_attend_on_a_cpu_alone(
     n_keys: int,
     by_powers: bool,
 ) -> None:
-    monkeypatch.setattr(select, "has_metal", lambda: has_metal)
+    monkeypatch.setattr(ops, "has_metal", lambda: has_metal)
     used: list[bool] = []
-    attend = select.attention_by_powers
+    attend = ops.pow_attention
 
     def noted(*arguments: Any) -> mx.array:
         used.append(True)
         return attend(*arguments)
 
-    monkeypatch.setattr(select, "attention_by_powers", noted)
+    monkeypatch.setattr(ops, "pow_attention", noted)
     x = mx.ones((1, 6, n_keys, 16), dtype)
-    select.attention(x[:, :, :4], x, x, None, 0.25)
+    ops.attention(x[:, :, :4], x, x, None, 0.25)
     assert bool(used) == by_powers

@@ -11,7 +11,7 @@ import numpy as np
 
 from voxmlx.config import AUDIO_TOKEN_MS, SAMPLE_RATE
 
-__all__ = ["Figures", "Meter", "peak_memory_mb", "percentile"]
+__all__ = ["Figures", "StreamMetrics", "peak_memory_mb", "percentile"]
 
 # The latest half hour: what is kept does not grow with the stream.
 _N_KEPT = 30 * 60 * 1000 // AUDIO_TOKEN_MS
@@ -41,7 +41,7 @@ class Figures:
     peak_memory_mb: float
 
 
-class Meter:
+class StreamMetrics:
     """Gathers figures while a stream runs. Bounded memory."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Meter:
         self._lags: deque[float] = deque(maxlen=_N_KEPT)
         self._steps: deque[float] = deque(maxlen=_N_KEPT)
 
-    def heard(self, samples: np.ndarray) -> None:
+    def pushed(self, samples: np.ndarray) -> None:
         """Note sound as it comes in, before it waits to be decoded."""
         self._n_samples += len(samples)
         latest = samples[-_LEVEL_SAMPLES:]

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 from voxmlx.config import LEFT_PAD_TOKENS, delay_tokens
 from voxmlx.errors import RequestError, VoxmlxError
 from voxmlx.events import Event, Finished, TextDelta, UtteranceEnd
-from voxmlx.serve.fields import Fields
-from voxmlx.serve.pcm import ENCODINGS, check_rate
+from voxmlx.serve.json_object import JsonObject
+from voxmlx.serve.pcm import ENCODINGS, check_pcm_rate
 from voxmlx.serve.protocol import (
     Close,
     Dialect,
@@ -16,7 +16,7 @@ from voxmlx.serve.protocol import (
     Flushed,
     Send,
     Served,
-    TextSoFar,
+    TextBuffer,
 )
 
 __all__ = ["MistralDialect"]
@@ -27,7 +27,7 @@ class MistralDialect(Dialect):
 
     def __init__(self, served: Served, session_id: str) -> None:
         super().__init__(served, session_id)
-        self._text = TextSoFar()
+        self._text = TextBuffer()
         self._silence_ms = 0
         self._has_turns = False
         self._is_in_turn = False
@@ -76,7 +76,7 @@ class MistralDialect(Dialect):
         return {
             "type": "transcription.done",
             "model": self.served.model,
-            "text": self._text.take(),
+            "text": self._text.pop(),
             "language": None,
             "segments": [],
             "usage": {
@@ -96,7 +96,7 @@ class MistralDialect(Dialect):
             "context_bias": list(self.options.hotwords),
         }
 
-    def _update(self, message: Fields) -> list[Effect]:
+    def _update(self, message: JsonObject) -> list[Effect]:
         session = message.section("session")
         if session.flag("diarize", False):
             raise session.wrong("diarize", "speakers are not told apart", "unsupported")
@@ -106,7 +106,7 @@ class MistralDialect(Dialect):
             raise sound.wrong("encoding", f"expected one of {', '.join(ENCODINGS)}")
         rate = sound.whole("sample_rate", self.rate)
         try:
-            check_rate(rate)
+            check_pcm_rate(rate)
         except VoxmlxError as error:
             raise sound.wrong("sample_rate", str(error)) from None
         if (encoding, rate) != (self.encoding, self.rate) and self.is_open:
@@ -123,18 +123,18 @@ class MistralDialect(Dialect):
         self._has_turns = self._has_turns or session.has("turn_detection")
         return [Send({"type": "session.updated", "session": self._session()})]
 
-    def _append(self, message: Fields) -> list[Effect]:
+    def _append(self, message: JsonObject) -> list[Effect]:
         self._refuse_after_end()
-        return self.hear(message)
+        return self.append_audio(message)
 
-    def _flush(self, _: Fields) -> list[Effect]:
+    def _flush(self, _: JsonObject) -> list[Effect]:
         # Before any sound there is nothing to bring out.
         return [Flush()] if self.is_open else []
 
-    def _end(self, _: Fields) -> list[Effect]:
+    def _end(self, _: JsonObject) -> list[Effect]:
         self._refuse_after_end()
         self._is_over = True
-        return self.finish()
+        return self.finish_stream()
 
     def _refuse_after_end(self) -> None:
         if self._is_over:
@@ -142,7 +142,7 @@ class MistralDialect(Dialect):
                 "the sound has ended; connect again for more", code="already_ended"
             )
 
-    handlers: ClassVar[Mapping[str, Callable[[Any, Fields], list[Effect]]]] = {
+    handlers: ClassVar[Mapping[str, Callable[[Any, JsonObject], list[Effect]]]] = {
         "session.update": _update,
         "input_audio.append": _append,
         "input_audio.flush": _flush,

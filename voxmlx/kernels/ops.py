@@ -6,17 +6,16 @@ from typing import cast
 
 import mlx.core as mx
 
-from voxmlx.kernels.gate import STOCK_ATTENTION, gate
 from voxmlx.kernels.metal import (
     MAX_STEP_QUERIES,
     MAX_WINDOW_SLOTS,
     add_rms_norm_metal,
     fits_lanes,
-    quantise_rows_metal,
+    quantize_rows_metal,
     ring_attention_q8_metal,
     window_attention_metal,
 )
-from voxmlx.kernels.powers import attention_by_powers, pays_by_powers
+from voxmlx.kernels.pow_attention import is_pow_attention_faster, pow_attention
 from voxmlx.kernels.reference import (
     add_rms_norm_reference,
     attention_reference,
@@ -26,15 +25,16 @@ from voxmlx.kernels.reference import (
     swiglu_reference,
 )
 from voxmlx.kernels.ring_reference import (
-    quantise_rows_reference,
+    quantize_rows_reference,
     ring_attention_q8_reference,
     window_attention_reference,
 )
 from voxmlx.kernels.spectrum import (
     power_by_fft,
-    spectrum_by_product,
+    spectrum_by_matmul,
     squared_magnitude,
 )
+from voxmlx.kernels.switches import STOCK_ATTENTION, kernel_switches
 
 __all__ = [
     "Fused",
@@ -45,7 +45,7 @@ __all__ = [
     "has_ring_attention_q8",
     "has_window_attention",
     "power_spectrum",
-    "quantise_rows",
+    "quantize_rows",
     "ring_attention_q8",
     "rotate",
     "rotate_pairs",
@@ -83,27 +83,27 @@ _rotated_pairs = Fused(rotated_pairs_reference)
 def power_spectrum(windows: mx.array) -> mx.array:
     """`power_by_fft`: same shapes, same result."""
     if has_metal():
-        return _squared_magnitude(spectrum_by_product(windows))
+        return _squared_magnitude(spectrum_by_matmul(windows))
     return power_by_fft(windows)
 
 
-def rotate(x: mx.array, turns: mx.array, bias: mx.array | None = None) -> mx.array:
+def rotate(x: mx.array, angles: mx.array, bias: mx.array | None = None) -> mx.array:
     """`rotate_reference`: same shapes, same result."""
     # MLX fuses no complex numbers; elsewhere one product of them is fewest steps.
-    return (rotate_pairs if has_metal() else rotate_reference)(x, turns, bias)
+    return (rotate_pairs if has_metal() else rotate_reference)(x, angles, bias)
 
 
 def rotate_pairs(
-    x: mx.array, turns: mx.array, bias: mx.array | None = None
+    x: mx.array, angles: mx.array, bias: mx.array | None = None
 ) -> mx.array:
     """`rotate_reference` in real numbers: views, and one element-wise kernel."""
-    angles = turns.view(mx.float32).reshape(*turns.shape, 2)
-    shape = (*turns.shape[1:3], -1, turns.shape[-1], 2)  # [T, R, H / R, D / 2, 2]
+    cos_sin = angles.view(mx.float32).reshape(*angles.shape, 2)
+    shape = (*angles.shape[1:3], -1, angles.shape[-1], 2)  # [T, R, H / R, D / 2, 2]
     biases = () if bias is None else _pairs(bias, (1, *shape[1:]))
     rotated = _rotated_pairs(
         *_pairs(x, (x.shape[0], *shape)),
-        angles[..., :1],
-        angles[..., 1:],
+        cos_sin[..., :1],
+        cos_sin[..., 1:],
         _signs(),
         *biases,
     )
@@ -131,9 +131,9 @@ def attention(
     scale: float,
 ) -> mx.array:
     """`attention_reference` by MLX's own fused kernel: same shapes, same result."""
-    if not has_metal() and pays_by_powers(queries, keys):
-        return attention_by_powers(queries, keys, values, mask, scale)
-    if not gate().is_on(STOCK_ATTENTION):
+    if not has_metal() and is_pow_attention_faster(queries, keys):
+        return pow_attention(queries, keys, values, mask, scale)
+    if not kernel_switches().is_on(STOCK_ATTENTION):
         return attention_reference(queries, keys, values, mask, scale)
     return mx.fast.scaled_dot_product_attention(
         queries, keys, values, scale=scale, mask=mask
@@ -148,22 +148,22 @@ def add_rms_norm(
     bias: mx.array | None = None,
 ) -> tuple[mx.array, mx.array]:
     """`add_rms_norm_reference` by the kernel of that name, where it is on."""
-    if gate().is_on("add_rms_norm"):
+    if kernel_switches().is_on("add_rms_norm"):
         return add_rms_norm_metal(x, residual, weight, eps, bias)
     return add_rms_norm_reference(x, residual, weight, eps, bias)
 
 
-def quantise_rows(keys: mx.array, values: mx.array) -> mx.array:
-    """`quantise_rows_reference` by the kernel of that name, where it is on."""
-    if gate().is_on("quantise_rows"):
-        return quantise_rows_metal(keys, values)
-    return quantise_rows_reference(keys, values)
+def quantize_rows(keys: mx.array, values: mx.array) -> mx.array:
+    """`quantize_rows_reference` by the kernel of that name, where it is on."""
+    if kernel_switches().is_on("quantize_rows"):
+        return quantize_rows_metal(keys, values)
+    return quantize_rows_reference(keys, values)
 
 
 def has_ring_attention_q8(n_queries: int, head_dim: int) -> bool:
     """Whether attention reads 8-bit rows as they lie, not a 16-bit copy of them."""
     return (
-        gate().is_on("ring_attention_q8")
+        kernel_switches().is_on("ring_attention_q8")
         and n_queries <= MAX_STEP_QUERIES
         and fits_lanes(head_dim)
     )
@@ -181,7 +181,7 @@ def ring_attention_q8(
 def has_window_attention(n_queries: int, head_dim: int, capacity: int) -> bool:
     """Whether attention with positions is faster than `attention` with a mask."""
     return (
-        gate().is_on("window_attention")
+        kernel_switches().is_on("window_attention")
         and 1 < n_queries <= MAX_STEP_QUERIES
         and capacity <= MAX_WINDOW_SLOTS
         and fits_lanes(head_dim)

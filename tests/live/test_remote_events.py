@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from voxmlx.errors import ServerError
 from voxmlx.events import Event, Finished, TextDelta, UtteranceEnd, Word, WordFinal
-from voxmlx.live.told import Told
+from voxmlx.live.remote_events import RemoteEvents
 
 
 def deltas(*texts: str) -> list[dict[str, Any]]:
@@ -20,8 +20,8 @@ DONE = {"type": "transcription.done", "usage": {"completion_tokens": 9}}
 
 
 def told(messages: list[dict[str, Any]], **replacements: str) -> list[Event]:
-    stream = Told(replacements, pause_ms=800)
-    stream.hear(np.zeros(16_000, np.float32))
+    stream = RemoteEvents(replacements, pause_ms=800)
+    stream.push(np.zeros(16_000, np.float32))
     return [event for message in messages for event in stream.receive(message)]
 
 
@@ -76,9 +76,9 @@ def test_times_that_a_server_tells_are_taken() -> None:
 def test_text_that_is_no_word_yet_is_kept_when_a_server_breaks_off() -> None:
     timed = {"type": "transcription.delta", "time_ms": 320}
     for messages in (deltas("", " half", " wo"), [timed | {"delta": " half wo"}]):
-        stream = Told({}, pause_ms=800)
+        stream = RemoteEvents({}, pause_ms=800)
         events = [event for message in messages for event in stream.receive(message)]
-        events += stream.break_off()
+        events += stream.flush()
         assert [word.text for word in words(events)] == ["half", "wo"]
         assert not any(isinstance(event, Finished) for event in events)
 

@@ -8,8 +8,8 @@ import soundfile
 
 from voxmlx.errors import OutputError
 from voxmlx.events import Event, Finished, TextDelta
-from voxmlx.live import files as module
-from voxmlx.live.files import CaptionFile, Recording
+from voxmlx.live import output_files as module
+from voxmlx.live.output_files import CaptionFile, Recording
 
 
 class Upper:
@@ -18,16 +18,16 @@ class Upper:
     def feed(self, event: Event, /) -> str:
         return event.text.upper() if isinstance(event, TextDelta) else ""
 
-    def finish(self) -> str:
+    def end(self) -> str:
         return "!"
 
 
 def test_captions_are_in_the_file_as_soon_as_they_are_final(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     file = CaptionFile(path, Upper())
-    file.show([TextDelta("hé", 80), TextDelta("llo", 160)])
+    file.on_events([TextDelta("hé", 80), TextDelta("llo", 160)])
     assert path.read_text("utf-8") == "HÉLLO"
-    file.show([Finished(160, 2)])
+    file.on_events([Finished(160, 2)])
     file.close()
     assert path.read_text("utf-8") == "HÉLLO!"
 
@@ -55,7 +55,7 @@ def test_a_full_disk_is_an_error_then_and_at_the_end(
     monkeypatch.setattr(module, "_create", lambda path: full.open("wb"))
     file = CaptionFile(full, Upper())
     with pytest.raises(OutputError, match="/dev/full cannot be written: No space"):
-        file.show([TextDelta("text", 80)])
+        file.on_events([TextDelta("text", 80)])
     with pytest.raises(OutputError, match="/dev/full cannot be written: No space"):
         file.close()
 
@@ -67,12 +67,12 @@ def test_a_recording_is_a_wav_of_what_was_heard_and_valid_meanwhile(
     path = tmp_path / "a.wav"
     recording = Recording(path, clock=lambda: now)
     sound = np.random.default_rng(1).uniform(-1, 1, 32_000).astype(np.float32)
-    recording.hear(sound[:16_000])
+    recording.on_audio(sound[:16_000])
     now = 1.5
-    recording.hear(sound[16_000:20_000])
+    recording.on_audio(sound[16_000:20_000])
     seen, rate = soundfile.read(path, dtype="float32")
     assert (len(seen), rate) == (20_000, 16_000)
-    recording.hear(sound[20_000:])
+    recording.on_audio(sound[20_000:])
     recording.close()
     whole, _ = soundfile.read(path, dtype="float32")
     np.testing.assert_allclose(whole, sound, atol=2**-15)
@@ -80,7 +80,7 @@ def test_a_recording_is_a_wav_of_what_was_heard_and_valid_meanwhile(
 
 def test_what_is_too_loud_is_clipped(tmp_path: Path) -> None:
     recording = Recording(tmp_path / "a.wav")
-    recording.hear(np.array([2.0, -2.0, 1.0, -1.0], np.float32))
+    recording.on_audio(np.array([2.0, -2.0, 1.0, -1.0], np.float32))
     recording.close()
     pcm, _ = soundfile.read(tmp_path / "a.wav", dtype="int16")
     assert pcm.tolist() == [32767, -32768, 32767, -32768]
@@ -91,7 +91,7 @@ def test_a_recording_of_more_than_37_hours_still_opens(
 ) -> None:
     monkeypatch.setattr(module, "_MAX_BYTES", 1000)
     recording = Recording(tmp_path / "a.wav")
-    recording.hear(np.zeros(2000, np.float32))
+    recording.on_audio(np.zeros(2000, np.float32))
     recording.close()
     assert soundfile.info(tmp_path / "a.wav").frames == 500
     assert (tmp_path / "a.wav").stat().st_size == 44 + 4000

@@ -3,11 +3,17 @@
 import pytest
 
 from voxmlx.errors import KernelError
-from voxmlx.kernels.gate import NAMES, VARIABLE, Gate, gate, refusal
+from voxmlx.kernels.switches import (
+    NAMES,
+    VARIABLE,
+    KernelSwitches,
+    kernel_switches,
+    refusal,
+)
 
 
-def on(gate: Gate) -> list[str]:
-    return [name for name in NAMES if gate.is_on(name)]
+def on(switches: KernelSwitches) -> list[str]:
+    return [name for name in NAMES if switches.is_on(name)]
 
 
 @pytest.mark.parametrize(
@@ -21,17 +27,17 @@ def on(gate: Gate) -> list[str]:
     ],
 )
 def test_the_variable_says_which_kernels_run(wanted: str, expected: list[str]) -> None:
-    assert on(Gate(wanted, None)) == expected
+    assert on(KernelSwitches(wanted, None)) == expected
 
 
 @pytest.mark.parametrize("wanted", ["yes", "add_rms_norm,off", "add-rms-norm"])
 def test_an_unknown_kernel_is_refused(wanted: str) -> None:
     with pytest.raises(KernelError, match="use on, off, or some of add_rms_norm"):
-        Gate(wanted, None)
+        KernelSwitches(wanted, None)
 
 
 def test_a_machine_that_cannot_run_kernels_runs_none() -> None:
-    closed = Gate("on", "no Metal device")
+    closed = KernelSwitches("on", "no Metal device")
     assert on(closed) == []
     assert closed.why_off("add_rms_norm") == "no Metal device"
 
@@ -55,7 +61,7 @@ def test_only_known_architectures_run_kernels(
 
 
 def test_a_kernel_that_was_switched_off_says_why() -> None:
-    some = Gate("on", None)
+    some = KernelSwitches("on", None)
     assert some.why_off("add_rms_norm") is None
     some.switch_off("add_rms_norm", "wrong by 3")
     assert not some.is_on("add_rms_norm")
@@ -65,11 +71,11 @@ def test_a_kernel_that_was_switched_off_says_why() -> None:
 def test_the_process_has_one_gate_by_its_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    gate.cache_clear()
+    kernel_switches.cache_clear()
     monkeypatch.setenv(VARIABLE, "nonsense")
     with pytest.raises(KernelError, match="VOXMLX_KERNELS=nonsense"):
-        gate()
+        kernel_switches()
     monkeypatch.setenv(VARIABLE, "off")
-    assert gate() is gate()
-    assert on(gate()) == []
-    gate.cache_clear()
+    assert kernel_switches() is kernel_switches()
+    assert on(kernel_switches()) == []
+    kernel_switches.cache_clear()

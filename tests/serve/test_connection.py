@@ -23,12 +23,12 @@ from tests.serve.loopback import PATIENCE_S, Loopback, said, serving, sound, unt
 from tests.sounds import speech_like
 from voxmlx import Checkpoint, Session
 from voxmlx.events import TextDelta, TokenDecoded
+from voxmlx.serve.connection import Connection
 from voxmlx.serve.conversation import Conversation
 from voxmlx.serve.limits import Limits
 from voxmlx.serve.protocol import Notice
-from voxmlx.serve.realtime import Connection
-from voxmlx.serve.scheduler import Seat
-from voxmlx.serve.vllm import VllmDialect
+from voxmlx.serve.scheduler import Slot
+from voxmlx.serve.vllm_dialect import VllmDialect
 
 FINAL = json.dumps({"type": "input_audio_buffer.commit", "final": True})
 DELAYS_MS = (80, 160, 240, 480, 480, 960, 1200, 2400)
@@ -154,7 +154,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Session]]:
 
 def n_objects() -> int:
     """Of what there is for each client; others' tests may have left some."""
-    kinds = (Connection, Conversation, Seat)
+    kinds = (Connection, Conversation, Slot)
     # Not isinstance: it would ask objects of others what they want to be taken for.
     return sum(issubclass(type(one), kinds) for one in gc.get_objects())
 
@@ -184,7 +184,7 @@ def test_a_hundred_killed_clients_disturb_nobody_and_leave_nothing(
         """What there is of a server that has nothing to do."""
         gc.collect()
         return (
-            scheduler.n_seats,
+            scheduler.n_slots,
             scheduler.n_streams,
             server.service.n_connections,
             server.tasks(),
@@ -221,7 +221,7 @@ def test_nobody_is_let_in_above_the_limit(tiny_checkpoint: Checkpoint) -> None:
                     third.recv(timeout=PATIENCE_S)
                 assert closed.value.rcvd is not None
                 assert closed.value.rcvd.code == 1013
-        until(lambda: server.scheduler.n_seats == 0)
+        until(lambda: server.scheduler.n_slots == 0)
         with realtime(server) as fourth:
             assert json.loads(fourth.recv())["type"] == "session.created"
 
@@ -240,7 +240,7 @@ def test_a_client_that_says_nothing_is_let_go(tiny_checkpoint: Checkpoint) -> No
         assert json.loads(idle.recv())["type"] == "session.created"
         assert json.loads(idle.recv(timeout=PATIENCE_S))["code"] == "idle"
         assert close_code(idle) == 1008
-        until(lambda: server.scheduler.n_seats == 0)
+        until(lambda: server.scheduler.n_slots == 0)
 
 
 def test_a_message_that_is_too_long_ends_its_own_connection(
@@ -253,7 +253,7 @@ def test_a_message_that_is_too_long_ends_its_own_connection(
             assert close_code(websocket) == 1009
             other.send("no json")
             assert said(other, "error")[-1]["code"] == "invalid_json"
-        until(lambda: server.scheduler.n_seats == 0)
+        until(lambda: server.scheduler.n_slots == 0)
 
 
 def test_a_client_that_does_not_read_is_given_up_and_delays_nobody(
@@ -268,7 +268,7 @@ def test_a_client_that_does_not_read_is_given_up_and_delays_nobody(
                 websocket.send(message)
             websocket.send(FINAL)
             said(websocket, "transcription.done")
-        until(lambda: server.scheduler.n_seats == 0)
+        until(lambda: server.scheduler.n_slots == 0)
 
 
 async def send_without_reading(server: Loopback) -> None:
@@ -320,8 +320,8 @@ def test_streams_that_are_asked_for_too_fast_wait_at_their_client(
                 websocket.send(FINAL)
             for _ in range(60):
                 said(websocket, "transcription.done")
-                seats = list(server.scheduler._seats)
-                n_waiting.append(sum(len(seat.inbox) for seat in seats))
+                slots = list(server.scheduler._slots)
+                n_waiting.append(sum(len(slot.inbox) for slot in slots))
     # Two commands each, of 1.6 s.
     assert 0 < max(n_waiting) <= 2 * (3_000 // 1_600 + 1)
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import mlx.core as mx
 import numpy as np
 
-__all__ = ["apart", "beside", "end_to_end", "split"]
+__all__ = ["concat_positions", "split", "stack_streams", "unstack_streams"]
 
 
-def beside(arrays: Sequence[mx.array]) -> mx.array:
+def stack_streams(arrays: Sequence[mx.array]) -> mx.array:
     """[1, n, dim] of each of several streams -> [N, 1, dim], N positions in all.
 
     Whatever looks at one position alone then needs to know nothing of streams, and
@@ -20,18 +20,18 @@ def beside(arrays: Sequence[mx.array]) -> mx.array:
     return mx.concatenate(list(arrays), axis=1).swapaxes(0, 1)
 
 
-def apart(x: mx.array, sizes: Sequence[int]) -> list[mx.array]:
-    """What `beside` put together: [1, n, dim] for each n of `sizes`."""
+def unstack_streams(x: mx.array, sizes: Sequence[int]) -> list[mx.array]:
+    """What `stack_streams` put together: [1, n, dim] for each n of `sizes`."""
     return [x] if len(sizes) == 1 else split(x.swapaxes(0, 1), sizes)
 
 
-def end_to_end(arrays: Sequence[mx.array]) -> mx.array:
+def concat_positions(arrays: Sequence[mx.array]) -> mx.array:
     """[B, n, ...] of each -> [B, N, ...]."""
     return arrays[0] if len(arrays) == 1 else mx.concatenate(list(arrays), axis=1)
 
 
 def split(x: mx.array, sizes: Sequence[int]) -> list[mx.array]:
-    """What `end_to_end` put together: [B, n, ...] for each n of `sizes`."""
+    """What `concat_positions` put together: [B, n, ...] for each n of `sizes`."""
     if len(sizes) == 1:
         return [x]
     ends = np.cumsum(sizes)
