@@ -18,11 +18,8 @@ def _state(session: Session) -> VoxtralState:
     return session._decoder.state
 
 
-def _ring(part: str, which: str, layer: int) -> Callable[[Session], tuple[Any, Any]]:
-    def place(session: Session) -> tuple[Any, Any]:
-        return getattr(getattr(_state(session), part).cache, which), layer
-
-    return place
+def _ring(part: str, layer: int) -> Callable[[Session], tuple[Any, Any]]:
+    return lambda session: (getattr(_state(session), part).cache.rings, layer)
 
 
 # What a stream remembers, by name -> (its owner, attribute or index).
@@ -32,9 +29,8 @@ STATE: dict[str, Callable[[Session], tuple[Any, Any]]] = {
     "second convolution": lambda s: (_state(s).encoder.stem.conv2, "pending"),
     "conditioned norms": lambda s: (_state(s).decoder, "mlp_norms"),
 } | {
-    f"{part} {which} {layer}": _ring(part, which, layer)
+    f"{part} ring {layer}": _ring(part, layer)
     for part in ("encoder", "decoder")
-    for which in ("keys", "values")
     for layer in (0, 1)
 }
 

@@ -15,6 +15,7 @@ from tests.sounds import speech_like
 from tests.tiny import TinyModel
 from voxmlx import Checkpoint, Event, Recovered, Session, TextDelta, TokenDecoded, load
 from voxmlx.batch import Batch
+from voxmlx.kernels import Fused
 from voxmlx.recovery import HISTORY_TOKENS
 from voxmlx.rules import GUARDS
 
@@ -172,12 +173,12 @@ def test_the_event_says_when_and_which_part(
 
 
 def test_eight_bit_rings_recover_too(tiny_checkpoint_dir: Path) -> None:
-    checkpoint = load(tiny_checkpoint_dir, "float32", kv_bits=8)
-    whole = Session(checkpoint)
+    checkpoint = load(tiny_checkpoint_dir, "float32")
+    whole = Session(checkpoint, kv_bits=8)
     expected = ids(whole.push(SOUND) + whole.finish())
-    session = Session(checkpoint)
+    session = Session(checkpoint, kv_bits=8)
     events = session.push(SOUND[:30_000])
-    rows = session._decoder.state.decoder.cache.rows
+    rows = session._decoder.state.decoder.cache.rings
     poisoned = np.array(rows[1])
     poisoned[:, :, :, -4:] = np.frombuffer(np.float32(np.nan).tobytes(), np.int8)
     rows[1] = type(rows[1])(poisoned)
@@ -190,7 +191,7 @@ def test_text_goes_on_long_after_the_start(tiny_checkpoint: Checkpoint) -> None:
     sound = speech_like(40 * 16_000, seed=3)
     session = Session(tiny_checkpoint)
     events = session.push(sound[: 30 * 16_000])
-    poison_state(session, "decoder values 1", math.nan, 0.5)
+    poison_state(session, "decoder ring 1", math.nan, 0.75)
     later = session.push(sound[30 * 16_000 :])
     (event,) = recoveries(later)
     texts = [e for e in later if isinstance(e, TextDelta)]
@@ -270,6 +271,6 @@ def test_swiglu_that_overflows_float16_is_bounded(
         gate, up = gate_up.split(2, axis=-1)
         return gate * (1 / (1 + (-gate).exp())) * up
 
-    monkeypatch.setattr("voxmlx.model.layer.swiglu", select.Fused(unbounded))
+    monkeypatch.setattr("voxmlx.model.layer.swiglu", Fused(unbounded))
     session = Session(load(tmp_path / "model", "float16"))
     assert recoveries(session.push(SOUND) + session.finish())

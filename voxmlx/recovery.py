@@ -38,7 +38,7 @@ from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN, STREAMING_PAD_ID
 from voxmlx.decoding import Decoded, NotFiniteError, TokenDecoder
 from voxmlx.model.choosing import NO_TOKEN, DecodeRequest
 from voxmlx.model.state import VoxtralState, all_finite
-from voxmlx.work import Encoding, Requests
+from voxmlx.work import EncodeRequest, Requests
 
 __all__ = ["HISTORY_TOKENS", "RecoveringDecoder"]
 
@@ -51,7 +51,7 @@ _DECODED_TOKENS = 32
 
 
 @dataclass(slots=True)
-class _Heard:
+class _Block:
     """Sound [k * 1280] of k positions, its embeddings [1, k, dim], and speech [k]."""
 
     samples: NDArray[np.float32]
@@ -63,36 +63,36 @@ class _History:
     """The last positions: up to HISTORY_TOKENS that are settled, then the open ones."""
 
     def __init__(self) -> None:
-        self._heard: deque[_Heard] = deque()
+        self._blocks: deque[_Block] = deque()
         self.ids: deque[int] = deque()  # of settled positions
         self.n_open = 0
 
     def arrays(self) -> list[mx.array]:
         """All that is computed on the device."""
-        return [heard.audio for heard in self._heard]
+        return [block.audio for block in self._blocks]
 
-    def add(self, heard: _Heard) -> None:
-        self._heard.append(heard)
-        self.n_open += len(heard.speech)
+    def add(self, block: _Block) -> None:
+        self._blocks.append(block)
+        self.n_open += len(block.speech)
 
     def settle(self, token_id: int) -> None:
         """The first open position has this id, or NO_TOKEN."""
         self.ids.append(token_id)
         self.n_open -= 1
-        while len(self.ids) - len(self._heard[0].speech) >= HISTORY_TOKENS:
-            for _ in self._heard.popleft().speech:
+        while len(self.ids) - len(self._blocks[0].speech) >= HISTORY_TOKENS:
+            for _ in self._blocks.popleft().speech:
                 self.ids.popleft()
 
     def forget_settled(self) -> None:
         """Keep the open positions alone."""
         samples, audio, speech = self._all()
         n = len(self.ids)
-        kept = _Heard(samples[n * SAMPLES_PER_AUDIO_TOKEN :], audio[:, n:], speech[n:])
-        self._heard = deque([kept] if self.n_open else [])
+        kept = _Block(samples[n * SAMPLES_PER_AUDIO_TOKEN :], audio[:, n:], speech[n:])
+        self._blocks = deque([kept] if self.n_open else [])
         self.ids.clear()
 
     def forget(self) -> None:
-        self._heard.clear()
+        self._blocks.clear()
         self.ids.clear()
         self.n_open = 0
 
@@ -107,11 +107,11 @@ class _History:
         """Put the embeddings of `pieces` in the place of those there were."""
         _, _, speech = self._all()
         pieces = list(self.pieces())
-        self._heard.clear()
+        self._blocks.clear()
         for samples, embeddings in zip(pieces, audio, strict=True):
             n, speech_of_piece = embeddings.shape[1], speech
             speech = speech[n:]
-            self._heard.append(_Heard(samples, embeddings, speech_of_piece[:n]))
+            self._blocks.append(_Block(samples, embeddings, speech_of_piece[:n]))
 
     def positions(self) -> tuple[mx.array, list[bool]]:
         """Embeddings [1, n, dim] and speech [n] of all."""
@@ -120,9 +120,9 @@ class _History:
 
     def _all(self) -> tuple[NDArray[np.float32], mx.array, list[bool]]:
         return (
-            np.concatenate([heard.samples for heard in self._heard]),
-            mx.concatenate([heard.audio for heard in self._heard], axis=1),
-            [is_speech for heard in self._heard for is_speech in heard.speech],
+            np.concatenate([block.samples for block in self._blocks]),
+            mx.concatenate([block.audio for block in self._blocks], axis=1),
+            [is_speech for block in self._blocks for is_speech in block.speech],
         )
 
 
@@ -148,8 +148,8 @@ class RecoveringDecoder:
 
     def step(self, samples: NDArray[np.float32], speech: Sequence[bool]) -> Requests:
         """Sound [k * 1280] of k whole audio tokens; then `take` what is certain."""
-        audio = yield Encoding(mx.array(samples)[None], self._decoder.state)
-        self._history.add(_Heard(samples, audio, speech))
+        audio = yield EncodeRequest(mx.array(samples)[None], self._decoder.state)
+        self._history.add(_Block(samples, audio, speech))
         try:
             yield from self._decoder.step(audio, speech)
         except NotFiniteError:
@@ -178,14 +178,14 @@ class RecoveringDecoder:
             if n_attempts:
                 self._history.forget_settled()
             try:
-                yield from self._hear_again()
+                yield from self._replay()
             except NotFiniteError:
                 self._settle()
             else:
                 return
         self._give_up()
 
-    def _hear_again(self) -> Requests:
+    def _replay(self) -> Requests:
         """Take a new state through all there is of the past."""
         history, old = self._history, self._decoder.state
         state = self._open_state()
@@ -197,7 +197,7 @@ class RecoveringDecoder:
             cause = "encoder"
             encoded: list[mx.array] = []
             for piece in history.pieces():
-                encoded.append((yield Encoding(mx.array(piece)[None], state)))
+                encoded.append((yield EncodeRequest(mx.array(piece)[None], state)))
             history.encoded(encoded)
             audio, _ = history.positions()
         self._cause = self._cause or cause

@@ -204,14 +204,14 @@ class Session:
 
     def _decode_audio(self, heard: TokenAudio) -> Work:
         yield from self._recovering.step(heard.samples, heard.speech)
-        return self._said()
+        return self._emit_certain()
 
     def _finish(self) -> Work:
         yield from self._recovering.finish()
-        return self._said() + self.timeline.emit_end()
+        return self._emit_certain() + self.timeline.emit_end()
 
-    def _said(self) -> list[Event]:
-        """What the ids that are certain now say."""
+    def _emit_certain(self) -> list[Event]:
+        """Events of the ids that became certain."""
         certain = self._recovering.take()
         return [event for one in certain for event in self.timeline.emit(one)]
 

@@ -9,18 +9,18 @@ import mlx.core as mx
 from voxmlx.model.choosing import DecodeRequest
 from voxmlx.model.state import VoxtralState
 
-__all__ = ["Encoding", "Request", "Requests"]
+__all__ = ["EncodeRequest", "Request", "Requests"]
 
 
 @dataclass(frozen=True, slots=True)
-class Encoding:
+class EncodeRequest:
     """Samples [1, n] of one stream, to become audio embeddings."""
 
     samples: mx.array
     state: VoxtralState
 
 
-# A stream yields requests, and is sent embeddings [1, k, dim] for an Encoding, ids [k]
+# A stream yields requests, and is sent embeddings [1, k, dim] for an EncodeRequest, ids [k]
 # for a DecodeRequest. A generator, so that its driver may serve many streams in one pass.
-Request = Encoding | DecodeRequest
+Request = EncodeRequest | DecodeRequest
 Requests = Generator[Request, Any, None]
