@@ -37,11 +37,11 @@ NORMALISER = "whisper-normalizer BasicTextNormalizer"
 # FLEURS' names of languages whose words are not separated.
 UNSPACED = ("cmn", "yue", "ja", "th", "lo", "my", "km")
 
-__all__ = ["Row", "error_rate", "main", "measure", "recipe_of"]
+__all__ = ["AccuracyRow", "error_rate", "main", "measure", "recipe_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class AccuracyRow:
     """What one model made of one folder at one delay."""
 
     model: str
@@ -98,7 +98,7 @@ def _run(arguments: argparse.Namespace) -> int:
         "model                recipe   kv folder               delay   said   error "
         "of            speed"
     )
-    rows: list[Row] = []
+    rows: list[AccuracyRow] = []
     for model, kv_bits in itertools.product(arguments.models, arguments.kv_bits):
         checkpoint = load(model, arguments.dtype)
         for folder in arguments.folders:
@@ -131,7 +131,7 @@ def measure(
     *,
     kv_bits: int = 16,
     by_character: bool = False,
-) -> Row:
+) -> AccuracyRow:
     """Hear each utterance in a session of its own; with word marks, all in one."""
     seconds = 0.0
     heard: list[Transcript] = []
@@ -148,7 +148,7 @@ def measure(
         seconds += time.perf_counter() - started
         heard.append(Transcript.from_events(events))
     n_samples = sum(len(samples) for samples in sounds)
-    return Row(
+    return AccuracyRow(
         model=checkpoint.name,
         recipe=recipe_of(checkpoint),
         dtype=checkpoint.dtype,

@@ -29,7 +29,7 @@ from voxmlx.batch import Batch
 from voxmlx.errors import AudioError
 from voxmlx.hotwords import BOOST
 
-__all__ = ["Case", "Row", "cases", "heard", "in_noise", "main", "measure"]
+__all__ = ["HotwordCase", "HotwordRow", "cases", "heard", "in_noise", "main", "measure"]
 
 _normalise = BasicTextNormalizer()
 _AT_ONCE = 32
@@ -38,7 +38,7 @@ _SILENCE = np.zeros(4800, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class HotwordCase:
     """A sound, its words, what was heard of them without hot words, and a list."""
 
     samples: np.ndarray
@@ -54,7 +54,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class HotwordRow:
     """What hot words changed in all cases, at one boost and length of the lists."""
 
     delay_ms: int
@@ -118,7 +118,7 @@ def cases(
     plain: Sequence[tuple[str, ...]],
     n_listed: int,
     min_letters: int = _MIN_LETTERS,
-) -> list[Case]:
+) -> list[HotwordCase]:
     """A list for every sound with its text, given what is heard without one.
 
     Raises AudioError if no word is missed.
@@ -136,7 +136,7 @@ def cases(
             "listed; add --noise"
         )
     lists = [tuple(words[i : i + n_listed]) for i in range(0, len(words), n_listed)]
-    found: list[Case] = []
+    found: list[HotwordCase] = []
     for (samples, _), own, others, text in zip(
         spoken, missed, plain, said, strict=True
     ):
@@ -147,13 +147,16 @@ def cases(
             word = None
             apart = [one for one in lists if set(text).isdisjoint(one)]
             listed = apart[rng.integers(len(apart))] if apart else ()
-        found.append(Case(samples, text, others, word, listed))
+        found.append(HotwordCase(samples, text, others, word, listed))
     return found
 
 
 def measure(
-    checkpoint: Checkpoint, all_cases: Sequence[Case], delay_ms: int, boost: float
-) -> Row:
+    checkpoint: Checkpoint,
+    all_cases: Sequence[HotwordCase],
+    delay_ms: int,
+    boost: float,
+) -> HotwordRow:
     """Hear all cases with their lists, and count what that changes."""
     now = heard(
         checkpoint,
@@ -170,7 +173,7 @@ def measure(
         n_right += len(right)
         n_lost += len(right - _right(case.said, words)) if words != case.heard else 0
         n_disturbed += words != case.heard and not case.is_listed
-    return Row(
+    return HotwordRow(
         delay_ms=delay_ms,
         n_listed=max(len(case.hotwords) for case in all_cases),
         boost=boost,
@@ -229,7 +232,7 @@ def _run(arguments: argparse.Namespace) -> int:
         for seed, one in enumerate(utterances(folder))
         if arguments.skip <= seed and (end is None or seed < end)
     ]
-    rows: list[Row] = []
+    rows: list[HotwordRow] = []
     for delay_ms in arguments.delays:
         sounds = [samples for samples, _ in spoken]
         plain = heard(checkpoint, sounds, [()] * len(sounds), delay_ms=delay_ms)

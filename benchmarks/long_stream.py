@@ -43,7 +43,7 @@ MAX_SLOWDOWN = 1.05
 
 
 @dataclass(frozen=True, slots=True)
-class Minute:
+class StreamMinute:
     """One minute of sound: memory at its end, and what a step took, in ms."""
 
     resident_mb: float
@@ -59,7 +59,7 @@ class Turns:
     rested_ms: float
 
 
-class Sound:
+class LoopedSound:
     """Twelve seconds, repeated for ever."""
 
     def __init__(self) -> None:
@@ -85,21 +85,21 @@ def tokens_per_piece(minute: int, n_minutes: int) -> int:
     return 1 if is_measured else TOKENS_PER_PIECE
 
 
-def run(checkpoint: Checkpoint, minutes: int) -> tuple[list[Minute], Turns]:
+def run(checkpoint: Checkpoint, minutes: int) -> tuple[list[StreamMinute], Turns]:
     """Stream `minutes` of sound through one session, then the minute in turns."""
     process = psutil.Process()
-    sound = Sound()
+    sound = LoopedSound()
     old, rested = Session(checkpoint), Session(checkpoint)
     for minute in range(REFERENCE_MINUTE):
         for piece in sound.minute(tokens_per_piece(minute, minutes)):
             rested.push(piece)
-    measured: list[Minute] = []
+    measured: list[StreamMinute] = []
     for minute in range(minutes):
         pieces = sound.minute(tokens_per_piece(minute, minutes))
         step_ms = statistics.median(push(old, piece) for piece in pieces)
         resident = process.memory_info().rss
         in_mlx = mx.get_active_memory() + mx.get_cache_memory()
-        measured.append(Minute(resident / 2**20, in_mlx / 2**20, step_ms))
+        measured.append(StreamMinute(resident / 2**20, in_mlx / 2**20, step_ms))
         if minute < REFERENCE_MINUTE or (minute + 1) % 10 == 0:
             print(_row(minute + 1, measured[-1]), flush=True)
     times = [(push(old, piece), push(rested, piece)) for piece in sound.minute()]
@@ -107,7 +107,7 @@ def run(checkpoint: Checkpoint, minutes: int) -> tuple[list[Minute], Turns]:
     return measured, Turns(old_ms, rested_ms)
 
 
-def _row(minute: int, m: Minute) -> str:
+def _row(minute: int, m: StreamMinute) -> str:
     return f"{minute:>6} {m.resident_mb:>12.2f} {m.mlx_mb:>8.2f} {m.step_ms:>9.3f}"
 
 

@@ -34,13 +34,13 @@ from voxmlx.config import SAMPLE_RATE
 from voxmlx.errors import VoxmlxError
 from voxmlx.speculation import MAX_POSITIONS, Speculation
 
-__all__ = ["Row", "main", "measure", "pass_costs"]
+__all__ = ["SpeculationRow", "main", "measure", "pass_costs"]
 
 LENGTHS = (1, 2, 4, 8, MAX_POSITIONS)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SpeculationRow:
     """One sound at one delay."""
 
     name: str
@@ -60,7 +60,7 @@ class Row:
 
 def measure(
     checkpoint: Checkpoint, name: str, sound: np.ndarray, delay_ms: int, n_turns: int
-) -> Row:
+) -> SpeculationRow:
     """With and without, in turn. Raises VoxmlxError if an id differs."""
     plain_s: list[float] = []
     guessing_s: list[float] = []
@@ -82,7 +82,7 @@ def measure(
         counted.n_drafted += speculation.n_drafted
         counted.n_accepted += speculation.n_accepted
         n_ids = len(ids)
-    return Row(
+    return SpeculationRow(
         name,
         delay_ms,
         n_ids,
@@ -144,7 +144,7 @@ def _run(argv: Sequence[str] | None) -> int:
     parser.add_argument("--turns", type=int, default=5)
     args = parser.parse_args(argv)
     checkpoint = load(args.model, args.dtype)
-    rows: list[Row] = []
+    rows: list[SpeculationRow] = []
     for name, sound in _sounds(args.folders, args.seconds).items():
         for delay_ms in args.delays:
             rows.append(measure(checkpoint, name, sound, delay_ms, args.turns))

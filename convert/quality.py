@@ -16,6 +16,7 @@ from voxmlx import Checkpoint
 from voxmlx.audio.files import open_audio
 from voxmlx.config import (
     BOS_ID,
+    DEFAULT_DELAY_MS,
     EOS_ID,
     LEFT_PAD_TOKENS,
     RIGHT_PAD_TOKENS,
@@ -38,7 +39,7 @@ __all__ = [
     "read_sounds",
 ]
 
-DELAY_MS = 480
+DELAY_MS = DEFAULT_DELAY_MS
 NORMALISER = "whisper-normalizer BasicTextNormalizer"
 
 # Positions of the decoder per pass; bounds the memory logits take.
@@ -61,10 +62,14 @@ class Sound:
     @property
     def padded(self) -> NDArray[np.float32]:
         """With silence around it, as a session pads it, before the lookahead."""
+        return self.padded_by(LEFT_PAD_TOKENS)
+
+    def padded_by(self, left_pad_tokens: int) -> NDArray[np.float32]:
+        """Return `padded` for a model with its own padding before a stream."""
         to_whole = -len(self.samples) % SAMPLES_PER_AUDIO_TOKEN
         n_right = delay_tokens(DELAY_MS) + RIGHT_PAD_TOKENS
         right = to_whole + n_right * SAMPLES_PER_AUDIO_TOKEN
-        left = LEFT_PAD_TOKENS * SAMPLES_PER_AUDIO_TOKEN
+        left = left_pad_tokens * SAMPLES_PER_AUDIO_TOKEN
         return np.pad(self.samples, (left, right))
 
     @property
@@ -130,7 +135,8 @@ def read(
     """Transcribe freely, then once more with `history` (None: the same ids)."""
     model = checkpoint.model
     state = model.make_state(DELAY_MS)
-    samples = np.pad(sound.padded, (0, model.mel.lookahead))
+    padded = sound.padded_by(model.left_pad_tokens)
+    samples = np.pad(padded, (0, model.mel.lookahead))
     ids = model.step(mx.array(samples)[None], state)[0]
     ids = ids[ids >= 0]
     forced = ids if history is None else history
@@ -157,7 +163,7 @@ def forced_logits(
     """
     model = checkpoint.model
     state = model.make_state(DELAY_MS)
-    n_prompt = 1 + LEFT_PAD_TOKENS + delay_tokens(DELAY_MS)
+    n_prompt = 1 + model.left_pad_tokens + delay_tokens(DELAY_MS)
     tokens = np.concatenate([[BOS_ID], [STREAMING_PAD_ID] * (n_prompt - 1), ids[:-1]])
     piece = _POSITIONS * SAMPLES_PER_AUDIO_TOKEN
     done = 0

@@ -18,7 +18,7 @@ from voxmlx.layouts.configs import Precision
 
 from .quality import Sound, forced_logits, read_sounds
 
-__all__ = ["GROUPS", "Row", "main", "rank"]
+__all__ = ["GROUPS", "SensitivityRow", "main", "rank"]
 
 # Globs over the network's paths, as a recipe's rules have them.
 GROUPS = (
@@ -37,7 +37,7 @@ _UNQUANTIZED_BITS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SensitivityRow:
     """What quantizing one group alone does to the logits."""
 
     group: str
@@ -52,11 +52,11 @@ class Row:
 
 def rank(
     checkpoint: Checkpoint, sounds: Sequence[Sound], precision: Precision
-) -> list[Row]:
+) -> list[SensitivityRow]:
     """Every group, the one whose bits are best spent first."""
     prepared = [_prepared(checkpoint, sound) for sound in sounds]
     modules = dict(checkpoint.model.named_modules())
-    rows: list[Row] = []
+    rows: list[SensitivityRow] = []
     for group in GROUPS:
         chosen = {
             path: module
@@ -76,7 +76,7 @@ def rank(
         n_weights = sum(weight.size for weight in kept.values())
         stored = precision.bits + 32 / precision.group_size
         saved = n_weights * (_UNQUANTIZED_BITS - stored) / 8
-        rows.append(Row(group, n_weights, saved, (squares / n) ** 0.5))
+        rows.append(SensitivityRow(group, n_weights, saved, (squares / n) ** 0.5))
     return sorted(rows, key=lambda row: row.error_per_saved_mb, reverse=True)
 
 
@@ -85,7 +85,8 @@ def _prepared(
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
     """Padded samples, the ids the model makes of them, and their logits."""
     model = checkpoint.model
-    samples = np.pad(sound.padded, (0, model.mel.lookahead))
+    padded = sound.padded_by(model.left_pad_tokens)
+    samples = np.pad(padded, (0, model.mel.lookahead))
     ids = model.step(mx.array(samples)[None], model.make_state())[0]
     ids = ids[ids >= 0]
     return samples, ids, _logits(checkpoint, samples, ids)

@@ -23,7 +23,7 @@ def parse(*arguments: str) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def test_the_defaults_are_the_published_model_and_delay(
+def test_the_defaults_are_the_published_model_and_its_own_delay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("VOXMLX_MODEL", raising=False)
@@ -31,7 +31,7 @@ def test_the_defaults_are_the_published_model_and_delay(
     assert (arguments.model, arguments.dtype, arguments.delay) == (
         "mlx-community/Voxtral-Mini-4B-Realtime-2602-4bit",
         "auto",
-        480,
+        None,
     )
     assert arguments.kv_bits == 16
 

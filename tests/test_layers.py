@@ -180,6 +180,19 @@ def test_opening_a_session_imports_nothing_it_does_not_need() -> None:
     assert [name for name in HEAVY if name in loaded] == []
 
 
+def test_only_hot_words_import_mistral_common() -> None:
+    named = "print(*{name.split('.')[0] for name in sys.modules})"
+    loaded, with_hotwords = run_python(
+        "import sys, numpy, voxmlx; checkpoint = voxmlx.load('demo'); "
+        "session = voxmlx.Session(checkpoint); "
+        "session.push(numpy.zeros(4000, numpy.float32)); session.finish(); "
+        f"{named}; voxmlx.Session(checkpoint, hotwords=['lamp']); {named}"
+    ).splitlines()
+    theirs = {"mistral_common", "tiktoken", "pydantic", "regex", "requests"}
+    assert theirs & {*loaded.split()} == set()
+    assert {"mistral_common", "tiktoken"} <= {*with_hotwords.split()}
+
+
 def test_importing_the_package_takes_less_than_300_ms() -> None:
     code = (
         "import time; start = time.perf_counter(); import voxmlx; "

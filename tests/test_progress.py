@@ -14,7 +14,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def show(
+def render(
     monkeypatch: pytest.MonkeyPatch,
     stderr: io.StringIO,
     *,
@@ -32,14 +32,14 @@ def show(
 
 
 def test_a_terminal_sees_time_heard_and_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = show(monkeypatch, Terminal())
+    shown = render(monkeypatch, Terminal())
     assert "talk.wav" in shown
     assert "20:00 / 1:00:00" in shown
     assert "x real time" in shown
 
 
 def test_sound_of_unknown_length_has_no_total(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = show(monkeypatch, Terminal(), duration_s=None)
+    shown = render(monkeypatch, Terminal(), duration_s=None)
     assert "20:00" in shown
     assert "/" not in shown
 
@@ -47,21 +47,21 @@ def test_sound_of_unknown_length_has_no_total(monkeypatch: pytest.MonkeyPatch) -
 def test_a_name_with_brackets_is_shown_as_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert "[bold]talk[/].wav" in show(
+    assert "[bold]talk[/].wav" in render(
         monkeypatch, Terminal(), name="[bold]talk[/].wav"
     )
 
 
 def test_a_pipe_sees_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert show(monkeypatch, io.StringIO()) == ""
+    assert render(monkeypatch, io.StringIO()) == ""
 
 
 def test_a_short_file_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert show(monkeypatch, Terminal(), duration_s=29.0) == ""
+    assert render(monkeypatch, Terminal(), duration_s=29.0) == ""
 
 
 def test_a_hidden_bar_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert show(monkeypatch, Terminal(), is_hidden=True) == ""
+    assert render(monkeypatch, Terminal(), is_hidden=True) == ""
 
 
 @pytest.mark.parametrize(

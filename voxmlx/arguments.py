@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypedDict
 import voxmlx
 from voxmlx import demo
 from voxmlx.checkpoint import Checkpoint, load
-from voxmlx.config import LEGAL_DELAYS_MS, SAMPLE_RATE
+from voxmlx.config import LEGAL_DELAYS_MS, SAMPLE_RATE, delay_tokens
 from voxmlx.errors import VoxmlxError
 from voxmlx.formats import CueRules
 from voxmlx.hotwords import BOOST, read_hotwords
@@ -21,9 +21,9 @@ from voxmlx.rules import GUARDS
 from voxmlx.session import MAX_ALTERNATIVES, MAX_BOOST
 from voxmlx.standard_streams import robust_standard_streams
 from voxmlx.tokenizer import Tokenizer
+from voxmlx.utterances import DEFAULT_PAUSE_MS, MAX_PAUSE_MS, MIN_PAUSE_MS
 
 __all__ = [
-    "DEFAULT_DELAY_MS",
     "DEFAULT_MODEL",
     "KEY_VARIABLE",
     "MODEL_VARIABLE",
@@ -34,6 +34,8 @@ __all__ = [
     "add_subtitle_arguments",
     "add_version_argument",
     "add_word_arguments",
+    "check_delay",
+    "chosen_delay_ms",
     "cue_rules",
     "load_model",
     "report_error",
@@ -42,7 +44,6 @@ __all__ = [
 ]
 
 DEFAULT_MODEL = "mlx-community/Voxtral-Mini-4B-Realtime-2602-4bit"
-DEFAULT_DELAY_MS = 480
 
 # Where a server's key is, for it and for its clients.
 KEY_VARIABLE = "VOXMLX_API_KEY"
@@ -79,8 +80,7 @@ class CommandParser(argparse.ArgumentParser):
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --model or --demo, --dtype, --kv-bits and --delay.
 
-    --delay is any integer here: `delay_tokens` says which are legal, so that a
-    wrong one reads the same in a command as in Python.
+    --delay is any integer or None here: see `chosen_delay_ms` and `check_delay`.
     """
     group = parser.add_argument_group("model")
     models = group.add_mutually_exclusive_group()
@@ -118,10 +118,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--delay",
         metavar="MS",
         type=int,
-        default=DEFAULT_DELAY_MS,
         help="how far text lags behind the sound: more is more accurate. "
         f"{LEGAL_DELAYS_MS[0]} to {LEGAL_DELAYS_MS[-2]} in steps of 80, or "
-        f"{LEGAL_DELAYS_MS[-1]} (default: %(default)s)",
+        f"{LEGAL_DELAYS_MS[-1]} (default: what the model's tekken.json says)",
     )
 
 
@@ -175,8 +174,8 @@ def add_word_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--pause",
         metavar="MS",
-        type=_whole(240, 10_000),
-        default=800,
+        type=_whole(MIN_PAUSE_MS, MAX_PAUSE_MS),
+        default=DEFAULT_PAUSE_MS,
         help="silence that ends an utterance (default: %(default)s)",
     )
 
@@ -284,6 +283,17 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 def load_model(arguments: argparse.Namespace) -> Checkpoint:
     """The model that the arguments ask for. Raises CheckpointError."""
     return load(arguments.model, arguments.dtype)
+
+
+def check_delay(arguments: argparse.Namespace) -> None:
+    """Raise DelayError for a --delay that no model has, in Session's words."""
+    if arguments.delay is not None:
+        delay_tokens(arguments.delay)
+
+
+def chosen_delay_ms(arguments: argparse.Namespace, checkpoint: Checkpoint) -> int:
+    """Return what --delay says, or without it the model's own delay."""
+    return checkpoint.delay_ms if arguments.delay is None else arguments.delay
 
 
 def add_version_argument(parser: argparse.ArgumentParser) -> None:

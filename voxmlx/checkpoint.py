@@ -41,6 +41,11 @@ class Checkpoint:
     kv_bits: int = 16
     """Of a session that is not told its own; deprecated."""
 
+    @property
+    def delay_ms(self) -> int:
+        """The delay of a session that asks for none: `transcription_delay_ms`."""
+        return self.tokenizer.delay_ms
+
 
 def load(
     model: str | Path, dtype: DtypeName = "auto", *, kv_bits: int | None = None
@@ -70,7 +75,7 @@ def load(
     )
     target = _resolve(dtype)
     self_check(files.config, target, kv_bits)
-    network = VoxtralRealtime(files.config)
+    network = VoxtralRealtime(files.config, left_pad_tokens=tokenizer.left_pad_tokens)
     _quantize_modules(network, _packed_precisions(files))
     network.load_weights(list(_packed(files, _stored(files), target)), strict=True)
     network.eval()

@@ -10,6 +10,7 @@ from voxmlx.errors import ConfigError, DelayError
 
 __all__ = [
     "BOS_ID",
+    "DEFAULT_DELAY_MS",
     "EOS_ID",
     "LEGAL_DELAYS_MS",
     "SAMPLES_PER_AUDIO_TOKEN",
@@ -39,9 +40,12 @@ SAMPLES_PER_AUDIO_TOKEN = SAMPLE_RATE * AUDIO_TOKEN_MS // 1000
 
 # The delays the model was trained with: every 80 ms to 1.2 s, and 2.4 s.
 LEGAL_DELAYS_MS = (*range(80, 1201, 80), 2400)
+# The delay of a model whose tekken.json names none.
+DEFAULT_DELAY_MS = 480
 
-# Silence the model hears before a stream, and what the reference adds after the
-# delay at its end so that the last word comes out (mistral-common's figures).
+# Silence the model hears before a stream, unless its tekken.json says otherwise, and
+# what the reference adds after the delay at its end so that the last word comes out
+# (mistral-common's figures).
 LEFT_PAD_TOKENS = 32
 RIGHT_PAD_TOKENS = 10
 

@@ -27,6 +27,7 @@ from voxmlx.transcript import (
     text_of,
     wrap,
 )
+from voxmlx.utterances import DEFAULT_PAUSE_MS
 
 __all__ = [
     "FORMATS",
@@ -67,7 +68,7 @@ class CueRules:
     chars_per_second: float = 17.0
     min_ms: int = 1000
     max_ms: int = 7000
-    pause_ms: int = 800
+    pause_ms: int = DEFAULT_PAUSE_MS
 
     @property
     def segments(self) -> SegmentRules:

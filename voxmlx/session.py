@@ -8,7 +8,7 @@ from typing import Any, Self
 from numpy.typing import NDArray
 
 from voxmlx.checkpoint import Checkpoint
-from voxmlx.config import AUDIO_TOKEN_MS, LEFT_PAD_TOKENS, SAMPLES_PER_AUDIO_TOKEN
+from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.decoding import TokenDecoder
 from voxmlx.errors import SessionError
 from voxmlx.events import Event
@@ -20,7 +20,7 @@ from voxmlx.recovery import RecoveringDecoder
 from voxmlx.rules import GUARDS
 from voxmlx.speculation import Speculation
 from voxmlx.timeline import Timeline, TokenAudio
-from voxmlx.words import SETTLE_TOKENS
+from voxmlx.utterances import DEFAULT_PAUSE_MS, check_pause
 from voxmlx.work import EncodeRequest, Request
 
 __all__ = ["MAX_ALTERNATIVES", "MAX_BOOST", "Session", "Work"]
@@ -50,23 +50,25 @@ class Session:
         self,
         checkpoint: Checkpoint,
         *,
-        delay_ms: int = 480,
+        delay_ms: int | None = None,
         confidence: bool = False,
         alternatives: int = 0,
         guards: Sequence[str] = (),
-        hotwords: Sequence[str] = (),
+        hotwords: Sequence[str] | HotwordTrie = (),
         hotword_boost: float = BOOST,
         replacements: Mapping[str, str] | None = None,
-        pause_ms: int = 800,
+        pause_ms: int = DEFAULT_PAUSE_MS,
         speculate: bool = False,
         kv_bits: int | None = None,
     ) -> None:
         """Open a stream whose text lags the sound by `delay_ms`.
 
+        Without `delay_ms`, the delay is the checkpoint's own (`Checkpoint.delay_ms`).
         `confidence` gives ids and words their probabilities, `alternatives` every id
         the so many most probable ones. `guards` are names of GUARDS; a session with
         them differs only where one acts, which it says. `hotwords` are phrases to
-        listen for, each word of them favoured by `hotword_boost` logits in all,
+        listen for, each word of them favoured by `hotword_boost` logits in all (or
+        a trie of them, with its own boost: a large one takes seconds to make),
         `replacements` what final words to write otherwise (not the TextDeltas, which
         are sooner). An UtteranceEnd comes after `pause_ms` without speech. `speculate`
         decodes sound that is there already, a file's or a backlog's, several ids at a
@@ -82,18 +84,23 @@ class Session:
             kv_bits = checkpoint.kv_bits
         _check_options(alternatives, guards, pause_ms, kv_bits)
         _check_hotword_options(hotwords, hotword_boost)
-        left_pad = LEFT_PAD_TOKENS * SAMPLES_PER_AUDIO_TOKEN
+        if delay_ms is None:
+            delay_ms = checkpoint.delay_ms
+        lookahead = checkpoint.model.mel.lookahead
         self.timeline = Timeline(
             checkpoint.tokenizer,
-            n_before=left_pad - checkpoint.model.n_silent_samples,
-            lookahead=checkpoint.model.mel.lookahead,
+            # What is left of the silence that a state of `open_state` has heard.
+            n_before=SAMPLES_PER_AUDIO_TOKEN - lookahead,
+            lookahead=lookahead,
             delay_ms=delay_ms,
             has_guards=bool(guards),
             replacements=replacements or {},
             pause_ms=pause_ms,
         )
         trie = None
-        if hotwords:
+        if isinstance(hotwords, HotwordTrie):
+            trie = hotwords
+        elif hotwords:
             trie = HotwordTrie(checkpoint.tokenizer, hotwords, boost=hotword_boost)
         self._model = checkpoint.model
         open_state = partial(
@@ -250,12 +257,13 @@ def _check_options(
     for name in guards:
         if name not in GUARDS:
             raise SessionError(f"guard {name!r} is unknown; use {', '.join(GUARDS)}")
-    least_ms = SETTLE_TOKENS * AUDIO_TOKEN_MS
-    if not least_ms <= pause_ms <= 10_000:
-        raise SessionError(f"pause of {pause_ms} ms, expected {least_ms} to 10000")
+    try:
+        check_pause(pause_ms)
+    except ValueError as error:
+        raise SessionError(str(error)) from None
 
 
-def _check_hotword_options(hotwords: Sequence[str], boost: float) -> None:
+def _check_hotword_options(hotwords: Sequence[str] | HotwordTrie, boost: float) -> None:
     if isinstance(hotwords, str):
         raise SessionError(f"hot words are the text {hotwords!r}, expected a list")
     if not 0 < boost <= MAX_BOOST:

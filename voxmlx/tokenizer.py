@@ -3,14 +3,24 @@
 import base64
 import binascii
 import codecs
-import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from voxmlx.config import BOS_ID, EOS_ID, STREAMING_PAD_ID, STREAMING_WORD_ID
+from voxmlx.config import (
+    BOS_ID,
+    DEFAULT_DELAY_MS,
+    EOS_ID,
+    LEFT_PAD_TOKENS,
+    LEGAL_DELAYS_MS,
+    STREAMING_PAD_ID,
+    STREAMING_WORD_ID,
+)
 from voxmlx.errors import TokenizerError
+
+if TYPE_CHECKING:
+    from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 
 __all__ = ["TextStream", "Tokenizer"]
 
@@ -22,20 +32,32 @@ REQUIRED_SPECIAL_IDS = {
     "[STREAMING_WORD]": STREAMING_WORD_ID,
 }
 
-_NO_RANK = 1 << 40
+# Cuts nothing.
+_WHOLE_TEXT = r"(?s).+"
 
 
 class Tokenizer:
     """The vocabulary of a `tekken.json`: control ids first, then byte strings."""
 
     def __init__(
-        self, n_special: int, pieces: list[bytes], pattern: str | None = None
+        self,
+        n_special: int,
+        pieces: list[bytes],
+        pattern: str | None = None,
+        *,
+        delay_ms: int = DEFAULT_DELAY_MS,
+        left_pad_tokens: int = LEFT_PAD_TOKENS,
     ) -> None:
-        """`pattern` cuts text before it is encoded, in the language of `regex`."""
+        """`pattern` cuts text before it is encoded, in tiktoken's language.
+
+        `delay_ms` and `left_pad_tokens` are what the file says about streams.
+        """
         self.n_special = n_special
+        self.delay_ms = delay_ms
+        self.left_pad_tokens = left_pad_tokens
         self._pieces = pieces
         self._pattern = pattern
-        self._ranks: dict[bytes, int] | None = None  # made by the first `encode`
+        self._tekkenizer: Tekkenizer | None = None  # made by the first `encode`
 
     @property
     def vocab_size(self) -> int:
@@ -90,7 +112,16 @@ class Tokenizer:
             if entry["rank"] != rank:
                 raise TokenizerError(f"{path}: rank {entry['rank']} at place {rank}")
         pieces = [base64.b64decode(entry["token_bytes"]) for entry in used]
-        return cls(n_special, pieces, config["pattern"])
+        audio: dict[str, Any] = content.get("audio") or {}
+        if not isinstance(audio, dict):  # pyright: ignore[reportUnnecessaryIsInstance] -- of a file
+            raise TokenizerError(f"{path}: audio is {audio!r}, expected an object")
+        return cls(
+            n_special,
+            pieces,
+            config["pattern"],
+            delay_ms=_delay_ms(path, audio),
+            left_pad_tokens=_left_pad_tokens(path, audio),
+        )
 
     def piece(self, token_id: int) -> bytes:
         """The bytes of an id, possibly part of a character; b"" for control ids."""
@@ -103,42 +134,74 @@ class Tokenizer:
         )
 
     def encode(self, text: str) -> list[int]:
-        """The ids a model was taught to write `text` with; never control ids.
+        """Return the ids a model was taught to write `text` with, no control ids.
 
         Raises TokenizerError for text that the vocabulary cannot spell.
         """
-        # A local import: only hot words are ever encoded.
-        import regex
-
-        if self._ranks is None:
-            self._ranks = {piece: rank for rank, piece in enumerate(self._pieces)}
-        parts = [text] if self._pattern is None else regex.findall(self._pattern, text)
         try:
-            spelt = [piece for part in parts for piece in self._merged(part.encode())]
-            return [self.n_special + self._ranks[piece] for piece in spelt]
-        except (KeyError, UnicodeEncodeError):
+            text.encode()  # the Tekkenizer writes half a surrogate pair as U+FFFD
+            if self._tekkenizer is None:
+                self._tekkenizer = self._made_tekkenizer()
+            return self._tekkenizer.encode(text, bos=False, eos=False)
+        except (UnicodeEncodeError, AssertionError, ValueError):
             raise TokenizerError(
                 f"{text!r} cannot be written in the model's vocabulary"
             ) from None
 
-    def _merged(self, content: bytes) -> list[bytes]:
-        """Bytes merged pair by pair, the pair of the lowest rank first."""
-        ranks = self._ranks or {}
-        if content in ranks:  # even where no chain of merges leads to it
-            return [content]
-        pieces = [content[i : i + 1] for i in range(len(content))]
-        while len(pieces) > 1:
-            pairs = [a + b for a, b in itertools.pairwise(pieces)]
-            best = min(range(len(pairs)), key=lambda i: ranks.get(pairs[i], _NO_RANK))
-            if pairs[best] not in ranks:
-                break
-            pieces[best : best + 2] = [pairs[best]]
-        return pieces
+    def _made_tekkenizer(self) -> "Tekkenizer":
+        """Return mistral-common's encoder of this vocabulary.
+
+        Raises AssertionError or ValueError for a vocabulary that it refuses.
+        """
+        # A local import: it takes a second, and only hot words are ever encoded.
+        from mistral_common.tokens.tokenizers.base import TokenizerVersion
+        from mistral_common.tokens.tokenizers.tekken import Tekkenizer, TokenInfo
+
+        vocab = [
+            TokenInfo(
+                rank=rank, token_bytes=base64.b64encode(piece).decode(), token_str=None
+            )
+            for rank, piece in enumerate(self._pieces)
+        ]
+        return Tekkenizer(
+            vocab,
+            [],
+            self._pattern or _WHOLE_TEXT,
+            self.vocab_size,
+            self.n_special,
+            TokenizerVersion.v7,  # all versions encode text alike
+        )
 
     def decode(self, token_ids: Iterable[int]) -> str:
         """The text of a whole sequence; bytes that are no UTF-8 become U+FFFD."""
         stream = TextStream(self)
         return "".join([*map(stream.push, token_ids), stream.flush()])
+
+
+def _delay_ms(path: Path, audio: Mapping[str, Any]) -> int:
+    """The delay a model is meant for; the model card says to edit it there."""
+    value = audio.get("transcription_delay_ms")
+    if value is None:
+        return DEFAULT_DELAY_MS
+    if isinstance(value, bool) or value not in LEGAL_DELAYS_MS:
+        legal = ", ".join(map(str, LEGAL_DELAYS_MS))
+        raise TokenizerError(
+            f"{path}: transcription_delay_ms is {value!r}, expected one of {legal}"
+        )
+    return int(value)
+
+
+def _left_pad_tokens(path: Path, audio: Mapping[str, Any]) -> int:
+    """The audio tokens of silence before a stream."""
+    value = audio.get("streaming_n_left_pad_tokens")
+    if value is None:
+        return LEFT_PAD_TOKENS
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise TokenizerError(
+            f"{path}: streaming_n_left_pad_tokens is {value!r}, expected a positive "
+            "integer"
+        )
+    return value
 
 
 class TextStream:

@@ -16,6 +16,8 @@ from voxmlx.arguments import (
     add_rate_argument,
     add_subtitle_arguments,
     add_word_arguments,
+    check_delay,
+    chosen_delay_ms,
     cue_rules,
     load_model,
     report_error,
@@ -23,7 +25,7 @@ from voxmlx.arguments import (
     word_options,
 )
 from voxmlx.audio.files import STANDARD_INPUT, open_audio
-from voxmlx.config import delay_tokens
+from voxmlx.config import DEFAULT_DELAY_MS
 from voxmlx.errors import AudioError
 from voxmlx.events import Event
 from voxmlx.formats import FormatOptions, Writer, make_writer
@@ -86,6 +88,7 @@ class Recognizer:
 
     model_name: str
     start: Callable[[], Stream]
+    delay_ms: int = DEFAULT_DELAY_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,18 +114,20 @@ def load_recognizer(arguments: argparse.Namespace) -> Recognizer:
     """The model that --model, --dtype and --delay ask for."""
     checkpoint = load_model(arguments)
     options = word_options(arguments, checkpoint.tokenizer)
+    delay_ms = chosen_delay_ms(arguments, checkpoint)
     # Probabilities cost a little and only these formats show them.
     has_confidence = not {"json", "jsonl"}.isdisjoint(arguments.formats)
     return Recognizer(
         checkpoint.name,
         lambda: Session(
             checkpoint,
-            delay_ms=arguments.delay,
+            delay_ms=delay_ms,
             confidence=has_confidence,
             speculate=not arguments.no_speculation,
             kv_bits=arguments.kv_bits,
             **options,
         ),
+        delay_ms,
     )
 
 
@@ -179,7 +184,7 @@ def _run(
     arguments: argparse.Namespace,
     recognizer: Callable[[argparse.Namespace], Recognizer],
 ) -> int:
-    delay_tokens(arguments.delay)
+    check_delay(arguments)
     word_options(arguments)
     interruption = Interruption()
     with ExitStack() as pipes, interruption.watch():
@@ -249,7 +254,8 @@ def _open_results(
         has_word_times=arguments.word_times,
         has_tokens=arguments.alternatives > 0,
     )
-    head = {"file": job.name, "model": model.model_name, "delay_ms": arguments.delay}
+    delay_ms = model.delay_ms if arguments.delay is None else arguments.delay
+    head = {"file": job.name, "model": model.model_name, "delay_ms": delay_ms}
     return [
         _Result(
             make_writer(name, options, head),

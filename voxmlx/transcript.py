@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from voxmlx.events import Event, Finished, UtteranceEnd, Word, WordFinal
+from voxmlx.utterances import DEFAULT_PAUSE_MS
 
 __all__ = [
     "Segment",
@@ -103,7 +104,7 @@ class SegmentRules:
     more than `max_lines` lines of `max_line_chars` columns (None: no limit).
     """
 
-    pause_ms: int = 800
+    pause_ms: int = DEFAULT_PAUSE_MS
     max_ms: int = 30_000
     max_line_chars: int | None = None
     max_lines: int = 2

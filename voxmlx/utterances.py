@@ -5,11 +5,34 @@ from collections.abc import Sequence
 from voxmlx.audio.energy import EnergyDetector
 from voxmlx.config import AUDIO_TOKEN_MS, STREAMING_PAD_ID
 from voxmlx.events import TokenDecoded, UtteranceEnd, Word
+from voxmlx.words import SETTLE_TOKENS
 
-__all__ = ["UtteranceTracker"]
+__all__ = [
+    "DEFAULT_PAUSE_MS",
+    "MAX_PAUSE_MS",
+    "MIN_PAUSE_MS",
+    "UtteranceTracker",
+    "check_pause",
+]
+
+# Silence that ends an utterance. A shorter one than the first could come before the
+# last word is final.
+MIN_PAUSE_MS, DEFAULT_PAUSE_MS, MAX_PAUSE_MS = (
+    SETTLE_TOKENS * AUDIO_TOKEN_MS,
+    800,
+    10_000,
+)
 
 # In noise that is as loud as speech, blanks alone must tell a pause: more of them.
 _NOISE_FACTOR = 3
+
+
+def check_pause(pause_ms: int) -> None:
+    """Raise ValueError for a pause that no stream can have."""
+    if not MIN_PAUSE_MS <= pause_ms <= MAX_PAUSE_MS:
+        raise ValueError(
+            f"pause of {pause_ms} ms, expected {MIN_PAUSE_MS} to {MAX_PAUSE_MS}"
+        )
 
 
 class UtteranceTracker:

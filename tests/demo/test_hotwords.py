@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from benchmarks.hotwords import Case, Row, cases, heard, in_noise, measure
+from benchmarks.hotwords import HotwordCase, HotwordRow, cases, heard, in_noise, measure
 from tests.held_out import KINDS, held_out
 from voxmlx import Checkpoint, load
 from voxmlx.hotwords import BOOST
@@ -33,11 +33,15 @@ def in_noise_without_hotwords() -> tuple[
     return spoken, heard(demo_model(), sounds, [()] * len(sounds))
 
 
-def some_cases(n_listed: int, wanted: Callable[[Case], bool]) -> list[Case]:
+def some_cases(
+    n_listed: int, wanted: Callable[[HotwordCase], bool]
+) -> list[HotwordCase]:
     return list(filter(wanted, cases(*in_noise_without_hotwords(), n_listed)))
 
 
-def reported(capsys: pytest.CaptureFixture[str], some: Sequence[Case]) -> Row:
+def reported(
+    capsys: pytest.CaptureFixture[str], some: Sequence[HotwordCase]
+) -> HotwordRow:
     row = measure(demo_model(), some, 480, BOOST)
     with capsys.disabled():
         sys.stdout.write(f"\n{row}\n")

@@ -35,10 +35,15 @@ class FakeStream:
         self.is_open = self.is_running = False
 
     def record(self, samples: np.ndarray, *, has_overflowed: bool = False) -> None:
-        """One block at the device's rate, in PortAudio's own buffer."""
+        """One block at the device's rate, in PortAudio's own buffer.
+
+        Samples [n] are heard on every input, [n, channels] each on its own.
+        """
         status = SimpleNamespace(input_overflow=True) if has_overflowed else None
         if self.is_running:
-            buffer = samples[:, None].astype(np.float32)
+            n = self.options["channels"]
+            each = samples if samples.ndim == 2 else samples[:, None].repeat(n, axis=1)
+            buffer = each[:, :n].astype(np.float32)
             self._callback(buffer, len(samples), None, status)
             buffer[:] = np.nan  # PortAudio uses it again
 
@@ -54,6 +59,7 @@ class FakePortAudio:
         self._seen = dict(self.plugged)
         self.is_busy = False
         self.streams: list[FakeStream] = []
+        self.n_inputs = 2
 
     def query_devices(self, device: Any = None, kind: Any = None) -> Any:
         found = [
@@ -61,7 +67,7 @@ class FakePortAudio:
                 "index": index,
                 "name": name,
                 "default_samplerate": rate,
-                "max_input_channels": 0 if name == "Speakers" else 2,
+                "max_input_channels": 0 if name == "Speakers" else self.n_inputs,
             }
             for index, (name, rate) in enumerate(self._seen.items())
         ]

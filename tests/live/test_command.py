@@ -245,7 +245,7 @@ def spoken_s(path: Path) -> float:
     return (loud[-1] - loud[0]) / rate if len(loud) else 0.0
 
 
-def hear(
+def spoken_words(
     spoken: Path, recording: Path, environment: dict[str, str]
 ) -> tuple[str, bool]:
     """What the command prints of a sound that is played, and if it heard all of it."""
@@ -271,7 +271,7 @@ def test_speech_through_portaudio_gives_the_text_of_transcribe(
     # server; what did arrive must be transcribed all the same.
     for recording in (tmp_path / "heard1.wav", tmp_path / "heard2.wav"):
         try:
-            printed, is_whole = hear(spoken, recording, pulseaudio)
+            printed, is_whole = spoken_words(spoken, recording, pulseaudio)
         except subprocess.CalledProcessError:
             continue  # paplay lost its server
         expected = run("voxmlx.transcribe", recording)
@@ -297,13 +297,14 @@ def test_the_demo_without_a_microphone_hears_its_own_sample(
 
 def test_devices_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list-devices"], portaudio=FakePortAudio(Mic=44_100.0)) == 0
-    assert capsys.readouterr().out == "1: Mic (44100 Hz)\n"
+    assert capsys.readouterr().out == "1: Mic (44100 Hz, 2 inputs)\n"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--device", "Horn"], "--device Horn is no input device; there are 1: Mic"),
+        (["--channel", "3"], "Mic has 2 inputs, --channel 3 is none of them"),
         (["--input", "no.wav"], "no.wav does not exist"),
         (["--delay", "100"], "80, 160, 240"),
         (["--output", "{here}"], "exists and would be overwritten"),
@@ -340,6 +341,9 @@ def test_trouble_is_one_line_and_exit_status_1(
         ["--demo", "--model", "elsewhere"],
         ["--out", "talk.srt"],
         ["--plai"],
+        ["--channel", "0"],
+        ["--channel", "left"],
+        ["--channel", "1", "--input", "talk.wav"],
     ],
 )
 def test_wrong_arguments_exit_with_2(arguments: list[str]) -> None:

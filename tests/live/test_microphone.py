@@ -2,6 +2,7 @@
 
 import sys
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,14 +114,16 @@ def test_a_device_is_chosen_by_number_or_a_part_of_its_name(
 def test_a_wrong_device_is_an_error_that_lists_the_right_ones(
     room: Room, device: str | int
 ) -> None:
-    with pytest.raises(DeviceError, match=r"1: Inside .16000 Hz., 2: Outside .48000"):
+    with pytest.raises(
+        DeviceError, match=r"1: Inside .16000 Hz, 2 inputs., 2: Outside .48000"
+    ):
         room.open(device)
 
 
 def test_devices_are_listed_with_number_name_and_rate(room: Room) -> None:
     assert describe_devices(room.portaudio) == [
-        "1: Inside (16000 Hz)",
-        "2: Outside (48000 Hz)",
+        "1: Inside (16000 Hz, 2 inputs)",
+        "2: Outside (48000 Hz, 2 inputs)",
     ]
 
 
@@ -170,6 +173,133 @@ def test_a_quiet_room_is_not_taken_for_a_mute_microphone(room: Room) -> None:
     room.speak(np.zeros(64_000, np.float32))
     microphone.read(0)
     assert room.said == []
+
+
+def inputs(*each: np.ndarray) -> np.ndarray:
+    return np.stack(each, axis=1).astype(np.float32)
+
+
+def open_with_inputs(
+    room: Room, n_inputs: int, channel: int | None = None
+) -> Microphone:
+    room.portaudio.n_inputs = n_inputs
+    return Microphone(
+        None,
+        room.said.append,
+        channel=channel,
+        portaudio=room.portaudio,
+        clock=lambda: room.now,
+    )
+
+
+def all_read(microphone: Microphone) -> np.ndarray:
+    return np.concatenate([block.samples for block in microphone.read(0)])
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_the_input_that_carries_sound_is_heard_from_its_first_sample(
+    room: Room, number: int
+) -> None:
+    microphone = open_with_inputs(room, 4)
+    assert room.portaudio.streams[-1].options["channels"] == 4
+    sound = noise(0.5)
+    four = [np.zeros_like(sound)] * 4
+    four[number - 1] = sound
+    room.speak(inputs(*four))
+    np.testing.assert_array_equal(all_read(microphone), sound)
+    said = f"hearing input {number} of the 4 of Inside; --channel {number} keeps to it"
+    assert room.said == ([said] if number > 1 else [])
+
+
+def test_a_voice_wins_against_hum_on_another_input_and_keeps_its_pauses(
+    room: Room,
+) -> None:
+    microphone = open_with_inputs(room, 2)
+    time_s = np.arange(16_000 * 5) / 16_000
+    hum = 0.014 * np.sin(2 * np.pi * 50 * time_s)
+    voice = noise(5.0) * 0.1 * (time_s > 1)
+    voice[32_000:] = 1e-4  # a pause of three seconds
+    room.speak(inputs(hum, voice))
+    heard = all_read(microphone)
+    np.testing.assert_array_equal(heard[:16_000], hum[:16_000].astype(np.float32))
+    np.testing.assert_array_equal(heard[16_800:], voice[16_800:].astype(np.float32))
+    assert [sentence[:15] for sentence in room.said] == ["hearing input 2"]
+
+
+def test_two_inputs_of_one_voice_do_not_take_turns(room: Room) -> None:
+    microphone = open_with_inputs(room, 2)
+    left = noise(3.0) * 0.1
+    right = left * (1 + 0.5 * np.sin(np.arange(len(left)) / 3000))
+    room.speak(inputs(left, right))
+    np.testing.assert_array_equal(all_read(microphone), left)
+    assert room.said == []
+
+
+def test_a_click_on_an_idle_input_is_no_sound(room: Room) -> None:
+    microphone = open_with_inputs(room, 2)
+    voice = noise(1.0) * np.float32(0.05)
+    click = np.zeros_like(voice)
+    click[8000:8016] = 0.9
+    room.speak(inputs(voice, click))
+    np.testing.assert_array_equal(all_read(microphone), voice)
+
+
+@pytest.mark.parametrize(("channel", "expected"), [(1, 0.25), (2, 0.5), ("mix", 0.375)])
+def test_an_input_that_is_asked_for_is_heard_whatever_the_others_carry(
+    room: Room, channel: Any, expected: float
+) -> None:
+    microphone = open_with_inputs(room, 2, channel)
+    room.speak(inputs(np.full(3200, 0.25), np.full(3200, 0.5)))
+    np.testing.assert_array_equal(all_read(microphone), np.full(3200, expected))
+    assert room.said == []
+
+
+def test_an_input_that_is_not_there_is_an_error(room: Room) -> None:
+    with pytest.raises(DeviceError, match="Inside has 1 input, --channel 2 is none of"):
+        open_with_inputs(room, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("platform", "environment", "name", "channel", "advice"),
+    [
+        ("darwin", {"TERM_PROGRAM": "iTerm.app"}, "Inside", None, "allow iTerm the"),
+        ("darwin", {}, "Inside", None, "allow this terminal the microphone"),
+        ("darwin", {"SSH_CONNECTION": "1"}, "Inside", None, "over SSH macOS gives no"),
+        ("darwin", {}, "BlackHole 2ch", None, "it carries what other programs play"),
+        ("darwin", {}, "Inside", 1, "but input 2 carries sound: choose it with"),
+        ("linux", {}, "Inside", None, "on all its 2 inputs: is it muted"),
+    ],
+)
+def test_the_advice_about_zeros_fits_their_cause(
+    monkeypatch: pytest.MonkeyPatch,
+    platform: str,
+    environment: dict[str, str],
+    name: str,
+    channel: int | None,
+    advice: str,
+) -> None:
+    monkeypatch.setattr(module.sys, "platform", platform)
+    for variable in ("TERM_PROGRAM", "SSH_CONNECTION"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    room = Room(monkeypatch, **{name: 16_000.0})
+    microphone = open_with_inputs(room, 2, channel)
+    silence = np.zeros(16_000 * 3)
+    room.speak(inputs(silence, noise(3.0) if channel else silence))
+    microphone.read(0)
+    (sentence,) = room.said
+    assert f"of {name} delivers only zeros" in f"of {sentence}"
+    assert advice in sentence
+
+
+def test_a_device_with_fewer_inputs_takes_the_place_of_a_lost_one(room: Room) -> None:
+    microphone = open_with_inputs(room, 4, 3)
+    room.portaudio.unplug("Inside")
+    room.portaudio.n_inputs = 1
+    read_for(microphone, room, 9.5)
+    assert room.said[-1] == "Inside did not come back; hearing Outside instead"
+    assert room.portaudio.streams[-1].options["channels"] == 1
 
 
 def test_an_unplugged_device_is_waited_for_and_time_goes_on(room: Room) -> None:

@@ -1,5 +1,6 @@
 """A microphone by PortAudio -> 16 kHz mono blocks, through trouble with the device."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +10,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from voxmlx.audio.block_queue import Block, BlockQueue
+from voxmlx.audio.channels import Channel, ChannelChooser
 from voxmlx.audio.resample import Resampler
 from voxmlx.config import SAMPLE_RATE
 from voxmlx.errors import DeviceError
@@ -40,6 +42,20 @@ _FALL_BACK_AFTER_S = 5.0
 _MUTE_AFTER_S = 2.0
 
 
+# Devices that no microphone stands behind, by a part of their names.
+_LOOPBACKS = ("blackhole", "soundflower", "loopback", "monitor of", "vb-cable")
+
+# What TERM_PROGRAM calls programs that macOS lists under another name.
+_PROGRAMS = {
+    "Apple_Terminal": "Terminal",
+    "iTerm.app": "iTerm",
+    "vscode": "Visual Studio Code",
+    "WarpTerminal": "Warp",
+    "ghostty": "Ghostty",
+    "WezTerm": "WezTerm",
+}
+
+
 class PortAudio(Protocol):
     """What is used of the module sounddevice."""
 
@@ -66,10 +82,12 @@ def import_portaudio() -> PortAudio:
 
 
 def describe_devices(portaudio: PortAudio) -> list[str]:
-    """One line for each input device: its number, name and rate."""
+    """One line for each input device: its number, name, rate and number of inputs."""
     return [
-        f"{device['index']}: {device['name']} ({device['default_samplerate']:.0f} Hz)"
+        f"{device['index']}: {device['name']} ({device['default_samplerate']:.0f} Hz, "
+        f"{n} input{'s' * (n > 1)})"
         for device in _inputs(portaudio)
+        if (n := device["max_input_channels"])
     ]
 
 
@@ -80,8 +98,12 @@ class Microphone:
     time without a device is heard as silence, so that stream time goes on and words
     already spoken come out. `notify` gets a sentence about everything of the kind.
 
+    All inputs of the device are open: macOS hands out the first when one is asked for,
+    and a voice may be on the second. One of them is heard, see ChannelChooser.
+
     `read`, `stop` and `close` are for one thread, and `notify` may be replaced there.
-    PortAudio's own thread copies blocks into a queue and does nothing else.
+    PortAudio's own thread copies one input of each block into a queue and does nothing
+    else.
 
     A context manager, and an iterable of float32 samples [n] at 16 kHz.
     """
@@ -93,16 +115,19 @@ class Microphone:
         device: str | int | None = None,
         notify: Callable[[str], None] = lambda sentence: None,
         *,
+        channel: Channel = None,
         portaudio: PortAudio | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Open `device`, a number or a part of a name; None is the system's default.
 
-        Raises DeviceError, which lists the devices there are.
+        `channel` is one of its inputs, from 1, or "mix"; None takes the one that
+        carries sound. Raises DeviceError, which lists the devices there are.
         """
         self._portaudio = portaudio or import_portaudio()
         self.notify = notify
         self._clock = clock
+        self._channel: Channel = channel
         self._stream: Any = None
         self._is_stopped = False
         self._has_overflowed = self._is_overflow_said = False
@@ -146,6 +171,7 @@ class Microphone:
             )
         if blocks:
             self._heard_until = blocks[-1].time
+            self._notice_channel()
             return [self._at_16_khz(block) for block in blocks]
         if self._is_stopped:
             self.is_ended = True
@@ -173,16 +199,11 @@ class Microphone:
         self._queue = BlockQueue(round(_MAX_WAITING_S * self._rate))
         self._resampler = Resampler(self._rate)
         self._n_lost_said = 0
+        self._said_channel = 1
+        n_channels: int = found["max_input_channels"]
+        channel = self._checked_channel(found["name"], n_channels)
         try:
-            self._stream = self._portaudio.InputStream(
-                device=found["index"],
-                channels=1,
-                samplerate=self._rate,
-                blocksize=self._rate // _BLOCKS_PER_SECOND,
-                dtype="float32",
-                callback=self._on_block,
-            )
-            self._stream.start()
+            self._start(found["index"], ChannelChooser(n_channels, channel))
         except self._portaudio.PortAudioError as error:
             self.close()
             raise DeviceError(
@@ -194,15 +215,48 @@ class Microphone:
         self._opened_at = self._clock()
         self._n_zeros = 0
 
+    def _checked_channel(self, name: str, n_channels: int) -> Channel:
+        if not isinstance(self._channel, int) or self._channel <= n_channels:
+            return self._channel
+        if self.name:  # another device has taken the place of the one that was lost
+            return None
+        raise DeviceError(
+            f"{name} has {n_channels} input{'s' * (n_channels > 1)}, --channel "
+            f"{self._channel} is none of them"
+        )
+
+    def _start(self, index: int, chooser: ChannelChooser) -> None:
+        self._chooser = chooser
+        self._stream = self._portaudio.InputStream(
+            device=index,
+            channels=chooser.n_channels,
+            samplerate=self._rate,
+            blocksize=self._rate // _BLOCKS_PER_SECOND,
+            dtype="float32",
+            callback=self._on_block,
+        )
+        self._stream.start()
+
     def _on_block(self, samples: np.ndarray, _n: int, _time: Any, status: Any) -> None:
         """PortAudio's callback, on its own thread."""
         if status and status.input_overflow:
             self._has_overflowed = True
-        self._queue.put(Block(samples[:, 0].copy(), self._clock()), wait=False)
+        mono = self._chooser.mono(samples, self._rate)
+        self._queue.put(Block(mono, self._clock()), wait=False)
 
     def _at_16_khz(self, block: Block) -> Block:
         self._notice_mute(block.samples)
         return Block(self._resampler.push(block.samples), block.time)
+
+    def _notice_channel(self) -> None:
+        """Say which input is heard when it is not the first."""
+        number = self._chooser.current
+        if self._channel is None and number != self._said_channel:
+            self._said_channel = number
+            self.notify(
+                f"hearing input {number} of the {self._chooser.n_channels} of "
+                f"{self.name}; --channel {number} keeps to it"
+            )
 
     def _notice_mute(self, samples: np.ndarray) -> None:
         """Say once, at the beginning of a device's life, that it delivers nothing."""
@@ -214,7 +268,7 @@ class Microphone:
         self._n_zeros += len(samples)
         if self._n_zeros >= _MUTE_AFTER_S * self._rate:
             self._n_zeros = -1
-            self.notify(_mute_advice(self.name))
+            self.notify(_mute_advice(self.name, self._chooser))
 
     def _lose_device(self) -> None:
         self.close()
@@ -290,10 +344,33 @@ def _listed(portaudio: PortAudio) -> str:
     return ", ".join(describe_devices(portaudio))
 
 
-def _mute_advice(name: str) -> str:
-    if sys.platform == "darwin":
+def _mute_advice(name: str, chooser: ChannelChooser) -> str:
+    """What to do about a device that delivers only zeros, by the likely cause."""
+    if chooser.loud is not None:
         return (
-            f"{name} delivers only zeros: allow this terminal the microphone in System "
-            "Settings > Privacy & Security > Microphone, then start again"
+            f"input {chooser.current} of {name} delivers only zeros, but input "
+            f"{chooser.loud} carries sound: choose it with --channel {chooser.loud}"
         )
-    return f"{name} delivers only zeros: is it muted?"
+    zeros = f"{name} delivers only zeros"
+    if any(word in name.casefold() for word in _LOOPBACKS):
+        return (
+            f"{zeros}: it carries what other programs play into it; make it their "
+            "output, or choose a microphone with --device"
+        )
+    if sys.platform == "darwin" and "SSH_CONNECTION" in os.environ:
+        return (
+            f"{zeros}: over SSH macOS gives no sound; start the command in a terminal "
+            "window of the Mac itself"
+        )
+    if sys.platform == "darwin":
+        program = _PROGRAMS.get(os.environ.get("TERM_PROGRAM", ""), "this terminal")
+        return (
+            f"{zeros}: allow {program} the microphone in System Settings > Privacy & "
+            "Security > Microphone, then start again"
+        )
+    if chooser.n_channels > 1:
+        return (
+            f"{zeros} on all its {chooser.n_channels} inputs: is it muted, or nothing "
+            "plugged in?"
+        )
+    return f"{zeros}: is it muted?"

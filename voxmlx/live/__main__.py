@@ -17,11 +17,14 @@ from voxmlx.arguments import (
     add_rate_argument,
     add_subtitle_arguments,
     add_word_arguments,
+    check_delay,
+    chosen_delay_ms,
     cue_rules,
     load_model,
     run_command,
     word_options,
 )
+from voxmlx.audio.channels import Channel
 from voxmlx.audio.file_source import FileSource
 from voxmlx.audio.files import STANDARD_INPUT, open_audio
 from voxmlx.audio.microphone import (
@@ -31,7 +34,7 @@ from voxmlx.audio.microphone import (
     find_device,
     import_portaudio,
 )
-from voxmlx.config import AUDIO_TOKEN_MS, delay_tokens
+from voxmlx.config import AUDIO_TOKEN_MS
 from voxmlx.errors import DeviceError, OutputError
 from voxmlx.formats import FormatOptions, make_writer
 from voxmlx.interruption import (
@@ -39,7 +42,7 @@ from voxmlx.interruption import (
     ending_signals,
     ignore_ending_signals,
 )
-from voxmlx.live.captions import Captions, LiveStream, Source
+from voxmlx.live.captions import Captions, LiveStream, SoundSource
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
 from voxmlx.live.lag_warning import LagWarning, RecoveryWarning
 from voxmlx.live.output_files import CaptionFile, Recording
@@ -98,6 +101,13 @@ def make_parser() -> CommandParser:
         "--device",
         metavar="NAME_OR_N",
         help="microphone: its number, or a part of its name (default: the system's)",
+    )
+    sound.add_argument(
+        "--channel",
+        metavar="N",
+        type=_channel,
+        help="the microphone's input N, from 1, or mix for the mean of all (default: "
+        "the input that carries sound)",
     )
     sound.add_argument(
         "--list-devices", action="store_true", help="list the microphones and exit"
@@ -164,6 +174,8 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.input is not None and arguments.device is not None:
         parser.error("--device and --input are two sources of sound; give one")
+    if arguments.input is not None and arguments.channel is not None:
+        parser.error("--channel is about the microphone, --input is another source")
     if arguments.realtime and arguments.input in (None, STANDARD_INPUT):
         parser.error("--realtime goes with --input FILE")
     for path in arguments.output:
@@ -183,12 +195,20 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
+def _channel(text: str) -> Channel:
+    if text == "mix":
+        return "mix"
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is neither mix nor an input, from 1")
+
+
 def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
     if arguments.list_devices:
         devices = describe_devices(portaudio or import_portaudio())
         sys.stdout.write("\n".join(devices or ["no microphone"]) + "\n")
         return 0
-    delay_tokens(arguments.delay)
+    check_delay(arguments)
     word_options(arguments)
     _refuse_existing(arguments)
     # A missing file or microphone is reported before a model is downloaded and loaded.
@@ -201,7 +221,7 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         waiting: list[str] = []
         source = played or _open_microphone(arguments, portaudio, waiting.append)
         stack.callback(source.close)
-        display = stack.enter_context(_display(arguments, source))
+        display = stack.enter_context(_display(arguments, source, stream))
         if isinstance(source, Microphone):
             source.notify = display.notice
         for sentence in waiting:
@@ -229,7 +249,7 @@ def _open_stream(
     checkpoint = load_model(arguments)
     stream = Session(
         checkpoint,
-        delay_ms=arguments.delay,
+        delay_ms=chosen_delay_ms(arguments, checkpoint),
         kv_bits=arguments.kv_bits,
         # Probabilities cost a little and only this format shows them.
         confidence=any(path.suffix == ".jsonl" for path in arguments.output),
@@ -251,7 +271,6 @@ def _open_remote(
         # Beyond the model's name, what our own server takes; vLLM's overlooks it.
         session={
             "model": arguments.model,
-            "delay_ms": arguments.delay,
             "pause_ms": arguments.pause,
             "hotwords": list(options["hotwords"]),
             "include": ["words", "lag"],
@@ -284,9 +303,11 @@ def _open_microphone(
     arguments: argparse.Namespace,
     portaudio: PortAudio | None,
     notify: Callable[[str], None],
-) -> Source:
+) -> SoundSource:
     try:
-        return Microphone(_device(arguments), notify, portaudio=portaudio)
+        return Microphone(
+            _device(arguments), notify, channel=arguments.channel, portaudio=portaudio
+        )
     except DeviceError as error:
         if not _may_play_the_sample(arguments):
             raise
@@ -307,7 +328,7 @@ def _may_play_the_sample(arguments: argparse.Namespace) -> bool:
 
 
 def _display(
-    arguments: argparse.Namespace, source: Source
+    arguments: argparse.Namespace, source: SoundSource, stream: LiveStream
 ) -> PlainDisplay | TerminalDisplay:
     if sys.stdout is None and (arguments.output or arguments.record is not None):
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 -- as long as the process
@@ -315,7 +336,7 @@ def _display(
         return PlainDisplay()
     return TerminalDisplay(
         source.name,
-        arguments.delay,
+        stream.delay_ms,
         has_final_words=arguments.replace is not None,
     )
 

@@ -12,7 +12,7 @@ from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.events import Event, Finished, TokenDecoded
 from voxmlx.live.stream_metrics import StreamMetrics
 
-__all__ = ["Captions", "Listener", "LiveStream", "Source"]
+__all__ = ["Captions", "Listener", "LiveStream", "SoundSource"]
 
 # One push of a backlog: 2.56 s of sound, so that signals and the display wait no
 # longer than that takes to decode.
@@ -22,7 +22,7 @@ _MAX_STEP_SAMPLES = 32 * SAMPLES_PER_AUDIO_TOKEN
 _WAIT_S = 0.1
 
 
-class Source(Protocol):
+class SoundSource(Protocol):
     """Where sound comes from: a microphone, a file, a pipe."""
 
     name: str
@@ -40,6 +40,8 @@ class LiveStream(Protocol):
     bit by bit.
     """
 
+    @property
+    def delay_ms(self) -> int | None: ...
     @property
     def samples_wanted(self) -> int: ...
     def push(self, samples: np.ndarray, /) -> list[Event]: ...
@@ -62,7 +64,7 @@ class Captions:
 
     def __init__(
         self,
-        source: Source,
+        source: SoundSource,
         stream: LiveStream,
         listeners: Sequence[Listener],
         metrics: StreamMetrics,

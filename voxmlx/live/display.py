@@ -87,7 +87,7 @@ class TerminalDisplay:
     def __init__(
         self,
         source_name: str,
-        delay_ms: int,
+        delay_ms: int | None,
         *,
         has_final_words: bool = False,
         console: Console | None = None,
@@ -150,7 +150,7 @@ class TerminalDisplay:
                 clock(figures.heard_s),
                 *([steps] if steps else []),
                 f"{figures.peak_memory_mb:.0f} MB",
-                f"delay {self._delay_ms} ms",
+                *([f"delay {self._delay_ms} ms"] if self._delay_ms else []),
                 self._source_name,
             ]
         if now - self._status_at > _REDRAW_EVERY_S:

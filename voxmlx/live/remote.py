@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from voxmlx.config import SAMPLE_RATE, SAMPLES_PER_AUDIO_TOKEN
+from voxmlx.config import DEFAULT_DELAY_MS, SAMPLE_RATE, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.errors import ServerError
 from voxmlx.events import Event, Finished, TextDelta
 from voxmlx.live.remote_events import RemoteEvents
@@ -78,17 +78,17 @@ class RemoteStream:
         told: RemoteEvents,
         *,
         session: Mapping[str, Any],
-        delay_ms: int,
+        delay_ms: int | None,
         key: str | None = None,
         metrics: RemoteMetrics | None = None,
     ) -> None:
         """Open a stream; `session` is what its `session.update` says.
 
-        With a `metrics` lag is measured. Raises ServerError.
+        Without `delay_ms` the delay is the server's own. With a `metrics` lag is measured. Raises ServerError.
         """
         self._url = url
         self._remote_events = told
-        self._delay_ms = delay_ms
+        self.delay_ms = delay_ms
         self._metrics = metrics
         self._error: ServerError | None = None
         # (stream time at its end, when it was sent) of sound no text has come about.
@@ -100,7 +100,8 @@ class RemoteStream:
         with ExitStack() as stack:
             self._socket = _connect(url, key, stack)
             self._greet()
-            self._send({"type": "session.update", **session})
+            delay = {} if delay_ms is None else {"delay_ms": delay_ms}
+            self._send({"type": "session.update", **session, **delay})
             self._send({"type": "input_audio_buffer.commit"})
             self._opened = stack.pop_all()
 
@@ -197,6 +198,7 @@ class RemoteStream:
             if message.get("type") == "error":
                 self._refuse(message)
             else:
+                self._note_delay(message)
                 try:
                     events += self._remote_events.receive(message)
                 except ServerError as error:
@@ -229,11 +231,18 @@ class RemoteStream:
             detail = detail.get("message")
         self._error = ServerError(f"the server {self._url} says: {detail}")
 
+    def _note_delay(self, message: Mapping[str, Any]) -> None:
+        """Our server says which delay a stream has, if nobody has asked for one."""
+        session = message.get("session")
+        if self.delay_ms is None and isinstance(session, dict):
+            delay_ms = session.get("delay_ms")
+            self.delay_ms = delay_ms if isinstance(delay_ms, int) else None
+
     def _note_lag(self, events: Sequence[Event]) -> None:
         texts = [event for event in events if isinstance(event, TextDelta)]
         if self._metrics is None or not texts:
             return
-        needed_ms = texts[-1].time_ms + self._delay_ms
+        needed_ms = texts[-1].time_ms + (self.delay_ms or DEFAULT_DELAY_MS)
         while len(self._sent) > 1 and self._sent[0][0] < needed_ms:
             self._sent.popleft()
         if self._sent and self._sent[0][0] >= needed_ms:

@@ -1,6 +1,6 @@
 """The whole network, driven by sound: samples in, one token id per 80 ms out."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from voxmlx.config import (
     BOS_ID,
+    DEFAULT_DELAY_MS,
     LEFT_PAD_TOKENS,
     SAMPLES_PER_AUDIO_TOKEN,
     ModelConfig,
@@ -30,20 +31,29 @@ __all__ = ["MAX_AUDIO_TOKENS_PER_STEP", "VoxtralRealtime"]
 # read once for all of them, and memory stays bounded for any amount of sound.
 MAX_AUDIO_TOKENS_PER_STEP = 32
 
+# Positions of the silence before a stream that are decoded in one pass.
+_PREPARED_TOKENS = 8
+
 
 class VoxtralRealtime(nn.Module):
     """Weights of Voxtral Realtime; every stream's memory is in its state."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(
+        self, config: ModelConfig, *, left_pad_tokens: int = LEFT_PAD_TOKENS
+    ) -> None:
+        """Build for `config`; every stream begins with `left_pad_tokens` of silence."""
         super().__init__()
         self.config = config
+        self.left_pad_tokens = left_pad_tokens
         group = config.downsample_factor
         self.mel = LogMel(config.audio)
         self.encoder = Encoder(config.encoder, config.audio.num_mel_bins, group)
         self.adapter = Adapter(config.encoder.dim, config.decoder.dim, group)
         self.decoder = Decoder(config.decoder)
-        # Constants of the weights, one per delay and bits of a ring; not parameters,
-        # hence the name.
+        # Constants of the weights; not parameters, hence the names. The encoder does
+        # not see the delay, so its part is the same for all: embeddings and state.
+        self._silence: tuple[mx.array, VoxtralState] | None = None
+        # By delay tokens and bits of a ring.
         self._after_silence: dict[tuple[int, int], VoxtralState] = {}
 
     @property
@@ -53,10 +63,14 @@ class VoxtralRealtime(nn.Module):
         One audio token short of the left padding, but for what the last mel frame
         needs beyond it: that one hears the beginning of the sound as well.
         """
-        return (LEFT_PAD_TOKENS - 1) * SAMPLES_PER_AUDIO_TOKEN + self.mel.lookahead
+        return (self.left_pad_tokens - 1) * SAMPLES_PER_AUDIO_TOKEN + self.mel.lookahead
 
     def open_state(
-        self, delay_ms: int = 480, *, kv_bits: int = 16, speculates: bool = False
+        self,
+        delay_ms: int = DEFAULT_DELAY_MS,
+        *,
+        kv_bits: int = 16,
+        speculates: bool = False,
     ) -> VoxtralState:
         """A stream that has heard `n_silent_samples`; computed once per kind.
 
@@ -64,24 +78,59 @@ class VoxtralRealtime(nn.Module):
         stream that `speculates` has room to take positions back. Raises DelayError
         for a delay the model was not trained for.
         """
+        for _ in self.prepare(delay_ms, kv_bits=kv_bits):
+            pass
         kind = delay_tokens(delay_ms), kv_bits
-        silent = self._after_silence.get(kind)
-        if silent is None:
-            self_check(self.config, self.decoder.dtype, kv_bits)
-            state = self.make_state(delay_ms, kv_bits=kv_bits)
-            self.step(mx.zeros((1, self.n_silent_samples)), state)
-            silent = state.packed()
-            if all_finite(silent.arrays()):  # or later streams would begin with it
-                self._after_silence[kind] = silent
         # One more than a pass takes: all of them may have to be taken back.
-        return silent.copy(MAX_POSITIONS + 1 if speculates else None)
+        step = MAX_POSITIONS + 1 if speculates else None
+        return self._after_silence[kind].copy(step)
+
+    def prepare(self, delay_ms: int, *, kv_bits: int = 16) -> Iterator[None]:
+        """Compute what `open_state` copies, in passes of a few positions each.
+
+        Somebody who has other work to do does it between two passes. Where all is
+        computed already, there is none. Raises DelayError.
+        """
+        kind = delay_tokens(delay_ms), kv_bits
+        if kind in self._after_silence:
+            return
+        self_check(self.config, self.decoder.dtype, kv_bits)
+        for _ in range(2):
+            state = yield from self._after_prompt(delay_ms, kv_bits)
+            if all_finite(state.arrays()):
+                break
+            self._silence = None  # or every later stream would begin with it
+        self._after_silence[kind] = state.packed()
+
+    def _after_prompt(
+        self, delay_ms: int, kv_bits: int
+    ) -> Generator[None, None, VoxtralState]:
+        """Take a new state through the silence; see `prepare`."""
+        state = self.make_state(delay_ms, kv_bits=kv_bits)
+        if self._silence is None:
+            audio = self.encode(mx.zeros((1, self.n_silent_samples)), state)
+            mx.eval(audio)
+            encoded = state.packed()
+            self._silence = audio, encoded
+            yield
+        audio, encoded = self._silence
+        state.mel, state.encoder = encoded.mel.copy(), encoded.encoder.copy()
+        for start in range(0, audio.shape[1], _PREPARED_TOKENS):
+            self.decode(audio[:, start : start + _PREPARED_TOKENS], state)
+            mx.eval(state.decoder.cache.rings, state.token)
+            yield
+        return state
+
+    def is_prepared(self, delay_ms: int, *, kv_bits: int = 16) -> bool:
+        """Return whether `open_state` copies at once. Raises DelayError."""
+        return (delay_tokens(delay_ms), kv_bits) in self._after_silence
 
     def make_state(
-        self, delay_ms: int = 480, *, position: int = 0, kv_bits: int = 16
+        self, delay_ms: int = DEFAULT_DELAY_MS, *, position: int = 0, kv_bits: int = 16
     ) -> VoxtralState:
         """A fresh stream, about to hear its prompt.
 
-        The stream begins with 32 audio tokens of silence, as the model was trained;
+        The stream begins with `left_pad_tokens` of silence, as the model was trained;
         feeding them is `step`'s caller's first duty (see `Session`). `position` is
         where the decoder's rotary counter starts (the encoder's at four times it).
         Raises DelayError for a delay the model was not trained for.
@@ -92,7 +141,7 @@ class VoxtralRealtime(nn.Module):
             encoder=self.encoder.make_state(position=position * self.encoder.group),
             decoder=self.decoder.make_state([n_delay], position, kv_bits=kv_bits),
             token=mx.full((1, 1), BOS_ID, mx.int32),
-            n_forced=LEFT_PAD_TOKENS + n_delay,
+            n_forced=self.left_pad_tokens + n_delay,
         )
 
     def step(self, samples: mx.array, state: VoxtralState) -> NDArray[np.int32]:

@@ -10,10 +10,11 @@ from voxmlx.arguments import (
     KEY_VARIABLE,
     CommandParser,
     add_model_arguments,
+    check_delay,
+    chosen_delay_ms,
     load_model,
     run_command,
 )
-from voxmlx.config import delay_tokens
 from voxmlx.errors import ServerError
 from voxmlx.rules import GUARDS
 from voxmlx.serve.access import Access, read_host, read_key, read_origin
@@ -180,7 +181,7 @@ def _at_least_one(text: str) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    delay_tokens(arguments.delay)
+    check_delay(arguments)
     try:
         # Local imports: what only this command needs is an extra of the package.
         from voxmlx.serve.app import Service
@@ -214,6 +215,9 @@ def _run(arguments: argparse.Namespace) -> int:
                 f"--api-key or {KEY_VARIABLE} asks for a key\n"
             )
         checkpoint = load_model(arguments)
+        # Clients name hot words: what encodes them takes a second to import, which
+        # the streams of others should not wait for.
+        checkpoint.tokenizer.encode("")
         metrics = Metrics()
         scheduler = Scheduler(
             checkpoint,
@@ -226,7 +230,8 @@ def _run(arguments: argparse.Namespace) -> int:
             scheduler,
             metrics,
             model=checkpoint.name,
-            options=StreamOptions(delay_ms=arguments.delay),
+            options=StreamOptions(chosen_delay_ms(arguments, checkpoint)),
+            left_pad_tokens=checkpoint.model.left_pad_tokens,
             access=access,
             limits=limits,
         )

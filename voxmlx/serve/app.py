@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
+from voxmlx.config import LEFT_PAD_TOKENS
 from voxmlx.errors import RequestError
 from voxmlx.serve.access import Access
 from voxmlx.serve.body_limit import BodyLimit
@@ -67,6 +68,7 @@ class Service:
         *,
         model: str,
         options: StreamOptions,
+        left_pad_tokens: int = LEFT_PAD_TOKENS,
         access: Access,
         limits: Limits,
     ) -> None:
@@ -79,6 +81,7 @@ class Service:
             options=options,
             new_id=lambda prefix: f"{prefix}_{uuid.uuid4().hex}",
             now_s=lambda: int(time.time()),
+            left_pad_tokens=left_pad_tokens,
         )
         self._started_s = int(time.time())
         self._connections: set[Connection] = set()

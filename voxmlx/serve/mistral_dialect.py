@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from voxmlx.config import LEFT_PAD_TOKENS, delay_tokens
 from voxmlx.errors import RequestError, VoxmlxError
 from voxmlx.events import Event, Finished, TextDelta, UtteranceEnd
 from voxmlx.serve.json_object import JsonObject
@@ -72,7 +71,7 @@ class MistralDialect(Dialect):
         return max(0, time_ms - self._silence_ms) / 1000
 
     def _done(self, duration_ms: int, n_tokens: int) -> dict[str, Any]:
-        n_prompt = 1 + LEFT_PAD_TOKENS + delay_tokens(self.options.delay_ms)
+        n_prompt = self.served.prompt_tokens(self.options.delay_ms)
         return {
             "type": "transcription.done",
             "model": self.served.model,

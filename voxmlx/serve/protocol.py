@@ -12,11 +12,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmlx.config import delay_tokens
+from voxmlx.config import DEFAULT_DELAY_MS, LEFT_PAD_TOKENS, delay_tokens
 from voxmlx.errors import RequestError, VoxmlxError
 from voxmlx.events import Event, Finished
 from voxmlx.serve.json_object import JsonObject
 from voxmlx.serve.pcm import PcmDecoder, decode_base64
+from voxmlx.utterances import DEFAULT_PAUSE_MS, check_pause
 
 __all__ = [
     "Close",
@@ -46,8 +47,8 @@ _MUCH_LAG_MS = 1000
 class StreamOptions:
     """What a client may choose about its stream, before its first sound."""
 
-    delay_ms: int = 480
-    pause_ms: int = 800
+    delay_ms: int = DEFAULT_DELAY_MS
+    pause_ms: int = DEFAULT_PAUSE_MS
     hotwords: tuple[str, ...] = ()
 
 
@@ -59,6 +60,11 @@ class Served:
     options: StreamOptions
     new_id: Callable[[str], str]  # prefix -> "prefix_..."
     now_s: Callable[[], int]
+    left_pad_tokens: int = LEFT_PAD_TOKENS
+
+    def prompt_tokens(self, delay_ms: int) -> int:
+        """How many ids a stream's prompt has."""
+        return 1 + self.left_pad_tokens + delay_tokens(delay_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,12 +278,10 @@ def checked_options(options: StreamOptions) -> None:
         delay_tokens(options.delay_ms)
     except VoxmlxError as error:
         raise RequestError(str(error), code="invalid_value", param="delay") from None
-    if not 240 <= options.pause_ms <= 10_000:
-        raise RequestError(
-            f"pause of {options.pause_ms} ms, expected 240 to 10000",
-            code="invalid_value",
-            param="pause",
-        )
+    try:
+        check_pause(options.pause_ms)
+    except ValueError as error:
+        raise RequestError(str(error), code="invalid_value", param="pause") from None
     if len(options.hotwords) > MAX_HOTWORDS:
         raise RequestError(
             f"{len(options.hotwords)} hot words, expected at most {MAX_HOTWORDS}",

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from voxmlx.config import LEFT_PAD_TOKENS, delay_tokens
 from voxmlx.errors import RequestError, VoxmlxError
 from voxmlx.events import Event, Finished, TextDelta, UtteranceEnd, WordFinal
 from voxmlx.serve.json_object import JsonObject
@@ -80,7 +79,7 @@ class VllmDialect(Dialect):
                     )
                 ]
             case Finished(_, n_tokens):
-                n_prompt = 1 + LEFT_PAD_TOKENS + delay_tokens(self.options.delay_ms)
+                n_prompt = self.served.prompt_tokens(self.options.delay_ms)
                 usage = {
                     "prompt_tokens": n_prompt,
                     "completion_tokens": n_tokens,
