@@ -95,11 +95,11 @@ class VoxtralRealtime(nn.Module):
         if kind in self._after_silence:
             return
         self_check(self.config, self.decoder.dtype, kv_bits)
-        for _ in range(2):
+        state = yield from self._after_prompt(delay_ms, kv_bits)
+        if not all_finite(state.arrays()):
+            # Once more, or every later stream would begin with it.
+            self._silence = None
             state = yield from self._after_prompt(delay_ms, kv_bits)
-            if all_finite(state.arrays()):
-                break
-            self._silence = None  # or every later stream would begin with it
         self._after_silence[kind] = state.packed()
 
     def _after_prompt(
