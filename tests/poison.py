@@ -6,6 +6,7 @@ from typing import Any
 from unittest.mock import patch
 
 import mlx.core as mx
+import numpy as np
 
 from voxmlx.model.layer import Layer
 from voxmlx.model.state import VoxtralState
@@ -44,6 +45,11 @@ def poison_state(session: Session, place: str, value: float, share: float) -> No
     owner, key = STATE[place](session)
     array = owner[key] if isinstance(key, int) else getattr(owner, key)
     if array.size == 0:
+        return
+    if isinstance(array, np.ndarray):
+        array = array.copy()
+        array.flat[min(array.size - 1, int(share * array.size))] = value
+        setattr(owner, str(key), array)
         return
     flat = mx.array(array.reshape(-1))
     flat[min(flat.size - 1, int(share * flat.size))] = value

@@ -148,7 +148,7 @@ class RecoveringDecoder:
 
     def step(self, samples: NDArray[np.float32], speech: Sequence[bool]) -> Requests:
         """Sound [k * 1280] of k whole audio tokens; then `take` what is certain."""
-        audio = yield EncodeRequest(mx.array(samples)[None], self._decoder.state)
+        audio = yield EncodeRequest(samples[None], self._decoder.state)
         self._history.add(_Block(samples, audio, speech))
         try:
             yield from self._decoder.step(audio, speech)
@@ -190,14 +190,15 @@ class RecoveringDecoder:
         history, old = self._history, self._decoder.state
         state = self._open_state()
         audio, speech = history.positions()
-        if all_finite([*old.encoder_arrays(), audio]):
+        is_sound = bool(np.isfinite(old.mel.pending).all())
+        if is_sound and all_finite([*old.encoder_arrays(), audio]):
             cause = "decoder"
             state.mel, state.encoder = old.mel, old.encoder
         else:
             cause = "encoder"
             encoded: list[mx.array] = []
             for piece in history.pieces():
-                encoded.append((yield EncodeRequest(mx.array(piece)[None], state)))
+                encoded.append((yield EncodeRequest(piece[None], state)))
             history.encoded(encoded)
             audio, _ = history.positions()
         self._cause = self._cause or cause

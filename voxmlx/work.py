@@ -4,7 +4,8 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
-import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
 
 from voxmlx.model.choosing import DecodeRequest
 from voxmlx.model.state import VoxtralState
@@ -16,7 +17,7 @@ __all__ = ["EncodeRequest", "Request", "Requests"]
 class EncodeRequest:
     """Samples [1, n] of one stream, to become audio embeddings."""
 
-    samples: mx.array
+    samples: NDArray[np.float32]
     state: VoxtralState
 
 

@@ -1,4 +1,4 @@
-"""All that one stream remembers, from its last samples to its last id."""
+"""State of one stream, from its last samples to its last id."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ __all__ = ["VoxtralState", "all_finite"]
 
 @dataclass(slots=True)
 class VoxtralState:
-    """All that one stream remembers."""
+    """Everything that the network remembers of one stream."""
 
     mel: LogMelState
     encoder: EncoderState
@@ -45,18 +45,18 @@ class VoxtralState:
         return state
 
     def arrays(self) -> list[mx.array]:
-        """All that is computed on the device."""
+        """Return all arrays that are computed on the device."""
         decoder = self.decoder
-        rings = decoder.cache.rings
+        rings = decoder.cache.arrays()
         return [*self.encoder_arrays(), *rings, decoder.mlp_norms, self.token]
 
     def encoder_arrays(self) -> list[mx.array]:
-        """Those of the mel spectrogram and the encoder."""
+        """Return those of the encoder."""
         encoder, stem = self.encoder, self.encoder.stem
-        pending = [self.mel.pending, stem.conv1.pending, stem.conv2.pending]
-        return [*pending, encoder.pending, *encoder.cache.rings]
+        pending = [stem.conv1.pending, stem.conv2.pending, encoder.pending]
+        return [*pending, *encoder.cache.arrays()]
 
 
 def all_finite(arrays: Sequence[mx.array]) -> bool:
-    """Whether no array holds an infinity or a NaN; waits for them."""
+    """Return whether no array holds an infinity or a NaN; waits for them."""
     return bool(mx.stack([mx.isfinite(array).all() for array in arrays]).all())
