@@ -8,6 +8,7 @@ __all__ = [
     "Finished",
     "GuardActed",
     "Recovered",
+    "SoundWarning",
     "TextDelta",
     "TokenDecoded",
     "UtteranceEnd",
@@ -111,6 +112,19 @@ class Recovered:
 
 
 @dataclass(frozen=True, slots=True)
+class SoundWarning:
+    """Something was wrong with the sound of a file, and how it was read all the same.
+
+    `code` names the kind for programs: cut_short, wrong_length, damaged, gap, joined,
+    inverted, no_words. `message` is one sentence. `time_ms` is where it was noticed.
+    """
+
+    code: str
+    message: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The stream is over: `duration_ms` of sound gave `n_tokens` ids."""
 
@@ -125,5 +139,6 @@ Event = (
     | UtteranceEnd
     | GuardActed
     | Recovered
+    | SoundWarning
     | Finished
 )

@@ -13,6 +13,7 @@ from voxmlx.events import (
     Finished,
     GuardActed,
     Recovered,
+    SoundWarning,
     TextDelta,
     TokenDecoded,
     UtteranceEnd,
@@ -241,6 +242,7 @@ class JsonWriter:
         self._alternatives: list[list[dict[str, Any]]] = []
         self._guards: list[dict[str, Any]] = []
         self._recoveries: list[dict[str, Any]] = []
+        self._warnings: list[dict[str, Any]] = []
         self._is_finished = False
         self._time_ms = 0
 
@@ -256,6 +258,8 @@ class JsonWriter:
                 self._guards.append(asdict(event))
             case Recovered():
                 self._recoveries.append(asdict(event))
+            case SoundWarning():
+                self._warnings.append(asdict(event))
             case Finished():
                 self._is_finished = True
             case _:
@@ -286,6 +290,8 @@ class JsonWriter:
             content["guards"] = self._guards
         if self._recoveries:
             content["recoveries"] = self._recoveries
+        if self._warnings:
+            content["warnings"] = self._warnings
         return json.dumps(content, ensure_ascii=False) + "\n"
 
 
@@ -327,6 +333,8 @@ class JsonLinesWriter:
                 fields = {"type": "guard"} | asdict(event)
             case Recovered():
                 fields = {"type": "recovered"} | asdict(event)
+            case SoundWarning():
+                fields = {"type": "warning"} | asdict(event)
             case Finished():
                 fields = {"type": "finished"} | asdict(event)
         return text + json.dumps(fields, ensure_ascii=False) + "\n"
