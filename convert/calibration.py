@@ -242,7 +242,7 @@ def _through(
         parts: list[mx.array] = []
         for start in range(0, x.shape[1], _POSITIONS):
             piece = x[:, start : start + _POSITIONS]
-            step = begin_step([ring], rotary, [piece.shape[1]])
+            step = begin_step([ring], rotary, [piece.shape[1]], attention.n_kv_heads)
             residual = layer(Residual(piece), 0, step, norm)
             whole, _ = residual.normed(
                 layer.attention_norm.weight, layer.attention_norm.eps
