@@ -29,7 +29,7 @@ from voxmlx.tokenizer import Tokenizer
 from . import quality
 from .calibration import Calibration, read_calibration
 from .disk import amount, check_room, disk_errors
-from .gptq import Gptq
+from .gptq import Gptq, Search
 from .manifest import MANIFEST_NAME, check
 from .output import SCRATCH_PREFIX, Advance, Output
 from .plan import SHARD_BYTES, Plan, make_plan
@@ -40,7 +40,6 @@ from .rounding import (
     Nearest,
     Rounder,
     RoundingName,
-    Search,
 )
 from .upload import check_token, upload
 
