@@ -259,7 +259,7 @@ def test_a_message_that_is_too_long_ends_its_own_connection(
 def test_a_client_that_does_not_read_is_given_up_and_delays_nobody(
     tiny_checkpoint: Checkpoint,
 ) -> None:
-    limits = Limits(max_unread_messages=200)
+    limits = Limits(max_unread_bytes=20_000)
     samples = speech_like(9_000, seed=2)
     with serving(tiny_checkpoint, limits=limits) as server:
         asyncio.run(send_without_reading(server))

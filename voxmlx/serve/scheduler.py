@@ -82,6 +82,10 @@ Kind = Literal["live", "file"]
 
 Deliver = Callable[[list[Notice]], None]
 
+# Arrivals of sound are told apart to so much stream time: a client may send samples
+# one by one.
+_ARRIVAL_MS = 10
+
 # How often a client is told how far behind it is.
 _LAG_INTERVAL_S = 1.0
 
@@ -121,6 +125,13 @@ class _Stream:
     flushing: Flushed | None = None
     is_ending: bool = False
 
+    def note_arrival(self, end_ms: int, came_at: float) -> None:
+        """Sound up to `end_ms` of stream time came; a few times per audio token."""
+        last = self.arrivals[-1][0] if self.arrivals else -1
+        if last // _ARRIVAL_MS == end_ms // _ARRIVAL_MS:
+            self.arrivals.pop()
+        self.arrivals.append((end_ms, came_at))
+
     @property
     def is_holding(self) -> bool:
         """Whether commands wait until what was asked for is done."""
@@ -152,6 +163,11 @@ class Slot:
         """Sound sent, and silence asked for, that has not been decoded."""
         n = self.n_inbox_samples + self.n_stream_samples
         return n * 1000 // SAMPLE_RATE
+
+    @property
+    def n_waiting_commands(self) -> int:
+        """Commands that the decoder's thread has not seen."""
+        return len(self.inbox)
 
     def submit(self, command: Command) -> None:
         self._scheduler.submit(self, command)
@@ -445,7 +461,7 @@ class Scheduler:
                 timeline.end()
                 stream.is_ending = True
         if slot.kind == "live":
-            stream.arrivals.append((timeline.duration_ms, came_at))
+            stream.note_arrival(timeline.duration_ms, came_at)
 
     def _can_open(self, slot: Slot, command: Open) -> bool:
         """Whether nothing is left to prepare for a stream; else it is begun."""

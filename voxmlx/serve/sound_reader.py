@@ -1,16 +1,19 @@
-"""One thread that owns an uploaded sound file: it decodes it and closes it."""
+"""One thread that owns an uploaded sound file: it writes, decodes and closes it."""
 
 import asyncio
 import logging
+import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import closing, suppress
-from typing import BinaryIO
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import IO
 
 import numpy as np
 
 from voxmlx.audio.files import open_audio
 from voxmlx.errors import AudioError, RequestError
+from voxmlx.serve.os_errors import as_request_error
 
 __all__ = ["SoundReader"]
 
@@ -22,68 +25,85 @@ _PIECE_S = 2.0
 
 
 class SoundReader:
-    """A file's sound, decoded ahead of the network on a thread of its own.
+    """A file on its way from a request to a stream, on a thread of its own.
 
     Only that thread touches the file, from its opening to its close. A decoder that is
     closed under a thread that still reads it ends the process. `stop` therefore only
-    asks; the thread closes the file when its present read is over.
+    asks; the thread closes the file when what it does is over.
+
+    The file has no name in any directory, so nothing is left of it, however the process
+    ends. It is written once, and decoded where it is.
     """
 
     def __init__(
         self,
-        file: BinaryIO,
-        name: str,
         *,
         has_room: Callable[[], bool],
         hear: Callable[[np.ndarray], None],
         end: Callable[[RequestError | None], None],
     ) -> None:
-        """Take over `file`, which must have a descriptor.
+        """All three callbacks run on the reader's thread.
 
-        All three callbacks run on the reader's thread. `hear` takes float32 [n] at
-        16 kHz. `end` is called once unless the reader was stopped: with None after the
-        last sound, or with the reason why there is no more of it.
+        `hear` takes float32 [n] at 16 kHz. `end` is called once unless the reader was
+        stopped: with None after the last sound, or with the reason why there is no
+        more of it.
         """
-        self._file = file
-        self._name = name
-        # The file has no name in any directory: its descriptor is the way to it.
-        self._path = ""
         self._has_room = has_room
         self._hear = hear
         self._end = end
+        self._file: IO[bytes] | None = None
         self._is_stopped = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[None] = self._loop.create_future()
-        self._thread = threading.Thread(target=self._run, name="voxmlx-file")
+        self._thread = ThreadPoolExecutor(1, "voxmlx-file")
 
-    async def open(self) -> None:
-        """Begin; returns when the header is read. Raises RequestError."""
-        try:
-            self._thread.start()
-        except RuntimeError:  # the system has no thread to give; nobody reads the file
-            self._file.close()
-            raise RequestError(
-                "the server is too busy to read a file; try again later",
-                code="unavailable",
-                status=503,
-            ) from None
+    async def write(self, content: bytes) -> None:
+        """Add to the file. Raises OSError where there is no room for it."""
+        await self._loop.run_in_executor(self._thread, self._write, content)
+
+    async def open(self, name: str) -> None:
+        """Begin to decode; returns when the header is read. Raises RequestError.
+
+        `name` is what messages call the file.
+        """
+        self._thread.submit(self._run, name)
         await self._opened
 
     def stop(self) -> None:
         """Ask for the end; whoever is late to hear of it gets nothing more."""
+        if self._is_stopped.is_set():
+            return
         self._is_stopped.set()
+        self._thread.submit(self._close)
+        self._thread.shutdown(wait=False)
 
-    def _run(self) -> None:
+    def _write(self, content: bytes) -> None:
+        if self._file is None:
+            # Unbuffered: a full disk is told of by the write, and not by the close.
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 -- _close
+        rest = memoryview(content)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _run(self, name: str) -> None:
+        assert self._file is not None
+        path = f"/dev/fd/{self._file.fileno()}"
         error: RequestError | None = None
         try:
-            self._read()
+            self._read(path)
         except AudioError as caught:
-            message = str(caught).replace(self._path, self._name)
+            message = str(caught).replace(path, name)
             error = RequestError(message, code="invalid_audio", param="file")
+        except OSError as caught:
+            error = as_request_error(caught)
         except RequestError as caught:
             error = caught
         except Exception:  # a mistake of ours: whoever waits must be told all the same
-            _log.exception("reading %s failed", self._name)
+            _log.exception("reading %s failed", name)
             error = RequestError(
                 "reading the file failed", code="server_error", status=500
             )
@@ -91,18 +111,16 @@ class SoundReader:
         if not self._is_stopped.is_set():
             self._end(error)
 
-    def _read(self) -> None:
-        with closing(self._file) as file:
-            self._path = f"/dev/fd/{file.fileno()}"
-            with open_audio(self._path) as audio:
-                self._tell_opened(None)
-                for piece in audio.pieces(_PIECE_S):
-                    if self._is_stopped.is_set():
+    def _read(self, path: str) -> None:
+        with open_audio(path) as audio:
+            self._tell_opened(None)
+            for piece in audio.pieces(_PIECE_S):
+                if self._is_stopped.is_set():
+                    return
+                self._hear(piece)
+                while not self._has_room():
+                    if self._is_stopped.wait(_LOOK_S):
                         return
-                    self._hear(piece)
-                    while not self._has_room():
-                        if self._is_stopped.wait(_LOOK_S):
-                            return
 
     def _tell_opened(self, error: RequestError | None) -> None:
         with suppress(RuntimeError):  # the loop is closed, and nobody waits
