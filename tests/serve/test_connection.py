@@ -204,8 +204,8 @@ def test_a_hundred_killed_clients_disturb_nobody_and_leave_nothing(
     assert len(opened) > n_before + 30, "most were gone before their streams began"
     for session_id, expected in zip(session_ids, alone_ids, strict=True):
         assert ids(noted[session_id]) == expected
-    until(lambda: left() == before)
-    assert n_objects() <= n_objects_before
+    # A cycle may become garbage just after a collection.
+    until(lambda: left() == before and n_objects() <= n_objects_before)
 
 
 def test_nobody_is_let_in_above_the_limit(tiny_checkpoint: Checkpoint) -> None:
