@@ -213,6 +213,25 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._write_clock.stop()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        if not self._is_refused:  # else it is thrown away
+            super().data_received(data)
+
+    def handle_parser_exception(self) -> None:
+        """Say why the connection ends to a client that may still be sending.
+
+        A socket that is closed before all is read loses what was written last.
+        """
+        self._is_refused = True
+        closing = self.conn.close_sent
+        assert closing is not None
+        disconnect: Any = {"type": "websocket.disconnect", "code": closing.code}
+        self.queue.put_nowait(disconnect)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(_REST_S, self.transport.close)
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._write_clock.start(self._state.limits.write_s, self.transport)
@@ -255,9 +274,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._counted_at = now
         if self._n_frames >= 0:
             return True
-        self._is_refused = True
         self.frames = []
         if self.conn.close_sent is None:
             self.conn.fail(1008, "too many frames that are no message")
             self.handle_parser_exception()
+            self.transport.close()  # and read no more of them
         return False
