@@ -180,8 +180,9 @@ FLOODS = {
 def test_a_flood_of_frames_that_are_no_message_is_ended(
     tiny_checkpoint: Checkpoint, flood: str
 ) -> None:
-    begin = UPGRADE + frame(1, b"{", is_final=False)
-    with serving(tiny_checkpoint) as server, dialled(server, begin) as (plain,):
+    with serving(tiny_checkpoint) as server, dialled(server, UPGRADE) as (plain,):
+        assert plain.recv(65_536).startswith(b"HTTP/1.1 101 ")
+        plain.sendall(frame(1, b"{", is_final=False))
         before = psutil.Process().memory_info().rss
         n_sent = 0
         with contextlib.suppress(ConnectionError, TimeoutError):

@@ -224,7 +224,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """
         self._is_refused = True
         closing = self.conn.close_sent
-        assert closing is not None
+        if closing is None or not self.handshake_complete:
+            self.transport.abort()
+            return
         disconnect: Any = {"type": "websocket.disconnect", "code": closing.code}
         self.queue.put_nowait(disconnect)
         self.transport.write(b"".join(self.conn.data_to_send()))
@@ -277,6 +279,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.frames = []
         if self.conn.close_sent is None:
             self.conn.fail(1008, "too many frames that are no message")
-            self.handle_parser_exception()
-            self.transport.close()  # and read no more of them
+        self.handle_parser_exception()
+        self.transport.close()  # and read no more of them
         return False
