@@ -1,4 +1,4 @@
-"""What a step launches on Metal and the bytes it moves, from MLX's own graph of it.
+"""Launches of a step on Metal and bytes that it moves, from MLX's own graph.
 
 The graph is recorded by `mx.export_function`, which runs nothing: neither a GPU nor
 the weights are needed, and the step may be of any size. On the way, `on_metal` lets
@@ -47,7 +47,7 @@ _TWO_PASS_KEYS = 4096
 
 @dataclass(slots=True)
 class Trace:
-    """What one call would do, counted."""
+    """Counts of what one call would do."""
 
     launches: Counter[str] = field(default_factory=Counter)
     n_views: int = 0
@@ -267,6 +267,8 @@ def on_metal(kernels: str = "on") -> Iterator[None]:
         patch.object(mx.fast, attend.__name__, _attend),
         patch.object(mx, "dequantize", _dequantize),
         patch.object(ops, "has_metal", lambda: True),
+        # Nothing is computed here, so nothing can be begun.
+        patch.object(mx, "async_eval", lambda *_: None),
         patch.object(ops, "kernel_switches", lambda: KernelSwitches(kernels, None)),
         patch.object(ops.Fused, "__call__", _fused),
     ):

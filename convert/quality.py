@@ -1,4 +1,4 @@
-"""What a conversion costs: its logits and text against the source's."""
+"""The cost of a conversion: its logits and text against the source's."""
 
 import hashlib
 import json
@@ -81,15 +81,15 @@ class Sound:
 
 @dataclass(slots=True)
 class Reading:
-    """What a model makes of a sound: ids of its own choice, and logits on file."""
+    """A model's reading of a sound: its own ids, and its logits in a file."""
 
     ids: NDArray[np.int32]  # [n]
     logits: NDArray[np.float32]  # [n, vocab], given the reference's ids as history
     text: str
 
 
-def read_sounds(paths: Sequence[Path]) -> list[Sound]:
-    """Sounds with their `.txt` neighbours. Raises AudioError.
+def read_sounds(paths: Sequence[Path], *, with_transcripts: bool = True) -> list[Sound]:
+    """Return sounds, with their `.txt` neighbors where asked. Raises AudioError.
 
     OutputError when what compares with a transcript is not installed.
     """
@@ -99,8 +99,10 @@ def read_sounds(paths: Sequence[Path]) -> list[Sound]:
             pieces = list(file.pieces())
         samples = np.concatenate([np.zeros(0, np.float32), *pieces])
         if not samples.any():
-            raise AudioError(f"{path} is silent; --verify needs sound to measure with")
-        sounds.append(Sound(path.name, samples, _transcript(path.with_suffix(".txt"))))
+            raise AudioError(f"{path} is silent; give sound with speech in it")
+        beside = path.with_suffix(".txt")
+        transcript = _transcript(beside) if with_transcripts else None
+        sounds.append(Sound(path.name, samples, transcript))
     if any(sound.transcript is not None for sound in sounds):
         _word_errors()  # now rather than after an hour
     return sounds
@@ -114,7 +116,7 @@ def _transcript(path: Path) -> str | None:
 
 
 def is_certified(directory: Path, sounds: Sequence[Sound]) -> bool:
-    """Whether a model's quality.json is of these sounds, or nobody asks for one."""
+    """Return whether a model's quality.json is of these sounds, if any are given."""
     path = directory / "quality.json"
     if not sounds:
         return True

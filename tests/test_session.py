@@ -211,7 +211,12 @@ def test_nothing_a_session_holds_grows(tiny_checkpoint: Checkpoint) -> None:
     def held() -> dict[str, int]:
         state = session._decoder.state
         arrays = [*state.encoder.cache.rings, *state.decoder.cache.rings]
-        arrays += [state.mel.pending, state.encoder.pending, state.token]
+        arrays += [
+            state.mel.pending,
+            state.encoder.pending,
+            state.token,
+            *state.encoder.cache.waiting,
+        ]
         sizes = {f"array {i}": a.size for i, a in enumerate(arrays)}
         sizes["pending"] = session.timeline.n_waiting
         return sizes
@@ -289,7 +294,7 @@ def test_logprobs_are_those_of_the_models_logits(tiny_checkpoint: Checkpoint) ->
     def run(audio: mx.array, speech: Sequence[bool]) -> Steps:
         del speech
         token_ids = yield DecodeRequest(audio, plain._decoder.state, choose)
-        return [Decoded(token_id) for token_id in token_ids if token_id >= 0]
+        plain._decoder._certain += [Decoded(token_id) for token_id in token_ids]
 
     plain._decoder._run = run
     assert ids(plain.push(SOUND[:30_000]) + plain.finish()) == [

@@ -1,4 +1,4 @@
-"""What a session says: frozen values, final once emitted."""
+"""Events of a session: frozen values, final once emitted."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,8 @@ __all__ = [
     "Event",
     "Finished",
     "GuardActed",
+    "Recovered",
+    "SoundWarning",
     "TextDelta",
     "TokenDecoded",
     "UtteranceEnd",
@@ -98,6 +100,31 @@ class GuardActed:
 
 
 @dataclass(frozen=True, slots=True)
+class Recovered:
+    """Numbers of the network were not finite, and the stream went on from new ones.
+
+    `cause` is the part that held them, "encoder" or "decoder". All text before stands.
+    The ids from `time_ms` on come from a network that heard the last 15 s again.
+    """
+
+    cause: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SoundWarning:
+    """Something was wrong with the sound of a file, and how it was read all the same.
+
+    `code` names the kind for programs: cut_short, wrong_length, damaged, gap, joined,
+    inverted, no_words. `message` is one sentence. `time_ms` is where it was noticed.
+    """
+
+    code: str
+    message: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The stream is over: `duration_ms` of sound gave `n_tokens` ids."""
 
@@ -105,4 +132,13 @@ class Finished:
     n_tokens: int
 
 
-Event = TokenDecoded | TextDelta | WordFinal | UtteranceEnd | GuardActed | Finished
+Event = (
+    TokenDecoded
+    | TextDelta
+    | WordFinal
+    | UtteranceEnd
+    | GuardActed
+    | Recovered
+    | SoundWarning
+    | Finished
+)

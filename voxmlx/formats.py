@@ -12,6 +12,8 @@ from voxmlx.events import (
     Event,
     Finished,
     GuardActed,
+    Recovered,
+    SoundWarning,
     TextDelta,
     TokenDecoded,
     UtteranceEnd,
@@ -55,11 +57,12 @@ class Writer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CueRules:
-    """How subtitles look: the usual limits.
+    """Limits for subtitles, with the usual values as defaults.
 
     A cue shows at most `max_lines` lines of `max_line_chars` columns, spans at most
     `max_ms` of speech, and stays up, where the next one leaves it time, for
-    `min_ms` and for as long as reading takes at `chars_per_second`.
+    `min_ms` and for as long as reading takes at `chars_per_second`. Speech that is
+    faster than that and leaves no silence shares a cue with what follows.
     """
 
     max_line_chars: int = 42
@@ -72,7 +75,11 @@ class CueRules:
     @property
     def segments(self) -> SegmentRules:
         return SegmentRules(
-            self.pause_ms, self.max_ms, self.max_line_chars, self.max_lines
+            self.pause_ms,
+            self.max_ms,
+            self.max_line_chars,
+            self.max_lines,
+            self.chars_per_second,
         )
 
 
@@ -109,7 +116,7 @@ class _CueWriter:
         self._is_open = False
 
     def head(self) -> str:
-        """What the file begins with."""
+        """Return the text with which the file begins."""
         raise NotImplementedError
 
     def cue(
@@ -139,7 +146,7 @@ class _CueWriter:
         return text
 
     def end(self) -> str:
-        """What there is left, if no `Finished` came."""
+        """Return the text still due, if no `Finished` came."""
         self._waiting += self._segmenter.flush()
         return self._opened() + self._write(0)
 
@@ -234,6 +241,8 @@ class JsonWriter:
         self._tokens = array("I")
         self._alternatives: list[list[dict[str, Any]]] = []
         self._guards: list[dict[str, Any]] = []
+        self._recoveries: list[dict[str, Any]] = []
+        self._warnings: list[dict[str, Any]] = []
         self._is_finished = False
         self._time_ms = 0
 
@@ -247,6 +256,10 @@ class JsonWriter:
                     self._alternatives.append([_alternative(a) for a in alternatives])
             case GuardActed():
                 self._guards.append(asdict(event))
+            case Recovered():
+                self._recoveries.append(asdict(event))
+            case SoundWarning():
+                self._warnings.append(asdict(event))
             case Finished():
                 self._is_finished = True
             case _:
@@ -275,6 +288,10 @@ class JsonWriter:
             content["alternatives"] = self._alternatives
         if self._guards:
             content["guards"] = self._guards
+        if self._recoveries:
+            content["recoveries"] = self._recoveries
+        if self._warnings:
+            content["warnings"] = self._warnings
         return json.dumps(content, ensure_ascii=False) + "\n"
 
 
@@ -314,6 +331,10 @@ class JsonLinesWriter:
                 fields = {"type": "utterance_end"} | asdict(event)
             case GuardActed():
                 fields = {"type": "guard"} | asdict(event)
+            case Recovered():
+                fields = {"type": "recovered"} | asdict(event)
+            case SoundWarning():
+                fields = {"type": "warning"} | asdict(event)
             case Finished():
                 fields = {"type": "finished"} | asdict(event)
         return text + json.dumps(fields, ensure_ascii=False) + "\n"
@@ -330,7 +351,7 @@ class JsonLinesWriter:
 
 @dataclass(frozen=True, slots=True)
 class FormatOptions:
-    """What a user may ask of any format; each takes what concerns it."""
+    """Options of all formats; each format uses the options that concern it."""
 
     cues: CueRules = field(default_factory=CueRules)
     has_word_times: bool = False

@@ -1,17 +1,19 @@
 """The operations as Metal kernels: for each, its names, template, grid and outputs."""
 
-from functools import cache
+from functools import cache, lru_cache
 
 import mlx.core as mx
 
 from voxmlx.kernels.launch import Launch, MetalKernel
 
 __all__ = [
+    "MAX_OFFSET",
     "MAX_STEP_QUERIES",
     "MAX_WINDOW_SLOTS",
     "add_rms_norm_metal",
     "fits_lanes",
     "quantize_rows_metal",
+    "queries_per_read",
     "ring_attention_q8_metal",
     "window_attention_metal",
 ]
@@ -30,9 +32,7 @@ _ADD_RMS_NORM = MetalKernel(
 )
 _THREADS_PER_ROW = 256
 
-_QUANTISE_ROWS = MetalKernel(
-    "quantize_rows", inputs=("keys", "values"), outputs=("rows",)
-)
+_QUANTISE_ROWS = MetalKernel("quantize_rows", inputs=("kv",), outputs=("rows",))
 
 _RING_ATTENTION_Q8 = MetalKernel(
     "ring_attention_q8",
@@ -49,10 +49,16 @@ _SHORT_RING = 512
 
 _WINDOW_ATTENTION = MetalKernel(
     "window_attention",
-    inputs=("queries", "keys", "values", "meta", "scale"),
-    outputs=("out",),
+    inputs=("qkv", "bias", "angles", "ring", "meta", "scale"),
+    outputs=("out", "rows"),
 )
 _SIMDGROUPS = 8
+
+# Shapes that recur are few: those of common steps, of every size of the rings.
+_MAX_LAUNCHES = 256
+
+# Kernels count in 32 bits where they read a ring.
+MAX_OFFSET = 2**31
 
 # Queries that read a ring's row together; their sums are in registers.
 _QUERIES_PER_READ = 4
@@ -69,37 +75,48 @@ def add_rms_norm_metal(
     bias: mx.array | None = None,
 ) -> tuple[mx.array, mx.array]:
     """`add_rms_norm_reference` in one launch."""
-    B, N, D = x.shape
-    if weight.ndim == 1:
-        weight = weight[None]
-    launch = Launch(
-        template=(("T", x.dtype), ("D", D)),
-        grid=(B * N * _THREADS_PER_ROW, 1, 1),
-        threadgroup=(_THREADS_PER_ROW, 1, 1),
-        output_shapes=(x.shape, x.shape),
-        output_dtypes=(x.dtype, x.dtype),
-    )
+    dtype = x.dtype
     if bias is None:
-        bias = _zeros(D, x.dtype)
-    h, y = _ADD_RMS_NORM((x, residual, bias, weight, _constant(eps)), launch)
+        bias = _zeros(x.shape[2], dtype)
+    has_rows = weight.ndim == 2 and weight.shape[0] > 1
+    launch = _norm_launch(x.shape, dtype, has_rows)
+    h, y = _ADD_RMS_NORM([x, residual, bias, weight, _constant(eps)], launch)
     return h, y
 
 
-def quantize_rows_metal(keys: mx.array, values: mx.array) -> mx.array:
+@lru_cache(_MAX_LAUNCHES)
+def _norm_launch(
+    shape: tuple[int, int, int], dtype: mx.Dtype, has_rows: bool
+) -> Launch:
+    B, N, D = shape
+    return Launch(
+        template=(("T", dtype), ("D", D), ("ROWS", int(has_rows))),
+        grid=(B * N * _THREADS_PER_ROW, 1, 1),
+        threadgroup=(_THREADS_PER_ROW, 1, 1),
+        output_shapes=(shape, shape),
+        output_dtypes=(dtype, dtype),
+    )
+
+
+def quantize_rows_metal(kv: mx.array) -> mx.array:
     """`quantize_rows_reference` in one launch."""
-    B, H, N, D = keys.shape
-    launch = Launch(
-        template=(("T", keys.dtype), ("D", D)),
-        grid=(32, B * 2 * H * N, 1),
+    return _QUANTISE_ROWS([kv], _rows_launch(kv.shape, kv.dtype))[0]
+
+
+@lru_cache(_MAX_LAUNCHES)
+def _rows_launch(shape: tuple[int, int, int, int], dtype: mx.Dtype) -> Launch:
+    B, H, N, D = shape
+    return Launch(
+        template=(("T", dtype), ("D", D)),
+        grid=(32, B * H * N, 1),
         threadgroup=(32, 1, 1),
-        output_shapes=((B, 2 * H, N, D + 4),),
+        output_shapes=((B, H, N, D + 4),),
         output_dtypes=(mx.int8,),
     )
-    return _QUANTISE_ROWS((keys, values), launch)[0]
 
 
 def fits_lanes(head_dim: int) -> bool:
-    """Whether the attention bodies can share a row of `head_dim` among lanes."""
+    """Return whether the attention bodies can share a row of `head_dim` among lanes."""
     return head_dim in (16, 32, 64, 128, 256)
 
 
@@ -107,14 +124,27 @@ def ring_attention_q8_metal(
     queries: mx.array, rows: mx.array, meta: mx.array, scale: float
 ) -> mx.array:
     """`ring_attention_q8_reference` in two launches."""
-    B, H, N, D = queries.shape
-    n_kv_heads = rows.shape[1] // 2
+    attend, combine = _ring_launches(queries.shape, queries.dtype, rows.shape)
+    parts = _RING_ATTENTION_Q8([queries, rows, meta, _constant(scale)], attend)
+    return _RING_COMBINE(parts, combine)[0]
+
+
+@lru_cache(_MAX_LAUNCHES)
+def _ring_launches(
+    shape: tuple[int, int, int, int],
+    dtype: mx.Dtype,
+    ring_shape: tuple[int, int, int, int],
+) -> tuple[Launch, Launch]:
+    B, H, N, D = shape
+    _, n_ring_heads, n_slots, row = ring_shape
+    assert B * n_ring_heads * n_slots * row < MAX_OFFSET
+    n_kv_heads = n_ring_heads // 2
     tile = 1 if N == 1 else _QUERIES_PER_READ
-    blocks = _BLOCKS_SHORT if rows.shape[2] <= _SHORT_RING else _BLOCKS_LONG
+    blocks = _BLOCKS_SHORT if n_slots <= _SHORT_RING else _BLOCKS_LONG
     group = H // n_kv_heads
-    launch = Launch(
+    attend = Launch(
         template=(
-            ("T", queries.dtype),
+            ("T", dtype),
             ("D", D),
             ("G", group),
             ("QT", tile),
@@ -125,38 +155,71 @@ def ring_attention_q8_metal(
         output_shapes=((B, H, N, blocks, D), (B, H, N, blocks), (B, H, N, blocks)),
         output_dtypes=(mx.float32, mx.float32, mx.float32),
     )
-    parts = _RING_ATTENTION_Q8((queries, rows, meta, _constant(scale)), launch)
-    launch = Launch(
-        template=(("T", queries.dtype), ("D", D), ("BLOCKS", blocks)),
-        grid=(queries.size, 1, 1),
+    combine = Launch(
+        template=(("T", dtype), ("D", D), ("BLOCKS", blocks)),
+        grid=(B * H * N * D, 1, 1),
         threadgroup=(256, 1, 1),
-        output_shapes=(queries.shape,),
-        output_dtypes=(queries.dtype,),
+        output_shapes=(shape,),
+        output_dtypes=(dtype,),
     )
-    return _RING_COMBINE(parts, launch)[0]
+    return attend, combine
 
 
 def window_attention_metal(
-    queries: mx.array, keys: mx.array, values: mx.array, meta: mx.array, scale: float
-) -> mx.array:
+    qkv: mx.array,
+    angles: mx.array,
+    bias: mx.array | None,
+    ring: mx.array,
+    meta: mx.array,
+    scale: float,
+) -> tuple[mx.array, mx.array]:
     """`window_attention_reference` in one launch."""
-    B, H, N, D = queries.shape
-    tile = _QUERIES_PER_READ
-    launch = Launch(
+    if bias is None:
+        bias = _zeros(qkv.shape[2], qkv.dtype)
+    launch = _window_launch(qkv.shape, qkv.dtype, ring.shape, queries_per_read())
+    inputs = [qkv, bias, angles, ring, meta, _constant(scale)]
+    out, rows = _WINDOW_ATTENTION(inputs, launch)
+    return out, rows
+
+
+@lru_cache(_MAX_LAUNCHES)
+def _window_launch(
+    shape: tuple[int, int, int],
+    dtype: mx.Dtype,
+    ring_shape: tuple[int, int, int, int],
+    tile: int,
+) -> Launch:
+    B, N, width = shape
+    _, n_ring_heads, capacity, D = ring_shape
+    assert B * n_ring_heads * capacity * D < MAX_OFFSET
+    H = width // D - n_ring_heads
+    return Launch(
         template=(
-            ("T", queries.dtype),
+            ("T", dtype),
             ("D", D),
-            ("G", H // keys.shape[1]),
+            ("H", H),
+            ("HK", n_ring_heads // 2),
             ("QT", tile),
             ("SIMDGROUPS", _SIMDGROUPS),
         ),
         grid=(32 * _SIMDGROUPS * H, B * -(-N // tile), 1),
         threadgroup=(32 * _SIMDGROUPS, 1, 1),
-        output_shapes=(queries.shape,),
-        output_dtypes=(queries.dtype,),
+        output_shapes=((B, N, H, D), (B, n_ring_heads, N, D)),
+        output_dtypes=(dtype, dtype),
     )
-    inputs = (queries, keys, values, meta, _constant(scale))
-    return _WINDOW_ATTENTION(inputs, launch)[0]
+
+
+@cache
+def queries_per_read() -> int:
+    """How many queries of `window_attention` read a row together.
+
+    Half as many on a large GPU: a threadgroup per head would not keep its cores busy.
+    The last letter of a name is "s", "c" or "d" for a Pro, a Max and an Ultra.
+    """
+    if not mx.metal.is_available():
+        return _QUERIES_PER_READ
+    is_large = str(mx.device_info().get("architecture", ""))[-1:] in ("s", "c", "d")
+    return _QUERIES_PER_READ // 2 if is_large else _QUERIES_PER_READ
 
 
 @cache

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import cast
+from typing import NamedTuple, cast
 
 import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
 
 from voxmlx.kernels.metal import (
     MAX_STEP_QUERIES,
@@ -20,7 +22,6 @@ from voxmlx.kernels.reference import (
     add_rms_norm_reference,
     attention_reference,
     gelu_reference,
-    rotate_reference,
     rotated_pairs_reference,
     swiglu_reference,
 )
@@ -29,26 +30,22 @@ from voxmlx.kernels.ring_reference import (
     ring_attention_q8_reference,
     window_attention_reference,
 )
-from voxmlx.kernels.spectrum import (
-    power_by_fft,
-    spectrum_by_matmul,
-    squared_magnitude,
-)
 from voxmlx.kernels.switches import STOCK_ATTENTION, kernel_switches
 
 __all__ = [
     "Fused",
+    "Rotation",
     "add_rms_norm",
     "attention",
+    "begin",
     "gelu",
     "has_metal",
     "has_ring_attention_q8",
     "has_window_attention",
-    "power_spectrum",
     "quantize_rows",
     "ring_attention_q8",
     "rotate",
-    "rotate_pairs",
+    "rotation",
     "swiglu",
     "window_attention",
 ]
@@ -57,6 +54,19 @@ __all__ = [
 @cache
 def has_metal() -> bool:
     return mx.metal.is_available()
+
+
+def begin(*arrays: mx.array) -> None:
+    """Let a GPU begin with these while the rest of a step is still being built."""
+    if has_metal():
+        mx.async_eval(*arrays)
+
+
+class Rotation(NamedTuple):
+    """A step's angles as `rotate` uses them, and the shape of pairs on Metal."""
+
+    angles: tuple[mx.array, ...]
+    pairs: tuple[int, ...]
 
 
 class Fused:
@@ -76,38 +86,35 @@ class Fused:
 
 gelu = Fused(gelu_reference)
 swiglu = Fused(swiglu_reference)
-_squared_magnitude = Fused(squared_magnitude)
 _rotated_pairs = Fused(rotated_pairs_reference)
 
 
-def power_spectrum(windows: mx.array) -> mx.array:
-    """`power_by_fft`: same shapes, same result."""
-    if has_metal():
-        return _squared_magnitude(spectrum_by_matmul(windows))
-    return power_by_fft(windows)
+def rotation(angles: NDArray[np.complex64], heads_per_group: int) -> Rotation:
+    """Lay out a step's angles, for all of its layers, as `rotate` likes them.
+
+    `angles` [B, T, R, 1, D / 2] are those of `rotate_reference`.
+    """
+    if not has_metal():
+        B, T, R, _, half = angles.shape
+        every_head = np.broadcast_to(angles, (B, T, R, heads_per_group, half))
+        return Rotation((mx.array(every_head.reshape(B, T, -1)),), ())
+    parts = mx.array(angles.view(np.float32).reshape(*angles.shape, 2))
+    shape = (*angles.shape[:3], heads_per_group, angles.shape[-1], 2)
+    return Rotation((parts[..., :1], parts[..., 1:], _signs()), shape)
 
 
-def rotate(x: mx.array, angles: mx.array, bias: mx.array | None = None) -> mx.array:
-    """`rotate_reference`: same shapes, same result."""
-    # MLX fuses no complex numbers; elsewhere one product of them is fewest steps.
-    return (rotate_pairs if has_metal() else rotate_reference)(x, angles, bias)
-
-
-def rotate_pairs(
-    x: mx.array, angles: mx.array, bias: mx.array | None = None
-) -> mx.array:
-    """`rotate_reference` in real numbers: views, and one element-wise kernel."""
-    cos_sin = angles.view(mx.float32).reshape(*angles.shape, 2)
-    shape = (*angles.shape[1:3], -1, angles.shape[-1], 2)  # [T, R, H / R, D / 2, 2]
-    biases = () if bias is None else _pairs(bias, (1, *shape[1:]))
-    rotated = _rotated_pairs(
-        *_pairs(x, (x.shape[0], *shape)),
-        cos_sin[..., :1],
-        cos_sin[..., 1:],
-        _signs(),
-        *biases,
-    )
-    return rotated.reshape(x.shape)
+def rotate(x: mx.array, rotation: Rotation, bias: mx.array | None = None) -> mx.array:
+    """`rotate_reference` of what `rotation` has laid out: same result."""
+    if rotation.pairs:
+        biases = () if bias is None else _pairs(bias, (1, 1, *rotation.pairs[2:]))
+        pairs = _pairs(x, rotation.pairs)
+        return _rotated_pairs(*pairs, *rotation.angles, *biases).reshape(x.shape)
+    # MLX fuses no complex numbers; here one product of them is fewest steps.
+    exact = x.astype(mx.float32)
+    if bias is not None:
+        exact = exact + bias.astype(mx.float32)
+    rotated = exact.view(mx.complex64) * rotation.angles[0]
+    return rotated.view(mx.float32).astype(x.dtype)
 
 
 def _pairs(x: mx.array, shape: tuple[int, ...]) -> tuple[mx.array, mx.array]:
@@ -153,15 +160,15 @@ def add_rms_norm(
     return add_rms_norm_reference(x, residual, weight, eps, bias)
 
 
-def quantize_rows(keys: mx.array, values: mx.array) -> mx.array:
+def quantize_rows(kv: mx.array) -> mx.array:
     """`quantize_rows_reference` by the kernel of that name, where it is on."""
     if kernel_switches().is_on("quantize_rows"):
-        return quantize_rows_metal(keys, values)
-    return quantize_rows_reference(keys, values)
+        return quantize_rows_metal(kv)
+    return quantize_rows_reference(kv)
 
 
 def has_ring_attention_q8(n_queries: int, head_dim: int) -> bool:
-    """Whether attention reads 8-bit rows as they lie, not a 16-bit copy of them."""
+    """Return whether attention reads 8-bit rows in place, without a 16-bit copy."""
     return (
         kernel_switches().is_on("ring_attention_q8")
         and n_queries <= MAX_STEP_QUERIES
@@ -179,7 +186,7 @@ def ring_attention_q8(
 
 
 def has_window_attention(n_queries: int, head_dim: int, capacity: int) -> bool:
-    """Whether attention with positions is faster than `attention` with a mask."""
+    """Return whether `window_attention` is faster than `rotate` and `attention`."""
     return (
         kernel_switches().is_on("window_attention")
         and 1 < n_queries <= MAX_STEP_QUERIES
@@ -189,9 +196,14 @@ def has_window_attention(n_queries: int, head_dim: int, capacity: int) -> bool:
 
 
 def window_attention(
-    queries: mx.array, keys: mx.array, values: mx.array, meta: mx.array, scale: float
-) -> mx.array:
+    qkv: mx.array,
+    angles: mx.array,
+    bias: mx.array | None,
+    ring: mx.array,
+    meta: mx.array,
+    scale: float,
+) -> tuple[mx.array, mx.array]:
     """`window_attention_reference` by the kernel of that name, where it is on."""
-    if has_window_attention(queries.shape[2], queries.shape[3], keys.shape[2]):
-        return window_attention_metal(queries, keys, values, meta, scale)
-    return window_attention_reference(queries, keys, values, meta, scale)
+    if has_window_attention(qkv.shape[1], ring.shape[3], ring.shape[2]):
+        return window_attention_metal(qkv, angles, bias, ring, meta, scale)
+    return window_attention_reference(qkv, angles, bias, ring, meta, scale)

@@ -1,5 +1,6 @@
-"""All that one stream remembers, from its last samples to its last id."""
+"""State of one stream, from its last samples to its last id."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -8,12 +9,12 @@ from voxmlx.model.decoder import DecoderState
 from voxmlx.model.encoder import EncoderState
 from voxmlx.model.mel import LogMelState
 
-__all__ = ["VoxtralState"]
+__all__ = ["VoxtralState", "all_finite"]
 
 
 @dataclass(slots=True)
 class VoxtralState:
-    """All that one stream remembers."""
+    """Everything that the network remembers of one stream."""
 
     mel: LogMelState
     encoder: EncoderState
@@ -44,9 +45,18 @@ class VoxtralState:
         return state
 
     def arrays(self) -> list[mx.array]:
-        """All that is computed on the device."""
-        encoder, decoder = self.encoder, self.decoder
-        stem = encoder.stem
-        pending = [self.mel.pending, stem.conv1.pending, stem.conv2.pending]
-        rings = [*encoder.cache.rings, *decoder.cache.rings]
-        return [*pending, encoder.pending, *rings, decoder.mlp_norms, self.token]
+        """Return all arrays that are computed on the device."""
+        decoder = self.decoder
+        rings = decoder.cache.arrays()
+        return [*self.encoder_arrays(), *rings, decoder.mlp_norms, self.token]
+
+    def encoder_arrays(self) -> list[mx.array]:
+        """Return those of the encoder."""
+        encoder, stem = self.encoder, self.encoder.stem
+        pending = [stem.conv1.pending, stem.conv2.pending, encoder.pending]
+        return [*pending, *encoder.cache.arrays()]
+
+
+def all_finite(arrays: Sequence[mx.array]) -> bool:
+    """Return whether no array holds an infinity or a NaN; waits for them."""
+    return bool(mx.stack([mx.isfinite(array).all() for array in arrays]).all())

@@ -52,7 +52,7 @@ from voxmlx.batch import MAX_TOKENS_PER_STEP, Batch
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.config import SAMPLE_RATE, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.errors import RequestError, ServerError, VoxmlxError
-from voxmlx.events import Event, Finished, TokenDecoded
+from voxmlx.events import Event, Finished, Recovered, TokenDecoded
 from voxmlx.hotwords import HotwordTrie
 from voxmlx.model.voxtral import MAX_AUDIO_TOKENS_PER_STEP
 from voxmlx.serve.file_share import FileShare
@@ -97,13 +97,14 @@ _LAG_INTERVAL_S = 1.0
 
 
 class MetricsSink(Protocol):
-    """Who wants to know what the scheduler does. Called on its thread."""
+    """A receiver of the scheduler's figures. Called on the scheduler's thread."""
 
     def stepped(
         self, kind: Kind, seconds: float, n_streams: int, n_tokens: int, /
     ) -> None: ...
     def lagged(self, seconds: float, /) -> None: ...
     def failed(self, code: str, /) -> None: ...
+    def recovered(self, cause: str, /) -> None: ...
 
 
 class _NullMetrics:
@@ -112,6 +113,7 @@ class _NullMetrics:
     ) -> None: ...
     def lagged(self, seconds: float, /) -> None: ...
     def failed(self, code: str, /) -> None: ...
+    def recovered(self, cause: str, /) -> None: ...
 
 
 @dataclass(slots=True)
@@ -149,7 +151,7 @@ class _Stream:
 
     @property
     def is_holding(self) -> bool:
-        """Whether commands wait until what was asked for is done."""
+        """Return whether later commands wait for a flush or for the end."""
         return self.flushing is not None or self.is_ending
 
 
@@ -256,7 +258,7 @@ class Scheduler:
 
     @property
     def waiting_ms(self) -> int:
-        """All sound that waits."""
+        """Return the sound of all clients that waits to be decoded, in ms."""
         with self._condition:
             return sum(slot.waiting_ms for slot in self._slots)
 
@@ -554,6 +556,10 @@ class Scheduler:
         for session, events in said:
             slot = self._by_session[session]
             n_tokens += sum(isinstance(event, TokenDecoded) for event in events)
+            for event in events:
+                if isinstance(event, Recovered):
+                    _log.warning("the %s's numbers were not finite", event.cause)
+                    self._metrics.recovered(event.cause)
             notices: list[Notice] = [*events, *self._lag(slot, events, ended)]
             if isinstance(events[-1], Finished):
                 self._close_stream(session)

@@ -1,18 +1,19 @@
 """One thread that owns an uploaded sound file: it writes, decodes and closes it."""
 
 import asyncio
+import io
 import logging
 import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import IO
 
 import numpy as np
 
-from voxmlx.audio.files import open_audio
+from voxmlx.audio.files import AudioFile, open_audio
 from voxmlx.errors import AudioError, RequestError
+from voxmlx.events import SoundWarning
 from voxmlx.serve.os_errors import as_request_error
 
 __all__ = ["SoundReader"]
@@ -40,18 +41,20 @@ class SoundReader:
         *,
         has_room: Callable[[], bool],
         hear: Callable[[np.ndarray], None],
+        warn: Callable[[SoundWarning], None],
         end: Callable[[RequestError | None], None],
     ) -> None:
-        """All three callbacks run on the reader's thread.
+        """All four callbacks run on the reader's thread.
 
-        `hear` takes float32 [n] at 16 kHz. `end` is called once unless the reader was
-        stopped: with None after the last sound, or with the reason why there is no
-        more of it.
+        `hear` takes float32 [n] at 16 kHz, `warn` what was wrong with the sound. `end`
+        is called once unless the reader was stopped: with None after the last sound,
+        or with the reason why there is no more of it.
         """
         self._has_room = has_room
         self._hear = hear
+        self._warn = warn
         self._end = end
-        self._file: IO[bytes] | None = None
+        self._file: io.FileIO | None = None
         self._is_stopped = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[None] = self._loop.create_future()
@@ -80,7 +83,11 @@ class SoundReader:
     def _write(self, content: bytes) -> None:
         if self._file is None:
             # Unbuffered: a full disk is told of by the write, and not by the close.
-            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 -- _close
+            file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 -- _close
+            assert isinstance(file, io.FileIO), (
+                "a temporary file of this system has a name"
+            )
+            self._file = file
         rest = memoryview(content)
         while rest:
             rest = rest[self._file.write(rest) :]
@@ -90,14 +97,11 @@ class SoundReader:
             self._file.close()
 
     def _run(self, name: str) -> None:
-        assert self._file is not None
-        path = f"/dev/fd/{self._file.fileno()}"
         error: RequestError | None = None
         try:
-            self._read(path)
+            self._read(name)
         except AudioError as caught:
-            message = str(caught).replace(path, name)
-            error = RequestError(message, code="invalid_audio", param="file")
+            error = RequestError(str(caught), code="invalid_audio", param="file")
         except OSError as caught:
             error = as_request_error(caught)
         except RequestError as caught:
@@ -111,16 +115,27 @@ class SoundReader:
         if not self._is_stopped.is_set():
             self._end(error)
 
-    def _read(self, path: str) -> None:
-        with open_audio(path) as audio:
+    def _read(self, name: str) -> None:
+        assert self._file is not None
+        self._file.seek(0)
+        with (
+            io.BufferedReader(self._file) as file,
+            open_audio(file, name=name) as audio,
+        ):
             self._tell_opened(None)
             for piece in audio.pieces(_PIECE_S):
                 if self._is_stopped.is_set():
                     return
                 self._hear(piece)
+                self._pass_warnings(audio)
                 while not self._has_room():
                     if self._is_stopped.wait(_LOOK_S):
                         return
+            self._pass_warnings(audio)
+
+    def _pass_warnings(self, audio: AudioFile) -> None:
+        for warning in audio.take_warnings():
+            self._warn(warning)
 
     def _tell_opened(self, error: RequestError | None) -> None:
         with suppress(RuntimeError):  # the loop is closed, and nobody waits

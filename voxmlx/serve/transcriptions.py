@@ -166,6 +166,7 @@ class _Job:
         self._reader = SoundReader(
             has_room=self._has_room,
             hear=lambda piece: self._slot.submit(PushAudio(piece)),
+            warn=lambda warning: self._tell([warning]),
             end=self._end,
         )
 
