@@ -21,10 +21,10 @@ from rich.progress import (
 )
 
 from voxmlx import load
-from voxmlx.arguments import CommandParser, run_command
+from voxmlx.cli.arguments import CommandParser, run_command
 from voxmlx.hub import locate
 from voxmlx.layouts import ModelFiles, open_model
-from voxmlx.tokenizer import Tokenizer
+from voxmlx.text.tokenizer import Tokenizer
 
 from . import quality
 from .calibration import Calibration, read_calibration

@@ -20,7 +20,7 @@ from voxmlx.layouts.tensors import PACKED, packed_path
 from voxmlx.model import VoxtralRealtime
 from voxmlx.model.cache import KV_BITS
 from voxmlx.model.linear import transpose_weights_for_cpu
-from voxmlx.tokenizer import Tokenizer
+from voxmlx.text.tokenizer import Tokenizer
 
 __all__ = [
     "Checkpoint",
