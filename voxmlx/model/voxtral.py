@@ -233,7 +233,9 @@ class VoxtralRealtime(nn.Module):
                 rows = slice(first, first + n)
                 of_best = None if best is None else best[rows]
                 of_leading = None if leading is None else leading[rows]
-                waited_for.append(decoding.accept(logits[rows], of_best, of_leading))
+                waited_for.append(
+                    decoding.receive_logits(logits[rows], of_best, of_leading)
+                )
             first += n
         # The next pass is built while this one runs, but handed over only now that it
         # has ended: a ring that a queued pass still reads would be copied, not written.
