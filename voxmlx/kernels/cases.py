@@ -150,7 +150,9 @@ def _products(config: DecoderConfig, dtype: mx.Dtype) -> Iterator[Case]:
 
         def exact(x: mx.array = x) -> Arrays:
             parts = packed, *_float32(scales, biases)
-            return (x.astype(mx.float32) @ mx.dequantize(*parts, group_size=32, bits=4).T,)
+            return (
+                x.astype(mx.float32) @ mx.dequantize(*parts, group_size=32, bits=4).T,
+            )
 
         rows = "1 row" if n == 1 else f"{n} rows"
         # A backend may sum groups in the dtype; a wrong product is off by about one.
