@@ -15,7 +15,7 @@ from tests.sounds import noise, silence, speech_like
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.errors import SessionError
 from voxmlx.events import Event, GuardActed, TokenDecoded, WordFinal
-from voxmlx.rules import GUARDS, BlankRutGuard, DecodeRule, RepetitionGuard
+from voxmlx.rules import GUARDS, DecodeRule, PadRunGuard, RepetitionGuard
 from voxmlx.session import Session
 
 WORDS = vocabulary(" back", " a")
@@ -60,7 +60,7 @@ def test_a_rut_ends_within_250_tokens_of_speech(margin: float) -> None:
     assert found[found.index(WORD) + 1] == BACK
     assert [e.word.text for e in events if isinstance(e, WordFinal)] == ["back"]
     (acted,) = (e for e in events if isinstance(e, GuardActed))
-    assert acted == GuardActed("blank_rut", 80 * (found.index(WORD) + 1))
+    assert acted == GuardActed("pad_run", 80 * (found.index(WORD) + 1))
 
 
 @pytest.mark.parametrize("pause_s", [0.5, 1.0, 1.5, 2.0])
@@ -101,7 +101,7 @@ def test_nothing_is_invented_in_silence(margin: float, sound: np.ndarray) -> Non
 
 
 def test_pauses_between_speech_add_up_to_no_rut() -> None:
-    rule = BlankRutGuard()
+    rule = PadRunGuard()
     for i in range(3000):
         is_speech = i % 100 < 5
         assert not rule.bias(is_speech) or i > 200 * 20
@@ -134,7 +134,7 @@ def test_a_word_said_again_and_again_is_no_loop() -> None:
 
 
 @given(
-    st.sampled_from([BlankRutGuard, RepetitionGuard]),
+    st.sampled_from([PadRunGuard, RepetitionGuard]),
     st.lists(
         st.tuples(
             st.sampled_from([[PAD], [WORD, A], [A, BACK, 1001], [A], [BACK]]),
@@ -146,7 +146,7 @@ def test_a_word_said_again_and_again_is_no_loop() -> None:
 )
 @settings(max_examples=60, deadline=None)
 def test_an_idle_rule_has_no_bias_for_as_long_as_it_says(
-    kind: type[BlankRutGuard | RepetitionGuard],
+    kind: type[PadRunGuard | RepetitionGuard],
     stretches: list[tuple[list[int], int, bool]],
 ) -> None:
     rule: DecodeRule = kind()
@@ -209,7 +209,7 @@ def test_ids_are_those_without_guards_until_one_acts(
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"guards": ["rut"]}, "'rut' is unknown; use blank_rut, repetition"),
+        ({"guards": ["rut"]}, "'rut' is unknown; use pad_run, repetition"),
         ({"alternatives": -1}, "-1 alternatives"),
         ({"alternatives": 101}, "101 alternatives"),
         ({"pause_ms": 100}, "100 ms, expected 240"),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmlx.audio.energy import EnergyDetector
+from voxmlx.audio.speech import SpeechDetector
 from voxmlx.config import (
     AUDIO_TOKEN_MS,
     RIGHT_PAD_TOKENS,
@@ -34,10 +35,6 @@ from voxmlx.utterances import UtteranceTracker
 from voxmlx.words import WordAssembler
 
 __all__ = ["Timeline", "TokenAudio"]
-
-# Guards take sound for speech if any of so much before was loud enough: speakers pause
-# for two seconds, and a rut must not last longer for it.
-_SPEECH_MEMORY_MS = 2500
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +74,7 @@ class Timeline:
         """
         self.delay_ms = delay_ms
         self._delay_tokens = delay_tokens(delay_ms)
-        self._has_guards = has_guards
+        self._speech_detector = SpeechDetector() if has_guards else None
         self._last_guard: str | None = None
         self._tokenizer = tokenizer
         self._text = TextStream(tokenizer)
@@ -144,6 +141,8 @@ class Timeline:
         n_silent = min(self._n_before, n)
         self._n_before -= n_silent
         self._energy.push(samples[n_silent:])
+        if self._speech_detector is not None:
+            self._speech_detector.push(samples[n_silent:])
         return TokenAudio(samples, self._speech(n_tokens))
 
     def emit(self, decoded: Decoded) -> list[Event]:
@@ -226,15 +225,13 @@ class Timeline:
         """
         first = self._n_pushed_tokens + 1 - self._delay_tokens
         self._n_pushed_tokens += n_tokens
-        if not self._has_guards:
+        detector = self._speech_detector
+        if detector is None:
             return [False] * n_tokens
         ends_ms = range(
             first * AUDIO_TOKEN_MS, AUDIO_TOKEN_MS * (first + n_tokens), AUDIO_TOKEN_MS
         )
-        return [
-            self._energy.is_speech(end_ms - _SPEECH_MEMORY_MS, end_ms)
-            for end_ms in ends_ms
-        ]
+        return [detector.is_speech(end_ms) for end_ms in ends_ms]
 
     def _final(
         self, words: Sequence[Word], time_ms: int, *, is_pause: bool
