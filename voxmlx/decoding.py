@@ -245,10 +245,11 @@ class TokenDecoder:
         raw, plain, chosen, help_given = choice.read()
         guard = None
         if plain != raw:
-            guard = next(rule for rule, b in biases if raw in b or plain in b)
-        if guard is not None and guard.min_confidence is not None:
-            return self._try(guard, choice, raw, plain, position)
-        decoded = choice.decoded(chosen, guard and guard.name)
+            rule = next(rule for rule, b in biases if raw in b or plain in b)
+            if rule.min_confidence is not None:
+                return self._try(rule, choice, raw, plain, position)
+            guard = rule.name
+        decoded = choice.decoded(chosen, guard)
         certain: list[Decoded] = []
         if is_tried:
             assert bet is not None
@@ -266,7 +267,7 @@ class TokenDecoder:
         if chosen != plain and bet is None:
             assert self._match is not None
             self._bet = _Bet(
-                plain=choice.decoded(plain, guard and guard.name),
+                plain=choice.decoded(plain, guard),
                 decoder=self.state.decoder.copy(),
                 rules=[rule.copy() for rule in self._rules],
                 match=self._match.copy(),
