@@ -1,6 +1,6 @@
 """Many sessions on one network, stepped together: weights are read once for all."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +9,11 @@ from voxmlx.model.choosing import DecodeRequest
 from voxmlx.model.voxtral import VoxtralRealtime
 from voxmlx.session import EncodeRequest, Session, Work
 
-__all__ = ["Batch"]
+__all__ = ["MAX_TOKENS_PER_STEP", "Batch"]
 
 # A session far behind is encoded in pieces of 0.64 s, so that those that are not
 # wait no longer than that takes.
-_MAX_TOKENS_PER_STEP = 8
+MAX_TOKENS_PER_STEP = 8
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class Batch:
         return sum(map(self.is_due, self._rows))
 
     def is_due(self, session: Session) -> bool:
-        """Whether the next step would take `session`, which is in it, further."""
+        """Return whether the next step would advance `session`, which is in the batch."""
         return self._rows[session].work is not None or session.is_due
 
     def add(self, session: Session) -> None:
@@ -57,26 +57,37 @@ class Batch:
         """Leave `session` alone, wherever it is; what it was about is lost."""
         self._rows.pop(session, None)
 
-    def step(self) -> list[tuple[Session, list[Event]]]:
-        """Every session that something became certain of, and what that is.
+    def step(
+        self,
+        sessions: Iterable[Session] | None = None,
+        *,
+        max_tokens: int = MAX_TOKENS_PER_STEP,
+    ) -> list[tuple[Session, list[Event]]]:
+        """Return every session that something became certain of, and what that is.
 
-        A session that has finished is removed.
+        Take only `sessions` further if they are given, else all. Encode at most
+        `max_tokens` audio tokens of each. A session that has finished is removed.
         """
         said: list[tuple[Session, list[Event]]] = []
-        for row in self._rows.values():
+        rows = list(self._rows.values())
+        if sessions is not None:
+            rows = [self._rows[session] for session in sessions]
+        for row in rows:
             if row.work is None:
-                row.work = row.session.work(_MAX_TOKENS_PER_STEP)
+                row.work = row.session.work(max_tokens)
                 if row.work is not None:
                     self._resume(row, None, said)
-        self._encode(said)
-        self._decode(said)
+        self._encode(rows, said)
+        self._decode(rows, said)
         for session in [session for session, _ in said if session.is_finished]:
             self.remove(session)
         return said
 
-    def _encode(self, said: list[tuple[Session, list[Event]]]) -> None:
+    def _encode(
+        self, rows: Sequence[_Row], said: list[tuple[Session, list[Event]]]
+    ) -> None:
         waiting: list[tuple[_Row, EncodeRequest]] = []
-        for row in self._rows.values():
+        for row in rows:
             if isinstance(row.wanted, EncodeRequest):
                 waiting.append((row, row.wanted))
         if not waiting:
@@ -88,9 +99,11 @@ class Batch:
         for (row, _), embeddings in zip(waiting, audio, strict=True):
             self._resume(row, embeddings, said)
 
-    def _decode(self, said: list[tuple[Session, list[Event]]]) -> None:
+    def _decode(
+        self, rows: Sequence[_Row], said: list[tuple[Session, list[Event]]]
+    ) -> None:
         waiting: list[tuple[_Row, DecodeRequest]] = []
-        for row in self._rows.values():
+        for row in rows:
             if isinstance(row.wanted, DecodeRequest):
                 waiting.append((row, row.wanted))
         if not waiting:

@@ -63,7 +63,7 @@ class Session:
         confidence: bool = False,
         alternatives: int = 0,
         guards: Sequence[str] = (),
-        hotwords: Sequence[str] = (),
+        hotwords: Sequence[str] | HotwordTrie = (),
         hotword_boost: float = BOOST,
         replacements: Mapping[str, str] | None = None,
         pause_ms: int = DEFAULT_PAUSE_MS,
@@ -76,7 +76,8 @@ class Session:
         `confidence` gives ids and words their probabilities, `alternatives` every id
         the so many most probable ones. `guards` are names of GUARDS; a session with
         them differs only where one acts, which it says. `hotwords` are phrases to
-        listen for, each word of them favoured by `hotword_boost` logits in all,
+        listen for, each word of them favoured by `hotword_boost` logits in all (or
+        a trie of them, with its own boost: a large one takes seconds to make),
         `replacements` what final words to write otherwise (not the TextDeltas, which
         are sooner). An UtteranceEnd comes after `pause_ms` without speech. `speculate`
         decodes sound that is there already, a file's or a backlog's, several ids at a
@@ -107,7 +108,9 @@ class Session:
             pause_ms=pause_ms,
         )
         trie = None
-        if hotwords:
+        if isinstance(hotwords, HotwordTrie):
+            trie = hotwords
+        elif hotwords:
             trie = HotwordTrie(checkpoint.tokenizer, hotwords, boost=hotword_boost)
         self._model = checkpoint.model
         self._decoder = TokenDecoder(
@@ -161,7 +164,7 @@ class Session:
 
     @property
     def is_due(self) -> bool:
-        """Whether there is `work` to do."""
+        """Return whether there is `work` to do."""
         if self.is_finished:
             return False
         return self.samples_wanted == 0 or self.timeline.is_ended
@@ -198,7 +201,7 @@ class Session:
         return events + self._step_all()
 
     def work(self, max_tokens: int = MAX_AUDIO_TOKENS_PER_STEP) -> Work | None:
-        """What is to be done about the next whole audio tokens; None if there are none.
+        """Return the work on the next whole audio tokens; None if there are none.
 
         For whoever steps several sessions together: see `Batch`. One piece of work
         is done to its end before the next is asked for.
@@ -265,7 +268,7 @@ def _check_options(alternatives: int, pause_ms: int, kv_bits: int) -> None:
         raise SessionError(str(error)) from None
 
 
-def _check_hotword_options(hotwords: Sequence[str], boost: float) -> None:
+def _check_hotword_options(hotwords: Sequence[str] | HotwordTrie, boost: float) -> None:
     if isinstance(hotwords, str):
         raise SessionError(f"hot words are the text {hotwords!r}, expected a list")
     if not 0 < boost <= MAX_BOOST:

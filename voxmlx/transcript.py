@@ -31,7 +31,7 @@ def text_of(words: Sequence[Word]) -> str:
 
 
 def columns(text: str) -> int:
-    """How wide text is: Chinese, Japanese, Korean characters and emoji count two."""
+    """Return the width of text: Chinese, Japanese, Korean and emoji count two."""
     return sum(
         0
         if unicodedata.category(char)[0] == "M"
@@ -98,7 +98,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class SegmentRules:
-    """Where a segment ends: at a pause, after a sentence, or when it is full.
+    """Rules for the end of a segment: a pause, a sentence's end, or its length.
 
     It is full when one more word would make it last longer than `max_ms`, or need
     more than `max_lines` lines of `max_line_chars` columns (None: no limit).
@@ -129,7 +129,7 @@ class Segmenter:
         return segments
 
     def flush(self) -> list[Segment]:
-        """What there is of a segment."""
+        """Return the words of the unfinished segment."""
         words, self._words = tuple(self._words), []
         return [Segment(words)] if words else []
 
@@ -157,7 +157,7 @@ def _ends_sentence(words: Sequence[Word]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """All that was said in a stream, in segments."""
+    """The words of a stream, in segments."""
 
     segments: tuple[Segment, ...]
     duration_ms: int
@@ -203,6 +203,6 @@ class TranscriptBuilder:
                 pass
 
     def build(self) -> Transcript:
-        """What has been said so far; `duration_ms` is 0 before a `Finished`."""
+        """Return the transcript so far; `duration_ms` is 0 before a `Finished`."""
         self._segments += self._segmenter.flush()
         return Transcript(tuple(self._segments), self._duration_ms)

@@ -22,8 +22,11 @@ from voxmlx import Checkpoint, Session
 from voxmlx.batch import Batch
 from voxmlx.errors import RequestError
 from voxmlx.events import Event, Finished
+from voxmlx.hotwords import HotwordTrie
 from voxmlx.model.voxtral import DecodeRequest, VoxtralRealtime
 from voxmlx.rules import GUARDS
+from voxmlx.serve import scheduler as scheduling
+from voxmlx.serve.file_share import FileShare
 from voxmlx.serve.protocol import (
     Failed,
     Finish,
@@ -35,7 +38,7 @@ from voxmlx.serve.protocol import (
     PushAudio,
     StreamOptions,
 )
-from voxmlx.serve.scheduler import Scheduler
+from voxmlx.serve.scheduler import Kind, Scheduler
 
 TIMEOUT_S = 60
 
@@ -43,9 +46,14 @@ TIMEOUT_S = 60
 class Client:
     """Somebody in a slot, who notes what is delivered."""
 
-    def __init__(self, scheduler: Scheduler, options: StreamOptions | None = None):
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        options: StreamOptions | None = None,
+        kind: Kind = "live",
+    ):
         self.notices: queue.Queue[Notice] = queue.Queue()
-        self.slot = scheduler.open_slot(self._hear)
+        self.slot = scheduler.open_slot(self._hear, kind)
         self.options = options or StreamOptions()
         self.slot.submit(Open(self.options))
 
@@ -211,7 +219,7 @@ def test_a_tick_of_eight_clients_reads_each_weight_once(
     for i, client in enumerate(clients):  # each somewhere else in its stream
         client.says(speech_like(60_000 + 9_000 * i, seed=i))
     scheduler._tick()
-    while scheduler._batch.n_due:
+    while scheduler._is_due:
         scheduler._tick()
     path, n_together = tmp_path / "step.dot", list[int]()
     weights = dict(mlx.utils.tree_flatten(model.parameters()))
@@ -290,3 +298,164 @@ def test_a_hundred_killed_clients_disturb_nobody_and_leave_nothing(
     # `settled` had the last one; MLX may still hold on to the graph of its step.
     assert sum(session() is not None for session in sessions[:-1]) == 0
     assert len(sessions) >= 50
+
+
+# ------------------------------------------------------------- live first
+
+
+class Steps:
+    """Notes what a scheduler steps, by hand and by a clock that is set."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.now = 0.0
+        self.kinds: list[Kind] = []
+        self.n_lags = 0
+        self.scheduler = Scheduler(
+            checkpoint, max_sessions=8, metrics=self, clock=lambda: self.now
+        )
+
+    def stepped(self, kind: Kind, seconds: float, n_streams: int, n: int, /) -> None:
+        self.kinds.append(kind)
+
+    def lagged(self, seconds: float, /) -> None:
+        self.n_lags += 1
+
+    def failed(self, code: str, /) -> None:
+        raise AssertionError(code)
+
+    def tick(self, n: int = 1) -> list[Kind]:
+        """What the next ticks step."""
+        self.kinds = []
+        for _ in range(n):
+            self.scheduler._tick()
+        return self.kinds
+
+    def tick_until_finished(self, client: Client) -> None:
+        end = time.monotonic() + TIMEOUT_S
+        while not any(isinstance(n, Finished) for n in client.notices.queue):
+            assert time.monotonic() < end
+            self.tick()
+
+
+@pytest.fixture
+def steps(tiny_checkpoint: Checkpoint) -> Steps:
+    tiny_checkpoint.model.open_state()  # as the start does
+    return Steps(tiny_checkpoint)
+
+
+def test_live_streams_are_stepped_before_files(steps: Steps) -> None:
+    file = Client(steps.scheduler, kind="file")
+    file.says(speech_like(160_000, seed=1))
+    live = Client(steps.scheduler)
+    assert steps.tick(3) == ["file"] * 3
+    live.says(speech_like(20 * 1280, seed=2), piece=20 * 1280)
+    kinds = steps.tick(30)
+    n_live = kinds.count("live")
+    assert n_live >= 2
+    assert kinds == ["live"] * n_live + ["file"] * (30 - n_live)
+    assert steps.n_lags > 0
+
+
+def test_a_file_that_waits_long_gets_a_pass_now_and_then(steps: Steps) -> None:
+    file, live = Client(steps.scheduler, kind="file"), Client(steps.scheduler)
+    for client in (file, live):
+        client.says(speech_like(160_000, seed=1))
+    steps.now = 100.0
+    steps.tick()
+    assert steps.tick(5) == ["live"] * 5
+    steps.now += 1.5
+    assert steps.tick(3) == ["file", "live", "live"]
+
+
+def test_a_delay_that_is_new_holds_up_nobody(steps: Steps) -> None:
+    live = Client(steps.scheduler)
+    live.says(speech_like(1280, seed=2))
+    steps.tick(4)
+    model = steps.scheduler._checkpoint.model
+    model._after_silence.pop((15, 16), None)  # of 1200 ms
+    new = Client(steps.scheduler, StreamOptions(delay_ms=1200))
+    new.says(speech_like(9_000, seed=3))
+    n_between = 0
+    while new.slot.stream is None:
+        live.says(speech_like(1280, seed=2))
+        assert steps.tick() == ["live"], "it waits for one pass at most"
+        steps.tick()
+        n_between += 1
+    assert n_between >= 4
+    assert model.is_prepared(1200)
+    new.slot.submit(Finish())
+    steps.tick_until_finished(new)
+    checkpoint = steps.scheduler._checkpoint
+    expected = alone(checkpoint, speech_like(9_000, seed=3), delay_ms=1200)
+    assert events(new.until(Finished)) == expected
+
+
+def test_many_hot_words_hold_up_nobody(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go_on = threading.Event()
+
+    def slow(*arguments: Any) -> HotwordTrie:
+        assert may_go_on.wait(TIMEOUT_S)
+        return HotwordTrie(*arguments)
+
+    monkeypatch.setattr(scheduling, "HotwordTrie", slow)
+    options = StreamOptions(hotwords=("the ring",))
+    picky, other = Client(steps.scheduler, options), Client(steps.scheduler)
+    for client in (picky, other):
+        client.says(speech_like(9_000, seed=3))
+        client.slot.submit(Finish())
+    steps.tick_until_finished(other)
+    assert picky.slot.stream is None
+    may_go_on.set()
+    steps.tick_until_finished(picky)
+    checkpoint = steps.scheduler._checkpoint
+    expected = alone(checkpoint, speech_like(9_000, seed=3), hotwords=["the ring"])
+    assert events(picky.until(Finished)) == expected
+
+
+def test_files_are_decoded_in_blocks_with_speculation_and_say_the_same(
+    steps: Steps, tiny_checkpoint: Checkpoint
+) -> None:
+    sounds = [speech_like(150_000 + 999 * i, seed=i) for i in range(3)]
+    clients = [Client(steps.scheduler, kind="file") for _ in sounds]
+    for client, sound in zip(clients, sounds, strict=True):
+        client.says(sound)
+        client.slot.submit(Finish())
+    steps.tick()
+    sessions = list(steps.scheduler._by_session)
+    n_ids = sum(len(sound) // 1280 for sound in sounds)
+    n_ticks = 1
+    while steps.scheduler._is_due:
+        steps.tick()
+        n_ticks += 1
+    for client, sound in zip(clients, sounds, strict=True):
+        assert events(client.until(Finished)) == alone(tiny_checkpoint, sound)
+    speculations = [session.speculation for session in sessions]
+    assert all(one is not None and one.n_passes > 0 for one in speculations)
+    assert n_ticks < n_ids / 2, "three files share a pass"
+    assert steps.n_lags == 0
+
+
+def test_no_more_files_than_allowed_take_slots(tiny_checkpoint: Checkpoint) -> None:
+    scheduler = Scheduler(tiny_checkpoint, max_sessions=4, max_files=2)
+    files = [scheduler.open_slot(lambda _: None, "file") for _ in range(2)]
+    with pytest.raises(RequestError, match="--max-uploads") as caught:
+        scheduler.open_slot(lambda _: None, "file")
+    assert (caught.value.status, caught.value.code) == (503, "at_capacity")
+    scheduler.open_slot(lambda _: None)
+    files[0].release()
+    scheduler.open_slot(lambda _: None, "file")
+
+
+def test_passes_for_files_are_as_long_as_they_may_be() -> None:
+    share = FileShare(pass_s=0.02)
+    due: list[Any] = ["a", "b", "c", "d", "e"]
+    turns: list[list[Any]] = []
+    for _ in range(6):
+        turns.append(share.choose(due))
+        share.passed(0.004 * len(turns[-1]))  # so that five take just too long
+    assert turns[:3] == [["a"], ["b", "c"], ["d", "e", "a"]]
+    assert {len(turn) for turn in turns[2:]} == {3}
+    share.passed(1.0)
+    assert len(share.choose(due)) == 1

@@ -1,6 +1,6 @@
 """The whole network, driven by sound: samples in, one token id per 80 ms out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -31,6 +31,12 @@ __all__ = ["MAX_AUDIO_TOKENS_PER_STEP", "VoxtralRealtime"]
 # read once for all of them, and memory stays bounded for any amount of sound.
 MAX_AUDIO_TOKENS_PER_STEP = 32
 
+# Positions of the silence before a stream that are decoded in one pass.
+_PREPARED_TOKENS = 8
+
+# Of one stream, [1, n] float32; the host computes with them first.
+Samples = NDArray[np.float32] | mx.array
+
 
 class VoxtralRealtime(nn.Module):
     """Weights of Voxtral Realtime; every stream's memory is in its state."""
@@ -47,13 +53,15 @@ class VoxtralRealtime(nn.Module):
         self.encoder = Encoder(config.encoder, config.audio.num_mel_bins, group)
         self.adapter = Adapter(config.encoder.dim, config.decoder.dim, group)
         self.decoder = Decoder(config.decoder)
-        # Constants of the weights, one per delay and bits of a ring; not parameters,
-        # hence the name.
+        # Constants of the weights; not parameters, hence the names. The encoder does
+        # not see the delay, so its part is the same for all: embeddings and state.
+        self._silence: tuple[mx.array, VoxtralState] | None = None
+        # By delay tokens and bits of a ring.
         self._after_silence: dict[tuple[int, int], VoxtralState] = {}
 
     @property
     def n_silent_samples(self) -> int:
-        """How much silence a stream of `open_state` has heard.
+        """Return the samples of silence that a stream of `open_state` has passed.
 
         One audio token short of the left padding, but for what the last mel frame
         needs beyond it: that one hears the beginning of the sound as well.
@@ -73,14 +81,40 @@ class VoxtralRealtime(nn.Module):
         stream that `speculates` has room to take positions back. Raises DelayError
         for a delay the model was not trained for.
         """
+        for _ in self.prepare(delay_ms, kv_bits=kv_bits):
+            pass
         kind = delay_tokens(delay_ms), kv_bits
-        if kind not in self._after_silence:
-            self_check(self.config, self.decoder.dtype, kv_bits)
-            state = self.make_state(delay_ms, kv_bits=kv_bits)
-            self.step(mx.zeros((1, self.n_silent_samples)), state)
-            self._after_silence[kind] = state.packed()
         # One more than a pass takes: all of them may have to be taken back.
         return self._after_silence[kind].copy(MAX_POSITIONS + 1 if speculates else None)
+
+    def prepare(self, delay_ms: int, *, kv_bits: int = 16) -> Iterator[None]:
+        """Compute what `open_state` copies, in passes of a few positions each.
+
+        Somebody who has other work to do does it between two passes. Where all is
+        computed already, there is none. Raises DelayError.
+        """
+        kind = delay_tokens(delay_ms), kv_bits
+        if kind in self._after_silence:
+            return
+        self_check(self.config, self.decoder.dtype, kv_bits)
+        state = self.make_state(delay_ms, kv_bits=kv_bits)
+        if self._silence is None:
+            audio = self.encode(np.zeros((1, self.n_silent_samples), np.float32), state)
+            mx.eval(audio)
+            encoded = state.packed()
+            self._silence = audio, encoded
+            yield
+        audio, encoded = self._silence
+        state.mel, state.encoder = encoded.mel.copy(), encoded.encoder.copy()
+        for start in range(0, audio.shape[1], _PREPARED_TOKENS):
+            self.decode(audio[:, start : start + _PREPARED_TOKENS], state)
+            mx.eval(state.decoder.cache.rings, state.token)
+            yield
+        self._after_silence[kind] = state.packed()
+
+    def is_prepared(self, delay_ms: int, *, kv_bits: int = 16) -> bool:
+        """Return whether `open_state` copies at once. Raises DelayError."""
+        return (delay_tokens(delay_ms), kv_bits) in self._after_silence
 
     def make_state(
         self, delay_ms: int = DEFAULT_DELAY_MS, *, position: int = 0, kv_bits: int = 16
@@ -101,7 +135,7 @@ class VoxtralRealtime(nn.Module):
             n_forced=self.left_pad_tokens + n_delay,
         )
 
-    def step(self, samples: mx.array, state: VoxtralState) -> NDArray[np.int32]:
+    def step(self, samples: Samples, state: VoxtralState) -> NDArray[np.int32]:
         """Samples [1, n] float32 -> greedy token ids [1, k], one per audio token.
 
         An id is NO_TOKEN while the prompt is not over. The end-of-sequence id is
@@ -115,15 +149,17 @@ class VoxtralRealtime(nn.Module):
             ids.append(self.decode(audio, state))
         return np.concatenate(ids, axis=1)
 
-    def encode(self, samples: mx.array, state: VoxtralState) -> mx.array:
+    def encode(self, samples: Samples, state: VoxtralState) -> mx.array:
         """Samples [1, n] -> audio embeddings [1, k, dim] of the tokens now whole."""
         return self.encode_together([samples], [state])[0]
 
     def encode_together(
-        self, samples: Sequence[mx.array], states: Sequence[VoxtralState]
+        self, samples: Sequence[Samples], states: Sequence[VoxtralState]
     ) -> list[mx.array]:
-        """What `encode` gives for each stream; weights are read once for all."""
-        mel_frames = self.mel.step_together(samples, [s.mel for s in states])
+        """Return for each stream what `encode` returns; weights are read once for all."""
+        mel_frames = self.mel.step_together(
+            samples, [s.mel for s in states], self.encoder.dtype
+        )
         frames = self.encoder.step_together(mel_frames, [s.encoder for s in states])
         sizes = [x.shape[1] // self.adapter.group for x in frames]
         audio = split(self.adapter(concat_positions(frames)), sizes)
@@ -131,7 +167,6 @@ class VoxtralRealtime(nn.Module):
         for state in states:
             stem = state.encoder.stem
             mx.async_eval(
-                state.mel.pending,
                 stem.conv1.pending,
                 stem.conv2.pending,
                 state.encoder.pending,

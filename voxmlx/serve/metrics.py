@@ -1,6 +1,7 @@
-"""What the server counts, for Prometheus."""
+"""Metrics of the server, for Prometheus."""
 
 from collections.abc import Callable
+from typing import get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -9,6 +10,8 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
+
+from voxmlx.serve.scheduler import Kind
 
 __all__ = ["Metrics"]
 
@@ -31,32 +34,42 @@ class Metrics:
         )
         self._lag = Histogram(
             "voxmlx_lag_seconds",
-            "Time from when sound came to when the id that needed it was known.",
+            "Time from when live sound came to when the id that needed it was known.",
             buckets=_LAG_S,
             registry=registry,
         )
         self._step = Histogram(
             "voxmlx_step_seconds",
-            "Time of one step of all sessions.",
+            "Time of one step of all live sessions, or of one pass for files.",
+            ["kind"],
             buckets=_STEP_S,
             registry=registry,
         )
         self._streams = Counter(
             "voxmlx_stepped_sessions",
             "Sessions that took part in steps, summed over steps.",
+            ["kind"],
             registry=registry,
         )
         self._tokens = Counter(
-            "voxmlx_tokens", "Ids decoded, one per 80 ms of sound.", registry=registry
+            "voxmlx_tokens",
+            "Ids decoded, one per 80 ms of sound.",
+            ["kind"],
+            registry=registry,
         )
+        for kind in get_args(Kind):  # each is 0 before it is counted
+            for each in (self._step, self._streams, self._tokens):
+                each.labels(kind)
         self._errors = Counter(
             "voxmlx_errors", "Errors told to clients.", ["code"], registry=registry
         )
 
-    def stepped(self, seconds: float, n_streams: int, n_tokens: int, /) -> None:
-        self._step.observe(seconds)
-        self._streams.inc(n_streams)
-        self._tokens.inc(n_tokens)
+    def stepped(
+        self, kind: Kind, seconds: float, n_streams: int, n_tokens: int, /
+    ) -> None:
+        self._step.labels(kind).observe(seconds)
+        self._streams.labels(kind).inc(n_streams)
+        self._tokens.labels(kind).inc(n_tokens)
 
     def lagged(self, seconds: float, /) -> None:
         self._lag.observe(seconds)
@@ -65,10 +78,10 @@ class Metrics:
         self._errors.labels(code).inc()
 
     def watch(self, n_slots: Callable[[], int], waiting_ms: Callable[[], int]) -> None:
-        """Where to look for what is neither counted nor measured."""
+        """Read these gauges whenever metrics are asked for."""
         self._sessions.set_function(lambda: float(n_slots()))
         self._waiting.set_function(lambda: waiting_ms() / 1000)
 
     def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)

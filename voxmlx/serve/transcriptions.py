@@ -160,7 +160,7 @@ class _Job:
         self._loop = asyncio.get_running_loop()
         self._notices: asyncio.Queue[Notice | RequestError] = asyncio.Queue()
         self._reader: SoundReader | None = None
-        self._slot = scheduler.open_slot(self._deliver)
+        self._slot = scheduler.open_slot(self._deliver, "file")
 
     async def start(self, file: BinaryIO) -> None:
         """Take over `file` and begin to decode it. Raises RequestError."""
