@@ -39,6 +39,9 @@ from voxmlx.formats import (
     Writer,
     make_writer,
 )
+from voxmlx.line_breaks import columns
+from voxmlx.transcript import wrap
+from voxmlx.words import pieces_of
 
 Cue = tuple[int, int, str]
 
@@ -188,8 +191,81 @@ def test_a_cue_stays_up_long_enough_to_be_read_if_there_is_time() -> None:
     slow = CueRules(chars_per_second=8)
     (_, end, _), *_ = srt_cues(written(SrtWriter(slow), events_of([*first, *later])))
     assert end == 2000
-    (_, end, _), *_ = srt_cues(written(SrtWriter(), events_of([*first, *soon])))
+    narrow = CueRules(20, 1)  # no room for both sentences
+    (_, end, _), *_ = srt_cues(written(SrtWriter(narrow), events_of([*first, *soon])))
     assert end == 600
+
+
+def test_a_sentence_too_fast_to_read_shares_its_cue_with_the_next_one() -> None:
+    # 16 letters in 0.5 s are 32 a second; both sentences are 38 in 3.5 s.
+    fast = spoken("Come right here!", 167)
+    slow = spoken("And take all these books away.", 500, 501)
+    ((start, end, text),) = srt_cues(written(SrtWriter(), events_of([*fast, *slow])))
+    assert (start, text) == (0, "Come right here! And take\nall these books away.")
+    assert end == 3501
+    # Where silence follows, the sentence stays up into it.
+    late = spoken("And take all these books away.", 500, 1200)
+    cues = srt_cues(written(SrtWriter(), events_of([*fast, *late])))
+    assert cues[0] == (0, 1000, "Come right here!")
+    assert len(cues) == 2
+
+
+def test_a_full_cue_ends_after_a_sentence_or_a_clause_of_it() -> None:
+    words = spoken(
+        "Out of the way! So I told him everything, and then he left us alone"
+    )
+    rules = CueRules(32, 2)
+    texts = [text for *_, text in srt_cues(written(SrtWriter(rules), events_of(words)))]
+    assert texts == [
+        "Out of the way!",
+        "So I told him everything,\nand then he left us alone",
+    ]
+    rules = CueRules(44, 1)
+    texts = [text for *_, text in srt_cues(written(SrtWriter(rules), events_of(words)))]
+    assert texts == [
+        "Out of the way!",
+        "So I told him everything,",
+        "and then he left us alone",
+    ]
+
+
+JAPANESE = (
+    "今日はちょっと早めに家を出てきょうとへ行ってきました。"
+    "チョコレートとジュースをいっぱい買ってキャンプにしゅっぱつしましょう、"
+    "「そうですね」とヴァイオリニストは言った。ファックスが、こわれちゃったんだって！"
+)
+CHINESE = (
+    "我们今天下午三点在北京大学图书馆见面，然后一起去吃饭。“好的！”她说，（笑）“再见。”"
+)
+
+
+def pieces_of_time(text: str) -> list[Word]:
+    pieces = pieces_of(text)
+    return [Word(p, 120 * i, 120 * (i + 1), None, "") for i, p in enumerate(pieces)]
+
+
+@pytest.mark.parametrize("text", [JAPANESE, CHINESE, JAPANESE * 3 + CHINESE])
+@pytest.mark.parametrize("width", [14, 17, 20, 26, 42])
+@pytest.mark.parametrize("n_lines", [1, 2])
+def test_no_line_of_a_cue_begins_with_what_may_not_begin_one(
+    text: str, width: int, n_lines: int
+) -> None:
+    writer = SrtWriter(CueRules(width, n_lines))
+    cues = srt_cues(written(writer, events_of(pieces_of_time(text))))
+    lines = [line for *_, cue in cues for line in cue.split("\n")]
+    assert "".join(lines) == text
+    for line in lines:
+        assert line[0] not in "ぁぃぅぇぉっゃゅょァィゥェォッャュョー、。」！？，）”", (
+            line
+        )
+        assert line[-1] not in "「（“", line
+        assert columns(line) <= width
+
+
+def test_lines_of_chinese_end_after_punctuation_where_that_costs_no_line() -> None:
+    words = pieces_of_time("我们今天下午三点在图书馆见面，然后一起去吃饭吧")
+    lines = ["".join(word.text for word in line) for line in wrap(words, 36)]
+    assert lines == ["我们今天下午三点在图书馆见面，", "然后一起去吃饭吧"]
 
 
 def test_a_pause_brings_out_the_cue_before_the_next_word() -> None:

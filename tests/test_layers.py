@@ -17,14 +17,23 @@ PACKAGE = ROOT / "voxmlx"
 # DESIGN.md's order, lowest first: a part may import its own layer and those above
 # this line, never those below. A name stands for a module or a whole package.
 LAYERS = (
-    {"errors", "config", "events"},
+    {"errors", "config", "events", "other_package"},
     {"tokenizer", "kernels", "audio", "demo", "speculation"},
-    {"model", "hotwords", "rules", "words", "replacements", "utterances"},
+    {
+        "model",
+        "hotwords",
+        "rules",
+        "words",
+        "replacements",
+        "utterances",
+        "line_breaks",
+    },
     {
         "hub",
         "layouts",
         "checkpoint",
         "decoding",
+        "event_assembler",
         "timeline",
         "batch",
         "session",
@@ -35,7 +44,6 @@ LAYERS = (
     {
         "arguments",
         "interruption",
-        "other_package",
         "outputs",
         "progress",
         "standard_streams",
@@ -43,7 +51,7 @@ LAYERS = (
     {"jobs"},
     {"live", "transcribe", "doctor"},
     {"serve"},
-    {"__main__"},
+    {"__main__", "__pyinstaller"},
 )
 RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # The package's own `__init__` hands out names of what lies below the commands.

@@ -59,7 +59,8 @@ class CueRules:
 
     A cue shows at most `max_lines` lines of `max_line_chars` columns, spans at most
     `max_ms` of speech, and stays up, where the next one leaves it time, for
-    `min_ms` and for as long as reading takes at `chars_per_second`.
+    `min_ms` and for as long as reading takes at `chars_per_second`. Speech that is
+    faster than that and leaves no silence shares a cue with what follows.
     """
 
     max_line_chars: int = 42
@@ -72,7 +73,11 @@ class CueRules:
     @property
     def segments(self) -> SegmentRules:
         return SegmentRules(
-            self.pause_ms, self.max_ms, self.max_line_chars, self.max_lines
+            self.pause_ms,
+            self.max_ms,
+            self.max_line_chars,
+            self.max_lines,
+            self.chars_per_second,
         )
 
 

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 __all__ = ["Interrupted", "Interruption", "ending_signals", "ignore_ending_signals"]
@@ -19,7 +19,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def ending_signals(handle: Callable[[int], None]) -> Iterator[None]:
+def ending_signals(handle: Callable[[int], None]) -> Generator[None, None, None]:
     """Call `handle` with the number of each SIGINT, SIGTERM and SIGHUP.
 
     A SIGHUP that is ignored at the start stays ignored: nohup asks for it. Outside the
@@ -58,13 +58,13 @@ class Interruption:
         self._number: int | None = None
 
     @contextmanager
-    def watch(self) -> Iterator[None]:
+    def watch(self) -> Generator[None, None, None]:
         """Handle signals in this context. The first one ends it, more are ignored."""
         with ending_signals(self._handle):
             yield
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> Generator[None, None, None]:
         """Let what is inside finish before a signal is obeyed."""
         self._is_held = True
         try:

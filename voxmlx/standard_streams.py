@@ -3,7 +3,7 @@
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
@@ -14,7 +14,7 @@ _LOST = (errno.EIO, errno.ENXIO, errno.EBADF)
 
 
 @contextmanager
-def robust_standard_streams() -> Iterator[None]:
+def robust_standard_streams() -> Generator[None, None, None]:
     """Let a command run on without a standard stream, until the context ends.
 
     A closed descriptor is opened on /dev/null: a file of ours must not get number 0,

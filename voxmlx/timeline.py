@@ -1,14 +1,13 @@
 """One stream's sound and events, whatever network decodes it."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmlx.audio.energy import EnergyDetector
 from voxmlx.audio.speech import SpeechDetector
 from voxmlx.config import (
     AUDIO_TOKEN_MS,
@@ -19,20 +18,15 @@ from voxmlx.config import (
 )
 from voxmlx.decoding import Decoded
 from voxmlx.errors import AudioError, SessionError
+from voxmlx.event_assembler import EventAssembler
 from voxmlx.events import (
     Alternative,
     Event,
     Finished,
     GuardActed,
-    TextDelta,
     TokenDecoded,
-    Word,
-    WordFinal,
 )
-from voxmlx.replacements import Replacements
 from voxmlx.tokenizer import TextStream, Tokenizer
-from voxmlx.utterances import UtteranceTracker
-from voxmlx.words import WordAssembler
 
 __all__ = ["Timeline", "TokenAudio"]
 
@@ -78,10 +72,7 @@ class Timeline:
         self._last_guard: str | None = None
         self._tokenizer = tokenizer
         self._text = TextStream(tokenizer)
-        self._energy = EnergyDetector()
-        self._words = WordAssembler(self._energy)
-        self._replacements = Replacements(replacements)
-        self._utterances = UtteranceTracker(pause_ms, self._energy)
+        self._assembler = EventAssembler(replacements, pause_ms)
         # Mel frames look a little beyond their audio token, so the network always
         # has that much more than whole tokens.
         self._lookahead = lookahead
@@ -140,7 +131,7 @@ class Timeline:
         samples = self._cut(n)
         n_silent = min(self._n_before, n)
         self._n_before -= n_silent
-        self._energy.push(samples[n_silent:])
+        self._assembler.push_sound(samples[n_silent:])
         if self._speech_detector is not None:
             self._speech_detector.push(samples[n_silent:])
         return TokenAudio(samples, self._speech(n_tokens))
@@ -163,28 +154,12 @@ class Timeline:
         if decoded.guard is not None and decoded.guard != self._last_guard:
             events.append(GuardActed(decoded.guard, time_ms))
         self._last_guard = decoded.guard
-        text = self._text.push(token.token_id)
-        if text:
-            events.append(TextDelta(text, time_ms))
-        words = self._words.push(token, text)
-        end = self._utterances.push(token, words)
-        events += self._final(words, time_ms, is_pause=end is not None)
-        if end is not None:
-            events.append(end)
-        return events
+        return events + self._assembler.push(token, self._text.push(token.token_id))
 
     def emit_end(self) -> list[Event]:
         """After the last id: what is still to be said, then a `Finished`."""
-        events: list[Event] = []
-        if rest := self._text.flush():
-            events.append(TextDelta(rest, self.duration_ms))
-        words = self._words.flush(rest, self.duration_ms)
-        end = self._utterances.flush(words, self.duration_ms)
-        events += self._final(words, self.duration_ms, is_pause=True)
-        if end is not None:
-            events.append(end)
-        events.append(Finished(self.duration_ms, self._n_tokens))
-        return events
+        events = self._assembler.flush(self._text.flush(), self.duration_ms)
+        return [*events, Finished(self.duration_ms, self._n_tokens)]
 
     def _refuse_after_end(self, action: str) -> None:
         if self.is_ended:
@@ -232,14 +207,6 @@ class Timeline:
             first * AUDIO_TOKEN_MS, AUDIO_TOKEN_MS * (first + n_tokens), AUDIO_TOKEN_MS
         )
         return [detector.is_speech(end_ms) for end_ms in ends_ms]
-
-    def _final(
-        self, words: Sequence[Word], time_ms: int, *, is_pause: bool
-    ) -> list[Event]:
-        final = [certain for word in words for certain in self._replacements.push(word)]
-        if is_pause:
-            final += self._replacements.flush()
-        return [WordFinal(word, time_ms) for word in final]
 
     def _alternative(self, token_id: int, logprob: float) -> Alternative:
         text = self._tokenizer.piece(token_id).decode("utf-8", "replace")

@@ -1,10 +1,18 @@
 """Words -> segments that read well, and the whole of a transcript."""
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from voxmlx.events import Event, Finished, UtteranceEnd, Word, WordFinal
+from voxmlx.line_breaks import (
+    Break,
+    best_break,
+    columns,
+    ends_clause,
+    ends_sentence,
+    last_sign,
+    may_break,
+)
 from voxmlx.utterances import DEFAULT_PAUSE_MS
 
 __all__ = [
@@ -18,9 +26,6 @@ __all__ = [
     "wrap",
 ]
 
-_SENTENCE_ENDS = frozenset(".!?…。！？｡؟۔।")
-# What may follow the sign that ends a sentence.
-_CLOSING = "\"'”’»)]」』）"
 # A full stop this soon is an abbreviation or an ordinal more often than an end.
 _MIN_SENTENCE_CHARS = 12
 
@@ -30,50 +35,101 @@ def text_of(words: Sequence[Word]) -> str:
     return "".join(word.lead + word.text for word in words)[len(words[0].lead) :]
 
 
-def columns(text: str) -> int:
-    """Return the width of text: Chinese, Japanese, Korean and emoji count two."""
-    return sum(
-        0
-        if unicodedata.category(char)[0] == "M"
-        else 2
-        if unicodedata.east_asian_width(char) in "WF"
-        else 1
-        for char in text
-    )
-
-
 def wrap(words: Sequence[Word], max_columns: int | None) -> list[list[Word]]:
-    """The words in as few lines as fit, and those as even as they can be.
+    """Return the words in as few lines as fit, and those as even as they can be.
 
-    A word wider than a line has one to itself. None is one line.
+    Lines of languages without spaces end after punctuation where they can, and never
+    where `may_break` forbids. A word wider than a line has one to itself. None is one
+    line.
     """
     if max_columns is None:
         return [list(words)]
-    widths = [columns(" " * (word.lead != "") + word.text) for word in words]
-    lines = _filled(words, widths, max_columns)
-    narrow, wide = 1, max_columns
-    while narrow < wide:
-        middle = (narrow + wide) // 2
-        if len(_filled(words, widths, middle)) > len(lines):
-            narrow = middle + 1
-        else:
-            wide = middle
-    return _filled(words, widths, narrow)
+    if not words:
+        return []
+    measured = _measured(words)
+    n_lines = len(_filled(measured, max_columns, max_columns))
+    for ends_well in (True, False):
+        for width in range(1, max_columns + 1):
+            starts = _filled(measured, width, max_columns, prefers_clauses=ends_well)
+            is_good = all(measured[i].is_good_end for i in starts[1:])
+            if len(starts) <= n_lines and (is_good or not ends_well):
+                ends = [*starts[1:], len(words)]
+                return [list(words[a:z]) for a, z in zip(starts, ends, strict=True)]
+    raise AssertionError("lines of the greatest width are as few as can be")
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A word's columns, `n_lead` of them before it, and how a line may end there."""
+
+    n_columns: int
+    n_lead: int
+    may_begin_line: bool
+    is_after_clause: bool
+
+    @property
+    def is_good_end(self) -> bool:
+        """Whether a line ends well before the word."""
+        return self.n_lead > 0 or self.is_after_clause
+
+
+def _measured(words: Sequence[Word]) -> list[_Measured]:
+    return [
+        _Measured(
+            columns(word.text) + (word.lead != ""),
+            int(word.lead != ""),
+            i > 0 and _may_break_before(words, i),
+            i > 0 and ends_clause(words[i - 1].text),
+        )
+        for i, word in enumerate(words)
+    ]
+
+
+def _may_break_before(words: Sequence[Word], index: int) -> bool:
+    before, word = words[index - 1], words[index]
+    if not word.text or not before.text:
+        return True
+    return may_break(" " if word.lead else before.text[-1], word.text[0])
 
 
 def _filled(
-    words: Sequence[Word], widths: Sequence[int], max_columns: int
-) -> list[list[Word]]:
-    lines: list[list[Word]] = []
-    n = 0
-    for word, width in zip(words, widths, strict=True):
-        if lines and n + width <= max_columns:
-            lines[-1].append(word)
-            n += width
-        else:
-            lines.append([word])
-            n = width - (word.lead != "")
-    return lines
+    words: Sequence[_Measured],
+    width: int,
+    max_columns: int,
+    *,
+    prefers_clauses: bool = False,
+) -> list[int]:
+    """The first word of each line, where lines are filled up to `width`.
+
+    A line that may not end before that grows up to `max_columns`.
+    """
+    starts: list[int] = []
+    start = 0
+    while start < len(words):
+        starts.append(start)
+        start = _line_end(words, start, width, max_columns, prefers_clauses)
+    return starts
+
+
+def _line_end(
+    words: Sequence[_Measured],
+    start: int,
+    width: int,
+    max_columns: int,
+    prefers_clauses: bool,
+) -> int:
+    n = words[start].n_columns - words[start].n_lead
+    breaks: list[Break] = []
+    for i in range(start + 1, len(words)):
+        word = words[i]
+        if word.may_begin_line and (n <= width or not breaks):
+            is_after_clause = prefers_clauses and word.is_after_clause
+            breaks.append(Break(i, n, word.n_lead > 0, is_after_clause))
+        n += word.n_columns
+        if n > (width if breaks else max_columns):
+            best = best_break(breaks, width)
+            return best.index if best is not None else i
+    return len(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +157,20 @@ class SegmentRules:
     """Rules for the end of a segment: a pause, a sentence's end, or its length.
 
     It is full when one more word would make it last longer than `max_ms`, or need
-    more than `max_lines` lines of `max_line_chars` columns (None: no limit).
+    more than `max_lines` lines of `max_line_chars` columns (None: no limit). Then it
+    ends after a sentence, or else after other punctuation in its second half, or else
+    at the last place where a line may end.
+
+    A sentence that is spoken faster than `chars_per_second` (None: no limit) ends no
+    segment, unless a silence after it gives time to read: it goes on with the next
+    sentence, which may be slower.
     """
 
     pause_ms: int = DEFAULT_PAUSE_MS
     max_ms: int = 30_000
     max_line_chars: int | None = None
     max_lines: int = 2
+    chars_per_second: float | None = None
 
 
 class Segmenter:
@@ -122,9 +185,15 @@ class Segmenter:
 
     def push(self, word: Word) -> list[Segment]:
         """The next word; the segments that end before it or with it."""
-        segments = self.flush() if self._ends_before(word) else []
+        segments: list[Segment] = []
+        if self._ends_before(word):
+            segments += self.flush()
+        while self._words and self._is_full(word):
+            n = _best_end([*self._words, word])
+            segments.append(Segment(tuple(self._words[:n])))
+            self._words = self._words[n:]
         self._words.append(word)
-        if _ends_sentence(self._words):
+        if _ends_sentence(self._words) and self._is_readable(word.end_ms):
             segments += self.flush()
         return segments
 
@@ -134,25 +203,51 @@ class Segmenter:
         return [Segment(words)] if words else []
 
     def _ends_before(self, word: Word) -> bool:
+        """Whether there is a pause before the next word, or a sentence has ended."""
         if not self._words:
             return False
+        if word.start_ms - self._words[-1].end_ms >= self._rules.pause_ms:
+            return True
+        return _ends_sentence(self._words) and self._is_readable(word.start_ms)
+
+    def _is_full(self, word: Word) -> bool:
         rules = self._rules
-        if (
-            word.start_ms - self._words[-1].end_ms >= rules.pause_ms
-            or word.end_ms - self._words[0].start_ms > rules.max_ms
-        ):
+        if word.end_ms - self._words[0].start_ms > rules.max_ms:
             return True
         if rules.max_line_chars is None:
             return False
-        lines = wrap([*self._words, word], rules.max_line_chars)
+        measured = _measured([*self._words, word])
+        lines = _filled(measured, rules.max_line_chars, rules.max_line_chars)
         return len(lines) > rules.max_lines
+
+    def _is_readable(self, until_ms: int) -> bool:
+        """Whether the words so far can be read until then."""
+        speed = self._rules.chars_per_second
+        if speed is None:
+            return True
+        n_chars = len(Segment(tuple(self._words)).text)
+        return 1000 * n_chars <= speed * (until_ms - self._words[0].start_ms)
+
+
+def _best_end(words: Sequence[Word]) -> int:
+    """How many words, not all, make a segment that ends well."""
+    places = [n for n in range(1, len(words)) if _may_break_before(words, n)]
+    n_columns = columns(text_of(words))
+    for n in reversed(places):
+        if _ends_sentence(words[:n]):
+            return n
+    for n in reversed(places):
+        is_long = 2 * columns(text_of(words[:n])) >= n_columns
+        if is_long and ends_clause(words[n - 1].text):
+            return n
+    return places[-1] if places else len(words) - 1
 
 
 def _ends_sentence(words: Sequence[Word]) -> bool:
-    text = words[-1].text.rstrip(_CLOSING)
-    if not text or text[-1] not in _SENTENCE_ENDS:
+    text = words[-1].text
+    if not ends_sentence(text):
         return False
-    return text[-1] != "." or columns(text_of(words)) >= _MIN_SENTENCE_CHARS
+    return last_sign(text) != "." or columns(text_of(words)) >= _MIN_SENTENCE_CHARS
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from voxmlx.audio.energy import EnergyDetector
 from voxmlx.config import AUDIO_TOKEN_MS, STREAMING_PAD_ID, STREAMING_WORD_ID
 from voxmlx.events import TokenDecoded, Word
 
-__all__ = ["WordAssembler", "pieces_of"]
+__all__ = ["WordAssembler", "pieces_of", "starts_piece"]
 
 # A word ended within the 80 ms of sound that its marker's id stands for, so on
 # average half an audio token before the id's time.
@@ -74,8 +74,8 @@ def _leans_on(char: str) -> bool:
     return unicodedata.category(char) in ("Ps", "Pi") or char in _BEFORE_CONSONANT
 
 
-def _starts_piece(before: str, char: str) -> bool:
-    """Whether a word of its own begins between two characters without a space."""
+def starts_piece(before: str, char: str) -> bool:
+    """Return whether a word of its own begins between two characters."""
     if not (_is_unspaced(before) or _is_unspaced(char)):
         return False
     return not (_leans_back(char) or _leans_on(before))
@@ -89,7 +89,7 @@ def pieces_of(text: str) -> list[str]:
     """
     pieces: list[str] = []
     for i, char in enumerate(text):
-        if i == 0 or _starts_piece(text[i - 1], char):
+        if i == 0 or starts_piece(text[i - 1], char):
             pieces.append(char)
         else:
             pieces[-1] += char
@@ -179,7 +179,7 @@ class WordAssembler:
             last is None
             or self._lead
             or len(last.text) >= _MAX_WORD_CHARS
-            or (last.group != self._group and _starts_piece(last.text[-1], char))
+            or (last.group != self._group and starts_piece(last.text[-1], char))
         ):
             is_group_over = last is not None and last.group != self._group
             if is_group_over or len(self._drafts) >= _MAX_DRAFTS:

@@ -1,11 +1,13 @@
 """Text that grows is broken into lines that never change and lose nothing."""
 
 import unicodedata
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from voxmlx.line_breaks import may_break
 from voxmlx.live.wrap import Wrapper, printable
 
 ALPHABET = "ab é \u0301 你好，。「」 مرحبا שלום 🙂\u200d한글 カナ"
@@ -63,3 +65,17 @@ def test_a_complete_line_comes_out_at_once() -> None:
 
 def test_a_terminal_is_never_sent_a_control_character() -> None:
     assert printable("a\x1b[31mb\x07c\nd\u2028e\x9b") == "a[31mbc de"
+
+
+def test_captions_and_subtitles_break_lines_by_one_rule() -> None:
+    text = "「チョコレート」とジュースをいっぱい買ってキャンプにしゅっぱつしましょう、きっと。"
+    for width in range(6, 40):
+        lines = wrapped([text], width)
+        assert "".join(lines) == text
+        for line, following in pairwise(lines):
+            assert may_break(line[-1], following[0])
+
+
+def test_a_line_ends_after_punctuation_in_its_second_half() -> None:
+    assert wrapped(["我们三点见面，然后一起去吃饭"], 20)[0] == "我们三点见面，"
+    assert wrapped(["好，我们三点见面然后一起去吃饭"], 20)[0] == "好，我们三点见面然后"

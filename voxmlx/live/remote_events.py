@@ -1,11 +1,10 @@
 """Messages of a server in vLLM's dialect -> the events that a session has."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from voxmlx.audio.energy import EnergyDetector
 from voxmlx.config import (
     AUDIO_TOKEN_MS,
     SAMPLE_RATE,
@@ -13,6 +12,7 @@ from voxmlx.config import (
     STREAMING_WORD_ID,
 )
 from voxmlx.errors import ServerError
+from voxmlx.event_assembler import EventAssembler
 from voxmlx.events import (
     Event,
     Finished,
@@ -20,11 +20,7 @@ from voxmlx.events import (
     TokenDecoded,
     UtteranceEnd,
     Word,
-    WordFinal,
 )
-from voxmlx.replacements import Replacements
-from voxmlx.utterances import UtteranceTracker
-from voxmlx.words import WordAssembler
 
 __all__ = ["RemoteEvents"]
 
@@ -41,10 +37,7 @@ class RemoteEvents:
     """
 
     def __init__(self, replacements: Mapping[str, str], pause_ms: int) -> None:
-        self._energy = EnergyDetector()
-        self._words = WordAssembler(self._energy)
-        self._utterances = UtteranceTracker(pause_ms, self._energy)
-        self._replacements = Replacements(replacements)
+        self._assembler = EventAssembler(replacements, pause_ms)
         self._n_samples = 0
         self._n_deltas = 0
         # An empty delta that is a marker if text comes next, and a blank if not.
@@ -63,7 +56,7 @@ class RemoteEvents:
     def push(self, samples: np.ndarray) -> None:
         """The sound, as it is sent."""
         self._n_samples += len(samples)
-        self._energy.push(samples)
+        self._assembler.push_sound(samples)
 
     def receive(self, message: Mapping[str, Any]) -> list[Event]:
         """Return the events of a message. Raises ServerError for a malformed message."""
@@ -84,11 +77,8 @@ class RemoteEvents:
                 for text in self._open_text.split()
             ]
             self._open_text = ""
-            return self._final(words, duration_ms, is_pause=True)
-        words = self._words.flush("", duration_ms)
-        end = self._utterances.flush(words, duration_ms)
-        events = self._final(words, duration_ms, is_pause=True)
-        return [*events, end] if end is not None else events
+            return self._assembler.finalize(words, duration_ms, is_last=True)
+        return self._assembler.flush("", duration_ms)
 
     def _read(self, message: Mapping[str, Any]) -> list[Event]:
         match message.get("type"):
@@ -104,12 +94,11 @@ class RemoteEvents:
                 lead = str(message["lead"])
                 word = Word(str(message["text"]), start_ms, end_ms, lead=lead)
                 self._open_text = self._open_text[len(lead + word.text) :]
-                time_ms = int(message["time_ms"])
-                return self._final([word], time_ms, is_pause=False)
+                return self._assembler.finalize([word], int(message["time_ms"]))
             case "transcription.utterance_end":
                 start_ms, end_ms = int(message["start_ms"]), int(message["end_ms"])
                 end = UtteranceEnd(start_ms, end_ms, int(message["time_ms"]))
-                return [*self._final([], end.time_ms, is_pause=True), end]
+                return self._assembler.finalize([], end.time_ms, end)
             case "transcription.done":
                 usage: dict[str, Any] = dict(message.get("usage") or {})
                 n_tokens = int(usage.get("completion_tokens") or self._n_deltas)
@@ -137,16 +126,4 @@ class RemoteEvents:
 
     def _emit(self, token_id: int, index: int, text: str) -> list[Event]:
         token = TokenDecoded(token_id, index, (index + 1) * AUDIO_TOKEN_MS)
-        events: list[Event] = [TextDelta(text, token.time_ms)] if text else []
-        words = self._words.push(token, text)
-        end = self._utterances.push(token, words)
-        events += self._final(words, token.time_ms, is_pause=end is not None)
-        return [*events, end] if end is not None else events
-
-    def _final(
-        self, words: Sequence[Word], time_ms: int, *, is_pause: bool
-    ) -> list[Event]:
-        final = [certain for word in words for certain in self._replacements.push(word)]
-        if is_pause:
-            final += self._replacements.flush()
-        return [WordFinal(word, time_ms) for word in final]
+        return self._assembler.push(token, text)

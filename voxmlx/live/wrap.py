@@ -4,6 +4,8 @@ import unicodedata
 
 from rich.cells import cell_len
 
+from voxmlx.line_breaks import Break, best_break, ends_clause, is_joined, may_break
+
 __all__ = ["Wrapper", "printable"]
 
 
@@ -39,45 +41,27 @@ class Wrapper:
 
 
 def _first_line(text: str, width: int) -> tuple[str, str]:
-    """The longest first line of at most `width` cells, and the rest."""
+    """The best first line of at most `width` cells, and the rest."""
     n_cells = 0
     end = len(text)
-    best = 0
+    breaks: list[Break] = []
     for i, character in enumerate(text):
-        if i and _may_break(text[i - 1], character):
-            best = i
+        if i and may_break(before := text[i - 1], character):
+            is_space = before == " "
+            is_after_clause = ends_clause(text[:i].rstrip(" "))
+            breaks.append(Break(i, n_cells, is_space, is_after_clause))
         n_cells += cell_len(character)
         if n_cells > width and character != " ":
             end = i
             break
+    best = best_break(breaks, width)
     # A word wider than the line is cut, but a character never from its accents.
-    cut = best or _whole_characters(text, max(1, end))
+    cut = best.index if best is not None else _whole_characters(text, max(1, end))
     return text[:cut].rstrip(" "), text[cut:].lstrip(" ")
 
 
-def _may_break(before: str, after: str) -> bool:
-    if before == " ":
-        return after != " "
-    if _is_joined(after) or before == "\u200d":
-        return False
-    is_wide = cell_len(before) == 2 or cell_len(after) == 2
-    return is_wide and after not in _NEVER_FIRST and before not in _NEVER_LAST
-
-
-# What may not begin or end a line in Chinese and Japanese (JIS X 4051's main cases).
-_NEVER_FIRST = set(
-    "、。，．・：；？！」』）］｝】〉》ー々ぁぃぅぇぉっゃゅょァィゥェォッャュョ,.;:?!)]}%"
-)
-_NEVER_LAST = set("「『（［｛【〈《([{")
-
-
-def _is_joined(character: str) -> bool:
-    """Whether the character belongs to the one before it."""
-    return character == "\u200d" or unicodedata.category(character) in ("Mn", "Me")
-
-
 def _whole_characters(text: str, cut: int) -> int:
-    while cut < len(text) and _is_joined(text[cut]):
+    while cut < len(text) and is_joined(text[cut]):
         cut += 1
     return cut
 
