@@ -13,10 +13,12 @@ from tests.evaluated import Evaluations
 from tests.scripted import PAD, WORD, ScriptedModel, scripted, vocabulary
 from tests.sounds import noise, silence, speech_like
 from voxmlx.checkpoint import Checkpoint
+from voxmlx.decoding import Decoded
 from voxmlx.errors import SessionError
 from voxmlx.events import Event, GuardActed, TokenDecoded, WordFinal
 from voxmlx.rules import GUARDS, DecodeRule, PadRunGuard, RepetitionGuard
 from voxmlx.session import Session
+from voxmlx.timeline import Timeline
 
 WORDS = vocabulary(" back", " a")
 BACK, A = WORDS.encode(" back")[0], WORDS.encode(" a")[0]
@@ -164,6 +166,25 @@ def test_after_a_word_that_was_none_the_guard_waits_longer_each_time() -> None:
     n_plain = len(sound) // 1280 + 1 + 6 + 10
     # One position more for every word that was tried; 550 without a wait.
     assert 10 < n_positions - n_plain < 40
+
+
+def test_a_guard_says_once_for_every_stretch_that_it_acts() -> None:
+    timeline = Timeline(
+        WORDS,
+        n_before=0,
+        lookahead=40,
+        delay_ms=480,
+        has_guards=True,
+        replacements={},
+        pause_ms=800,
+    )
+    said = [("a", 4), (None, 2), ("a", 1), ("b", 3), ("a", 2)]
+    decoded = [Decoded(PAD, guard=guard) for guard, n in said for _ in range(n)]
+    events = [event for one in decoded for event in timeline.emit(one)]
+    assert [e for e in events if isinstance(e, GuardActed)] == [
+        GuardActed(guard, 80 * time)
+        for guard, time in (("a", 1), ("a", 7), ("b", 8), ("a", 11))
+    ]
 
 
 def test_the_old_name_of_a_guard_is_accepted_with_a_warning() -> None:
