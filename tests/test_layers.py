@@ -62,6 +62,7 @@ OUTSIDERS = {"convert", "benchmarks", "tests", "training"}
 # Seconds of start-up, or a capability (sound devices, the network) that an import
 # has no business with.
 HEAVY = (
+    "av",
     "huggingface_hub",
     "mistral_common",
     "mlx_lm",

@@ -7,6 +7,7 @@ __all__ = [
     "Event",
     "Finished",
     "GuardActed",
+    "SoundWarning",
     "TextDelta",
     "TokenDecoded",
     "UtteranceEnd",
@@ -98,6 +99,19 @@ class GuardActed:
 
 
 @dataclass(frozen=True, slots=True)
+class SoundWarning:
+    """Something was wrong with the sound of a file, and how it was read all the same.
+
+    `code` names the kind for programs: cut_short, wrong_length, damaged, gap, joined,
+    inverted, no_words. `message` is one sentence. `time_ms` is where it was noticed.
+    """
+
+    code: str
+    message: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The stream is over: `duration_ms` of sound gave `n_tokens` ids."""
 
@@ -105,4 +119,12 @@ class Finished:
     n_tokens: int
 
 
-Event = TokenDecoded | TextDelta | WordFinal | UtteranceEnd | GuardActed | Finished
+Event = (
+    TokenDecoded
+    | TextDelta
+    | WordFinal
+    | UtteranceEnd
+    | GuardActed
+    | SoundWarning
+    | Finished
+)

@@ -12,6 +12,7 @@ from voxmlx.events import (
     Event,
     Finished,
     GuardActed,
+    SoundWarning,
     TextDelta,
     TokenDecoded,
     UtteranceEnd,
@@ -239,6 +240,7 @@ class JsonWriter:
         self._tokens = array("I")
         self._alternatives: list[list[dict[str, Any]]] = []
         self._guards: list[dict[str, Any]] = []
+        self._warnings: list[dict[str, Any]] = []
         self._is_finished = False
         self._time_ms = 0
 
@@ -252,6 +254,8 @@ class JsonWriter:
                     self._alternatives.append([_alternative(a) for a in alternatives])
             case GuardActed():
                 self._guards.append(asdict(event))
+            case SoundWarning():
+                self._warnings.append(asdict(event))
             case Finished():
                 self._is_finished = True
             case _:
@@ -280,6 +284,8 @@ class JsonWriter:
             content["alternatives"] = self._alternatives
         if self._guards:
             content["guards"] = self._guards
+        if self._warnings:
+            content["warnings"] = self._warnings
         return json.dumps(content, ensure_ascii=False) + "\n"
 
 
@@ -319,6 +325,8 @@ class JsonLinesWriter:
                 fields = {"type": "utterance_end"} | asdict(event)
             case GuardActed():
                 fields = {"type": "guard"} | asdict(event)
+            case SoundWarning():
+                fields = {"type": "warning"} | asdict(event)
             case Finished():
                 fields = {"type": "finished"} | asdict(event)
         return text + json.dumps(fields, ensure_ascii=False) + "\n"

@@ -13,21 +13,23 @@ from voxmlx import demo
 from voxmlx.arguments import (
     CommandParser,
     add_model_arguments,
-    add_rate_argument,
+    add_raw_arguments,
     add_subtitle_arguments,
     add_word_arguments,
     check_delay,
     chosen_delay_ms,
     cue_rules,
     load_model,
+    raw_rate,
     report_error,
+    report_warning,
     run_command,
     word_options,
 )
-from voxmlx.audio.files import STANDARD_INPUT, open_audio
+from voxmlx.audio.files import STANDARD_INPUT, AudioFile, no_words, open_audio
 from voxmlx.config import DEFAULT_DELAY_MS
 from voxmlx.errors import AudioError
-from voxmlx.events import Event
+from voxmlx.events import Event, Finished, SoundWarning, TextDelta
 from voxmlx.formats import FormatOptions, Writer, make_writer
 from voxmlx.interruption import Interruption
 from voxmlx.jobs import Job, add_output_arguments, check_output_arguments, open_jobs
@@ -48,10 +50,10 @@ _EXAMPLES = """\
 examples:
   voxmlx transcribe talk.mp3
   voxmlx transcribe --delay 2400 lecture.flac > lecture.txt
-  voxmlx transcribe film.wav -o film.srt
-  voxmlx transcribe --format srt --format txt --output-dir out meetings/*/audio.wav
+  voxmlx transcribe film.mkv -o film.srt
+  voxmlx transcribe --format srt --format txt --output-dir out meetings/*/audio.m4a
   voxmlx transcribe --output-dir out --skip-existing talks/*.mp3
-  ffmpeg -i film.mkv -f wav - | voxmlx transcribe -
+  curl https://example.org/talk.mp3 | voxmlx transcribe -
 
 Without -o or --output-dir, text is printed as it becomes final, under a line with
 the file's name if there are several. With them, each result gets its name (DIR/STEM.txt,
@@ -130,11 +132,30 @@ def load_recognizer(arguments: argparse.Namespace) -> Recognizer:
     )
 
 
-def transcribe(pieces: Iterable[np.ndarray], stream: Stream) -> Iterator[Event]:
-    """Push 16 kHz mono pieces and finish the stream; its events as they come."""
+def transcribe(
+    pieces: Iterable[np.ndarray],
+    stream: Stream,
+    audio: AudioFile | None = None,
+) -> Iterator[Event]:
+    """Push 16 kHz mono pieces and finish the stream; its events as they come.
+
+    With the `audio` that the pieces come from, its warnings are among them, and one
+    if no word was heard.
+    """
+    peak = 0.0
+    has_text = False
     for piece in pieces:
-        yield from stream.push(piece)
-    yield from stream.finish()
+        peak = max(peak, float(np.abs(piece).max(initial=0.0)))
+        yield from audio.take_warnings() if audio else ()
+        for event in stream.push(piece):
+            has_text = has_text or isinstance(event, TextDelta)
+            yield event
+    yield from audio.take_warnings() if audio else ()
+    for event in stream.finish():
+        has_text = has_text or isinstance(event, TextDelta)
+        if isinstance(event, Finished) and audio and not has_text:
+            yield no_words(audio.name, peak, event.duration_ms)
+        yield event
 
 
 def make_parser() -> CommandParser:
@@ -148,11 +169,10 @@ def make_parser() -> CommandParser:
         "files",
         metavar="FILE",
         nargs="*",
-        help="sound in any format of libsndfile (wav, flac, ogg, opus, mp3, ...), any "
-        "rate and channels; - is standard input: WAV, or headerless 16-bit "
-        "little-endian mono; with --demo the default is its own sample",
+        help="any sound or film (m4a, mp3, wav, mp4, mov, webm, ...); - is standard "
+        "input; with --demo the default is its own sample",
     )
-    add_rate_argument(parser)
+    add_raw_arguments(parser)
     add_output_arguments(parser)
     parser.add_argument(
         "--no-speculation",
@@ -212,7 +232,9 @@ def _do(
     format_name, path = job.outputs[0]
     is_printed = path is None and format_name != "json"
     with ExitStack() as stack:
-        audio = stack.enter_context(job.audio or open_audio(job.name))
+        audio = stack.enter_context(
+            job.audio or open_audio(job.name, raw_rate=raw_rate(arguments))
+        )
         with interruption.held():
             results = _open_results(job, model, arguments, stack)
         if is_printed and format_name == "txt" and len(arguments.files) > 1:
@@ -226,7 +248,10 @@ def _do(
             )
         )
         try:
-            for event in transcribe(progress.follow(audio.pieces()), model.start()):
+            pieces = progress.follow(audio.pieces())
+            for event in transcribe(pieces, model.start(), audio):
+                if isinstance(event, SoundWarning):
+                    report_warning(event)
                 with interruption.held():
                     for result in results:
                         result.output.write(result.writer.feed(event))

@@ -14,13 +14,14 @@ from voxmlx.arguments import (
     KEY_VARIABLE,
     CommandParser,
     add_model_arguments,
-    add_rate_argument,
+    add_raw_arguments,
     add_subtitle_arguments,
     add_word_arguments,
     check_delay,
     chosen_delay_ms,
     cue_rules,
     load_model,
+    raw_rate,
     run_command,
     word_options,
 )
@@ -115,8 +116,7 @@ def make_parser() -> CommandParser:
     sound.add_argument(
         "--input",
         metavar="FILE",
-        help="hear a sound file instead; - is standard input: WAV, or headerless "
-        "16-bit little-endian mono",
+        help="hear any sound or film file instead; - is standard input",
     )
     sound.add_argument(
         "--realtime",
@@ -162,7 +162,7 @@ def make_parser() -> CommandParser:
         metavar="KEY",
         help=f"what the server asks for (default: the environment's {KEY_VARIABLE})",
     )
-    add_rate_argument(parser)
+    add_raw_arguments(parser)
     add_model_arguments(parser)
     add_word_arguments(parser)
     add_subtitle_arguments(parser)
@@ -290,7 +290,7 @@ def _refuse_existing(arguments: argparse.Namespace) -> None:
 def _open_file(arguments: argparse.Namespace) -> FileSource | None:
     if arguments.input is None:
         return None
-    audio = open_audio(arguments.input, headerless_rate=arguments.rate)
+    audio = open_audio(arguments.input, raw_rate=raw_rate(arguments))
     return FileSource(audio, speed=1.0 if arguments.realtime else None)
 
 
