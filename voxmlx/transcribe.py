@@ -35,6 +35,7 @@ from voxmlx.interruption import Interruption
 from voxmlx.jobs import Job, add_output_arguments, check_output_arguments, open_jobs
 from voxmlx.outputs import ResultFile, StandardOutput
 from voxmlx.progress import SoundProgress
+from voxmlx.recovery_notice import RecoveryNotice
 from voxmlx.session import Session
 
 __all__ = [
@@ -247,6 +248,7 @@ def _do(
                 is_hidden=is_printed and sys.stdout.isatty(),
             )
         )
+        notice = RecoveryNotice(arguments.dtype)
         try:
             pieces = progress.follow(audio.pieces())
             for event in transcribe(pieces, model.start(), audio):
@@ -255,6 +257,8 @@ def _do(
                 with interruption.held():
                     for result in results:
                         result.output.write(result.writer.feed(event))
+                if (sentence := notice.observe(event)) is not None:
+                    sys.stderr.write(f"voxmlx: {audio.name}: {sentence}\n")
         except KeyboardInterrupt:
             for result in results:
                 result.output.write(result.writer.end())
