@@ -208,6 +208,7 @@ class TokenDecoder:
     def _judge(self, bet: _Bet) -> Steps:
         """Lose a bet whose hot word, now complete, changes what is said after it."""
         assert self._match is not None
+        assert bet.match is not None
         assert bet.n_word is not None
         state = copy.copy(self.state)
         _go_back(state, bet)
