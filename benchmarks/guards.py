@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.non_speech import NON_SPEECH
 from benchmarks.provenance import closing_line
 from voxmlx import GUARDS, Batch, Checkpoint, Session, demo, load
-from voxmlx.arguments import run_command
+from voxmlx.cli.arguments import run_command
 from voxmlx.events import GuardActed, WordFinal
 
 __all__ = ["GuardRow", "main", "measure"]

@@ -8,14 +8,14 @@ import pytest
 
 from tests.scripted import PAD, WORD
 from tests.sounds import noise, silence
-from voxmlx.arguments import add_word_arguments
 from voxmlx.audio.energy import EnergyDetector
 from voxmlx.checkpoint import Checkpoint
+from voxmlx.cli.arguments import add_word_arguments
 from voxmlx.errors import RequestError, SessionError
 from voxmlx.events import TokenDecoded, UtteranceEnd, Word
 from voxmlx.serve.protocol import StreamOptions, checked_options
 from voxmlx.session import Session
-from voxmlx.utterances import UtteranceTracker, check_pause
+from voxmlx.text.utterances import UtteranceTracker, check_pause
 
 
 def ends(
