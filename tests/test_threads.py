@@ -21,7 +21,7 @@ from voxmlx import Checkpoint, Event, Session, SessionError, load
 SOUND = speech_like(3 * 16_000 + 777, seed=11)
 OPTIONS: tuple[dict[str, Any], ...] = (
     {"confidence": True, "alternatives": 2},
-    {"guards": ("blank_rut", "repetition")},
+    {"guards": ("pad_run", "repetition")},
     {"hotwords": ["the ring", "you"], "hotword_boost": 12.0},
     {"speculate": True},
     {"kv_bits": 8},
