@@ -1,4 +1,4 @@
-"""python -m benchmarks.rounding: what the search gains on matrices of true widths.
+"""python -m benchmarks.search_gain: what the search gains on matrices of true widths.
 
 Squared error against `mx.quantize`, per bits and width of the full-size model, of
 random weights: Gaussian, and Student-t with 4 degrees of freedom for heavy tails. Rows
@@ -57,7 +57,7 @@ def main() -> None:
     print("|---|---|---|")
     for bits, ns in per_weight.items():
         print(f"| {bits} | {ns:.0f} | {ns * N_WEIGHTS / 60e9:.0f} |")
-    print(closing_line("rounding", shares=shares, ns_per_weight=per_weight))
+    print(closing_line("search_gain", shares=shares, ns_per_weight=per_weight))
 
 
 def error_share(rows: Floats, precision: Precision) -> float:
