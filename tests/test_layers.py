@@ -40,7 +40,7 @@ LAYERS = (
         "streaming",
         "transcript",
     },
-    {"formats"},
+    {"formats", "file_transcript"},
     {
         "arguments",
         "interruption",

@@ -32,12 +32,14 @@ if TYPE_CHECKING:
         Event,
         Finished,
         GuardActed,
+        SoundWarning,
         TextDelta,
         TokenDecoded,
         UtteranceEnd,
         Word,
         WordFinal,
     )
+    from voxmlx.file_transcript import transcribe_file
     from voxmlx.rules import GUARDS
     from voxmlx.session import Session
     from voxmlx.streaming import EventStream, stream
@@ -70,6 +72,7 @@ __all__ = [
     "ServerError",
     "Session",
     "SessionError",
+    "SoundWarning",
     "TextDelta",
     "TokenDecoded",
     "TokenizerError",
@@ -82,6 +85,7 @@ __all__ = [
     "load",
     "open_audio",
     "stream",
+    "transcribe_file",
 ]
 
 _HOMES = {
@@ -109,6 +113,7 @@ _HOMES = {
     "ServerError": "errors",
     "Session": "session",
     "SessionError": "errors",
+    "SoundWarning": "events",
     "TextDelta": "events",
     "TokenDecoded": "events",
     "TokenizerError": "errors",
@@ -120,6 +125,7 @@ _HOMES = {
     "load": "checkpoint",
     "open_audio": "audio.files",
     "stream": "streaming",
+    "transcribe_file": "file_transcript",
 }
 
 
