@@ -12,6 +12,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
+from av.stream import Discard
 
 __all__ = [
     "Clock",
@@ -254,7 +255,7 @@ class Decoder:
         best = streams.best("audio")
         for stream in streams:
             if stream is not best and stream.type != "data":
-                stream.discard = "all"
+                stream.discard = Discard.all
         if best is None or best.codec_context is None:
             raise NoSound("has sound of a codec that FFmpeg does not know")
         if not isinstance(best, AudioStream):
