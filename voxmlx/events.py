@@ -7,6 +7,7 @@ __all__ = [
     "Event",
     "Finished",
     "GuardActed",
+    "Recovered",
     "SoundWarning",
     "TextDelta",
     "TokenDecoded",
@@ -99,6 +100,18 @@ class GuardActed:
 
 
 @dataclass(frozen=True, slots=True)
+class Recovered:
+    """Numbers of the network were not finite, and the stream went on from new ones.
+
+    `cause` is the part that held them, "encoder" or "decoder". All text before stands.
+    The ids from `time_ms` on come from a network that heard the last 15 s again.
+    """
+
+    cause: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class SoundWarning:
     """Something was wrong with the sound of a file, and how it was read all the same.
 
@@ -125,6 +138,7 @@ Event = (
     | WordFinal
     | UtteranceEnd
     | GuardActed
+    | Recovered
     | SoundWarning
     | Finished
 )

@@ -12,6 +12,7 @@ from voxmlx.events import (
     Event,
     Finished,
     GuardActed,
+    Recovered,
     SoundWarning,
     TextDelta,
     TokenDecoded,
@@ -242,6 +243,7 @@ class JsonWriter:
         self._tokens = array("I")
         self._alternatives: list[list[dict[str, Any]]] = []
         self._guards: list[dict[str, Any]] = []
+        self._recoveries: list[dict[str, Any]] = []
         self._warnings: list[dict[str, Any]] = []
         self._is_finished = False
         self._time_ms = 0
@@ -256,6 +258,8 @@ class JsonWriter:
                     self._alternatives.append([_alternative(a) for a in alternatives])
             case GuardActed():
                 self._guards.append(asdict(event))
+            case Recovered():
+                self._recoveries.append(asdict(event))
             case SoundWarning():
                 self._warnings.append(asdict(event))
             case Finished():
@@ -286,6 +290,8 @@ class JsonWriter:
             content["alternatives"] = self._alternatives
         if self._guards:
             content["guards"] = self._guards
+        if self._recoveries:
+            content["recoveries"] = self._recoveries
         if self._warnings:
             content["warnings"] = self._warnings
         return json.dumps(content, ensure_ascii=False) + "\n"
@@ -327,6 +333,8 @@ class JsonLinesWriter:
                 fields = {"type": "utterance_end"} | asdict(event)
             case GuardActed():
                 fields = {"type": "guard"} | asdict(event)
+            case Recovered():
+                fields = {"type": "recovered"} | asdict(event)
             case SoundWarning():
                 fields = {"type": "warning"} | asdict(event)
             case Finished():

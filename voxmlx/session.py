@@ -1,11 +1,10 @@
 """Samples in, events out: one stream, with the network that decodes it."""
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-import mlx.core as mx
 from numpy.typing import NDArray
 
 from voxmlx.checkpoint import Checkpoint
@@ -16,30 +15,22 @@ from voxmlx.events import Event
 from voxmlx.hotwords import BOOST, HotwordTrie
 from voxmlx.model.cache import KV_BITS
 from voxmlx.model.choosing import DecodeRequest
-from voxmlx.model.state import VoxtralState
 from voxmlx.model.voxtral import MAX_AUDIO_TOKENS_PER_STEP, VoxtralRealtime
+from voxmlx.recovery import RecoveringDecoder
 from voxmlx.rules import GUARDS
 from voxmlx.speculation import Speculation
 from voxmlx.timeline import Timeline, TokenAudio
 from voxmlx.utterances import DEFAULT_PAUSE_MS, check_pause
+from voxmlx.work import EncodeRequest, Request
 
-__all__ = ["MAX_ALTERNATIVES", "MAX_BOOST", "EncodeRequest", "Session", "Work"]
+__all__ = ["MAX_ALTERNATIVES", "MAX_BOOST", "Session", "Work"]
 
 MAX_ALTERNATIVES = 100
 MAX_BOOST = 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class EncodeRequest:
-    """Samples [1, n] of one stream, to become audio embeddings."""
-
-    samples: mx.array
-    state: VoxtralState
-
-
-# What a stream wants of the network next -> embeddings [1, k, dim] for an EncodeRequest,
-# ids [k] for a DecodeRequest; in the end, what became certain.
-Work = Generator[EncodeRequest | DecodeRequest, Any, list[Event]]
+# What a stream wants of the network next; in the end, what became certain.
+Work = Generator[Request, Any, list[Event]]
 
 
 class Session:
@@ -112,16 +103,21 @@ class Session:
         elif hotwords:
             trie = HotwordTrie(checkpoint.tokenizer, hotwords, boost=hotword_boost)
         self._model = checkpoint.model
+        open_state = partial(
+            checkpoint.model.open_state,
+            delay_ms,
+            kv_bits=kv_bits,
+            speculates=speculate,
+        )
         self._decoder = TokenDecoder(
-            checkpoint.model.open_state(
-                delay_ms, kv_bits=kv_bits, speculates=speculate
-            ),
+            open_state(),
             rules=[GUARDS[name]() for name in guards],
             hotwords=trie,
             has_probabilities=confidence,
             n_alternatives=alternatives,
             speculation=Speculation() if speculate else None,
         )
+        self._recovering = RecoveringDecoder(self._decoder, open_state)
         self.is_finished = False
         self._last_events: list[Event] = []
 
@@ -214,15 +210,17 @@ class Session:
         return None
 
     def _decode_audio(self, heard: TokenAudio) -> Work:
-        samples = mx.array(heard.samples)[None]
-        audio = yield EncodeRequest(samples, self._decoder.state)
-        decoded = yield from self._decoder.step(audio, heard.speech)
-        return [event for one in decoded for event in self.timeline.emit(one)]
+        yield from self._recovering.step(heard.samples, heard.speech)
+        return self._emit_certain()
 
     def _finish(self) -> Work:
-        decoded = yield from self._decoder.finish()
-        events = [event for one in decoded for event in self.timeline.emit(one)]
-        return events + self.timeline.emit_end()
+        yield from self._recovering.finish()
+        return self._emit_certain() + self.timeline.emit_end()
+
+    def _emit_certain(self) -> list[Event]:
+        """Events of the ids that became certain."""
+        certain = self._recovering.take()
+        return [event for one in certain for event in self.timeline.emit(one)]
 
     def _step_all(self) -> list[Event]:
         events: list[Event] = []

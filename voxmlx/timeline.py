@@ -24,6 +24,7 @@ from voxmlx.events import (
     Event,
     Finished,
     GuardActed,
+    Recovered,
     TokenDecoded,
 )
 from voxmlx.tokenizer import TextStream, Tokenizer
@@ -156,6 +157,8 @@ class Timeline:
         if decoded.guard is not None and decoded.guard != self._last_guard:
             events.append(GuardActed(decoded.guard, time_ms))
         self._last_guard = decoded.guard
+        if decoded.recovered is not None:
+            events.append(Recovered(decoded.recovered, time_ms))
         return events + self._assembler.push(token, self._text.push(token.token_id))
 
     def emit_end(self) -> list[Event]:

@@ -33,6 +33,7 @@ from voxmlx.interruption import Interruption
 from voxmlx.jobs import Job, add_output_arguments, check_output_arguments, open_jobs
 from voxmlx.outputs import ResultFile, StandardOutput
 from voxmlx.progress import SoundProgress
+from voxmlx.recovery_notice import RecoveryNotice
 from voxmlx.session import Session
 
 __all__ = [
@@ -210,6 +211,7 @@ def _do(
                 is_hidden=is_printed and sys.stdout.isatty(),
             )
         )
+        notice = RecoveryNotice(arguments.dtype)
         try:
             for event in file_events(audio, model.start(), progress.follow):
                 if isinstance(event, SoundWarning):
@@ -217,6 +219,8 @@ def _do(
                 with interruption.held():
                     for result in results:
                         result.output.write(result.writer.feed(event))
+                if (sentence := notice.observe(event)) is not None:
+                    sys.stderr.write(f"voxmlx: {audio.name}: {sentence}\n")
         except KeyboardInterrupt:
             for result in results:
                 result.output.write(result.writer.end())

@@ -45,7 +45,7 @@ from voxmlx.interruption import (
 )
 from voxmlx.live.captions import Captions, LiveStream, SoundSource
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
-from voxmlx.live.lag_warning import LagWarning
+from voxmlx.live.lag_warning import LagWarning, RecoveryWarning
 from voxmlx.live.output_files import CaptionFile, Recording
 from voxmlx.live.remote import RemoteMetrics, RemoteStream, server_url
 from voxmlx.live.remote_events import RemoteEvents
@@ -227,7 +227,12 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         for sentence in waiting:
             display.notice(sentence)
         files = _open_files(arguments, stack)
-        listeners = [*files, display, LagWarning(display.notice, arguments.server)]
+        listeners = [
+            *files,
+            display,
+            LagWarning(display.notice, arguments.server),
+            RecoveryWarning(display.notice, arguments.dtype),
+        ]
         captions = Captions(source, stream, listeners, metrics)
         stack.enter_context(_ended_by_signals(captions))
         captions.run()
