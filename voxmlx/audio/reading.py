@@ -78,6 +78,15 @@ class Reading:
         self._ogg: OggLength | None = None
         if raw_rate is not None:
             check_rate(raw_rate, self._name)
+        try:
+            self._begin(raw_rate)
+        except BaseException:
+            if self._copy is not None:
+                self._copy.close()
+            raise
+
+    def _begin(self, raw_rate: int | None) -> None:
+        source = self._source
         head = source.peek(HEAD_BYTES)
         if not head:
             raise AudioError(f"{self._name} is empty (0 bytes), expected sound")
