@@ -34,7 +34,7 @@ from voxmlx.model.decoder import time_embedding
 from voxmlx.model.layer import Layer, Residual
 from voxmlx.model.linear import matmul
 from voxmlx.model.rope import RotaryEmbedding
-from voxmlx.tokenizer import Tokenizer
+from voxmlx.text.tokenizer import Tokenizer
 
 from .quality import DELAY_MS, Sound, read_sounds
 from .recipes import DtypeName

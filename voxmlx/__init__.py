@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from voxmlx.rules import GUARDS
     from voxmlx.session import Session
     from voxmlx.streaming import EventStream, stream
-    from voxmlx.transcript import Segment, Transcript
+    from voxmlx.text.transcript import Segment, Transcript
 
     __version__: str
 
@@ -112,7 +112,7 @@ _HOMES = {
     "OutputError": "errors",
     "Recovered": "events",
     "RequestError": "errors",
-    "Segment": "transcript",
+    "Segment": "text.transcript",
     "ServerError": "errors",
     "Session": "session",
     "SessionError": "errors",
@@ -120,7 +120,7 @@ _HOMES = {
     "TextDelta": "events",
     "TokenDecoded": "events",
     "TokenizerError": "errors",
-    "Transcript": "transcript",
+    "Transcript": "text.transcript",
     "UtteranceEnd": "events",
     "VoxmlxError": "errors",
     "Word": "events",

@@ -11,7 +11,7 @@ from voxmlx.audio.source import ReadableFile
 from voxmlx.checkpoint import Checkpoint, load
 from voxmlx.events import Event, Finished, TextDelta
 from voxmlx.session import Session
-from voxmlx.transcript import Transcript
+from voxmlx.text.transcript import Transcript
 
 __all__ = ["Stream", "file_events", "transcribe_file"]
 

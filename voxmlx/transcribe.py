@@ -7,7 +7,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from voxmlx import demo
-from voxmlx.arguments import (
+from voxmlx.audio.files import STANDARD_INPUT, open_audio
+from voxmlx.cli.arguments import (
     CommandParser,
     add_model_arguments,
     add_raw_arguments,
@@ -23,18 +24,17 @@ from voxmlx.arguments import (
     run_command,
     word_options,
 )
-from voxmlx.audio.files import STANDARD_INPUT, open_audio
+from voxmlx.cli.interruption import Interruption
+from voxmlx.cli.jobs import Job, add_output_arguments, check_output_arguments, open_jobs
+from voxmlx.cli.outputs import ResultFile, StandardOutput
+from voxmlx.cli.progress import SoundProgress
+from voxmlx.cli.recovery_notice import RecoveryNotice
 from voxmlx.config import DEFAULT_DELAY_MS
 from voxmlx.errors import AudioError
 from voxmlx.events import SoundWarning
 from voxmlx.file_transcript import Stream, file_events
-from voxmlx.formats import FormatOptions, Writer, make_writer
-from voxmlx.interruption import Interruption
-from voxmlx.jobs import Job, add_output_arguments, check_output_arguments, open_jobs
-from voxmlx.outputs import ResultFile, StandardOutput
-from voxmlx.progress import SoundProgress
-from voxmlx.recovery_notice import RecoveryNotice
 from voxmlx.session import Session
+from voxmlx.text.formats import FormatOptions, Writer, make_writer
 
 __all__ = [
     "Recognizer",

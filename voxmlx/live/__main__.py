@@ -10,7 +10,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 from voxmlx import demo
-from voxmlx.arguments import (
+from voxmlx.audio.channels import Channel
+from voxmlx.audio.file_source import FileSource
+from voxmlx.audio.files import STANDARD_INPUT, open_audio
+from voxmlx.audio.microphone import (
+    Microphone,
+    PortAudio,
+    describe_devices,
+    find_device,
+    import_portaudio,
+)
+from voxmlx.cli.arguments import (
     KEY_VARIABLE,
     CommandParser,
     add_model_arguments,
@@ -25,24 +35,14 @@ from voxmlx.arguments import (
     run_command,
     word_options,
 )
-from voxmlx.audio.channels import Channel
-from voxmlx.audio.file_source import FileSource
-from voxmlx.audio.files import STANDARD_INPUT, open_audio
-from voxmlx.audio.microphone import (
-    Microphone,
-    PortAudio,
-    describe_devices,
-    find_device,
-    import_portaudio,
-)
-from voxmlx.config import AUDIO_TOKEN_MS
-from voxmlx.errors import DeviceError, OutputError
-from voxmlx.formats import FormatOptions, make_writer
-from voxmlx.interruption import (
+from voxmlx.cli.interruption import (
     Interrupted,
     ending_signals,
     ignore_ending_signals,
 )
+from voxmlx.cli.progress import clock
+from voxmlx.config import AUDIO_TOKEN_MS
+from voxmlx.errors import DeviceError, OutputError
 from voxmlx.live.captions import Captions, LiveStream, SoundSource
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
 from voxmlx.live.lag_warning import LagWarning, RecoveryWarning
@@ -50,8 +50,8 @@ from voxmlx.live.output_files import CaptionFile, Recording
 from voxmlx.live.remote import RemoteMetrics, RemoteStream, server_url
 from voxmlx.live.remote_events import RemoteEvents
 from voxmlx.live.stream_metrics import Figures, StreamMetrics
-from voxmlx.progress import clock
 from voxmlx.session import Session
+from voxmlx.text.formats import FormatOptions, make_writer
 
 __all__ = ["main", "make_parser"]
 

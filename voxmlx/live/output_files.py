@@ -11,8 +11,8 @@ import numpy as np
 from voxmlx.config import SAMPLE_RATE
 from voxmlx.errors import OutputError
 from voxmlx.events import Event
-from voxmlx.formats import Writer
 from voxmlx.live.stream_metrics import StreamMetrics
+from voxmlx.text.formats import Writer
 
 __all__ = ["CaptionFile", "Recording"]
 

@@ -12,7 +12,7 @@ from voxmlx.events import (
     Word,
     WordFinal,
 )
-from voxmlx.line_breaks import (
+from voxmlx.text.line_breaks import (
     Break,
     best_break,
     columns,
@@ -21,7 +21,7 @@ from voxmlx.line_breaks import (
     last_sign,
     may_break,
 )
-from voxmlx.utterances import DEFAULT_PAUSE_MS
+from voxmlx.text.utterances import DEFAULT_PAUSE_MS
 
 __all__ = [
     "Segment",
@@ -303,7 +303,7 @@ class Transcript:
 
     def _render(self, format_name: str) -> str:
         # By name: the formats stand above, on what a transcript is.
-        return import_module("voxmlx.formats").render(self, format_name)
+        return import_module("voxmlx.text.formats").render(self, format_name)
 
 
 class TranscriptBuilder:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.sounds import noise, silence
 from voxmlx.audio.energy import EnergyDetector
 from voxmlx.events import TokenDecoded, Word
-from voxmlx.tokenizer import TextStream, Tokenizer
-from voxmlx.words import END_OFFSET_MS, SETTLE_TOKENS, WordAssembler, pieces_of
+from voxmlx.text.tokenizer import TextStream, Tokenizer
+from voxmlx.text.words import END_OFFSET_MS, SETTLE_TOKENS, WordAssembler, pieces_of
 
 PAD, WORD = 32, 33
 BYTES = Tokenizer(1000, [bytes([value]) for value in range(256)])
@@ -191,6 +191,16 @@ def test_confidence_is_the_geometric_mean_of_the_tokens_of_the_text() -> None:
     assert first.confidence == pytest.approx(0.25)
     assert second.confidence == pytest.approx(math.exp(-3))
     assert [word.confidence for word in words_of(ids)] == [None, None]
+
+
+def test_a_token_counts_once_however_many_characters_it_has() -> None:
+    assembler = WordAssembler(None)
+    assembler.push(TokenDecoded(WORD, 0, 80, -9.0), "")
+    assembler.push(TokenDecoded(1300, 1, 160, -1.0), " abcd")
+    assembler.push(TokenDecoded(1301, 2, 240, -3.0), "e")
+    (word,) = assembler.flush("", 240)
+    assert word.text == "abcde"
+    assert word.confidence == pytest.approx(math.exp(-2))
 
 
 def test_a_word_starts_where_its_sound_does() -> None:

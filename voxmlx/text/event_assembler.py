@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from voxmlx.audio.energy import EnergyDetector
 from voxmlx.events import Event, TextDelta, TokenDecoded, UtteranceEnd, Word, WordFinal
-from voxmlx.replacements import Replacements
-from voxmlx.utterances import UtteranceTracker
-from voxmlx.words import WordAssembler
+from voxmlx.text.replacements import Replacements
+from voxmlx.text.utterances import UtteranceTracker
+from voxmlx.text.words import WordAssembler
 
 __all__ = ["EventAssembler"]
 
@@ -31,10 +31,6 @@ class EventAssembler:
     def push_sound(self, samples: NDArray[Any]) -> None:
         """Hear more: [n] float32 at 16 kHz. A token looks at the sound before it."""
         self._energy.push(samples)
-
-    def is_speech(self, start_ms: int, end_ms: int) -> bool:
-        """Return whether any of the sound between the two was loud enough."""
-        return self._energy.is_speech(start_ms, end_ms)
 
     def push(self, token: TokenDecoded, text: str) -> list[Event]:
         """Return what the next token makes certain, after the token itself."""
