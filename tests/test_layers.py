@@ -40,7 +40,7 @@ LAYERS = (
         "streaming",
         "transcript",
     },
-    {"formats"},
+    {"formats", "journal"},
     {
         "arguments",
         "interruption",

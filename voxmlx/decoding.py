@@ -1,6 +1,7 @@
 """Audio of one stream -> ids: probabilities, guards and hot words on request."""
 
 import copy
+from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from voxmlx.config import STREAMING_PAD_ID
 from voxmlx.hotwords import HotwordMatch, HotwordTrie
 from voxmlx.model.choosing import DecodeRequest, greedy
 from voxmlx.model.decoder import DecoderState
@@ -21,6 +23,9 @@ __all__ = ["Decoded", "Steps", "TokenDecoder"]
 _MAX_HELD = 64
 # Ids after a hot word that show whether the rest is what it would have been.
 _REST_TOKENS = 12
+# Known ids at the end that the network hears: what a decoder's ring holds (8192), and
+# 80 s before, so that no position in it has heard a prompt in the middle of speech.
+_REPLAYED_TOKENS = 8192 + 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,43 @@ class TokenDecoder:
         self._has_probabilities = has_probabilities or n_alternatives > 0
         self._n_alternatives = n_alternatives
         self._bet: _Bet | None = None
+        self._known: deque[Decoded] = deque()
+        # Positions of the stream's own prompt that are still to come: they get no id.
+        self._n_prompt = state.n_forced
+
+    def set_known(self, known: Sequence[Decoded], n_positions: int) -> int:
+        """Take the first ids from `known`; how many positions to `skip` first.
+
+        There will be audio for `n_positions`. Known ids are given to the network many
+        at a time, as a prompt is, but only the last ones: what is far back leaves no
+        trace in the rings. With hot words the last ones, which may be part of one, are
+        decoded all the same.
+        """
+        known = known[: max(0, n_positions - self._n_prompt)]
+        known = known[: self._n_settled(known)]
+        self._known = deque(known)
+        return max(0, len(known) - _REPLAYED_TOKENS)
+
+    def skip(self, speech: Sequence[bool]) -> list[Decoded]:
+        """The known ids of the next positions, of which the network hears nothing."""
+        n_prompt = min(len(speech), self._n_prompt)
+        self._n_prompt -= n_prompt
+        return self._pop_known(speech[n_prompt:])
+
+    def forget_known(self) -> None:
+        """Decode all ids from now on."""
+        self._known.clear()
+
+    def _n_settled(self, known: Sequence[Decoded]) -> int:
+        """How many of them end where no hot word may have been helped to begin."""
+        if self._match is None:
+            return len(known)
+        match, n_settled = self._match.copy(), 0
+        for n, one in enumerate(known, 1):
+            match.observe(one.token_id, 0.0)
+            if match.is_idle:
+                n_settled = n
+        return n_settled
 
     def step(self, audio: mx.array, speech: Sequence[bool]) -> Steps:
         """Audio embeddings [1, k, dim] -> ids now certain.
@@ -105,10 +147,17 @@ class TokenDecoder:
         decoded: list[Decoded] = []
         done, k = 0, audio.shape[1]
         while done < k:
+            if self._known:
+                n = min(k - done, self._n_prompt + len(self._known))
+                part = audio[:, done : done + n]
+                decoded += yield from self._replay(part, speech[done : done + n])
+                done += n
+                continue
             n = min(k - done, self._n_idle())
             if n:
                 part = audio[:, done : done + n]
                 decoded += yield from self._run(part, speech[done:])
+                self._n_prompt -= min(n, self._n_prompt)
                 done += n
             else:
                 position = _Position(audio[:, done : done + 1], speech[done])
@@ -147,6 +196,23 @@ class TokenDecoder:
                 rule.observe(token_id, is_speech)
             i = len(decoded)
             decoded.append(scores.decoded(i) if scores else Decoded(token_id))
+        return decoded
+
+    def _replay(self, audio: mx.array, speech: Sequence[bool]) -> Steps:
+        """Known ids at every position of `audio` [1, n, dim] after the prompt."""
+        n_prompt = min(audio.shape[1], self._n_prompt)
+        self._n_prompt -= n_prompt
+        decoded = self._pop_known(speech[n_prompt:])
+        known = [STREAMING_PAD_ID] * n_prompt + [one.token_id for one in decoded]
+        yield DecodeRequest(audio, self.state, known=known)
+        return decoded
+
+    def _pop_known(self, speech: Sequence[bool]) -> list[Decoded]:
+        decoded = [self._known.popleft() for _ in speech]
+        for one, is_speech in zip(decoded, speech, strict=True):
+            self._observe(one.token_id, is_speech, help_given=0.0)
+        if self.speculation is not None:
+            self.speculation.observe([one.token_id for one in decoded])
         return decoded
 
     def _decide(self, positions: list[_Position]) -> Steps:

@@ -32,7 +32,7 @@ class TokenDecoded:
     speaks about: a word marker here says that a word ended at about `time_ms`.
     `logprob` (natural, in the model's own distribution, before any guard or hot word)
     and `alternatives` (its most probable ids, in that order) are there if they were
-    asked for.
+    asked for. `guard` names the guard without which it would have been another id.
     """
 
     token_id: int
@@ -40,6 +40,7 @@ class TokenDecoded:
     time_ms: int
     logprob: float | None = None
     alternatives: tuple[Alternative, ...] = ()
+    guard: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

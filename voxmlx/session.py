@@ -1,6 +1,6 @@
 """Samples in, events out: one stream, with the network that decodes it."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
-from voxmlx.decoding import TokenDecoder
+from voxmlx.decoding import Decoded, TokenDecoder
 from voxmlx.errors import SessionError
-from voxmlx.events import Event
+from voxmlx.events import Event, TokenDecoded
 from voxmlx.hotwords import BOOST, HotwordTrie
 from voxmlx.model.cache import KV_BITS
 from voxmlx.model.choosing import DecodeRequest
@@ -112,6 +112,7 @@ class Session:
         elif hotwords:
             trie = HotwordTrie(checkpoint.tokenizer, hotwords, boost=hotword_boost)
         self._model = checkpoint.model
+        self._vocab_size = checkpoint.tokenizer.vocab_size
         self._decoder = TokenDecoder(
             checkpoint.model.open_state(
                 delay_ms, kv_bits=kv_bits, speculates=speculate
@@ -122,6 +123,7 @@ class Session:
             n_alternatives=alternatives,
             speculation=Speculation() if speculate else None,
         )
+        self._n_skipped = 0  # audio tokens to come that are not decoded
         self.is_finished = False
         self._last_events: list[Event] = []
 
@@ -178,6 +180,53 @@ class Session:
         self.timeline.push(samples)
         return self._step_all()
 
+    def replay(
+        self, samples: NDArray[Any], token_ids: Sequence[int | TokenDecoded]
+    ) -> list[Event]:
+        """Hear again what an earlier session heard, and give it that session's ids.
+
+        For going on after a crash: `samples` is all sound that was pushed, as `push`
+        takes it, `token_ids` what is left of the ids. Ids that are known are not
+        decoded, only given to the network, up to 32 in a pass; what lies more than
+        12 minutes back, the network does not hear at all. Sound without an id is
+        decoded as usual; ids without sound are forgotten. Returns the events of the
+        earlier session, and what follows. Then the stream goes on with `push`.
+
+        Probabilities, alternatives and guards are those of the given TokenDecoded
+        events; a bare id has none. Raises SessionError if anything was pushed before,
+        else as `push` does.
+        """
+        pieces = self.replay_pieces([samples], len(samples), token_ids)
+        return [event for events in pieces for event in events]
+
+    def replay_pieces(
+        self,
+        pieces: Iterable[NDArray[Any]],
+        n_samples: int,
+        token_ids: Sequence[int | TokenDecoded],
+    ) -> Iterator[list[Event]]:
+        """Do as `replay`, a piece at a time: yield what each of them made certain.
+
+        The pieces hold `n_samples` in all.
+        """
+        if self.duration_ms:
+            raise SessionError(
+                "replay after push: the stream has begun; replay into a new Session"
+            )
+        known = [_known(token) for token in token_ids]
+        vocab_size = self._vocab_size
+        for one in known:
+            if not 0 <= one.token_id < vocab_size:
+                raise SessionError(
+                    f"token id {one.token_id} is outside 0..{vocab_size - 1}: is it of "
+                    "another model?"
+                )
+        n_positions = self.timeline.n_tokens_after(n_samples)
+        self._n_skipped = self._decoder.set_known(known, n_positions)
+        for piece in pieces:
+            yield self.push(piece)
+        self._decoder.forget_known()
+
     def flush(self) -> list[Event]:
         """Bring out the words spoken so far without ending the stream.
 
@@ -205,6 +254,10 @@ class Session:
         For whoever steps several sessions together: see `Batch`. One piece of work
         is done to its end before the next is asked for.
         """
+        if self._n_skipped:
+            heard = self.timeline.next_audio(min(max_tokens, self._n_skipped))
+            if heard is not None:
+                return self._skip_audio(heard)
         heard = self.timeline.next_audio(max_tokens)
         if heard is not None:
             return self._decode_audio(heard)
@@ -219,6 +272,13 @@ class Session:
         decoded = yield from self._decoder.step(audio, heard.speech)
         return [event for one in decoded for event in self.timeline.emit(one)]
 
+    def _skip_audio(self, heard: TokenAudio) -> Work:
+        """Give out known ids without the network, as a generator that asks nothing."""
+        self._n_skipped -= len(heard.speech)
+        decoded = self._decoder.skip(heard.speech)
+        return [event for one in decoded for event in self.timeline.emit(one)]
+        yield
+
     def _finish(self) -> Work:
         decoded = yield from self._decoder.finish()
         events = [event for one in decoded for event in self.timeline.emit(one)]
@@ -229,6 +289,13 @@ class Session:
         while (work := self.work()) is not None:
             events += _run_alone(work, self._model)
         return events
+
+
+def _known(token: int | TokenDecoded) -> Decoded:
+    if isinstance(token, int):
+        return Decoded(token)
+    alternatives = tuple((one.token_id, one.logprob) for one in token.alternatives)
+    return Decoded(token.token_id, token.logprob, alternatives, token.guard)
 
 
 def _run_alone(work: Work, model: VoxtralRealtime) -> list[Event]:

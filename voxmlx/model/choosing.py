@@ -1,6 +1,6 @@
 """Logits -> ids: the greedy choice, and several positions at a time by guessing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from time import perf_counter
@@ -36,12 +36,16 @@ class DecodeRequest:
     known: guesses stand for the ids in between, and those after the first that
     angles out wrong are taken back. Such a pass waits for its ids; where no guess
     seems worth it, a run of single positions is queued before any is read.
+
+    `known` are ids that stand already, of the first positions: they are not chosen
+    again, only given to the decoder. Inside a prompt, what it has comes first.
     """
 
     audio: mx.array
     state: VoxtralState
     choose: Choose | None = None
     speculation: Speculation | None = None
+    known: Sequence[int] = ()
     n_done: int = 0
     _chosen: list[mx.array] = field(default_factory=list[mx.array])
     _draft: list[int] = field(default_factory=list[int])
@@ -60,8 +64,9 @@ class DecodeRequest:
     def next_inputs(self) -> tuple[mx.array, mx.array]:
         """Embeddings [1, n, dim] and tokens [1, n] of the positions to take next."""
         n_left = self.audio.shape[1] - self.n_done
-        following = [STREAMING_PAD_ID] * min(n_left - 1, self.state.n_forced)
-        if self.speculation is not None and not self.state.n_forced:
+        outcomes = self._outcomes()
+        following = outcomes[: n_left - 1]
+        if self.speculation is not None and not outcomes:
             if not self._unread:
                 self._begin_pass(self.speculation, n_left - 1)
             following = self._draft
@@ -70,6 +75,13 @@ class DecodeRequest:
             tokens = mx.concatenate([tokens, mx.array([following], mx.int32)], axis=1)
         n = 1 + len(following)
         return self.audio[:, self.n_done : self.n_done + n], tokens
+
+    def _outcomes(self) -> list[int]:
+        """Of the positions to come, what is certain without the network."""
+        n_forced = self.state.n_forced
+        known = self.known[self.n_done + n_forced :]
+        outcomes = [STREAMING_PAD_ID] * n_forced + list(known)
+        return outcomes[: self.audio.shape[1] - self.n_done]
 
     def _begin_pass(self, speculation: Speculation, n: int) -> None:
         # The first pass may still wait for its audio, and says nothing of others.
@@ -80,14 +92,16 @@ class DecodeRequest:
     def takes(self, n: int) -> int:
         """Count n positions as done; how many of them, the last, choose an id."""
         state = self.state
-        n_pad = min(n, state.n_forced)
-        if n_pad:
-            self._chosen.append(mx.full((1, n_pad), NO_TOKEN, mx.int32))
-        if n_pad == n:
-            state.token = mx.full((1, 1), STREAMING_PAD_ID, mx.int32)
-        state.n_forced -= n_pad
+        certain = self._outcomes()[:n]
+        n_forced = min(len(certain), state.n_forced)
+        if certain:
+            ids = [NO_TOKEN] * n_forced + certain[n_forced:]
+            self._chosen.append(mx.array([ids], mx.int32))
+        if len(certain) == n:
+            state.token = mx.full((1, 1), certain[-1], mx.int32)
+        state.n_forced -= n_forced
         self.n_done += n
-        return n - n_pad
+        return n - len(certain)
 
     def accept(self, logits: mx.array, best: mx.array | None) -> None:
         """Choose after logits [n, vocab], of which `best` [n] are the `greedy` ids."""
