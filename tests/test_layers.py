@@ -49,7 +49,7 @@ LAYERS = (
         "progress",
         "standard_streams",
     },
-    {"jobs"},
+    {"jobs", "results"},
     {"live", "transcribe", "doctor"},
     {"serve"},
     {"__main__"},

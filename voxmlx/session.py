@@ -223,9 +223,11 @@ class Session:
                 )
         n_positions = self.timeline.n_tokens_after(n_samples)
         self._n_skipped = self._decoder.set_known(known, n_positions)
-        for piece in pieces:
-            yield self.push(piece)
-        self._decoder.forget_known()
+        try:
+            for piece in pieces:
+                yield self.push(piece)
+        finally:
+            self._decoder.forget_known()
 
     def flush(self) -> list[Event]:
         """Bring out the words spoken so far without ending the stream.

@@ -1,6 +1,7 @@
 """Sound files -> transcripts: `python -m voxmlx.transcribe FILE...`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -27,12 +28,13 @@ from voxmlx.arguments import (
 from voxmlx.audio.files import STANDARD_INPUT, open_audio
 from voxmlx.config import DEFAULT_DELAY_MS
 from voxmlx.errors import AudioError
-from voxmlx.events import Event
-from voxmlx.formats import FormatOptions, Writer, make_writer
+from voxmlx.events import Event, TokenDecoded
+from voxmlx.formats import FormatOptions
 from voxmlx.interruption import Interruption
 from voxmlx.jobs import Job, add_output_arguments, check_output_arguments, open_jobs
-from voxmlx.outputs import ResultFile, StandardOutput
-from voxmlx.progress import SoundProgress
+from voxmlx.journal import settings_key
+from voxmlx.progress import SoundProgress, clock
+from voxmlx.results import Results
 from voxmlx.session import Session
 
 __all__ = [
@@ -90,14 +92,6 @@ class Recognizer:
     delay_ms: int = DEFAULT_DELAY_MS
 
 
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """One form of a transcript, and where it goes."""
-
-    writer: Writer
-    output: StandardOutput | ResultFile
-
-
 def main(
     argv: Sequence[str] | None = None,
     *,
@@ -115,7 +109,7 @@ def load_recognizer(arguments: argparse.Namespace) -> Recognizer:
     options = word_options(arguments, checkpoint.tokenizer)
     delay_ms = chosen_delay_ms(arguments, checkpoint)
     # Probabilities cost a little and only these formats show them.
-    has_confidence = not {"json", "jsonl"}.isdisjoint(arguments.formats)
+    has_confidence = _has_confidence(arguments)
     return Recognizer(
         checkpoint.name,
         lambda: Session(
@@ -128,6 +122,10 @@ def load_recognizer(arguments: argparse.Namespace) -> Recognizer:
         ),
         delay_ms,
     )
+
+
+def _has_confidence(arguments: argparse.Namespace) -> bool:
+    return not {"json", "jsonl"}.isdisjoint(arguments.formats)
 
 
 def transcribe(pieces: Iterable[np.ndarray], stream: Stream) -> Iterator[Event]:
@@ -214,9 +212,9 @@ def _do(
     with ExitStack() as stack:
         audio = stack.enter_context(job.audio or open_audio(job.name))
         with interruption.held():
-            results = _open_results(job, model, arguments, stack)
+            results = stack.enter_context(_results(job, model, arguments))
         if is_printed and format_name == "txt" and len(arguments.files) > 1:
-            results[0].output.write(f"==> {job.name} <==\n")
+            results.write(f"==> {job.name} <==\n")
         progress = stack.enter_context(
             # On a terminal, text that is being printed shows the progress itself.
             SoundProgress(
@@ -226,25 +224,37 @@ def _do(
             )
         )
         try:
-            for event in transcribe(progress.follow(audio.pieces()), model.start()):
+            pieces = progress.follow(audio.pieces())
+            for event in _events(pieces, model.start(), results):
                 with interruption.held():
-                    for result in results:
-                        result.output.write(result.writer.feed(event))
+                    results.feed(event)
         except KeyboardInterrupt:
-            for result in results:
-                result.output.write(result.writer.end())
-                if isinstance(result.output, ResultFile):
-                    result.output.keep()
+            results.keep()
             raise
         with interruption.held():
-            for result in results:
-                result.output.write(result.writer.end())
-            stack.close()  # gives the files their names
+            results.end()
 
 
-def _open_results(
-    job: Job, model: Recognizer, arguments: argparse.Namespace, stack: ExitStack
-) -> list[_Result]:
+def _events(
+    pieces: Iterator[np.ndarray], stream: Stream, results: Results
+) -> Iterator[Event]:
+    """The events of all sound; what a killed run has decoded is not decoded again."""
+    if not (results.tokens and isinstance(stream, Session)):
+        yield from transcribe(pieces, stream)
+        return
+    at = clock(results.tokens[-1].time_ms / 1000)
+    sys.stderr.write(f"voxmlx: going on at {at}, where an earlier run was ended\n")
+    n_known = len(results.tokens)
+    for events in stream.replay_pieces(pieces, 1 << 62, results.tokens):
+        yield from events
+        n_known -= sum(isinstance(event, TokenDecoded) for event in events)
+        if n_known <= 0:
+            results.cut()
+            break
+    yield from transcribe(pieces, stream)
+
+
+def _results(job: Job, model: Recognizer, arguments: argparse.Namespace) -> Results:
     options = FormatOptions(
         cues=cue_rules(arguments),
         has_word_times=arguments.word_times,
@@ -252,13 +262,22 @@ def _open_results(
     )
     delay_ms = model.delay_ms if arguments.delay is None else arguments.delay
     head = {"file": job.name, "model": model.model_name, "delay_ms": delay_ms}
-    return [
-        _Result(
-            make_writer(name, options, head),
-            stack.enter_context(StandardOutput() if path is None else ResultFile(path)),
-        )
-        for name, path in job.outputs
-    ]
+    return Results(job.outputs, options, head, _settings(job, arguments))
+
+
+def _settings(job: Job, arguments: argparse.Namespace) -> str | None:
+    """What tells runs apart whose ids or events differ; None for a pipe."""
+    if job.audio is not None:
+        return None
+    status = os.stat(job.name)
+    return settings_key(
+        {
+            **word_options(arguments),
+            "sound": [status.st_size, status.st_mtime_ns],
+            "model": [arguments.dtype, arguments.kv_bits],
+            "confidence": _has_confidence(arguments),
+        }
+    )
 
 
 if __name__ == "__main__":

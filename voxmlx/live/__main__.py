@@ -235,11 +235,15 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
     if played is None and not _may_play_the_sample(arguments):
         find_device(portaudio or import_portaudio(), _device(arguments))
     with ExitStack() as stack:
+        if played is not None:
+            stack.callback(played.close)
         stream, metrics, head = _open_stream(arguments, stack)
         journal = _read_journal(arguments, head) if resumed is not None else None
         waiting: list[str] = []
-        source = played or _open_microphone(arguments, portaudio, waiting.append)
-        stack.callback(source.close)
+        source: SoundSource | None = played
+        if source is None:
+            source = _open_microphone(arguments, portaudio, waiting.append)
+            stack.callback(source.close)
         display = stack.enter_context(_display(arguments, source, stream))
         if isinstance(source, Microphone):
             source.notify = display.notice
@@ -300,7 +304,7 @@ def _read_journal(arguments: argparse.Namespace, head: Mapping[str, Any]) -> Jou
     for path in arguments.output:
         if path.suffix == ".jsonl":
             journal = read_journal(path)
-            if journal.head and journal.head != {"type": "stream"} | head:
+            if journal.head and journal.head != {"type": "stream", **head}:
                 raise OutputError(
                     f"{path} is of {dict(journal.head)}, this command of {head}; "
                     "resume with the model and options of the first run"
