@@ -1,4 +1,4 @@
-"""How many words are wrong, how exact are their times, and how fast did it go?
+"""Word error rate, errors of word times, and speed.
 
 python -m benchmarks.accuracy FOLDER... [--models MODEL...] [--delays 80 480 2400]
 
@@ -42,7 +42,7 @@ __all__ = ["AccuracyRow", "error_rate", "main", "measure", "recipe_of"]
 
 @dataclass(frozen=True, slots=True)
 class AccuracyRow:
-    """What one model made of one folder at one delay."""
+    """Figures of one model on one folder at one delay."""
 
     model: str
     recipe: str

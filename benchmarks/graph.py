@@ -1,4 +1,4 @@
-"""What a step launches on Metal and the bytes it moves, from MLX's own graph of it.
+"""Launches of a step on Metal and bytes that it moves, from MLX's own graph.
 
 The graph is recorded by `mx.export_function`, which runs nothing: neither a GPU nor
 the weights are needed, and the step may be of any size. On the way, `on_metal` lets
@@ -47,7 +47,7 @@ _TWO_PASS_KEYS = 4096
 
 @dataclass(slots=True)
 class Trace:
-    """What one call would do, counted."""
+    """Counts of what one call would do."""
 
     launches: Counter[str] = field(default_factory=Counter)
     n_views: int = 0

@@ -49,13 +49,13 @@ class HotwordCase:
 
     @property
     def is_listed(self) -> bool:
-        """Whether any listed word is said."""
+        """Return whether any listed word is said."""
         return not set(self.said).isdisjoint(self.hotwords)
 
 
 @dataclass(frozen=True, slots=True)
 class HotwordRow:
-    """What hot words changed in all cases, at one boost and length of the lists."""
+    """Changes by hot words over all cases, at one boost and one length of lists."""
 
     delay_ms: int
     n_listed: int

@@ -38,7 +38,7 @@ class Minute:
 
 
 def lags_at_pace(steps_ms: Iterable[float]) -> Iterator[float]:
-    """How long after its last sample each 80 ms of live sound is done with."""
+    """Return the lag of each audio token of live sound, in seconds."""
     lag = 0.0
     for step in steps_ms:
         lag = max(0.0, lag - AUDIO_TOKEN_MS) + step

@@ -53,7 +53,7 @@ __all__ = ["REGIMES", "Regime", "compared", "main"]
 
 @dataclass(frozen=True, slots=True)
 class Regime:
-    """What is run: weights (None: the demo's), their bits, and how much of it."""
+    """One setting of the peers: weights (None: the demo's), their bits, the amount."""
 
     model: TinyModel | None
     bits: int
@@ -129,7 +129,7 @@ def environments(folder: Path) -> dict[str, Path]:
 
 
 def run(name: str, regime: Regime, pythons: Mapping[str, Path]) -> dict[str, Any]:
-    """All figures of one regime."""
+    """Return all figures of one regime."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         room = Path(folder)
         source = demo.DIRECTORY

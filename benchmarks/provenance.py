@@ -1,4 +1,4 @@
-"""Where a figure was measured: what every closing line of a benchmark says."""
+"""Provenance of a figure: the last line of every benchmark."""
 
 import json
 import os

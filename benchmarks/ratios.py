@@ -34,7 +34,7 @@ class Ratio:
 
     @classmethod
     def of(cls, theirs: Sequence[float], ours: Sequence[float]) -> "Ratio":
-        """Of runs that followed each other; both have as many."""
+        """Make a ratio of interleaved runs; both have as many."""
         pairs = [a / b for a, b in zip(theirs, ours, strict=True)]
         return cls(median(pairs), min(pairs), max(pairs))
 

@@ -39,7 +39,7 @@ __all__ = ["Run", "demo_sound", "main", "parts", "stream"]
 
 @dataclass(slots=True)
 class Run:
-    """What each 80 ms of sound took, and how far behind it its ids came, in ms."""
+    """Time of each 80 ms step, and lag of its ids, in ms."""
 
     n_sessions: int = 1
     steps: list[float] = field(default_factory=list[float])
@@ -48,7 +48,7 @@ class Run:
     first_text_ms: float | None = None
 
     def figures(self, n_steps: int | None = None) -> dict[str, Any]:
-        """Of the first so many steps. `tokens_per_s` is per session."""
+        """Return figures of the first `n` steps; `tokens_per_s` is per session."""
         steps, lags = self.steps[:n_steps], self.lags[:n_steps]
         return {
             "n_steps": len(steps),
@@ -122,7 +122,8 @@ def parts(
     if is_full:
         state.encoder.cache.fill()
         state.decoder.cache.fill()
-    samples = mx.random.normal((1, SAMPLES_PER_AUDIO_TOKEN)) * 0.05
+    rng = np.random.default_rng(0)
+    samples = rng.normal(0, 0.05, (1, SAMPLES_PER_AUDIO_TOKEN)).astype(np.float32)
     token = mx.full((1, 1), 32, mx.int32)
     decoder = model.decoder
     taken: dict[str, list[float]] = {}

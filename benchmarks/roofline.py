@@ -44,7 +44,7 @@ __all__ = ["BytesRead", "bytes_read", "copy_bytes_per_s", "main"]
 
 @dataclass(frozen=True, slots=True)
 class BytesRead:
-    """Of one steady step, by what they are; rings at `share` of their windows."""
+    """Bytes that one steady step reads, by kind; rings at `share` of their windows."""
 
     weights: int
     rings: int
@@ -97,7 +97,7 @@ def measured(checkpoint: Checkpoint, kv_bits: int, n: int = 60) -> tuple[int, fl
 
 
 def stored_bytes(checkpoint: Checkpoint) -> int:
-    """Of all weights as they are kept, but for the delay's products."""
+    """Return the bytes of all weights as stored, without the delay's matrices."""
     flat: Any = tree_flatten(checkpoint.model.parameters())
     return sum(array.nbytes for name, array in flat if ".ada." not in name)
 

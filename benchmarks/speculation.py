@@ -1,4 +1,4 @@
-"""What guessing ids ahead gains: how many come true, and how much sooner all is done.
+"""The gain of speculation: the share of accepted ids, and the time saved.
 
 python -m benchmarks.speculation [FOLDER...] [--model demo] [--delays 80 480 2400]
                                  [--seconds 60] [--turns 5]

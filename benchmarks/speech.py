@@ -30,7 +30,7 @@ class Utterance:
 
 
 def utterances(folder: Path) -> Iterator[Utterance]:
-    """What a folder holds, in its own order. Raises AudioError.
+    """Return the utterances of a folder, in its own order. Raises AudioError.
 
     Three layouts: sounds with a `.txt` of the same name beside them; a language of
     FLEURS as it is published (`test.tsv`, and `audio/test.tar.gz` or `audio/test/`);

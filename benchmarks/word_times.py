@@ -37,7 +37,7 @@ class TimeErrors:
 
     @classmethod
     def of(cls, marks: Sequence[Marked], words: Sequence[Word]) -> "TimeErrors":
-        """Of the words that were recognized: an end with its mark, a start with the
+        """Measure recognized words: an end against its mark, a start against the
         mark of the word before (only inside an utterance: there, words touch).
         """
         pairs = _recognized(marks, words)

@@ -1,4 +1,4 @@
-"""What a file system refuses, as one line; files written whole; room for them."""
+"""Disk access: errors as one line, files written whole, and room for them."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What tells whether a source's file is still the one that was planned on."""
+    """The identity of a source's file, to notice that it was replaced."""
 
     path: Path
     n_bytes: int
@@ -57,7 +57,7 @@ class Stamp:
 
 @contextmanager
 def source_errors(path: Path) -> Iterator[None]:
-    """What reading the source meets. Raises CheckpointError, caused by the OSError."""
+    """Turn an OSError while reading the source into a CheckpointError."""
     try:
         yield
     except OSError as error:
@@ -68,7 +68,7 @@ def source_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def disk_errors(destination: Path, *, is_begun: bool = True) -> Iterator[None]:
-    """What writing the destination meets. Raises OutputError."""
+    """Turn an OSError while writing the destination into an OutputError."""
     try:
         yield
     except OSError as error:

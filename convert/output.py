@@ -57,7 +57,7 @@ class Output:
         self._digests: dict[str, str] = {}
 
     def finish_interrupted(self, is_wanted: Callable[[Path], bool]) -> bool:
-        """Whether DEST is there and whole, and only the cleaning up was cut short.
+        """Return whether DEST is whole and only the cleaning up was cut short.
 
         Where it is this conversion's and not what `is_wanted`, it is taken back, to be
         completed.
@@ -168,7 +168,7 @@ class Output:
 
     @property
     def n_missing_bytes(self) -> int:
-        """What is still to be written."""
+        """Return the number of bytes still to be written."""
         return sum(s.n_bytes for s in self.plan.shards if s.name not in self._digests)
 
     def _check_room(self) -> None:

@@ -1,4 +1,4 @@
-"""What a conversion will write, byte by byte, known before it begins."""
+"""The plan of a conversion: every byte it will write, known before it begins."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What a conversion costs: its logits and text against the source's."""
+"""The cost of a conversion: its logits and text against the source's."""
 
 import hashlib
 import json
@@ -81,7 +81,7 @@ class Sound:
 
 @dataclass(slots=True)
 class Reading:
-    """What a model makes of a sound: ids of its own choice, and logits on file."""
+    """A model's reading of a sound: its own ids, and its logits in a file."""
 
     ids: NDArray[np.int32]  # [n]
     logits: NDArray[np.float32]  # [n, vocab], given the reference's ids as history
@@ -114,7 +114,7 @@ def _transcript(path: Path) -> str | None:
 
 
 def is_certified(directory: Path, sounds: Sequence[Sound]) -> bool:
-    """Whether a model's quality.json is of these sounds, or nobody asks for one."""
+    """Return whether a model's quality.json is of these sounds, if any are given."""
     path = directory / "quality.json"
     if not sounds:
         return True

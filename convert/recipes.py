@@ -1,4 +1,4 @@
-"""How many bits each part of the network gets, as data."""
+"""Recipes: the bits of each part of the network, as data."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Recipe:
     is_source_kept: bool = False  # as the source has it, quantized or not
 
     def precision(self, module: Module) -> Precision | None:
-        """What `module`, as files hold it, is quantized to.
+        """Return the precision to which `module` is quantized.
 
         A matrix whose rows are no whole number of groups is left as it is. Parts of
         one product have rows of one length, so this too treats them alike.

@@ -38,7 +38,7 @@ _UNQUANTIZED_BITS = 16
 
 @dataclass(frozen=True, slots=True)
 class SensitivityRow:
-    """What quantizing one group alone does to the logits."""
+    """The change of the logits when one group alone is quantized."""
 
     group: str
     n_weights: int

@@ -51,7 +51,7 @@ class Source:
         self._opened.close()
 
     def n_bytes(self, module: Module) -> int:
-        """What the module takes in the source's files."""
+        """Return the bytes of the module in the source's files."""
         return sum(tensor.n_bytes for tensor in self._tensors(module))
 
     def blocks(self, module: Module, dtype: mx.Dtype) -> Iterator[mx.array]:

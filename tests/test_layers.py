@@ -17,7 +17,7 @@ PACKAGE = ROOT / "voxmlx"
 # DESIGN.md's order, lowest first: a part may import its own layer and those above
 # this line, never those below. A name stands for a module or a whole package.
 LAYERS = (
-    {"errors", "config", "events"},
+    {"errors", "config", "events", "other_package"},
     {"tokenizer", "kernels", "audio", "demo", "speculation"},
     {
         "model",
@@ -44,7 +44,6 @@ LAYERS = (
     {
         "arguments",
         "interruption",
-        "other_package",
         "outputs",
         "progress",
         "standard_streams",
@@ -52,7 +51,7 @@ LAYERS = (
     {"jobs", "results"},
     {"live", "transcribe", "doctor"},
     {"serve"},
-    {"__main__"},
+    {"__main__", "__pyinstaller"},
 )
 RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # The package's own `__init__` hands out names of what lies below the commands.

@@ -1,11 +1,16 @@
 """Another package that installs the same folder is noticed, and said how to mend."""
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from voxmlx.arguments import run_command
 from voxmlx.other_package import MENDED_BY, other_package
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_our_own_installation_is_not_the_other_package(
@@ -32,5 +37,25 @@ def test_every_command_says_that_the_other_package_is_installed_too(
 
 
 def test_the_guide_mends_it_the_same_way() -> None:
-    guide = Path(__file__).parent.parent / "docs" / "troubleshooting.md"
+    guide = ROOT / "docs" / "troubleshooting.md"
     assert MENDED_BY.replace(" && ", "\n") in guide.read_text(encoding="utf-8")
+
+
+def test_the_other_package_over_ours_ends_in_a_line_that_says_so(
+    tmp_path: Path,
+) -> None:
+    """Its files as version 0.0.2 has them: what it imports first is our folder audio."""
+    shutil.copytree(ROOT / "voxmlx", tmp_path / "voxmlx")
+    (tmp_path / "voxmlx-0.0.2.dist-info").mkdir()
+    package = tmp_path / "voxmlx"
+    (package / "__init__.py").write_text("from .generate import generate\n", "utf-8")
+    (package / "generate.py").write_text("from .audio import load_audio\n", "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "voxmlx", "live"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert MENDED_BY in done.stderr.splitlines()[-1]

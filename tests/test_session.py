@@ -211,7 +211,12 @@ def test_nothing_a_session_holds_grows(tiny_checkpoint: Checkpoint) -> None:
     def held() -> dict[str, int]:
         state = session._decoder.state
         arrays = [*state.encoder.cache.rings, *state.decoder.cache.rings]
-        arrays += [state.mel.pending, state.encoder.pending, state.token]
+        arrays += [
+            state.mel.pending,
+            state.encoder.pending,
+            state.token,
+            *state.encoder.cache.waiting,
+        ]
         sizes = {f"array {i}": a.size for i, a in enumerate(arrays)}
         sizes["pending"] = session.timeline.n_waiting
         return sizes

@@ -214,7 +214,7 @@ def add_subtitle_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class WordOptions(TypedDict):
-    """What add_word_arguments says about a Session."""
+    """Options of a Session, as add_word_arguments parsed them."""
 
     guards: Sequence[str]
     hotwords: Sequence[str]
@@ -244,7 +244,7 @@ def word_options(
 
 
 def cue_rules(arguments: argparse.Namespace) -> CueRules:
-    """How subtitles look, as the arguments ask."""
+    """Return the rules for subtitles that the arguments ask for."""
     return CueRules(
         max_line_chars=arguments.line_chars,
         max_lines=arguments.lines,

@@ -46,7 +46,7 @@ class Batch:
         return sum(map(self.is_due, self._rows))
 
     def is_due(self, session: Session) -> bool:
-        """Whether the next step would take `session`, which is in it, further."""
+        """Return whether the next step would advance `session`, which is in the batch."""
         return self._rows[session].work is not None or session.is_due
 
     def add(self, session: Session) -> None:

@@ -66,7 +66,7 @@ def delay_tokens(delay_ms: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class AudioConfig:
-    """How sound becomes log-mel frames."""
+    """Sizes of the log-mel spectrogram."""
 
     sampling_rate: int
     frame_rate: float

@@ -345,7 +345,7 @@ class _Scores:
         return best
 
     def note(self, logits: mx.array, ids: mx.array) -> None:
-        """Of logits [1, vocab], those of `ids` [n] and of the most probable."""
+        """Note the log-probabilities of `ids` [n], and of the best, from logits [1, vocab]."""
         row = logits[0].astype(mx.float32)
         logprobs = row - mx.logsumexp(row)
         self._ids.append(ids)

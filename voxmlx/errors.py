@@ -62,7 +62,7 @@ class OutputError(VoxmlxError):
 
 
 class RequestError(VoxmlxError):
-    """What a client asked of the server, and will not get.
+    """A request that the server refuses.
 
     `code` names the reason for programs, `param` the field, `status` is HTTP's.
     """

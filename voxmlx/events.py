@@ -1,4 +1,4 @@
-"""What a session says: frozen values, final once emitted."""
+"""Events of a session: frozen values, final once emitted."""
 
 from dataclasses import dataclass
 

@@ -59,7 +59,7 @@ class Writer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CueRules:
-    """How subtitles look: the usual limits.
+    """Limits for subtitles, with the usual values as defaults.
 
     A cue shows at most `max_lines` lines of `max_line_chars` columns, spans at most
     `max_ms` of speech, and stays up, where the next one leaves it time, for
@@ -118,7 +118,7 @@ class _CueWriter:
         self._is_open = False
 
     def head(self) -> str:
-        """What the file begins with."""
+        """Return the text with which the file begins."""
         raise NotImplementedError
 
     def cue(
@@ -148,7 +148,7 @@ class _CueWriter:
         return text
 
     def end(self) -> str:
-        """What there is left, if no `Finished` came."""
+        """Return the text still due, if no `Finished` came."""
         self._waiting += self._segmenter.flush()
         return self._opened() + self._write(0)
 
@@ -371,7 +371,7 @@ class JsonLinesWriter:
 
 @dataclass(frozen=True, slots=True)
 class FormatOptions:
-    """What a user may ask of any format; each takes what concerns it."""
+    """Options of all formats; each format uses the options that concern it."""
 
     cues: CueRules = field(default_factory=CueRules)
     has_word_times: bool = False

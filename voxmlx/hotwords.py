@@ -36,7 +36,7 @@ class _Node:
 
 
 class HotwordTrie:
-    """All phrases as ids, those that begin alike sharing their first.
+    """A trie of phrases as ids; phrases that begin alike share their first ids.
 
     Phrases are matched from the start of a word on, with or without a capital. Raises
     HotwordError for a phrase that is empty, too long or has no ids.
@@ -57,11 +57,11 @@ class HotwordTrie:
         return bool(self.root.children)
 
     def begins_word(self, token_id: int) -> bool:
-        """Whether an id of a phrase begins with a space."""
+        """Return whether an id of a phrase begins with a space."""
         return token_id in self._spaced
 
     def ends_word(self, ending: str, token_id: int) -> bool:
-        """Whether a word that ends in `ending` is over when `token_id` follows."""
+        """Return whether a word that ends in `ending` is over when `token_id` follows."""
         begins = self._tokenizer.piece(token_id).decode("utf-8", "replace")[:1]
         if not begins or len(pieces_of(ending + begins)) > 1:
             return True
@@ -72,7 +72,7 @@ class HotwordTrie:
     def keeps_rest(
         self, plain: Sequence[int], hot: Sequence[int], n_hot: int, *, is_inside: bool
     ) -> bool:
-        """Whether ids without and with a hot word, `hot[:n_hot]`, differ by it alone.
+        """Return whether ids without and with a hot word, `hot[:n_hot]`, differ by it alone.
 
         They are of the same positions; `is_inside` says that a word is going on at
         the first. A name may have been heard as a word more, or less, than it has, if
@@ -124,7 +124,7 @@ class HotwordTrie:
 
 
 class HotwordMatch:
-    """How far one stream is within a hot word; an id at a time."""
+    """The place of one stream within the hot words, advanced by one id at a time."""
 
     def __init__(self, trie: HotwordTrie) -> None:
         self.trie = trie
@@ -143,7 +143,7 @@ class HotwordMatch:
 
     @property
     def is_inside_word(self) -> bool:
-        """Whether the last id was text."""
+        """Return whether the last id was text."""
         return self._last_id not in (STREAMING_PAD_ID, STREAMING_WORD_ID)
 
     def copy(self) -> "HotwordMatch":
@@ -156,7 +156,7 @@ class HotwordMatch:
         return twin
 
     def boost(self) -> dict[int, float]:
-        """What to add to which logit of the next id."""
+        """Return the amount to add to each logit of the next id."""
         if self._last_id == STREAMING_PAD_ID:
             return {}  # at most ids, so that long lists cost little
         left = self.trie.boost - self._help

@@ -1,4 +1,4 @@
-"""What transcribe has to do: its inputs, and where the results of each go."""
+"""Jobs of transcribe: its inputs, and the outputs of each."""
 
 import argparse
 import sys

@@ -3,7 +3,12 @@
 import sys
 from pathlib import Path
 
-__all__ = ["MENDED_BY", "other_package", "warn_of_other_package"]
+__all__ = [
+    "MENDED_BY",
+    "explanation",
+    "other_package",
+    "warn_of_other_package",
+]
 
 # What replaces both packages by ours. One `pip install` alone would find ours
 # installed, and leave the other's files where they are.
@@ -22,13 +27,20 @@ def other_package() -> Path | None:
     return None
 
 
+def explanation() -> str | None:
+    """Return one sentence that says what is wrong and how to mend it, or None."""
+    record = other_package()
+    if record is None:
+        return None
+    version = record.name.removesuffix(".dist-info").replace("-", " ")
+    return (
+        f"the package {version} is installed beside voxmlx-realtime, and both write "
+        f"the folder voxmlx; mend it with {MENDED_BY}"
+    )
+
+
 def warn_of_other_package() -> None:
     """Write one line to stderr if the other package is installed too."""
-    record = other_package()
-    if record is not None and sys.stderr is not None:
-        version = record.name.removesuffix(".dist-info").replace("-", " ")
-        sys.stderr.write(
-            f"voxmlx: warning: the package {version} is installed beside "
-            "voxmlx-realtime, and both write the folder voxmlx; mend it with "
-            f"{MENDED_BY}\n"
-        )
+    why = explanation()
+    if why is not None and sys.stderr is not None:
+        sys.stderr.write(f"voxmlx: warning: {why}\n")

@@ -1,4 +1,4 @@
-"""Where results go: names that do not collide, files that are never half written."""
+"""Output files: names that do not collide, contents that are never half written."""
 
 import contextlib
 import os

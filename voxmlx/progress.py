@@ -1,4 +1,4 @@
-"""How far a long file is, on a terminal."""
+"""A progress bar for long files, on a terminal."""
 
 import sys
 import time

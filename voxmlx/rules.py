@@ -19,11 +19,11 @@ class DecodeRule(Protocol):
     name: str
 
     def idle_tokens(self) -> int:
-        """How many of the coming ids it is certain to leave alone."""
+        """Return how many of the coming ids the rule will certainly leave alone."""
         ...
 
     def bias(self, is_speech: bool) -> Mapping[int, float]:
-        """What to add to which logit of the next id; `is_speech` is of its sound."""
+        """Return the amount to add to each logit of the next id."""
         ...
 
     def observe(self, token_id: int, is_speech: bool) -> None:

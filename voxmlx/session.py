@@ -165,7 +165,7 @@ class Session:
 
     @property
     def is_due(self) -> bool:
-        """Whether there is `work` to do."""
+        """Return whether there is `work` to do."""
         if self.is_finished:
             return False
         return self.samples_wanted == 0 or self.timeline.is_ended
@@ -251,7 +251,7 @@ class Session:
         return events + self._step_all()
 
     def work(self, max_tokens: int = MAX_AUDIO_TOKENS_PER_STEP) -> Work | None:
-        """What is to be done about the next whole audio tokens; None if there are none.
+        """Return the work on the next whole audio tokens; None if there are none.
 
         For whoever steps several sessions together: see `Batch`. One piece of work
         is done to its end before the next is asked for.

@@ -41,7 +41,7 @@ class _Context(NamedTuple):
         return _Context(recent, (*self.text[-1:], token_id), 0)
 
     def grams(self) -> tuple[tuple[object, ...], ...]:
-        """From the most telling to the most common."""
+        """Return the contexts to look up, from the longest to the shortest."""
         return (
             (self.recent,),
             (self.text, self.run),
@@ -168,7 +168,7 @@ class _Costs:
                 del self._made[n], self._seconds[n]
 
     def seconds(self, n_positions: int) -> float:
-        """What a pass over so many is likely to take; one over 1 was made before."""
+        """Estimate the seconds of a pass over `n_positions`; a pass over 1 was made before."""
         known = {n: min(kept) for n, kept in self._seconds.items()}
         low = max(n for n in known if n <= n_positions)
         guess = known[low] * (1 + self._SHARE * (n_positions - low))
@@ -178,5 +178,5 @@ class _Costs:
 
     @property
     def is_known(self) -> bool:
-        """Whether a pass over a single position was made, to compare with."""
+        """Return whether the time of a pass over one position is known."""
         return 1 in self._seconds

@@ -46,7 +46,7 @@ class TokenAudio:
 
 
 class Timeline:
-    """All of a stream but the network: sound in order, and what its ids mean.
+    """Everything of a stream but the network: sound in order, and events of its ids.
 
     Its owner moves what `next_audio` returns through a network and gives `emit` the ids that
     come of it. None of it needs MLX, and nothing of it grows but sound not taken.
@@ -142,7 +142,7 @@ class Timeline:
         return TokenAudio(samples, self._speech(n_tokens))
 
     def emit(self, decoded: Decoded) -> list[Event]:
-        """What the next id makes certain."""
+        """Return the events that the next id makes certain."""
         # Token k speaks about the sound up to (k + 1) * 80 ms: the delay and the
         # prompt cancel out of its position (vLLM's formula).
         index = self._n_tokens

@@ -217,7 +217,7 @@ class TextStream:
         self._has_started = False
 
     def push(self, token_id: int) -> str:
-        """What this id completes, possibly nothing."""
+        """Return the text that this id completes, possibly none."""
         return self._begun(self._decoder.decode(self._tokenizer.piece(token_id)))
 
     def flush(self) -> str:

@@ -154,7 +154,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class SegmentRules:
-    """Where a segment ends: at a pause, after a sentence, or when it is full.
+    """Rules for the end of a segment: a pause, a sentence's end, or its length.
 
     It is full when one more word would make it last longer than `max_ms`, or need
     more than `max_lines` lines of `max_line_chars` columns (None: no limit). Then it
@@ -198,7 +198,7 @@ class Segmenter:
         return segments
 
     def flush(self) -> list[Segment]:
-        """What there is of a segment."""
+        """Return the words of the unfinished segment."""
         words, self._words = tuple(self._words), []
         return [Segment(words)] if words else []
 
@@ -252,7 +252,7 @@ def _ends_sentence(words: Sequence[Word]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """All that was said in a stream, in segments."""
+    """The words of a stream, in segments."""
 
     segments: tuple[Segment, ...]
     duration_ms: int
@@ -298,6 +298,6 @@ class TranscriptBuilder:
                 pass
 
     def build(self) -> Transcript:
-        """What has been said so far; `duration_ms` is 0 before a `Finished`."""
+        """Return the transcript so far; `duration_ms` is 0 before a `Finished`."""
         self._segments += self._segmenter.flush()
         return Transcript(tuple(self._segments), self._duration_ms)

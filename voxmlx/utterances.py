@@ -1,4 +1,4 @@
-"""When somebody has paused after speaking."""
+"""Ends of utterances: pauses after speech."""
 
 from collections.abc import Sequence
 

@@ -27,6 +27,7 @@ class Bug:
 
 _BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);"
 _AGE = "age = age < 0 ? age + C : age;"
+_WINDOW_AGE = "age = (age < 0 ? age + C : age) + N;"
 _NORM, _ROWS, _RING = "add_rms_norm", "quantize_rows", "ring_attention_q8"
 _COMBINE, _WINDOW = "ring_combine", "window_attention"
 
@@ -178,7 +179,7 @@ BUGS = (
     Bug("a scale of 128 steps", _ROWS, "/ 127.0f", "/ 128.0f", is_quick=True),
     Bug("truncation", _ROWS, "metal::rint(x[n] / scale)", "x[n] / scale"),
     Bug("the largest, signs and all", _ROWS, "metal::fabs(x[n])", "x[n]"),
-    Bug("a key taken for a value", _ROWS, "inside < per_stream", "inside + 1 < per_stream"),
+    Bug("everybody's first row", _ROWS, "size_t source = size_t(row) * D", "size_t source = 0"),
     Bug("a row of zeros divided by nothing", _ROWS, "largest > 0.0f ?", "true ?"),
     Bug("every lane's own largest", _ROWS, "largest = simd_max(largest);", ""),
     Bug(
@@ -189,7 +190,7 @@ BUGS = (
         is_quick=True,
     ),
     Bug("no wrap", _RING, _AGE, ""),
-    Bug("off by one at the wrap of the window", _WINDOW, _AGE, "age = age < 0 ? age + C + 1 : age;"),
+    Bug("off by one at the wrap of the window", _WINDOW, _WINDOW_AGE, "age = (age < 0 ? age + C + 1 : age) + N;"),
     Bug("everybody a step older", _RING, "end - 1 - slot", "end - slot"),
     Bug(
         "the wrong head",
@@ -197,7 +198,15 @@ BUGS = (
         "kv_head * G + simdgroup_index_in_threadgroup",
         "kv_head + n_kv_heads * simdgroup_index_in_threadgroup",
     ),
-    Bug("the wrong head's keys", _WINDOW, "n_heads + head) / G * C", "n_heads + head) % G * C"),
+    Bug("the wrong head's keys", _WINDOW, "head / (H / HK)", "head % HK", "", True),
+    Bug("old entries as young as the newest", _WINDOW, " : age) + N;", " : age);"),
+    Bug("another stream's angles", _WINDOW, "angles_shape[0] == 1 ? 0 : first_row", "0"),
+    Bug("angles of the values", _WINDOW, "angles_shape[2] * D;", "D;"),
+    Bug("rotated the other way", _WINDOW, "y * c + x * s", "y * c - x * s"),
+    Bug("keys without their bias", _WINDOW, "const int b = i + part * E;", "const int b = e;"),
+    Bug("keys that are not stored", _WINDOW, "= static_cast<T>(k[e]);", "= static_cast<T>(0.0f);"),
+    Bug("values stored over keys", _WINDOW, "const int value_row = key_row + HK * N;", "const int value_row = key_row;"),
+    Bug("an entry that is not stored", _WINDOW, "&& first_query == 0 &&", "&& newest > 0 &&"),
     Bug("no scale of the key", _RING, "score *= key_scale;", ""),
     Bug("the key's scale for the value", _RING, "weight * value_scale", "weight * key_scale"),
     Bug("the first stream's ring", _RING, "meta[3 * stream + 1]", "meta[1]"),

@@ -25,11 +25,12 @@ def test_no_kernel_confuses_address_spaces_or_converts_in_silence(
     B = n_streams
     x = mx.zeros((B, 2, 1, 32), dtype)
     kernels.add_rms_norm(x[:, 0], x[:, 1], x[:, 0, 0], 1e-5)
-    rows = kernels.quantize_rows(x, x)
+    rows = kernels.quantize_rows(mx.concatenate([x, x], axis=1))
     meta = mx.array([[1, 1, 1]] * B, mx.int32)
     kernels.ring_attention_q8(x, rows, meta, 0.5)
-    two = mx.zeros((B, 2, 2, 32), dtype)
-    kernels.window_attention(two, two, two, meta, 0.5)
+    qkv, angles = mx.zeros((B, 2, 6 * 32), dtype), mx.ones((1, 2, 3, 1, 32))
+    ring = mx.zeros((B, 4, 8, 32), dtype)
+    kernels.window_attention(qkv, angles, qkv[0, 0], ring, meta, 0.5)
     names = {path.stem for path in FOLDER.glob("*.metal")}
     assert set(emulated) == names
     for kernel in emulated.values():

@@ -48,7 +48,7 @@ class BlockQueue:
             return True
 
     def get(self, timeout_s: float) -> list[Block]:
-        """All blocks there are; waits up to `timeout_s` if there are none."""
+        """Return all waiting blocks; wait up to `timeout_s` seconds if there are none."""
         with self._changed:
             if not self._blocks and not self._is_closed:
                 self._changed.wait(timeout_s)

@@ -1,4 +1,4 @@
-"""Where the sound is loud enough to be speech, decided as it comes."""
+"""Speech or silence by energy, decided as the sound comes."""
 
 import math
 from typing import Any
@@ -41,7 +41,7 @@ class EnergyDetector:
 
     @property
     def decided_ms(self) -> int:
-        """How far it has decided."""
+        """Return the stream time up to which it has decided, in ms."""
         return self._n_windows * WINDOW_MS
 
     def push(self, samples: NDArray[Any]) -> None:
@@ -61,11 +61,11 @@ class EnergyDetector:
             del self._flags[: -self._n_memory]
 
     def is_speech(self, start_ms: int, end_ms: int) -> bool:
-        """Whether any of the sound between the two was speech."""
+        """Return whether any sound in [start_ms, end_ms) was speech."""
         return True in self._between(start_ms, end_ms)[1]
 
     def onset(self, start_ms: int, end_ms: int, gap_ms: int) -> int | None:
-        """Where the last stretch of speech between the two begins.
+        """Return the stream time at which the last speech in [start_ms, end_ms) begins.
 
         A stretch may hold gaps shorter than `gap_ms`. None if there is no speech.
         """

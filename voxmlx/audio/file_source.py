@@ -47,7 +47,7 @@ class FileSource:
         self._thread.start()
 
     def read(self, timeout_s: float) -> list[Block]:
-        """What came since the last call; waits up to `timeout_s` if that is nothing.
+        """Return the blocks since the last call; wait up to `timeout_s` if there are none.
 
         Raises AudioError for bad sound, once all that came before it has been read.
         """

@@ -57,7 +57,7 @@ _PROGRAMS = {
 
 
 class PortAudio(Protocol):
-    """What is used of the module sounddevice."""
+    """The part of the module sounddevice that is used here."""
 
     PortAudioError: type[Exception]
 
@@ -153,7 +153,7 @@ class Microphone:
                 yield block.samples
 
     def read(self, timeout_s: float) -> list[Block]:
-        """What has been heard since the last call; waits if that is nothing."""
+        """Return the blocks since the last call; wait if there are none."""
         if self._stream is None:
             return self._read_without_device(timeout_s)
         blocks = self._queue.get(timeout_s)

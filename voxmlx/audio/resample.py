@@ -41,7 +41,7 @@ class Resampler:
         return self._stream.resample_chunk(samples)
 
     def flush(self) -> np.ndarray:
-        """What the filter still holds. The stream ends here."""
+        """Return the samples that the filter still holds; the stream ends here."""
         nothing = np.zeros(0, np.float32)
         if self._stream is None:
             return nothing

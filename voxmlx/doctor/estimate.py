@@ -1,4 +1,4 @@
-"""Whether a machine can hold real time, from the bytes that a step reads."""
+"""Estimates of real time on a machine, from the bytes that a step reads."""
 
 import time
 from collections.abc import Callable
@@ -70,7 +70,7 @@ _N_PROBE_LAUNCHES = 200
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """What this machine reads from memory, and what a launch costs it."""
+    """Speed of a machine: bytes it reads a second, and seconds that a launch takes."""
 
     bytes_per_s: float
     launch_s: float
@@ -78,7 +78,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class RealTimeEstimate:
-    """What a recipe asks of a machine: a step at the full window, and memory.
+    """Needs of a recipe on a machine: time of a step at the full window, and memory.
 
     `verdict` is "yes", "just", "no", or "no room".
     """
@@ -92,7 +92,7 @@ class RealTimeEstimate:
 
 
 def weight_bytes(recipe: RecipeBits, config: ModelConfig = FULL_SIZE) -> int:
-    """Of all matrices a step reads; norms and biases are too small to count."""
+    """Return the bytes of all matrices that a step reads, without norms and biases."""
     e, d = config.encoder, config.decoder
     encoder = e.n_layers * (_attention(e) + 3 * e.dim * e.hidden_dim)
     adapter = (config.downsample_factor * e.dim + d.dim) * d.dim
@@ -113,7 +113,7 @@ def _attention(c: EncoderConfig | DecoderConfig) -> int:
 
 
 def ring_bytes(kv_bits: int, config: ModelConfig = FULL_SIZE) -> int:
-    """Of both transformers' keys and values, at their full windows."""
+    """Return the bytes of both transformers' keys and values at their full windows."""
     d = config.decoder
     row = d.head_dim + SCALE_BYTES if kv_bits == 8 else 2 * d.head_dim
     decoder = 2 * d.n_layers * d.n_kv_heads * d.sliding_window * row
@@ -124,14 +124,14 @@ def ring_bytes(kv_bits: int, config: ModelConfig = FULL_SIZE) -> int:
 def step_bytes(
     recipe: RecipeBits, kv_bits: int, config: ModelConfig = FULL_SIZE
 ) -> int:
-    """What one step reads once both windows are full."""
+    """Return the bytes that one step reads once both windows are full."""
     return weight_bytes(recipe, config) + ring_bytes(kv_bits, config)
 
 
 def estimates(
     speed: Speed, memory_bytes: int | None, config: ModelConfig = FULL_SIZE
 ) -> list[RealTimeEstimate]:
-    """Of every recipe, with rings of 16 and of 8 bits."""
+    """Return an estimate for every recipe, with rings of 16 and of 8 bits."""
     found: list[RealTimeEstimate] = []
     for name, recipe in RECIPES.items():
         for kv_bits in (16, 8):
@@ -160,7 +160,7 @@ def _verdict(step_ms: float, needed: int, memory_bytes: int | None) -> str:
 
 
 def measured_speed(probe_bytes: int = _PROBE_BYTES) -> Speed:
-    """Of the default device: reading a large array, and launching small kernels."""
+    """Measure the default device: reading a large array, and launching small kernels."""
     large = mx.ones(probe_bytes // 4)
     small = mx.ones(3072)
     mx.eval(large, small)
@@ -177,7 +177,7 @@ def measured_speed(probe_bytes: int = _PROBE_BYTES) -> Speed:
 
 
 def median_s(run: Callable[[], object], *, n: int = 9, budget_s: float = 0.5) -> float:
-    """How long `run` takes to be computed; fewer than `n` times where that is long."""
+    """Return the median seconds that `run` takes, of up to `n` runs."""
     mx.eval(run())
     taken: list[float] = []
     while len(taken) < n and (not taken or sum(taken) < budget_s):

@@ -1,4 +1,4 @@
-"""What is around the model: microphones, and models in the Hub's cache."""
+"""Microphones of this machine, and models in the Hub's cache."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ __all__ = ["CachedModel", "Microphones", "cached_models", "microphones"]
 
 @dataclass(frozen=True, slots=True)
 class Microphones:
-    """How many inputs there are, and the default one's rate; `trouble` says why not.
+    """Number of inputs and the default input's rate; `trouble` says why there are none.
 
     Not their names: those often tell a person's.
     """

@@ -29,7 +29,7 @@ class TimedCase:
 
 @dataclass(frozen=True, slots=True)
 class KernelReport:
-    """Whether a kernel runs (`off` says why not) and how its results went."""
+    """State of a kernel: the results of its cases, and in `off` why it does not run."""
 
     name: str
     off: str | None

@@ -1,4 +1,4 @@
-"""What was found, as one page of text."""
+"""The findings of the doctor, as one page of text."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass

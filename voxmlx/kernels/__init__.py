@@ -8,7 +8,6 @@ from voxmlx.kernels.ops import (
     gelu,
     has_ring_attention_q8,
     has_window_attention,
-    power_spectrum,
     quantize_rows,
     ring_attention_q8,
     rotate,
@@ -29,6 +28,7 @@ from voxmlx.kernels.ring_reference import (
     dequantize_rows,
     quantize_rows_reference,
     ring_attention_q8_reference,
+    ring_attention_reference,
     window_attention_reference,
 )
 
@@ -44,11 +44,11 @@ __all__ = [
     "gelu_reference",
     "has_ring_attention_q8",
     "has_window_attention",
-    "power_spectrum",
     "quantize_rows",
     "quantize_rows_reference",
     "ring_attention_q8",
     "ring_attention_q8_reference",
+    "ring_attention_reference",
     "rotate",
     "rotate_pairs",
     "rotate_reference",

@@ -1,4 +1,4 @@
-"""What kernels are tried on before they are trusted, at the sizes of a model."""
+"""Cases that a kernel must pass before it runs, at the sizes of a model."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -93,11 +93,15 @@ def _norms(config: ModelConfig, dtype: mx.Dtype) -> Iterator[Case]:
 
 def _quantized(config: DecoderConfig, dtype: mx.Dtype) -> Iterator[Case]:
     for n_streams in (1, 3):
-        shape = (n_streams, config.n_kv_heads, 1, config.head_dim)
-        x = _normal(4, *shape).astype(dtype), _normal(5, *shape).astype(dtype)
+        shape = (n_streams, 2 * config.n_kv_heads, 1, config.head_dim)
+        x = _normal(4, *shape).astype(dtype)
 
-        def run(x: Arrays = x) -> Arrays:
-            return dequantize_rows(metal.quantize_rows_metal(*x), mx.float32)
+        def run(x: mx.array = x) -> Arrays:
+            return dequantize_rows(metal.quantize_rows_metal(x), mx.float32)
+
+        def exact(x: mx.array = x) -> Arrays:
+            keys, values = mx.split(x.astype(mx.float32), 2, axis=1)
+            return keys, values
 
         yield Case(
             "quantize_rows",
@@ -105,26 +109,44 @@ def _quantized(config: DecoderConfig, dtype: mx.Dtype) -> Iterator[Case]:
             # Half a step of 127.
             0.51 / 127,
             run=run,
-            exact=partial(_float32, *x),
-            stock=lambda x=x: dequantize_rows(quantize_rows_reference(*x), mx.float32),
+            exact=exact,
+            stock=lambda x=x: dequantize_rows(quantize_rows_reference(x), mx.float32),
         )
 
 
 def _windows(config: EncoderConfig, step: int, dtype: mx.Dtype) -> Iterator[Case]:
-    window = config.sliding_window
+    window, D = config.sliding_window, config.head_dim
     capacity = -(-(window + step - 1) // step) * step
+    n_heads = config.n_heads + 2 * config.n_kv_heads
+    scale = D**-0.5
     for label, n_written in (
         ("full and wrapped", [7 * capacity + 8]),
-        ("the first frames", [step]),
-        ("3 sessions", [step, capacity, 2 * capacity + step]),
+        ("the first frames", [0]),
+        ("3 sessions", [0, capacity - step, 2 * capacity + step]),
     ):
-        ring = _Ring.make(config, dtype, step, capacity, window, n_written)
-
-        def run(r: _Ring = ring) -> Arrays:
-            return (metal.window_attention_metal(r.queries, r.k, r.v, r.meta, r.scale),)
-
+        B = len(n_written)
+        ring = _drawn((B, 2 * config.n_kv_heads, capacity, D), 6).astype(dtype)
+        # Twice the usual spread: some keys matter much more than others.
+        qkv = (2 * _normal(8, B, step, n_heads * D)).astype(dtype)
+        bias = _normal(3, n_heads * D).astype(dtype)
+        angles = _normal(5, 1, step, 1, 1, D // 2) * 3
+        turned = mx.stack([mx.cos(angles), mx.sin(angles)], axis=-1)
+        still = mx.zeros((1, step, 1, 1, D // 2, 2)) + mx.array([1.0, 0.0])
+        n_groups = config.n_heads // config.n_kv_heads + 1
+        angles = mx.concatenate([turned] * n_groups + [still], axis=2)
+        angles = angles.reshape(1, step, n_groups + 1, 1, D)
+        meta = mx.array(
+            [[n % capacity, min(n, capacity), window] for n in n_written], mx.int32
+        )
+        inputs = (qkv, angles, bias, ring, meta)
+        wide = (*_float32(qkv, angles, bias, ring), meta)
         yield Case(
-            "window_attention", label, _LIMITS[dtype], run, ring.exact, ring.stock
+            "window_attention",
+            label,
+            _LIMITS[dtype],
+            run=partial(metal.window_attention_metal, *inputs, scale),
+            exact=partial(window_attention_reference, *wide, scale),
+            stock=partial(window_attention_reference, *inputs, scale),
         )
 
 
@@ -139,7 +161,7 @@ def _rings(config: DecoderConfig, dtype: mx.Dtype) -> Iterator[Case]:
         ("3 sessions", short, [5, short - 1, 2 * short + 7]),
     ):
         ring = _Ring.make(config, dtype, 1, capacity, capacity, n_written)
-        rows = quantize_rows_reference(ring.k, ring.v)
+        rows = quantize_rows_reference(mx.concatenate([ring.k, ring.v], axis=1))
 
         def run(r: _Ring = ring, rows: mx.array = rows) -> Arrays:
             return (metal.ring_attention_q8_metal(r.queries, rows, r.meta, r.scale),)
@@ -186,13 +208,7 @@ class _Ring:
         n_written: list[int],
     ) -> "_Ring":
         B, D = len(n_written), config.head_dim
-        drawn = min(capacity, _DRAWN_ROWS)
-        times = -(-capacity // drawn)
-        weight = 1 + _normal(9, capacity, 1) / 4
-        k, v = (
-            mx.tile(_normal(key, B, config.n_kv_heads, drawn, D), (1, 1, times, 1))
-            for key in (6, 7)
-        )
+        k, v = (_drawn((B, config.n_kv_heads, capacity, D), key) for key in (6, 7))
         meta = mx.array(
             [[n % capacity, min(n, capacity), window] for n in n_written], mx.int32
         )
@@ -200,16 +216,12 @@ class _Ring:
         return cls(
             # Twice the usual spread: some keys matter much more than others.
             queries=(2 * _normal(8, B, config.n_heads, n_queries, D)).astype(dtype),
-            k=(k[:, :, :capacity] * weight).astype(dtype),
-            v=(v[:, :, :capacity] * weight).astype(dtype),
+            k=k.astype(dtype),
+            v=v.astype(dtype),
             meta=meta,
             scale=D**-0.5,
             mask=None if is_all_seen else visible_slots(meta, n_queries, capacity),
         )
-
-    def exact(self) -> Arrays:
-        queries, k, v = _float32(self.queries, self.k, self.v)
-        return (window_attention_reference(queries, k, v, self.meta, self.scale),)
 
     def stock(self) -> Arrays:
         return (
@@ -217,6 +229,14 @@ class _Ring:
                 self.queries, self.k, self.v, scale=self.scale, mask=self.mask
             ),
         )
+
+
+def _drawn(shape: tuple[int, int, int, int], key: int) -> mx.array:
+    """Random rows of rings [B, H, C, D]."""
+    B, H, C, D = shape
+    drawn = min(C, _DRAWN_ROWS)
+    rows = mx.tile(_normal(key, B, H, drawn, D), (1, 1, -(-C // drawn), 1))
+    return rows[:, :, :C] * (1 + _normal(9, C, 1) / 4)
 
 
 def _normal(key: int, *shape: int) -> mx.array:

@@ -23,7 +23,7 @@ _LOG = logging.getLogger("voxmlx")
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """What became of a case; `fault` is None if it passed."""
+    """Result of a case; `fault` is None if it passed."""
 
     kernel: str
     label: str

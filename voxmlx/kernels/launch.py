@@ -31,7 +31,7 @@ class MetalKernel:
     outputs: tuple[str, ...]
 
     def body(self) -> str:
-        """What is between the braces of the Metal function; MLX writes the rest."""
+        """Return the body of the Metal function; MLX writes its head."""
         path = files("voxmlx.kernels").joinpath(f"{self.name}.metal")
         return path.read_text(encoding="utf-8")
 

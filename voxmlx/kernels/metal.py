@@ -7,11 +7,13 @@ import mlx.core as mx
 from voxmlx.kernels.launch import Launch, MetalKernel
 
 __all__ = [
+    "MAX_OFFSET",
     "MAX_STEP_QUERIES",
     "MAX_WINDOW_SLOTS",
     "add_rms_norm_metal",
     "fits_lanes",
     "quantize_rows_metal",
+    "queries_per_read",
     "ring_attention_q8_metal",
     "window_attention_metal",
 ]
@@ -30,9 +32,7 @@ _ADD_RMS_NORM = MetalKernel(
 )
 _THREADS_PER_ROW = 256
 
-_QUANTISE_ROWS = MetalKernel(
-    "quantize_rows", inputs=("keys", "values"), outputs=("rows",)
-)
+_QUANTISE_ROWS = MetalKernel("quantize_rows", inputs=("kv",), outputs=("rows",))
 
 _RING_ATTENTION_Q8 = MetalKernel(
     "ring_attention_q8",
@@ -49,10 +49,13 @@ _SHORT_RING = 512
 
 _WINDOW_ATTENTION = MetalKernel(
     "window_attention",
-    inputs=("queries", "keys", "values", "meta", "scale"),
-    outputs=("out",),
+    inputs=("qkv", "bias", "angles", "ring", "meta", "scale"),
+    outputs=("out", "rows"),
 )
 _SIMDGROUPS = 8
+
+# Kernels count in 32 bits where they read a ring.
+MAX_OFFSET = 2**31
 
 # Queries that read a ring's row together; their sums are in registers.
 _QUERIES_PER_READ = 4
@@ -85,21 +88,21 @@ def add_rms_norm_metal(
     return h, y
 
 
-def quantize_rows_metal(keys: mx.array, values: mx.array) -> mx.array:
+def quantize_rows_metal(kv: mx.array) -> mx.array:
     """`quantize_rows_reference` in one launch."""
-    B, H, N, D = keys.shape
+    B, H, N, D = kv.shape
     launch = Launch(
-        template=(("T", keys.dtype), ("D", D)),
-        grid=(32, B * 2 * H * N, 1),
+        template=(("T", kv.dtype), ("D", D)),
+        grid=(32, B * H * N, 1),
         threadgroup=(32, 1, 1),
-        output_shapes=((B, 2 * H, N, D + 4),),
+        output_shapes=((B, H, N, D + 4),),
         output_dtypes=(mx.int8,),
     )
-    return _QUANTISE_ROWS((keys, values), launch)[0]
+    return _QUANTISE_ROWS((kv,), launch)[0]
 
 
 def fits_lanes(head_dim: int) -> bool:
-    """Whether the attention bodies can share a row of `head_dim` among lanes."""
+    """Return whether the attention bodies can share a row of `head_dim` among lanes."""
     return head_dim in (16, 32, 64, 128, 256)
 
 
@@ -137,26 +140,51 @@ def ring_attention_q8_metal(
 
 
 def window_attention_metal(
-    queries: mx.array, keys: mx.array, values: mx.array, meta: mx.array, scale: float
-) -> mx.array:
+    qkv: mx.array,
+    angles: mx.array,
+    bias: mx.array | None,
+    ring: mx.array,
+    meta: mx.array,
+    scale: float,
+) -> tuple[mx.array, mx.array]:
     """`window_attention_reference` in one launch."""
-    B, H, N, D = queries.shape
-    tile = _QUERIES_PER_READ
+    B, N, width = qkv.shape
+    _, n_ring_heads, capacity, D = ring.shape
+    assert B * n_ring_heads * capacity * D < MAX_OFFSET
+    H = width // D - n_ring_heads
+    tile = queries_per_read()
     launch = Launch(
         template=(
-            ("T", queries.dtype),
+            ("T", qkv.dtype),
             ("D", D),
-            ("G", H // keys.shape[1]),
+            ("H", H),
+            ("HK", n_ring_heads // 2),
             ("QT", tile),
             ("SIMDGROUPS", _SIMDGROUPS),
         ),
         grid=(32 * _SIMDGROUPS * H, B * -(-N // tile), 1),
         threadgroup=(32 * _SIMDGROUPS, 1, 1),
-        output_shapes=(queries.shape,),
-        output_dtypes=(queries.dtype,),
+        output_shapes=((B, N, H, D), (B, n_ring_heads, N, D)),
+        output_dtypes=(qkv.dtype, qkv.dtype),
     )
-    inputs = (queries, keys, values, meta, _constant(scale))
-    return _WINDOW_ATTENTION(inputs, launch)[0]
+    if bias is None:
+        bias = _zeros(width, qkv.dtype)
+    inputs = (qkv, bias, angles, ring, meta, _constant(scale))
+    out, rows = _WINDOW_ATTENTION(inputs, launch)
+    return out, rows
+
+
+@cache
+def queries_per_read() -> int:
+    """How many queries of `window_attention` read a row together.
+
+    Half as many on a large GPU: a threadgroup per head would not keep its cores busy.
+    The last letter of a name is "s", "c" or "d" for a Pro, a Max and an Ultra.
+    """
+    if not mx.metal.is_available():
+        return _QUERIES_PER_READ
+    is_large = str(mx.device_info().get("architecture", ""))[-1:] in ("s", "c", "d")
+    return _QUERIES_PER_READ // 2 if is_large else _QUERIES_PER_READ
 
 
 @cache

@@ -29,11 +29,6 @@ from voxmlx.kernels.ring_reference import (
     ring_attention_q8_reference,
     window_attention_reference,
 )
-from voxmlx.kernels.spectrum import (
-    power_by_fft,
-    spectrum_by_matmul,
-    squared_magnitude,
-)
 from voxmlx.kernels.switches import STOCK_ATTENTION, kernel_switches
 
 __all__ = [
@@ -44,7 +39,6 @@ __all__ = [
     "has_metal",
     "has_ring_attention_q8",
     "has_window_attention",
-    "power_spectrum",
     "quantize_rows",
     "ring_attention_q8",
     "rotate",
@@ -76,15 +70,7 @@ class Fused:
 
 gelu = Fused(gelu_reference)
 swiglu = Fused(swiglu_reference)
-_squared_magnitude = Fused(squared_magnitude)
 _rotated_pairs = Fused(rotated_pairs_reference)
-
-
-def power_spectrum(windows: mx.array) -> mx.array:
-    """`power_by_fft`: same shapes, same result."""
-    if has_metal():
-        return _squared_magnitude(spectrum_by_matmul(windows))
-    return power_by_fft(windows)
 
 
 def rotate(x: mx.array, angles: mx.array, bias: mx.array | None = None) -> mx.array:
@@ -153,15 +139,15 @@ def add_rms_norm(
     return add_rms_norm_reference(x, residual, weight, eps, bias)
 
 
-def quantize_rows(keys: mx.array, values: mx.array) -> mx.array:
+def quantize_rows(kv: mx.array) -> mx.array:
     """`quantize_rows_reference` by the kernel of that name, where it is on."""
     if kernel_switches().is_on("quantize_rows"):
-        return quantize_rows_metal(keys, values)
-    return quantize_rows_reference(keys, values)
+        return quantize_rows_metal(kv)
+    return quantize_rows_reference(kv)
 
 
 def has_ring_attention_q8(n_queries: int, head_dim: int) -> bool:
-    """Whether attention reads 8-bit rows as they lie, not a 16-bit copy of them."""
+    """Return whether attention reads 8-bit rows in place, without a 16-bit copy."""
     return (
         kernel_switches().is_on("ring_attention_q8")
         and n_queries <= MAX_STEP_QUERIES
@@ -179,7 +165,7 @@ def ring_attention_q8(
 
 
 def has_window_attention(n_queries: int, head_dim: int, capacity: int) -> bool:
-    """Whether attention with positions is faster than `attention` with a mask."""
+    """Return whether `window_attention` is faster than `rotate` and `attention`."""
     return (
         kernel_switches().is_on("window_attention")
         and 1 < n_queries <= MAX_STEP_QUERIES
@@ -189,9 +175,14 @@ def has_window_attention(n_queries: int, head_dim: int, capacity: int) -> bool:
 
 
 def window_attention(
-    queries: mx.array, keys: mx.array, values: mx.array, meta: mx.array, scale: float
-) -> mx.array:
+    qkv: mx.array,
+    angles: mx.array,
+    bias: mx.array | None,
+    ring: mx.array,
+    meta: mx.array,
+    scale: float,
+) -> tuple[mx.array, mx.array]:
     """`window_attention_reference` by the kernel of that name, where it is on."""
-    if has_window_attention(queries.shape[2], queries.shape[3], keys.shape[2]):
-        return window_attention_metal(queries, keys, values, meta, scale)
-    return window_attention_reference(queries, keys, values, meta, scale)
+    if has_window_attention(qkv.shape[1], ring.shape[3], ring.shape[2]):
+        return window_attention_metal(qkv, angles, bias, ring, meta, scale)
+    return window_attention_reference(qkv, angles, bias, ring, meta, scale)

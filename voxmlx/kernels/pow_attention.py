@@ -14,7 +14,7 @@ _MIN_WEIGHTS = 2048
 
 
 def is_pow_attention_faster(queries: mx.array, keys: mx.array) -> bool:
-    """Whether `pow_attention` is the faster one, off Metal.
+    """Return whether `pow_attention` is faster than MLX's attention, off Metal.
 
     MLX's exp takes 11 ns an element there, its power 4 (on a Xeon).
     """

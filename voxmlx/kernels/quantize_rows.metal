@@ -1,19 +1,12 @@
-// An 8-bit ring's entries (model/cache.py): keys, values [B, H, N, D] -> rows
-// [B, 2 H, N, D + 4], the keys' heads first; a row is D int8 and their scale, a float.
-// One simdgroup per row.
+// An 8-bit ring's entries (model/cache.py): keys and values kv [B, 2 H, N, D] -> rows
+// [B, 2 H, N, D + 4]; a row is D int8 and their scale, a float. One simdgroup per row.
 //
-// Buys launches: one instead of about six (concatenate, abs, max, divide, round,
-// convert), 26 * 5 of a step. A row that carries its scale is stored by one
-// slice_update, where 16-bit keys and values take two: 8 bits cost no launch more.
+// Buys launches: one instead of about six (abs, max, divide, round, convert,
+// concatenate), 26 * 5 of a step. A row that carries its scale is stored by one
+// slice_update: 8 bits cost no launch more.
 const uint lane = thread_index_in_simdgroup;
 const uint row = threadgroup_position_in_grid.y;
-const uint N = keys_shape[2];
-const uint per_stream = keys_shape[1] * N;  // rows of keys, and as many of values
-const uint stream = row / (2 * per_stream);
-const uint inside = row % (2 * per_stream);
-const bool is_key = inside < per_stream;
-const size_t source =
-    (size_t(stream) * per_stream + (is_key ? inside : inside - per_stream)) * D;
+const size_t source = size_t(row) * D;
 
 float x[(D + 31) / 32];
 float largest = 0.0f;
@@ -21,8 +14,7 @@ for (int n = 0; n < (D + 31) / 32; n++) {
   const int i = int(lane) + 32 * n;
   x[n] = 0.0f;
   if (i < D) {
-    x[n] = is_key ? static_cast<float>(keys[source + i])
-                  : static_cast<float>(values[source + i]);
+    x[n] = static_cast<float>(kv[source + i]);
   }
   largest = metal::max(largest, metal::fabs(x[n]));
 }

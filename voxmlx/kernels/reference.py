@@ -1,4 +1,4 @@
-"""What each operation means, in plain mx: the definition of correct."""
+"""Reference operations in plain mx: they define what is correct."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Which Metal kernels this process runs, and why it does not run the others."""
+"""Switches of the Metal kernels: which run in this process, and why others do not."""
 
 import os
 import re
@@ -55,7 +55,7 @@ class KernelSwitches:
         self._off.setdefault(name, reason)
 
     def why_off(self, name: str) -> str | None:
-        """Why a kernel does not run; None for one that does."""
+        """Return why a kernel does not run; None for a kernel that runs."""
         return self._off.get(name)
 
 
@@ -75,7 +75,7 @@ def _parse(wanted: str) -> frozenset[str]:
 
 
 def refusal(architecture: str | None) -> str | None:
-    """Why no kernel runs on a GPU of this name (None: no Metal); None if they may."""
+    """Return why no kernel may run on a GPU of this name (None: no Metal), or None."""
     if architecture is None:
         return "no Metal device"
     match = _ARCHITECTURE.match(architecture)

@@ -1,33 +1,44 @@
-// The encoder's attention over its ring (model/cache.py): queries [B, H, N, D] of the N
-// newest entries; keys, values [B, H / G, C, D]; meta int32 [B, 3], a stream's
-// {end, held, window}; scale [1] -> out [B, H, N, D].
+// The encoder's rotation and attention (model/cache.py): qkv [B, N, (H + 2 HK) D] of
+// the N newest entries, as the product leaves them; bias [(H + 2 HK) D]; angles float
+// [1 or B, N, R, 1, D], cos and sin of each pair, of which the first of R is the
+// queries' and keys'; ring [B, 2 HK, C, D] of the entries before, keys' heads first;
+// meta int32 [B, 3], a stream's {end, held, window} without the newest; scale [1]
+// -> out [B, N, H, D], and the rows [B, 2 HK, N, D] that the ring has to store.
 //
 // A threadgroup has one head, one stream and QT queries; its SIMDGROUPS share out the
-// ring. LANES lanes read a row, so a simdgroup reads KEYS of them at once, each once for
-// all QT queries. A slot's age is how many entries were written after it: what a query
-// may see follows from that, and the order of slots does not matter.
+// entries. LANES lanes read a row, so a simdgroup reads KEYS of them at once, each once
+// for all QT queries. An entry's age is how many came after it: what a query may see
+// follows from that, and the order of slots does not matter. The newest are rotated
+// where they are needed: once by every head's threadgroup.
 //
-// Buys bytes from the cache: keys and values once instead of once per query (4 x 6.2 MB
-// a layer at 750 frames), and no mask array. Launches stay: one.
+// Buys launches: one instead of four (rotate, order heads twice, attend), 32 * 3 of a
+// step. And bytes from the cache: keys and values once instead of once per query (4 x
+// 6.2 MB a layer at 750 frames), and no mask array.
 constexpr int E = 8;
 constexpr int LANES = D / E;
 constexpr int KEYS = 32 / LANES;
-const int N = queries_shape[2];
-const int C = keys_shape[2];
-const uint head = threadgroup_position_in_grid.x;
-const uint n_tiles = (uint(N) + QT - 1) / QT;
-const uint stream = threadgroup_position_in_grid.y / n_tiles;
-const int first_query = int(threadgroup_position_in_grid.y % n_tiles) * QT;
+constexpr int HEADS = H + 2 * HK;
+const int N = qkv_shape[1];
+const int C = ring_shape[2];
+const int head = int(threadgroup_position_in_grid.x);
+const int n_tiles = (N + QT - 1) / QT;
+const int stream = int(threadgroup_position_in_grid.y) / n_tiles;
+const int first_query = int(threadgroup_position_in_grid.y) % n_tiles * QT;
 const int simdgroup = int(simdgroup_index_in_threadgroup);
-const uint lane = thread_index_in_simdgroup;
-const uint part = lane % LANES;
-const int group = int(lane / LANES);
+const int lane = int(thread_index_in_simdgroup);
+const int part = lane % LANES;
+const int group = lane / LANES;
 const int end = meta[3 * stream];
 const int held = meta[3 * stream + 1];
 const int window = meta[3 * stream + 2];
-const uint n_heads = queries_shape[1];
-const size_t query_row = (size_t(stream) * n_heads + head) * N;
-const size_t first_key = (size_t(stream) * n_heads + head) / G * C;
+const int kv_head = head / (H / HK);
+const int first_row = stream * N;
+const int first_angle = angles_shape[0] == 1 ? 0 : first_row;
+const int angle_stride = angles_shape[2] * D;
+const int ring_keys = (stream * 2 * HK + kv_head) * C;
+const int ring_values = ring_keys + HK * C;
+const int key_bias = (H + kv_head) * D;
+const int value_bias = key_bias + HK * D;
 
 threadgroup float outs[SIMDGROUPS][QT][D];
 threadgroup float maxima[SIMDGROUPS][QT];
@@ -39,25 +50,68 @@ float m[QT];
 float l[QT];
 for (int t = 0; t < QT; t++) {
   const int query = metal::min(first_query + t, N - 1);
-  for (int e = 0; e < E; e++) {
-    q[t][e] = scale[0] *
-        static_cast<float>(queries[(query_row + query) * D + part * E + e]);
+  const int from = ((first_row + query) * HEADS + head) * D + part * E;
+  const int angle = (first_angle + query) * angle_stride + part * E;
+  const int b = head * D + part * E;
+  for (int e = 0; e < E; e += 2) {
+    const float x = static_cast<float>(qkv[from + e]) + static_cast<float>(bias[b + e]);
+    const float y =
+        static_cast<float>(qkv[from + e + 1]) + static_cast<float>(bias[b + e + 1]);
+    const float c = angles[angle + e];
+    const float s = angles[angle + e + 1];
+    // Rounded as often as by separate operations.
+    q[t][e] = scale[0] * static_cast<float>(static_cast<T>(x * c - y * s));
+    q[t][e + 1] = scale[0] * static_cast<float>(static_cast<T>(y * c + x * s));
     o[t][e] = 0.0f;
+    o[t][e + 1] = 0.0f;
   }
   m[t] = -INFINITY;
   l[t] = 0.0f;
 }
-for (int start = simdgroup * KEYS; start < held; start += SIMDGROUPS * KEYS) {
-  const int slot = start + group;
-  const bool is_there = slot < held;
-  const size_t at = (first_key + (is_there ? slot : start)) * D + part * E;
-  int age = end - 1 - slot;
-  age = age < 0 ? age + C : age;
+for (int start = simdgroup * KEYS; start < held + N; start += SIMDGROUPS * KEYS) {
+  const int entry = start + group;
+  const bool is_there = entry < held + N;
   float k[E];
   float v[E];
-  for (int e = 0; e < E; e++) {
-    k[e] = static_cast<float>(keys[at + e]);
-    v[e] = static_cast<float>(values[at + e]);
+  int age;
+  if (entry < held) {
+    age = end - 1 - entry;
+    age = (age < 0 ? age + C : age) + N;
+    const int at = entry * D + part * E;
+    for (int e = 0; e < E; e++) {
+      k[e] = static_cast<float>(ring[ring_keys * D + at + e]);
+      v[e] = static_cast<float>(ring[ring_values * D + at + e]);
+    }
+  } else {
+    const int newest = metal::min(entry - held, N - 1);
+    age = N - 1 - newest;
+    const int from = (first_row + newest) * HEADS * D + part * E;
+    const int angle = (first_angle + newest) * angle_stride + part * E;
+    for (int e = 0; e < E; e += 2) {
+      const int i = key_bias + e;
+      const int b = i + part * E;
+      const float x = static_cast<float>(qkv[from + i]) + static_cast<float>(bias[b]);
+      const float y =
+          static_cast<float>(qkv[from + i + 1]) + static_cast<float>(bias[b + 1]);
+      const float c = angles[angle + e];
+      const float s = angles[angle + e + 1];
+      k[e] = static_cast<float>(static_cast<T>(x * c - y * s));
+      k[e + 1] = static_cast<float>(static_cast<T>(y * c + x * s));
+    }
+    for (int e = 0; e < E; e++) {
+      const int i = value_bias + e;
+      v[e] = static_cast<float>(static_cast<T>(
+          static_cast<float>(qkv[from + i]) + static_cast<float>(bias[i + part * E])));
+    }
+    // One of the threadgroups that rotate an entry stores it.
+    if (is_there && first_query == 0 && head % (H / HK) == 0) {
+      const int key_row = (stream * 2 * HK + kv_head) * N + newest;
+      const int value_row = key_row + HK * N;
+      for (int e = 0; e < E; e++) {
+        rows[key_row * D + part * E + e] = static_cast<T>(k[e]);
+        rows[value_row * D + part * E + e] = static_cast<T>(v[e]);
+      }
+    }
   }
   for (int t = 0; t < QT; t++) {
     float score = 0.0f;
@@ -119,6 +173,7 @@ for (int i = int(thread_index_in_threadgroup); i < QT * D; i += 32 * SIMDGROUPS)
       total += weight * sums[s][t];
       sum += weight * outs[s][t][i % D];
     }
-    out[(query_row + first_query + t) * D + i % D] = static_cast<T>(sum / total);
+    out[((first_row + first_query + t) * H + head) * D + i % D] =
+        static_cast<T>(sum / total);
   }
 }

@@ -74,7 +74,7 @@ _LOG_MEL_MAX = 1.5  # in transformers' preprocessor_config.json, or nowhere
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """How MLX's affine quantization stores a matrix: bits a weight, weights a group."""
+    """Parameters of MLX's affine quantization: bits of a weight, weights of a group."""
 
     bits: int
     group_size: int
@@ -110,7 +110,7 @@ class Quantization:
         return set(self._by_path)
 
     def of(self, path: str) -> Precision | None:
-        """What it says of the module a file calls `path`; None: kept as it is."""
+        """Return the precision of the module `path` of a file; None: not quantized."""
         return self._by_path.get(path, self._default)
 
 
@@ -128,12 +128,12 @@ def _precision(name: str, content: Mapping[str, Any]) -> Precision:
 
 
 def is_transformers(content: Mapping[str, Any]) -> bool:
-    """Whether a config.json is in transformers' layout."""
+    """Return whether a config.json is in transformers' layout."""
     return "audio_config" in content
 
 
 def read_config(content: Mapping[str, Any]) -> tuple[ModelConfig, Quantization]:
-    """What any layout's config.json says; which one, its keys tell.
+    """Read the config.json of any layout; its keys tell which layout it is.
 
     Raises ConfigError naming a key that is missing or wrong; unknown keys are
     refused in our own layout and in every section that describes the network.

@@ -26,7 +26,7 @@ _INDEX = "model.safetensors.index.json"
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """Where a tensor of ours lies, in the order and type the file has it."""
+    """Place of one of our tensors in a file, with the file's order and type."""
 
     module: Module
     suffix: str  # weight, bias; of a quantized module also scales, biases

@@ -1,4 +1,4 @@
-"""Whether weights are numbers."""
+"""Tests that weights are finite numbers."""
 
 import mlx.core as mx
 import numpy as np
@@ -14,7 +14,7 @@ _BITS = {
 
 
 def is_finite(array: mx.array) -> bool:
-    """Whether an array of floats, which is computed, holds no infinity and no NaN.
+    """Return whether an evaluated array of floats holds no infinity and no NaN.
 
     Those are, as integers, the largest of their sign: two maxima find them at a
     thirtieth of what `mx.isfinite` costs on a CPU, where it takes as long as

@@ -24,7 +24,7 @@ _A = TypeVar("_A", bound=_Array)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """How somebody names and orders the tensors of this network."""
+    """A naming and an order of this network's tensors, as other programs have it."""
 
     name: str
     modules: Mapping[str, str] | None  # {} is a layer's number; None: our own names
@@ -32,7 +32,7 @@ class Layout:
     is_half_split: bool = False  # rotary pairs (i, i + D/2), ours are (2 i, 2 i + 1)
 
     def stored_path(self, path: str) -> str:
-        """What this layout calls our module `path`."""
+        """Return this layout's name of our module `path`."""
         if self.modules is None:
             return path
         layer = _LAYER.search(path)

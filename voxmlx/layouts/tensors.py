@@ -43,7 +43,7 @@ def packed_path(path: str) -> str:
 
 
 def model_modules(config: ModelConfig) -> Iterator[Module]:
-    """In the order of the sound's way through them."""
+    """Return all modules with weights, in the order in which sound passes them."""
     enc, dec = config.encoder, config.decoder
     for name, n_in in (("conv1", config.audio.num_mel_bins), ("conv2", enc.dim)):
         shape = (enc.dim, KERNEL_SIZE, n_in)

@@ -24,7 +24,7 @@ _WAIT_S = 0.1
 
 
 class SoundSource(Protocol):
-    """Where sound comes from: a microphone, a file, a pipe."""
+    """A source of sound: a microphone, a file or a pipe."""
 
     name: str
     is_ended: bool
@@ -35,7 +35,7 @@ class SoundSource(Protocol):
 
 
 class LiveStream(Protocol):
-    """What is needed of a Session, or of what decodes elsewhere.
+    """The part of a Session that the loop uses; a remote stream has it too.
 
     That may want no samples, because it has something to say without any, and finish
     bit by bit.
@@ -50,7 +50,7 @@ class LiveStream(Protocol):
 
 
 class Listener(Protocol):
-    """Who gets the sound and the events, in stream order."""
+    """A receiver of the sound and the events, in stream order."""
 
     def on_audio(self, samples: np.ndarray, /) -> None: ...
     def on_events(self, events: Sequence[Event], /) -> None: ...

@@ -1,4 +1,4 @@
-"""What a server of vLLM's dialect tells -> events, as a session of ours has them."""
+"""Messages of a server in vLLM's dialect -> the events that a session has."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -59,7 +59,7 @@ class RemoteEvents:
         self._assembler.push_sound(samples)
 
     def receive(self, message: Mapping[str, Any]) -> list[Event]:
-        """What a message says. Raises ServerError for one that makes no sense."""
+        """Return the events of a message. Raises ServerError for a malformed message."""
         try:
             return self._read(message)
         except (KeyError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What a live stream costs and how far it lags: figures for people and for --stats."""
+"""Cost and lag of a live stream: figures for people and for --stats."""
 
 import math
 import resource
@@ -66,7 +66,7 @@ class StreamMetrics:
 
     @property
     def lag_s(self) -> float:
-        """Of the latest token."""
+        """Return the lag of the latest token in seconds."""
         return self._lags[-1] if self._lags else 0.0
 
     def figures(self) -> Figures:

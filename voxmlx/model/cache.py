@@ -1,7 +1,7 @@
 """The last `window` keys and values of a stream, in bounded memory."""
 
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import mlx.core as mx
@@ -30,7 +30,7 @@ FIRST_SLOTS = 64
 
 @dataclass(slots=True)
 class RingStep:
-    """Where one step of T entries goes and what its queries may see.
+    """Slots for the T entries of one step, and the slots that its queries may see.
 
     The same for every layer, so it is worked out once per step. `slots` is a
     number where the entries lie side by side in the same place of every row.
@@ -44,6 +44,8 @@ class RingStep:
     # {end, held, window} of each row [B, 3], int32, once the step is in the ring;
     # None where it has then lost what its first query may see.
     positions: NDArray[np.int32] | None
+    # The same before it; None also where the entries do not lie side by side.
+    older: NDArray[np.int32] | None = None
     _mask: mx.array | None = None
     _meta: mx.array | None = None
 
@@ -60,6 +62,14 @@ class RingStep:
         if self._meta is None:
             assert self.positions is not None
             self._meta = mx.array(self.positions)
+        return self._meta
+
+    @property
+    def meta_of_older(self) -> mx.array:
+        """`older` for attention; one array for all layers."""
+        if self._meta is None:
+            assert self.older is not None
+            self._meta = mx.array(self.older)
         return self._meta
 
 
@@ -79,6 +89,10 @@ class RingKVCache:
     Memory follows use. A ring starts with few slots and grows by at least a factor
     of two, up to `capacity`; only then do entries wrap. Growing copies the ring.
 
+    `waiting` are a step's entries [1, 2 H, n, D], one array per layer, that the
+    next step writes into the rings, from `waiting_slot` on, before anything else (see
+    `attend_window`). `head` and `length` count them.
+
     `head` and `length` [B] wrap at `capacity`, `offset` [B] at 2^64.
     """
 
@@ -90,6 +104,8 @@ class RingKVCache:
     head: NDArray[np.int64]
     length: NDArray[np.int64]
     offset: NDArray[np.uint64]
+    waiting: list[mx.array] = field(default_factory=list[mx.array])
+    waiting_slot: int = 0
 
     @classmethod
     def make(
@@ -150,17 +166,21 @@ class RingKVCache:
             self.head.copy(),
             self.length.copy(),
             self.offset.copy(),
+            list(self.waiting),
+            self.waiting_slot,
         )
 
     def packed(self) -> "RingKVCache":
         """A copy without the slots that nothing was written to yet, for safe-keeping."""
         cache = self.copy()
+        cache.write_waiting()
         held = int(self.length.max())
-        cache.rings = [mx.contiguous(ring[:, :, :held]) for ring in self.rings]
+        cache.rings = [mx.contiguous(ring[:, :, :held]) for ring in cache.rings]
         return cache
 
     def advance(self, n: int) -> RingStep:
         """Make room for n entries per row; then `attend` in each layer once."""
+        self.write_waiting()
         self._grow(int(self.length.max()) + n)
         C = self.capacity
         in_step = bool((self.head == self.head[0]).all())
@@ -169,6 +189,8 @@ class RingKVCache:
         keeps_windows = n <= C - self.window + 1
         if in_step and keeps_windows and head + n <= C:
             plan = self._plan_in_place(n, head)
+            plan.older = self._positions_after(0)
+            self.waiting_slot = head
         else:
             plan = self._plan_with_history(n)
         if keeps_windows:
@@ -177,6 +199,17 @@ class RingKVCache:
         self.length = np.minimum(self.length + n, C)
         self.offset = self.offset + np.uint64(n)
         return plan
+
+    def arrays(self) -> list[mx.array]:
+        """All that is computed on the device."""
+        return [*self.rings, *self.waiting]
+
+    def write_waiting(self) -> None:
+        """Put the last step's entries into the rings, if they are not there yet."""
+        if self.waiting:
+            for layer, rows in enumerate(self.waiting):
+                self.rings[layer] = _written(self.rings[layer], rows, self.waiting_slot)
+            self.waiting = []
 
     def fill(self) -> None:
         """Have every slot in use, as after hours; what they hold is left open."""
@@ -194,7 +227,7 @@ class RingKVCache:
             self.rings = [mx.pad(ring, room) for ring in self.rings]
 
     def trim(self, n: int) -> None:
-        """As if the last n entries had not been written; fewer of them than `step`.
+        """Take the last n entries back; n is less than `step`.
 
         What they were written over had left every window before, and what is left
         of them now is older than any: no query sees either.
@@ -252,6 +285,35 @@ class RingKVCache:
         distance = key_age[None] - np.arange(n)[::-1, None]
         return (distance >= 0) & (distance < self.window)
 
+    def rotates_entries(self, plan: RingStep, n: int) -> bool:
+        """Whether `attend_window` takes a step of n entries, as the product left them."""
+        return (
+            self.bits == 16
+            and plan.older is not None
+            and has_window_attention(n, self.rings[0].shape[3], self.capacity)
+        )
+
+    def attend_window(
+        self,
+        layer: int,
+        qkv: mx.array,
+        angles: mx.array,
+        bias: mx.array | None,
+        plan: RingStep,
+        scale: float,
+    ) -> mx.array:
+        """Rotate a step's entries [1, n, (Hq + 2 H) D], keep them, and attend.
+
+        The ring is written before the next step: a kernel that reads it and the
+        entries beside it saves launches, and a ring that a kernel of this step has
+        read could not be written in place. Returns [1, n, Hq, D].
+        """
+        meta = plan.meta_of_older
+        ring = self.rings[layer]
+        out, rows = window_attention(qkv, angles, bias, ring, meta, scale)
+        self.waiting.append(rows)
+        return out
+
     def attend(
         self,
         layer: int,
@@ -266,14 +328,9 @@ class RingKVCache:
         """
         _, _, n, D = queries.shape
         keys, values = self.update(layer, kv, plan)
-        if plan.positions is not None:
-            ring = self.rings[layer]
-            if self.bits == 8 and has_ring_attention_q8(n, D):
-                return ring_attention_q8(queries, ring, plan.meta, scale)
-            if self.bits == 16 and has_window_attention(n, D, self.capacity):
-                return window_attention(
-                    queries, *_keys_and_values(ring), plan.meta, scale
-                )
+        is_8_bits = self.bits == 8 and plan.positions is not None
+        if is_8_bits and has_ring_attention_q8(n, D):
+            return ring_attention_q8(queries, self.rings[layer], plan.meta, scale)
         return attention(queries, keys, values, plan.mask, scale)
 
     def update(
@@ -287,7 +344,7 @@ class RingKVCache:
             return _keys_and_values(seen)
         # A step's own entries too are seen as they are stored: what a query sees
         # does not depend on the step they came in.
-        rows = quantize_rows(*_keys_and_values(kv))
+        rows = quantize_rows(kv)
         seen, self.rings[layer] = _updated(self.rings[layer], rows, plan)
         return dequantize_rows(seen, kv.dtype)
 
@@ -308,13 +365,19 @@ def _to_mx(mask: Any) -> mx.array:
     return mx.array(mask)
 
 
+def _written(ring: mx.array, x: mx.array, slot: int) -> mx.array:
+    """The ring with x stored from `slot` on."""
+    # Assigning through another name leaves the ring of a copied state alone, and
+    # a slot known beforehand saves the launch that mx.slice_update's takes.
+    ring = copy(ring)
+    ring[:, :, slot : slot + x.shape[2]] = x
+    return ring
+
+
 def _updated(ring: mx.array, x: mx.array, plan: RingStep) -> tuple[mx.array, mx.array]:
     """(entries to attend to, ring with x stored)."""
     if isinstance(plan.slots, int):
-        # Assigning through another name leaves the ring of a copied state alone, and
-        # a slot known beforehand saves the launch that mx.slice_update's takes.
-        ring = copy(ring)
-        ring[:, :, plan.slots : plan.slots + x.shape[2]] = x
+        ring = _written(ring, x, plan.slots)
         return ring[:, :, : plan.n_visible], ring
     B, H, _, D = ring.shape
     seen = x

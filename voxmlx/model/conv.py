@@ -50,7 +50,7 @@ class CausalConv1d(nn.Module):
     def step_together(
         self, xs: Sequence[mx.array], states: Sequence[ConvState]
     ) -> list[mx.array]:
-        """What `step` gives for each stream, from one convolution.
+        """Return for each stream what `step` returns, from one convolution.
 
         The streams are laid end to end, each from a multiple of the stride on;
         outputs whose windows lie in two of them belong to nobody.
@@ -120,7 +120,7 @@ class ConvStem(nn.Module):
     def step_together(
         self, mel_frames: Sequence[mx.array], states: Sequence[ConvStemState]
     ) -> list[mx.array]:
-        """What `step` gives for each stream."""
+        """Return for each stream what `step` returns."""
         xs = self.conv1.step_together(mel_frames, [s.conv1 for s in states])
         xs = _gelu(xs, self.conv1.bias)
         xs = self.conv2.step_together(xs, [s.conv2 for s in states])

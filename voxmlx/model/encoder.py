@@ -70,13 +70,13 @@ class Encoder(nn.Module):
         )
 
     def step(self, mel_frames: mx.array, state: EncoderState) -> mx.array:
-        """All encoder frames that whole audio tokens allow, possibly none."""
+        """Return the encoder frames of all whole audio tokens, possibly none."""
         return self.step_together([mel_frames], [state])[0]
 
     def step_together(
         self, mel_frames: Sequence[mx.array], states: Sequence[EncoderState]
     ) -> list[mx.array]:
-        """What `step` gives for each stream; weights are read once for all."""
+        """Return for each stream what `step` returns; weights are read once for all."""
         mel_frames = [m.astype(self.dtype) for m in mel_frames]
         frames = self.stem.step_together(mel_frames, [s.stem for s in states])
         whole: list[mx.array] = []

@@ -30,14 +30,14 @@ class Residual(NamedTuple):
         return add_rms_norm(self.branch, self.x, weight, eps, self.bias)
 
     def last(self, n: int) -> "Residual":
-        """Of the last n positions alone."""
+        """Return the residual of the last n positions."""
         if n == self.x.shape[1]:
             return self
         branch = None if self.branch is None else self.branch[:, -n:]
         return Residual(self.x[:, -n:], branch, self.bias)
 
     def rows(self, index: mx.array) -> "Residual":
-        """Of these rows of the batch alone."""
+        """Return the residual of these rows of the batch."""
         branch = None if self.branch is None else self.branch[index]
         return Residual(self.x[index], branch, self.bias)
 

@@ -1,15 +1,14 @@
-"""Samples -> log-mel frames, exact for any split of the sound."""
+"""Samples -> log-mel frames, exact for any split of the sound, on the host."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
 from voxmlx.config import AudioConfig
-from voxmlx.kernels import Fused, power_spectrum
-from voxmlx.model.stacking import concat_positions, split
 
 __all__ = ["LogMel", "LogMelState", "mel_filter_bank"]
 
@@ -18,7 +17,7 @@ __all__ = ["LogMel", "LogMelState", "mel_filter_bank"]
 class LogMelState:
     """Samples [B, n] that some window has still to see."""
 
-    pending: mx.array
+    pending: NDArray[np.float32]
 
     def copy(self) -> "LogMelState":
         return LogMelState(self.pending)
@@ -30,6 +29,10 @@ class LogMel:
     Mel frame k is centred on sample k * hop, so it needs half a window of sound
     after its centre: the last frame of a whole sound comes out once that much
     more, silence for instance, has been pushed.
+
+    NumPy computes it, in float64: eight windows of an audio token take no longer than
+    a GPU needs to be told, and what a GPU makes of float32 (TF32 on an M5) does not
+    matter here.
     """
 
     def __init__(self, config: AudioConfig) -> None:
@@ -39,17 +42,16 @@ class LogMel:
         # Samples beyond an audio token that its last mel frame needs.
         self.lookahead = self.window // 2 - self.hop
         self.log_floor = config.global_log_mel_max - 8.0
-        self._log_floor = mx.array(self.log_floor)
-        self._filters = mx.array(
-            mel_filter_bank(
-                self.n_bins, self.window // 2 + 1, config.sampling_rate
-            ).astype(np.float32)
-        )
+        n_freq = self.window // 2 + 1
+        self._filters = mel_filter_bank(self.n_bins, n_freq, config.sampling_rate)
+        # The periodic window, Hann's.
+        angles = np.arange(self.window) / self.window
+        self._hann = 0.5 - 0.5 * np.cos(2 * np.pi * angles)
 
     def make_state(self, batch: int = 1) -> LogMelState:
-        return LogMelState(mx.zeros((batch, self.window // 2)))
+        return LogMelState(np.zeros((batch, self.window // 2), np.float32))
 
-    def step(self, samples: mx.array, state: LogMelState) -> mx.array:
+    def step(self, samples: NDArray[Any] | mx.array, state: LogMelState) -> mx.array:
         """Samples [B, n] float32 in [-1, 1] -> [B, F, n_bins] float32.
 
         F is however many windows are complete, possibly none.
@@ -57,40 +59,39 @@ class LogMel:
         return self.step_together([samples], [state])[0]
 
     def step_together(
-        self, samples: Sequence[mx.array], states: Sequence[LogMelState]
+        self,
+        samples: Sequence[NDArray[Any] | mx.array],
+        states: Sequence[LogMelState],
+        dtype: mx.Dtype = mx.float32,
     ) -> list[mx.array]:
-        """What `step` gives for each stream."""
-        windows = [
-            self._windows(piece, state)
+        """Return for each stream what `step` returns, rounded to `dtype` on the host."""
+        return [
+            mx.array(self._log_mel(self._windows(piece, state)), dtype)
             for piece, state in zip(samples, states, strict=True)
         ]
-        sizes = [w.shape[1] for w in windows]
-        return split(self._log_mel(concat_positions(windows)), sizes)
 
-    def _windows(self, samples: mx.array, state: LogMelState) -> mx.array:
+    def _windows(
+        self, samples: NDArray[Any] | mx.array, state: LogMelState
+    ) -> NDArray[np.float32]:
         """[B, F, window] that are now complete."""
-        sound = mx.concatenate([state.pending, samples], axis=1)
-        B, n = sound.shape
-        F = max(0, (n - self.window) // self.hop + 1)
+        piece = np.asarray(samples, np.float32)
+        sound = np.concatenate([state.pending, piece], axis=1)
+        F = max(0, (sound.shape[1] - self.window) // self.hop + 1)
         state.pending = sound[:, F * self.hop :]
         if F == 0:
-            return mx.zeros((B, 0, self.window))
-        return mx.as_strided(sound, (B, F, self.window), (n, self.hop, 1))
+            return np.zeros((sound.shape[0], 0, self.window), np.float32)
+        every = np.lib.stride_tricks.sliding_window_view(sound, self.window, axis=1)
+        return every[:, :: self.hop]
 
-    def _log_mel(self, windows: mx.array) -> mx.array:
+    def _log_mel(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         B, F, _ = windows.shape
         if F == 0:
-            return mx.zeros((B, 0, self.n_bins))
-        power = power_spectrum(windows)  # [B, F, n_freq]
-        return _log_mel(power @ self._filters, self._log_floor)
-
-
-def _scaled_log(power: mx.array, floor: mx.array) -> mx.array:
-    log_power = mx.log10(mx.maximum(power, 1e-10))
-    return (mx.maximum(log_power, floor) + 4.0) / 4.0
-
-
-_log_mel = Fused(_scaled_log)
+            return np.zeros((B, 0, self.n_bins), np.float32)
+        spectrum = np.fft.rfft(windows * self._hann)
+        power = np.square(spectrum.real) + np.square(spectrum.imag)
+        log_power = np.log10(np.maximum(power @ self._filters, 1e-10))
+        log_mel = (np.maximum(log_power, self.log_floor) + 4.0) / 4.0
+        return log_mel.astype(np.float32)
 
 
 def mel_filter_bank(n_bins: int, n_freq: int, rate: int) -> NDArray[np.float64]:

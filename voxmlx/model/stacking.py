@@ -21,7 +21,7 @@ def stack_streams(arrays: Sequence[mx.array]) -> mx.array:
 
 
 def unstack_streams(x: mx.array, sizes: Sequence[int]) -> list[mx.array]:
-    """What `stack_streams` put together: [1, n, dim] for each n of `sizes`."""
+    """Undo `stack_streams`: return [1, n, dim] for each n of `sizes`."""
     return [x] if len(sizes) == 1 else split(x.swapaxes(0, 1), sizes)
 
 
@@ -31,7 +31,7 @@ def concat_positions(arrays: Sequence[mx.array]) -> mx.array:
 
 
 def split(x: mx.array, sizes: Sequence[int]) -> list[mx.array]:
-    """What `concat_positions` put together: [B, n, ...] for each n of `sizes`."""
+    """Undo `concat_positions`: return [B, n, ...] for each n of `sizes`."""
     if len(sizes) == 1:
         return [x]
     ends = np.cumsum(sizes)

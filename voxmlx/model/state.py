@@ -1,4 +1,4 @@
-"""All that one stream remembers, from its last samples to its last id."""
+"""State of one stream, from its last samples to its last id."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ __all__ = ["VoxtralState"]
 
 @dataclass(slots=True)
 class VoxtralState:
-    """All that one stream remembers."""
+    """Everything that the network remembers of one stream."""
 
     mel: LogMelState
     encoder: EncoderState
@@ -44,9 +44,9 @@ class VoxtralState:
         return state
 
     def arrays(self) -> list[mx.array]:
-        """All that is computed on the device."""
+        """Return all arrays that are computed on the device."""
         encoder, decoder = self.encoder, self.decoder
         stem = encoder.stem
-        pending = [self.mel.pending, stem.conv1.pending, stem.conv2.pending]
-        rings = [*encoder.cache.rings, *decoder.cache.rings]
+        pending = [stem.conv1.pending, stem.conv2.pending]
+        rings = [*encoder.cache.arrays(), *decoder.cache.arrays()]
         return [*pending, encoder.pending, *rings, decoder.mlp_norms, self.token]

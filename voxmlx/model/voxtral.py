@@ -34,6 +34,9 @@ MAX_AUDIO_TOKENS_PER_STEP = 32
 # Positions of the silence before a stream that are decoded in one pass.
 _PREPARED_TOKENS = 8
 
+# Of one stream, [1, n] float32; the host computes with them first.
+Samples = NDArray[np.float32] | mx.array
+
 
 class VoxtralRealtime(nn.Module):
     """Weights of Voxtral Realtime; every stream's memory is in its state."""
@@ -58,7 +61,7 @@ class VoxtralRealtime(nn.Module):
 
     @property
     def n_silent_samples(self) -> int:
-        """How much silence a stream of `open_state` has heard.
+        """Return the samples of silence that a stream of `open_state` has passed.
 
         One audio token short of the left padding, but for what the last mel frame
         needs beyond it: that one hears the beginning of the sound as well.
@@ -96,7 +99,7 @@ class VoxtralRealtime(nn.Module):
         self_check(self.config, self.decoder.dtype, kv_bits)
         state = self.make_state(delay_ms, kv_bits=kv_bits)
         if self._silence is None:
-            audio = self.encode(mx.zeros((1, self.n_silent_samples)), state)
+            audio = self.encode(np.zeros((1, self.n_silent_samples), np.float32), state)
             mx.eval(audio)
             encoded = state.packed()
             self._silence = audio, encoded
@@ -132,7 +135,7 @@ class VoxtralRealtime(nn.Module):
             n_forced=self.left_pad_tokens + n_delay,
         )
 
-    def step(self, samples: mx.array, state: VoxtralState) -> NDArray[np.int32]:
+    def step(self, samples: Samples, state: VoxtralState) -> NDArray[np.int32]:
         """Samples [1, n] float32 -> greedy token ids [1, k], one per audio token.
 
         An id is NO_TOKEN while the prompt is not over. The end-of-sequence id is
@@ -146,15 +149,17 @@ class VoxtralRealtime(nn.Module):
             ids.append(self.decode(audio, state))
         return np.concatenate(ids, axis=1)
 
-    def encode(self, samples: mx.array, state: VoxtralState) -> mx.array:
+    def encode(self, samples: Samples, state: VoxtralState) -> mx.array:
         """Samples [1, n] -> audio embeddings [1, k, dim] of the tokens now whole."""
         return self.encode_together([samples], [state])[0]
 
     def encode_together(
-        self, samples: Sequence[mx.array], states: Sequence[VoxtralState]
+        self, samples: Sequence[Samples], states: Sequence[VoxtralState]
     ) -> list[mx.array]:
-        """What `encode` gives for each stream; weights are read once for all."""
-        mel_frames = self.mel.step_together(samples, [s.mel for s in states])
+        """Return for each stream what `encode` returns; weights are read once for all."""
+        mel_frames = self.mel.step_together(
+            samples, [s.mel for s in states], self.encoder.dtype
+        )
         frames = self.encoder.step_together(mel_frames, [s.encoder for s in states])
         sizes = [x.shape[1] // self.adapter.group for x in frames]
         audio = split(self.adapter(concat_positions(frames)), sizes)
@@ -162,7 +167,6 @@ class VoxtralRealtime(nn.Module):
         for state in states:
             stem = state.encoder.stem
             mx.async_eval(
-                state.mel.pending,
                 stem.conv1.pending,
                 stem.conv2.pending,
                 state.encoder.pending,

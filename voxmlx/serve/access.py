@@ -1,4 +1,4 @@
-"""Who may use the server: keys, origins of web pages, names it answers to."""
+"""Access to the server: keys, origins of web pages, and host names."""
 
 import base64
 import binascii

@@ -1,4 +1,4 @@
-"""Where requests go: sockets to conversations, uploads to transcripts, the page."""
+"""Routes of the server: websockets, uploads, models, metrics, and the page."""
 
 import asyncio
 import logging

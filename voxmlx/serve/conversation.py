@@ -21,7 +21,7 @@ __all__ = ["Conversation", "Hints"]
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What is known of a client before its first message."""
+    """Facts about a client that are known before its first message."""
 
     path: str = "/v1/realtime"
     intent: str | None = None
@@ -62,7 +62,7 @@ class Conversation:
             self._is_certain = False
 
     def begin(self) -> list[Effect]:
-        """What the server says first."""
+        """Return the server's first messages."""
         if self._is_certain:
             return self.dialect.greeting()
         # For both dialects at once: each finds in it what it looks for.

@@ -20,7 +20,7 @@ class JsonObject:
         return name in self._values
 
     def has(self, name: str) -> bool:
-        """Whether it is there and not null."""
+        """Return whether the field is there and not null."""
         return self._values.get(name) is not None
 
     def text(self, name: str, default: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""What one client, and all of them together, may take of the server."""
+"""Limits for one client, and for all clients together."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus."""
+"""Metrics of the server, for Prometheus."""
 
 from collections.abc import Callable
 from typing import get_args
@@ -78,10 +78,10 @@ class Metrics:
         self._errors.labels(code).inc()
 
     def watch(self, n_slots: Callable[[], int], waiting_ms: Callable[[], int]) -> None:
-        """Where to look for what is neither counted nor measured."""
+        """Read these gauges whenever metrics are asked for."""
         self._sessions.set_function(lambda: float(n_slots()))
         self._waiting.set_function(lambda: waiting_ms() / 1000)
 
     def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)

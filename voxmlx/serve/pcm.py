@@ -81,7 +81,7 @@ class PcmDecoder:
         return self._resampler.push(samples) if n else samples
 
     def flush(self) -> Sound:
-        """What the resampler still holds. The stream ends here."""
+        """Return the samples that the resampler still holds; the stream ends here."""
         return self._resampler.flush()
 
 

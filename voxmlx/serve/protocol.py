@@ -1,4 +1,4 @@
-"""What every realtime dialect shares: commands, notices, and how messages are read.
+"""The base of all realtime dialects: commands, notices, and reading of messages.
 
 A dialect is pure code: messages of a client and events of its stream go in, messages
 to the client and commands to the stream come out. No sockets, threads or clocks.
@@ -45,7 +45,7 @@ _MUCH_LAG_MS = 1000
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """What a client may choose about its stream, before its first sound."""
+    """Options of a stream that a client may set before its first sound."""
 
     delay_ms: int = DEFAULT_DELAY_MS
     pause_ms: int = DEFAULT_PAUSE_MS
@@ -54,7 +54,7 @@ class StreamOptions:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What the server has, and where ids and the time come from."""
+    """The server's model and defaults, and its sources of ids and time."""
 
     model: str
     options: StreamOptions
@@ -119,7 +119,7 @@ class Flushed:
 
 @dataclass(frozen=True, slots=True)
 class Lagging:
-    """What was decoded last had been here for `lag_ms`; `waiting_ms` still waits."""
+    """The last decoded sound came `lag_ms` ago; `waiting_ms` of sound still wait."""
 
     lag_ms: int
     waiting_ms: int
@@ -156,11 +156,11 @@ class Dialect(ABC):
 
     @abstractmethod
     def greeting(self) -> list[Effect]:
-        """What the server says first."""
+        """Return the server's first messages."""
 
     @abstractmethod
     def on_event(self, event: Event | Flushed) -> list[Effect]:
-        """What the stream has said, in this protocol's words."""
+        """Return the messages of this protocol for an event of the stream."""
 
     @abstractmethod
     def error(self, error: RequestError, event_id: str | None = None) -> Send:
@@ -217,7 +217,7 @@ class Dialect(ABC):
         return self.after_finish()
 
     def after_finish(self) -> list[Effect]:
-        """For the end of `on_event(Finished)`."""
+        """Return what ends the connection after a `Finished`, if the server is stopping."""
         if self._is_ending and self._n_unfinished == 0:
             return [Close(GOING_AWAY, "the server is shutting down")]
         return []
@@ -317,7 +317,7 @@ class TextBuffer:
             self._parts, self._n_chars = [kept], len(kept)
 
     def pop(self) -> str:
-        """All of it, and begin anew."""
+        """Return the whole text, and start again with none."""
         text = "".join(self._parts)[-self.max_chars :]
         self._parts, self._n_chars = [], 0
         return text

@@ -1,4 +1,4 @@
-"""What a stream says -> the answer to a request, in OpenAI's formats."""
+"""Events of a stream -> the response to a request, in OpenAI's formats."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,7 +18,7 @@ __all__ = ["RESPONSES", "TranscriptionParams", "error_object", "server_sent_even
 
 @dataclass(frozen=True, slots=True)
 class TranscriptionParams:
-    """What a request asks for; `name` is one of RESPONSES."""
+    """Parameters of a transcription request; `name` is one of RESPONSES."""
 
     options: StreamOptions
     name: str = "json"

@@ -87,7 +87,7 @@ _LAG_INTERVAL_S = 1.0
 
 
 class MetricsSink(Protocol):
-    """Who wants to know what the scheduler does. Called on its thread."""
+    """A receiver of the scheduler's figures. Called on the scheduler's thread."""
 
     def stepped(
         self, kind: Kind, seconds: float, n_streams: int, n_tokens: int, /
@@ -123,7 +123,7 @@ class _Stream:
 
     @property
     def is_holding(self) -> bool:
-        """Whether commands wait until what was asked for is done."""
+        """Return whether later commands wait for a flush or for the end."""
         return self.flushing is not None or self.is_ending
 
 
@@ -225,7 +225,7 @@ class Scheduler:
 
     @property
     def waiting_ms(self) -> int:
-        """All sound that waits."""
+        """Return the sound of all clients that waits to be decoded, in ms."""
         with self._condition:
             return sum(slot.waiting_ms for slot in self._slots)
 
