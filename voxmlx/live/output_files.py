@@ -38,7 +38,7 @@ class CaptionFile:
         """
         self._path = path
         self._writer = writer
-        self._file = _create(path, is_resumed=is_resumed)
+        self._file = _open_again(path) if is_resumed else _create(path)
 
     def cut(self) -> None:
         """Remove what the file holds beyond what has been written."""
@@ -92,7 +92,7 @@ class Recording:
         """
         self._path = path
         self._clock = clock
-        self._file = _create(path, is_resumed=resumed is not None)
+        self._file = _create(path) if resumed is None else _open_again(path)
         self._n_bytes = 2 * resumed.n_samples if resumed is not None else 0
         try:
             self._file.truncate(HEADER_BYTES + self._n_bytes)
@@ -139,10 +139,17 @@ class Recording:
             raise _unwritable(self._path, error) from None
 
 
-def _create(path: Path, *, is_resumed: bool) -> BinaryIO:
+def _open_again(path: Path) -> BinaryIO:
     try:
-        if is_resumed and path.exists():
-            return open(path, "r+b")
+        return open(path, "r+b")
+    except FileNotFoundError:
+        return _create(path)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _create(path: Path) -> BinaryIO:
+    try:
         return open(path, "xb")
     except FileExistsError:
         raise OutputError(
