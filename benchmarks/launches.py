@@ -20,7 +20,7 @@ from convert.recipes import DEFAULT_RECIPE, RECIPES, precisions
 from voxmlx.config import LEFT_PAD_TOKENS, ModelConfig
 from voxmlx.layouts import model_modules, packed_path
 from voxmlx.model.cache import RingKVCache
-from voxmlx.model.choosing import greedy
+from voxmlx.model.choosing import greedy, logits_of
 from voxmlx.model.voxtral import VoxtralRealtime
 
 # awni/voxmlx 0.0.2, its graph counted in the same way: nodes that launch. Each of 64
@@ -97,8 +97,9 @@ def traced_decoder(
         network.update(tree_unflatten(list(zip(names, weights, strict=True))))
         state.cache.rings = list(rings)
         embedding = audio + network.decoder.embed(token)
-        logits = network.decoder.step(embedding, state, n_logits=1)
-        return [greedy(logits[:, 0]), *state.cache.rings]
+        logits = network.decoder.step(embedding, state, n_logits=1)[:, 0]
+        best = greedy(logits)
+        return [best, logits_of(best, logits), *state.cache.rings]
 
     return _traced(network, step, [*weights, *carried], rings, kernels)
 

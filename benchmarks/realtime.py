@@ -25,7 +25,7 @@ from voxmlx import Checkpoint, Session, TextDelta, TokenDecoded, demo, load
 from voxmlx.arguments import add_model_arguments, run_command
 from voxmlx.audio.files import open_audio
 from voxmlx.batch import Batch
-from voxmlx.config import AUDIO_TOKEN_MS, SAMPLES_PER_AUDIO_TOKEN
+from voxmlx.config import AUDIO_TOKEN_MS, DEFAULT_DELAY_MS, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.live.stream_metrics import peak_memory_mb
 from voxmlx.model.attention import begin_step
 from voxmlx.model.choosing import greedy
@@ -39,10 +39,11 @@ __all__ = ["Run", "demo_sound", "main", "parts", "stream"]
 
 @dataclass(slots=True)
 class Run:
-    """Time of each 80 ms step, and lag of its ids, in ms."""
+    """Time of each 80 ms step, this thread's CPU part of it, and lag of its ids, in ms."""
 
     n_sessions: int = 1
     steps: list[float] = field(default_factory=list[float])
+    host: list[float] = field(default_factory=list[float])
     lags: list[float] = field(default_factory=list[float])
     n_tokens: int = 0
     first_text_ms: float | None = None
@@ -54,6 +55,7 @@ class Run:
             "n_steps": len(steps),
             "tokens_per_s": 1000 * len(steps) / sum(steps),
             "step_ms": asdict(Spread.of(steps)),
+            "host_ms": asdict(Spread.of(self.host[:n_steps])) if self.host else None,
             "lag_ms": asdict(Spread.of(lags)) if lags else None,
         }
 
@@ -92,7 +94,7 @@ def stream(
         due = started + (i + 1) * AUDIO_TOKEN_MS / 1000
         if is_paced:
             time.sleep(max(0.0, due - time.perf_counter()))
-        start = time.perf_counter()
+        start, host_start = time.perf_counter(), time.thread_time()
         for session in sessions:
             session.timeline.push(pieces[(n_before + i) % len(pieces)])
         events = []
@@ -100,6 +102,7 @@ def stream(
             events += [event for _, said in batch.step() for event in said]
         end = time.perf_counter()
         run.steps.append(1000 * (end - start))
+        run.host.append(1000 * (time.thread_time() - host_start))
         if is_paced:
             run.lags.append(1000 * (end - due))
         run.n_tokens += sum(isinstance(event, TokenDecoded) for event in events)
@@ -136,7 +139,9 @@ def parts(
         return made
 
     def layers(embedding: mx.array) -> Residual:
-        step = begin_step([state.decoder.cache], decoder.rotary, [1])
+        step = begin_step(
+            [state.decoder.cache], decoder.rotary, [1], decoder.config.n_kv_heads
+        )
         return decoder._layers(embedding, step, state.decoder.mlp_norms)
 
     for _ in range(_N_PART_STEPS):
@@ -168,14 +173,15 @@ def _run() -> int:
     started = time.perf_counter()
     checkpoint = load(arguments.model, arguments.dtype)
     load_s = time.perf_counter() - started
-    opened_ms = _opening_ms(checkpoint, arguments.delay)
+    delay_ms = arguments.delay or DEFAULT_DELAY_MS
+    opened_ms = _opening_ms(checkpoint, delay_ms)
     window = checkpoint.config.decoder.sliding_window
     run = stream(
         checkpoint,
         demo_sound(),
         round(arguments.seconds * 12.5),
         n_sessions=arguments.sessions,
-        delay_ms=arguments.delay,
+        delay_ms=delay_ms,
         kv_bits=arguments.kv_bits,
         is_paced=arguments.paced,
         n_before=window if arguments.full_window else 0,
@@ -199,7 +205,7 @@ def _run() -> int:
             recipe=recipe_of(checkpoint),
             dtype=checkpoint.dtype,
             kv_bits=arguments.kv_bits,
-            delay_ms=arguments.delay,
+            delay_ms=delay_ms,
             sessions=arguments.sessions,
             is_paced=arguments.paced,
             is_full_window=arguments.full_window,
@@ -246,6 +252,9 @@ def _print(
             f"{name:14} {of_run['tokens_per_s']:8.1f} tokens/s of 12.5 a session, "
             f"{run.n_sessions} at once; ms a step {_row(step)}"
         )
+        if of_run["host_ms"]:
+            host = Spread(**of_run["host_ms"])
+            print(f"{'':14} of it CPU time of this thread in ms {_row(host)}")
         if of_run["lag_ms"]:
             print(f"{'':14} lag in ms {_row(Spread(**of_run['lag_ms']))}")
     for name, spread in split.items():

@@ -25,7 +25,7 @@ from benchmarks.realtime import demo_sound
 from voxmlx import Checkpoint, Session, load
 from voxmlx.arguments import add_model_arguments, run_command
 from voxmlx.batch import Batch
-from voxmlx.config import AUDIO_TOKEN_MS, SAMPLES_PER_AUDIO_TOKEN
+from voxmlx.config import AUDIO_TOKEN_MS, DEFAULT_DELAY_MS, SAMPLES_PER_AUDIO_TOKEN
 
 __all__ = ["Streams", "main"]
 
@@ -96,7 +96,13 @@ def _run(argv: Sequence[str] | None) -> int:
     checkpoint = load(arguments.model, arguments.dtype)
     mx.eval(checkpoint.model.parameters())
     n = arguments.sessions
-    streams = Streams(checkpoint, demo_sound(), n, arguments.delay, arguments.kv_bits)
+    streams = Streams(
+        checkpoint,
+        demo_sound(),
+        n,
+        arguments.delay or DEFAULT_DELAY_MS,
+        arguments.kv_bits,
+    )
     streams.together(2)
     taken = [
         (streams.one_by_one(arguments.steps), streams.together(arguments.steps))

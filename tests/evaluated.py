@@ -35,11 +35,9 @@ class Evaluations:
             self.n_read += 1
             return read(decoding)
 
-        def counted_accept(
-            decoding: DecodeRequest, logits: mx.array, best: mx.array | None
-        ) -> None:
+        def counted_accept(decoding: DecodeRequest, *logits: Any) -> mx.array:
             self.n_chosen += decoding.choose is not None
-            accept(decoding, logits, best)
+            return accept(decoding, *logits)
 
         monkeypatch.setattr(DecodeRequest, "ids", counted_ids)
         monkeypatch.setattr(DecodeRequest, "accept", counted_accept)

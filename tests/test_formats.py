@@ -21,6 +21,7 @@ from voxmlx.events import (
     Event,
     Finished,
     GuardActed,
+    Recovered,
     TextDelta,
     TokenDecoded,
     UtteranceEnd,
@@ -319,6 +320,7 @@ EVERY_EVENT: list[Event] = [
     TextDelta("é", 160),
     WordFinal(Word("é", 40, 120, 0.75), 160),
     GuardActed("blank_rut", 240),
+    Recovered("decoder", 320),
     UtteranceEnd(40, 120, 920),
     Finished(1000, 13),
 ]
@@ -332,7 +334,7 @@ def test_every_event_is_one_line_of_jsonl_as_it_comes() -> None:
     rows = [json.loads(row) for row in "".join(lines).splitlines()]
     assert [row["type"] for row in rows] == [
         *("stream", "token", "text_delta", "word"),
-        *("guard", "utterance_end", "finished"),
+        *("guard", "recovered", "utterance_end", "finished"),
     ]
     assert rows[1]["alternatives"] == [{"token_id": 33, "text": "", "logprob": -0.25}]
     assert rows[3] == {
@@ -349,6 +351,7 @@ def test_every_event_is_one_line_of_jsonl_as_it_comes() -> None:
 def test_json_tells_what_guards_did_and_what_else_was_likely() -> None:
     content = json.loads(written(JsonWriter(), EVERY_EVENT))
     assert content["guards"] == [{"guard": "blank_rut", "time_ms": 240}]
+    assert content["recoveries"] == [{"cause": "decoder", "time_ms": 320}]
     assert content["alternatives"] == [[{"token_id": 33, "text": "", "logprob": -0.25}]]
     assert content["segments"][0]["words"][0]["confidence"] == 0.75
 

@@ -33,6 +33,8 @@ LAYERS = (
         "layouts",
         "checkpoint",
         "decoding",
+        "recovery",
+        "work",
         "event_assembler",
         "timeline",
         "batch",
@@ -46,6 +48,7 @@ LAYERS = (
         "interruption",
         "outputs",
         "progress",
+        "recovery_notice",
         "standard_streams",
     },
     {"jobs", "results"},
@@ -62,6 +65,7 @@ OUTSIDERS = {"convert", "benchmarks", "tests", "training"}
 # Seconds of start-up, or a capability (sound devices, the network) that an import
 # has no business with.
 HEAVY = (
+    "av",
     "huggingface_hub",
     "mistral_common",
     "mlx_lm",

@@ -7,7 +7,7 @@ import pytest
 
 from tests.markdown import GUIDE, PROJECT, README, ROOT, sentences
 
-PAGES = [page for page in [README, *GUIDE, *PROJECT] if page.name != "design.md"]
+PAGES = [README, *GUIDE, *PROJECT]
 MAX_MEAN_WORDS = 16
 MAX_WORDS = 30
 

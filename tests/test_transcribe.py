@@ -249,14 +249,62 @@ def test_a_file_that_proves_bad_half_way_does_not_stop_the_others(
 def test_text_printed_before_a_fault_ends_its_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "cut.flac"
-    soundfile.write(path, speech_like(16_000 * 12), 16_000)
-    path.write_bytes(path.read_bytes()[:-10])
+    path = tmp_path / "bad.wav"
+    sound = speech_like(16_000 * 12)
+    sound[-1] = np.nan
+    path.write_bytes(wav_bytes(encode(sound, "f32"), encoding="f32"))
     assert main([str(path)], recognizer=Shop()) == 1
     out, err = capsys.readouterr()
     assert out.startswith("w0\u00e9 w1\u00e9")
     assert out.endswith("\u00e9\n")
     assert len(error_lines(err)) == 1
+
+
+def test_a_cut_file_gives_its_text_and_one_line_of_warning(
+    tmp_path: Path, talk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = tmp_path / "cut.wav"
+    cut.write_bytes(Path(talk).read_bytes()[:-16_000])
+    assert main([str(cut)], recognizer=Shop()) == 0
+    out, err = capsys.readouterr()
+    assert out == "w0\u00e9 w1\u00e9 end\n"
+    assert err.startswith(f"voxmlx: warning: {cut} is cut short: ")
+    assert err.endswith("500 ms is missing\n")
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_a_warning_is_in_the_formats_for_programs(
+    tmp_path: Path, talk: str, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = tmp_path / "cut.wav"
+    cut.write_bytes(Path(talk).read_bytes()[:-16_000])
+    assert main([str(cut), "--format", suffix], recognizer=Shop()) == 0
+    out, err = capsys.readouterr()
+    if suffix == "json":
+        (warning,) = json.loads(out)["warnings"]
+    else:
+        (line,) = [line for line in out.splitlines() if '"warning"' in line]
+        warning = json.loads(line)
+        assert warning.pop("type") == "warning"
+    assert warning.keys() == {"code", "message", "time_ms"}
+    assert (warning["code"], warning["time_ms"]) == ("cut_short", 2500)
+    assert err == f"voxmlx: warning: {warning['message']}\n"
+
+
+def test_silence_is_no_silent_success(
+    tmp_path: Path, talk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Silent(Counting):
+        def _say(self, text: str) -> list[Event]:
+            self.n_words += 1
+            return []
+
+    assert main([talk, "--format", "json"], recognizer=Shop(Silent)) == 0
+    out, err = capsys.readouterr()
+    assert err.startswith(
+        f"voxmlx: warning: no words were heard in the 3.0 s of {talk}"
+    )
+    assert [w["code"] for w in json.loads(out)["warnings"]] == ["no_words"]
 
 
 @pytest.mark.parametrize("delay", ["0", "20", "100", "-80", "1280", "2401"])
@@ -574,10 +622,11 @@ def test_a_bad_file_ends_the_command_with_one_line_and_no_output(
     ("sound", "message"),
     [
         pytest.param(b"", r"standard input is empty", id="nothing"),
-        pytest.param(bytes(3201), "ends in the middle of a sample", id="odd"),
-        pytest.param(wav_bytes(bytes(3200))[:-2], "is cut short", id="cut"),
+        pytest.param(bytes(3201), "is not a sound file", id="bare samples"),
+        pytest.param(b"<html>no</html>" * 99, "is a web page (HTML)", id="a web page"),
+        pytest.param(bytes(range(256)) * 99, "is not a sound file", id="other bytes"),
         pytest.param(wav_bytes(b""), "holds no sound", id="no samples"),
-        pytest.param(b"fLaC" + bytes(100), "carries FLAC", id="flac"),
+        pytest.param(b"fLaC" + bytes(100), "is damaged", id="flac"),
     ],
 )
 def test_bad_standard_input_ends_the_command_with_one_line(
@@ -635,7 +684,7 @@ def test_a_file_a_piped_wav_and_a_headerless_pipe_give_the_same(
     results = [
         run([tmp_path / "talk.wav", *options]),
         run(["-", *options], stdin=piped),
-        run(["-", *options], stdin=pcm),
+        run(["-", "--raw", *options], stdin=pcm),
     ]
     assert [done.returncode for done in results] == [0, 0, 0]
     assert len({tuple(json.loads(done.stdout)["tokens"]) for done in results}) == 1
@@ -687,7 +736,9 @@ def test_a_standard_input_that_is_a_terminal_or_closed_is_refused() -> None:
 
 
 def test_text_is_printed_while_the_sound_is_still_coming() -> None:
-    with start_counting("-", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with start_counting(
+        "-", "--raw", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(bytes(32_000))
@@ -700,7 +751,10 @@ def test_text_is_printed_while_the_sound_is_still_coming() -> None:
 
 def test_a_reader_that_goes_away_gets_no_traceback() -> None:
     with start_counting(
-        "-", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        *("-", "--raw"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -734,7 +788,16 @@ def test_a_signal_ends_the_command_and_keeps_what_was_written(
 ) -> None:
     results = tmp_path / "results"
     with start_counting(
-        *("-", "--output-dir", str(results), "--format", "txt", "--format", "srt"),
+        *(
+            "-",
+            "--raw",
+            "--output-dir",
+            str(results),
+            "--format",
+            "txt",
+            "--format",
+            "srt",
+        ),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -757,7 +820,7 @@ def test_a_signal_ends_the_command_and_keeps_what_was_written(
 
 def test_nohup_keeps_a_closed_terminal_from_ending_the_command(tmp_path: Path) -> None:
     with start_counting(
-        *("-", "--output-dir", str(tmp_path)),
+        *("-", "--raw", "--output-dir", str(tmp_path)),
         stdin=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
     ) as process:

@@ -12,6 +12,7 @@ from voxmlx import demo
 from voxmlx.checkpoint import Checkpoint, load
 from voxmlx.config import LEGAL_DELAYS_MS, SAMPLE_RATE, delay_tokens
 from voxmlx.errors import VoxmlxError
+from voxmlx.events import SoundWarning
 from voxmlx.formats import CueRules
 from voxmlx.hotwords import BOOST, read_hotwords
 from voxmlx.interruption import Interrupted
@@ -30,7 +31,7 @@ __all__ = [
     "CommandParser",
     "WordOptions",
     "add_model_arguments",
-    "add_rate_argument",
+    "add_raw_arguments",
     "add_subtitle_arguments",
     "add_version_argument",
     "add_word_arguments",
@@ -38,7 +39,9 @@ __all__ = [
     "chosen_delay_ms",
     "cue_rules",
     "load_model",
+    "raw_rate",
     "report_error",
+    "report_warning",
     "run_command",
     "word_options",
 ]
@@ -124,16 +127,27 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_rate_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --rate, of sound that does not say its own."""
+def add_raw_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --raw and --rate, for sound without a header."""
+    parser.add_argument(
+        "--raw",
+        action="store_true",
+        help="take bytes without a header for 16-bit little-endian mono samples",
+    )
     parser.add_argument(
         "--rate",
         metavar="HZ",
         type=int,
-        default=SAMPLE_RATE,
-        help="sample rate of headerless sound on standard input; a WAV says its own "
-        "(default: %(default)s)",
+        help="the same, and their sample rate; sound with a header says its own "
+        f"(default: {SAMPLE_RATE})",
     )
+
+
+def raw_rate(arguments: argparse.Namespace) -> int | None:
+    """Return the rate that --raw and --rate give bytes without a header, if any."""
+    if arguments.rate is not None:
+        return arguments.rate
+    return SAMPLE_RATE if arguments.raw else None
 
 
 def add_word_arguments(parser: argparse.ArgumentParser) -> None:
@@ -318,6 +332,14 @@ def report_error(error: VoxmlxError) -> None:
     line = str(error).replace("\n", " ")
     sys.stderr.write(f"voxmlx: error: {line}\n")
     sys.stderr.flush()
+
+
+def report_warning(warning: SoundWarning) -> None:
+    """Write what was wrong with the sound to stderr as one line."""
+    if sys.stderr is not None:  # closed by who started us
+        line = warning.message.replace("\n", " ")
+        sys.stderr.write(f"voxmlx: warning: {line}\n")
+        sys.stderr.flush()
 
 
 def run_command(command: Callable[[], int]) -> int:

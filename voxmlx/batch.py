@@ -7,7 +7,8 @@ from typing import Any
 from voxmlx.events import Event
 from voxmlx.model.choosing import DecodeRequest
 from voxmlx.model.voxtral import VoxtralRealtime
-from voxmlx.session import EncodeRequest, Session, Work
+from voxmlx.session import Session, Work
+from voxmlx.work import EncodeRequest, Request
 
 __all__ = ["MAX_TOKENS_PER_STEP", "Batch"]
 
@@ -20,7 +21,7 @@ MAX_TOKENS_PER_STEP = 8
 class _Row:
     session: Session
     work: Work | None = None
-    wanted: EncodeRequest | DecodeRequest | None = None
+    wanted: Request | None = None
 
 
 class Batch:

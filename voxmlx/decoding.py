@@ -11,13 +11,13 @@ import numpy as np
 
 from voxmlx.config import STREAMING_PAD_ID
 from voxmlx.hotwords import HotwordMatch, HotwordTrie
-from voxmlx.model.choosing import DecodeRequest, greedy
+from voxmlx.model.choosing import NO_TOKEN, NOT_FINITE, DecodeRequest, greedy
 from voxmlx.model.decoder import DecoderState
 from voxmlx.model.state import VoxtralState
 from voxmlx.rules import DecodeRule
 from voxmlx.speculation import Speculation
 
-__all__ = ["Decoded", "Steps", "TokenDecoder"]
+__all__ = ["Decoded", "NotFiniteError", "Steps", "TokenDecoder"]
 
 # Ids kept back while it is open whether a hot word will be complete.
 _MAX_HELD = 64
@@ -34,17 +34,23 @@ class Decoded:
 
     `guard` names the rule without which it would have been another id.
     `alternatives` are pairs of id and log-probability, most probable first.
+    `recovered` names what was not finite, at the first id from a new state.
     """
 
     token_id: int
     logprob: float | None = None
     alternatives: tuple[tuple[int, float], ...] = ()
     guard: str | None = None
+    recovered: str | None = None
 
 
-# What a stream wants decoded next -> its ids [k]; in the end, the ids now certain.
-# A generator, so that whoever drives it may decode many streams in one pass.
-Steps = Generator[DecodeRequest, list[int], list[Decoded]]
+class NotFiniteError(Exception):
+    """A logit of the next position is infinite or NaN; caught by what recovers."""
+
+
+# What a stream wants decoded next -> its ids [k]. A generator, so that whoever drives
+# it may decode many streams in one pass.
+Steps = Generator[DecodeRequest, list[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,7 @@ class TokenDecoder:
         self._has_probabilities = has_probabilities or n_alternatives > 0
         self._n_alternatives = n_alternatives
         self._bet: _Bet | None = None
+        self._certain: list[Decoded] = []
         self._known: deque[Decoded] = deque()
         # Positions of the stream's own prompt that are still to come: they get no id.
         self._n_prompt = state.n_forced
@@ -117,11 +124,9 @@ class TokenDecoder:
         self._known = deque(known)
         return max(0, len(known) - _REPLAYED_TOKENS)
 
-    def skip(self, speech: Sequence[bool]) -> list[Decoded]:
-        """The known ids of the next positions, of which the network hears nothing."""
-        n_prompt = min(len(speech), self._n_prompt)
-        self._n_prompt -= n_prompt
-        return self._pop_known(speech[n_prompt:])
+    def skip(self, speech: Sequence[bool]) -> None:
+        """Take the known ids of the next positions; the network hears nothing of them."""
+        self._take_known(speech)
 
     def forget_known(self) -> None:
         """Decode all ids from now on."""
@@ -139,42 +144,57 @@ class TokenDecoder:
         return n_settled
 
     def step(self, audio: mx.array, speech: Sequence[bool]) -> Steps:
-        """Audio embeddings [1, k, dim] -> ids now certain.
+        """Decode audio embeddings [1, k, dim]; then `take` what is certain.
 
         `speech` says of each audio token whether the sound it speaks about is loud
-        enough to be speech; only rules look at it.
+        enough to be speech; only rules look at it. Raises NotFiniteError; what was
+        certain before can be taken, and `restart` makes the decoder whole.
         """
-        decoded: list[Decoded] = []
         done, k = 0, audio.shape[1]
         while done < k:
             if self._known:
                 n = min(k - done, self._n_prompt + len(self._known))
                 part = audio[:, done : done + n]
-                decoded += yield from self._replay(part, speech[done : done + n])
+                yield from self._replay(part, speech[done : done + n])
                 done += n
                 continue
             n = min(k - done, self._n_idle())
             if n:
                 part = audio[:, done : done + n]
-                decoded += yield from self._run(part, speech[done:])
+                yield from self._run(part, speech[done:])
                 self._n_prompt -= min(n, self._n_prompt)
                 done += n
             else:
                 position = _Position(audio[:, done : done + 1], speech[done])
-                decoded += yield from self._decide([position])
+                yield from self._decide([position])
                 done += 1
-        return decoded
 
     def finish(self) -> Steps:
-        """The ids still held back: no hot word is completed any more."""
-        decoded: list[Decoded] = []
+        """Decide about the ids held back: no hot word is completed any more."""
         while (bet := self._bet) is not None:
             if bet.n_word is None:
                 bet.is_lost = True
             else:
                 yield from self._judge(bet)
-            decoded += yield from self._decide(self._settle(bet, decoded))
-        return decoded
+            yield from self._decide(self._settle(bet))
+
+    def take(self) -> list[Decoded]:
+        """What became certain since the last call, in order, one for each position.
+
+        Inside a prompt there is no id, but NO_TOKEN.
+        """
+        certain, self._certain = self._certain, []
+        return certain
+
+    def restart(self, state: VoxtralState) -> None:
+        """Go on from `state`, which has heard all positions that were taken.
+
+        Ids that were held back are forgotten.
+        """
+        if self._bet is not None:
+            self._rules, self._match = self._bet.rules, self._bet.match
+            self._bet = None
+        self.state = state
 
     def _n_idle(self) -> int:
         """How many positions need no look at their ids on the way."""
@@ -188,40 +208,45 @@ class TokenDecoder:
         """The model's own choice at every position of `audio` [1, n, dim]."""
         scores = _Scores(self._n_alternatives) if self._has_probabilities else None
         ids = yield DecodeRequest(audio, self.state, scores, self.speculation)
-        decoded: list[Decoded] = []
+        n_chosen = 0
         for token_id, is_speech in zip(ids, speech, strict=False):
+            if token_id == NOT_FINITE:
+                raise NotFiniteError
             if token_id < 0:
+                self._certain.append(Decoded(token_id))
                 continue
             for rule in self._rules:
                 rule.observe(token_id, is_speech)
-            i = len(decoded)
-            decoded.append(scores.decoded(i) if scores else Decoded(token_id))
-        return decoded
+            decoded = scores.decoded(n_chosen) if scores else Decoded(token_id)
+            self._certain.append(decoded)
+            n_chosen += 1
 
     def _replay(self, audio: mx.array, speech: Sequence[bool]) -> Steps:
         """Known ids at every position of `audio` [1, n, dim] after the prompt."""
-        n_prompt = min(audio.shape[1], self._n_prompt)
-        self._n_prompt -= n_prompt
-        decoded = self._pop_known(speech[n_prompt:])
-        known = [STREAMING_PAD_ID] * n_prompt + [one.token_id for one in decoded]
+        known = self._take_known(speech)
         yield DecodeRequest(audio, self.state, known=known)
-        return decoded
 
-    def _pop_known(self, speech: Sequence[bool]) -> list[Decoded]:
-        decoded = [self._known.popleft() for _ in speech]
-        for one, is_speech in zip(decoded, speech, strict=True):
+    def _take_known(self, speech: Sequence[bool]) -> list[int]:
+        """Make known ids certain, after what is left of the prompt; return all."""
+        n_prompt = min(len(speech), self._n_prompt)
+        self._n_prompt -= n_prompt
+        self._certain += [Decoded(NO_TOKEN)] * n_prompt
+        ids: list[int] = []
+        for is_speech in speech[n_prompt:]:
+            one = self._known.popleft()
             self._observe(one.token_id, is_speech, help_given=0.0)
+            self._certain.append(one)
+            ids.append(one.token_id)
         if self.speculation is not None:
-            self.speculation.observe([one.token_id for one in decoded])
-        return decoded
+            self.speculation.observe(ids)
+        return [STREAMING_PAD_ID] * n_prompt + ids
 
     def _decide(self, positions: list[_Position]) -> Steps:
         """Decode positions one by one, with all that may change an id."""
-        decoded: list[Decoded] = []
         waiting = positions[::-1]
         while waiting:
             position = waiting.pop()
-            decoded += yield from self._one(position)
+            yield from self._one(position)
             bet = self._bet
             if bet is None:
                 continue
@@ -234,10 +259,9 @@ class TokenDecoder:
                 if is_over and not bet.is_lost:
                     yield from self._judge(bet)
             if is_over:
-                waiting += self._settle(bet, decoded)[::-1]
-        return decoded
+                waiting += self._settle(bet)[::-1]
 
-    def _judge(self, bet: _Bet) -> Generator[DecodeRequest, list[int], None]:
+    def _judge(self, bet: _Bet) -> Steps:
         """Lose a bet whose hot word, now complete, changes what is said after it."""
         assert self._match is not None
         assert bet.n_word is not None
@@ -251,7 +275,9 @@ class TokenDecoder:
         if bet.positions:
             audio = mx.concatenate([p.audio for p in bet.positions], axis=1)
             speech = [p.is_speech for p in bet.positions]
-            rest = yield from TokenDecoder(state, rules=rules).step(audio, speech)
+            without = TokenDecoder(state, rules=rules)
+            yield from without.step(audio, speech)
+            rest = without.take()
         bet.is_lost = not self._match.trie.keeps_rest(
             [one.token_id for one in (bet.plain, *rest)],
             [one.token_id for one in bet.ids],
@@ -259,16 +285,16 @@ class TokenDecoder:
             is_inside=bet.match.is_inside_word,
         )
 
-    def _settle(self, bet: _Bet, decoded: list[Decoded]) -> list[_Position]:
+    def _settle(self, bet: _Bet) -> list[_Position]:
         """Add what is certain now that the bet is over; what is to be decoded again."""
         self._bet = None
         if not bet.is_lost:
-            decoded += bet.ids
+            self._certain += bet.ids
             return []
         _go_back(self.state, bet)
         self._rules, self._match = bet.rules, bet.match
         self._observe(bet.plain.token_id, bet.is_speech, help_given=0.0)
-        decoded.append(bet.plain)
+        self._certain.append(bet.plain)
         return bet.positions
 
     def _observe(self, token_id: int, is_speech: bool, help_given: float) -> None:
@@ -286,21 +312,22 @@ class TokenDecoder:
             boost,
             _Scores(self._n_alternatives) if self._has_probabilities else None,
         )
-        yield DecodeRequest(position.audio, self.state, choice)
+        (token_id,) = yield DecodeRequest(position.audio, self.state, choice)
+        if token_id == NOT_FINITE:
+            raise NotFiniteError
         raw, plain, chosen, help_given = choice.read()
         guard = None
         if plain != raw:
             guard = next(name for name, b in biases if raw in b or plain in b)
         decoded = choice.decoded(chosen, guard)
-        certain: list[Decoded] = []
         bet = self._bet
         if chosen != plain and bet is not None and bet.n_word is not None:
             # Another hot word begins: so far the rest must be the same.
             yield from self._judge(bet)
             if bet.is_lost:
                 bet.positions.append(position)
-                return []
-            certain = bet.ids
+                return
+            self._certain += bet.ids
             bet = None
         if chosen != plain and bet is None:
             assert self._match is not None
@@ -316,12 +343,11 @@ class TokenDecoder:
             bet.ids.append(decoded)
             bet.positions.append(position)
         else:
-            certain = [decoded]
+            self._certain.append(decoded)
         self._observe(chosen, position.is_speech, help_given)
         if bet is not None and bet.n_word is None and self._match is not None:
             # It takes the id after a hot word to know that it is complete.
             bet.n_word = len(bet.ids) - 1 if self._match.is_complete else None
-        return certain
 
 
 def _go_back(state: VoxtralState, bet: _Bet) -> None:

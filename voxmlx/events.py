@@ -7,6 +7,8 @@ __all__ = [
     "Event",
     "Finished",
     "GuardActed",
+    "Recovered",
+    "SoundWarning",
     "TextDelta",
     "TokenDecoded",
     "UtteranceEnd",
@@ -32,7 +34,8 @@ class TokenDecoded:
     speaks about: a word marker here says that a word ended at about `time_ms`.
     `logprob` (natural, in the model's own distribution, before any guard or hot word)
     and `alternatives` (its most probable ids, in that order) are there if they were
-    asked for. `guard` names the guard without which it would have been another id.
+    asked for. `guard` names the guard without which it would have been another id,
+    `recovered` what was not finite before it.
     """
 
     token_id: int
@@ -41,6 +44,7 @@ class TokenDecoded:
     logprob: float | None = None
     alternatives: tuple[Alternative, ...] = ()
     guard: str | None = None
+    recovered: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,31 @@ class GuardActed:
 
 
 @dataclass(frozen=True, slots=True)
+class Recovered:
+    """Numbers of the network were not finite, and the stream went on from new ones.
+
+    `cause` is the part that held them, "encoder" or "decoder". All text before stands.
+    The ids from `time_ms` on come from a network that heard the last 15 s again.
+    """
+
+    cause: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SoundWarning:
+    """Something was wrong with the sound of a file, and how it was read all the same.
+
+    `code` names the kind for programs: cut_short, wrong_length, damaged, gap, joined,
+    inverted, no_words. `message` is one sentence. `time_ms` is where it was noticed.
+    """
+
+    code: str
+    message: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The stream is over: `duration_ms` of sound gave `n_tokens` ids."""
 
@@ -106,4 +135,13 @@ class Finished:
     n_tokens: int
 
 
-Event = TokenDecoded | TextDelta | WordFinal | UtteranceEnd | GuardActed | Finished
+Event = (
+    TokenDecoded
+    | TextDelta
+    | WordFinal
+    | UtteranceEnd
+    | GuardActed
+    | Recovered
+    | SoundWarning
+    | Finished
+)

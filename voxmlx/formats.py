@@ -12,6 +12,8 @@ from voxmlx.events import (
     Event,
     Finished,
     GuardActed,
+    Recovered,
+    SoundWarning,
     TextDelta,
     TokenDecoded,
     UtteranceEnd,
@@ -243,6 +245,8 @@ class JsonWriter:
         self._tokens = array("I")
         self._alternatives: list[list[dict[str, Any]]] = []
         self._guards: list[dict[str, Any]] = []
+        self._recoveries: list[dict[str, Any]] = []
+        self._warnings: list[dict[str, Any]] = []
         self._is_finished = False
         self._time_ms = 0
 
@@ -256,6 +260,10 @@ class JsonWriter:
                     self._alternatives.append([_alternative(a) for a in alternatives])
             case GuardActed():
                 self._guards.append(asdict(event))
+            case Recovered():
+                self._recoveries.append(asdict(event))
+            case SoundWarning():
+                self._warnings.append(asdict(event))
             case Finished():
                 self._is_finished = True
             case _:
@@ -284,6 +292,10 @@ class JsonWriter:
             content["alternatives"] = self._alternatives
         if self._guards:
             content["guards"] = self._guards
+        if self._recoveries:
+            content["recoveries"] = self._recoveries
+        if self._warnings:
+            content["warnings"] = self._warnings
         return json.dumps(content, ensure_ascii=False) + "\n"
 
 
@@ -327,6 +339,8 @@ class JsonLinesWriter:
                     fields["logprob"] = _exact(event.logprob)
                 if event.guard is not None:
                     fields["guard"] = event.guard
+                if event.recovered is not None:
+                    fields["recovered"] = event.recovered
                 if alternatives:
                     fields["alternatives"] = [_alternative(a) for a in alternatives]
             case TextDelta():
@@ -337,6 +351,10 @@ class JsonLinesWriter:
                 fields = {"type": "utterance_end"} | asdict(event)
             case GuardActed():
                 fields = {"type": "guard"} | asdict(event)
+            case Recovered():
+                fields = {"type": "recovered"} | asdict(event)
+            case SoundWarning():
+                fields = {"type": "warning"} | asdict(event)
             case Finished():
                 text += self._ids()
                 fields = {"type": "finished"} | asdict(event)
@@ -360,6 +378,9 @@ class JsonLinesWriter:
         guards = {str(t.index): t.guard for t in tokens if t.guard is not None}
         if guards:
             fields["guards"] = guards
+        recovered = {str(t.index): t.recovered for t in tokens if t.recovered}
+        if recovered:
+            fields["recovered"] = recovered
         return json.dumps(fields) + "\n"
 
     def _opened(self) -> str:

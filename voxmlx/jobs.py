@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from voxmlx.arguments import report_error
+from voxmlx.arguments import raw_rate, report_error
 from voxmlx.audio.files import AudioFile, open_audio
 from voxmlx.errors import AudioError
 from voxmlx.formats import FORMATS
@@ -109,7 +109,7 @@ def open_jobs(arguments: argparse.Namespace, pipes: ExitStack) -> tuple[list[Job
     jobs: list[Job] = []
     for name, outputs in left:
         try:
-            audio = open_audio(name, headerless_rate=arguments.rate)
+            audio = open_audio(name, raw_rate=raw_rate(arguments))
         except AudioError as error:
             report_error(error)
             continue

@@ -62,6 +62,7 @@ def _tokens(fields: dict[str, Any], n_before: int) -> list[TokenDecoded]:
     ids: list[int] = fields["token_ids"]
     logprobs: list[float | None] = fields.get("logprobs") or [None] * len(ids)
     guards: dict[str, str] = fields.get("guards") or {}
+    recovered: dict[str, str] = fields.get("recovered") or {}
     if fields["index"] != n_before or len(ids) != len(logprobs):
         raise ValueError(fields["index"])
     return [
@@ -71,6 +72,7 @@ def _tokens(fields: dict[str, Any], n_before: int) -> list[TokenDecoded]:
             (index + 1) * AUDIO_TOKEN_MS,
             None if logprob is None else _float32(logprob),
             guard=guards.get(str(index)),
+            recovered=recovered.get(str(index)),
         )
         for i, (token_id, logprob) in enumerate(zip(ids, logprobs, strict=True))
     ]
@@ -90,6 +92,7 @@ def _token(fields: dict[str, Any], n_before: int) -> TokenDecoded:
             for one in fields.get("alternatives", ())
         ),
         fields.get("guard"),
+        fields.get("recovered"),
     )
 
 

@@ -77,12 +77,11 @@ class Results:
     def feed(self, event: Event) -> None:
         for writer, output in self._files:
             output.write(writer.feed(event))
-
-    def cut(self) -> None:
-        """Remove from the journal what a killed run wrote beyond its ids."""
-        for _, output in self._files:
-            if isinstance(output, ResultFile):
-                output.cut()
+        if isinstance(event, TokenDecoded) and event.index + 1 == len(self.tokens):
+            # All is there again that a killed run knew: what it wrote behind goes.
+            for _, output in self._files:
+                if isinstance(output, ResultFile):
+                    output.cut()
 
     def keep(self) -> None:
         """Complete the partial files, as far as they go, and keep them."""

@@ -1,11 +1,10 @@
 """Samples in, events out: one stream, with the network that decodes it."""
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-import mlx.core as mx
 from numpy.typing import NDArray
 
 from voxmlx.checkpoint import Checkpoint
@@ -16,30 +15,22 @@ from voxmlx.events import Event, TokenDecoded
 from voxmlx.hotwords import BOOST, HotwordTrie
 from voxmlx.model.cache import KV_BITS
 from voxmlx.model.choosing import DecodeRequest
-from voxmlx.model.state import VoxtralState
 from voxmlx.model.voxtral import MAX_AUDIO_TOKENS_PER_STEP, VoxtralRealtime
+from voxmlx.recovery import RecoveringDecoder
 from voxmlx.rules import GUARDS
 from voxmlx.speculation import Speculation
 from voxmlx.timeline import Timeline, TokenAudio
 from voxmlx.utterances import DEFAULT_PAUSE_MS, check_pause
+from voxmlx.work import EncodeRequest, Request
 
-__all__ = ["MAX_ALTERNATIVES", "MAX_BOOST", "EncodeRequest", "Session", "Work"]
+__all__ = ["MAX_ALTERNATIVES", "MAX_BOOST", "Session", "Work"]
 
 MAX_ALTERNATIVES = 100
 MAX_BOOST = 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class EncodeRequest:
-    """Samples [1, n] of one stream, to become audio embeddings."""
-
-    samples: mx.array
-    state: VoxtralState
-
-
-# What a stream wants of the network next -> embeddings [1, k, dim] for an EncodeRequest,
-# ids [k] for a DecodeRequest; in the end, what became certain.
-Work = Generator[EncodeRequest | DecodeRequest, Any, list[Event]]
+# What a stream wants of the network next; in the end, what became certain.
+Work = Generator[Request, Any, list[Event]]
 
 
 class Session:
@@ -113,10 +104,14 @@ class Session:
             trie = HotwordTrie(checkpoint.tokenizer, hotwords, boost=hotword_boost)
         self._model = checkpoint.model
         self._vocab_size = checkpoint.tokenizer.vocab_size
+        open_state = partial(
+            checkpoint.model.open_state,
+            delay_ms,
+            kv_bits=kv_bits,
+            speculates=speculate,
+        )
         self._decoder = TokenDecoder(
-            checkpoint.model.open_state(
-                delay_ms, kv_bits=kv_bits, speculates=speculate
-            ),
+            open_state(),
             rules=[GUARDS[name]() for name in guards],
             hotwords=trie,
             has_probabilities=confidence,
@@ -124,6 +119,7 @@ class Session:
             speculation=Speculation() if speculate else None,
         )
         self._n_skipped = 0  # audio tokens to come that are not decoded
+        self._recovering = RecoveringDecoder(self._decoder, open_state)
         self.is_finished = False
         self._last_events: list[Event] = []
 
@@ -269,22 +265,24 @@ class Session:
         return None
 
     def _decode_audio(self, heard: TokenAudio) -> Work:
-        samples = mx.array(heard.samples)[None]
-        audio = yield EncodeRequest(samples, self._decoder.state)
-        decoded = yield from self._decoder.step(audio, heard.speech)
-        return [event for one in decoded for event in self.timeline.emit(one)]
+        yield from self._recovering.step(heard.samples, heard.speech)
+        return self._emit_certain()
 
     def _skip_audio(self, heard: TokenAudio) -> Work:
         """Give out known ids without the network, as a generator that asks nothing."""
         self._n_skipped -= len(heard.speech)
-        decoded = self._decoder.skip(heard.speech)
-        return [event for one in decoded for event in self.timeline.emit(one)]
+        self._recovering.skip(heard.speech)
+        return self._emit_certain()
         yield
 
     def _finish(self) -> Work:
-        decoded = yield from self._decoder.finish()
-        events = [event for one in decoded for event in self.timeline.emit(one)]
-        return events + self.timeline.emit_end()
+        yield from self._recovering.finish()
+        return self._emit_certain() + self.timeline.emit_end()
+
+    def _emit_certain(self) -> list[Event]:
+        """Events of the ids that became certain."""
+        certain = self._recovering.take()
+        return [event for one in certain for event in self.timeline.emit(one)]
 
     def _step_all(self) -> list[Event]:
         events: list[Event] = []
@@ -297,7 +295,9 @@ def _known(token: int | TokenDecoded) -> Decoded:
     if isinstance(token, int):
         return Decoded(token)
     alternatives = tuple((one.token_id, one.logprob) for one in token.alternatives)
-    return Decoded(token.token_id, token.logprob, alternatives, token.guard)
+    return Decoded(
+        token.token_id, token.logprob, alternatives, token.guard, token.recovered
+    )
 
 
 def _run_alone(work: Work, model: VoxtralRealtime) -> list[Event]:

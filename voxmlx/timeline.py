@@ -23,6 +23,7 @@ from voxmlx.events import (
     Event,
     Finished,
     GuardActed,
+    Recovered,
     TokenDecoded,
 )
 from voxmlx.tokenizer import TextStream, Tokenizer
@@ -155,11 +156,14 @@ class Timeline:
             decoded.logprob,
             tuple(self._alternative(*pair) for pair in decoded.alternatives),
             decoded.guard,
+            decoded.recovered,
         )
         events: list[Event] = [token]
         if decoded.guard is not None and decoded.guard != self._last_guard:
             events.append(GuardActed(decoded.guard, time_ms))
         self._last_guard = decoded.guard
+        if decoded.recovered is not None:
+            events.append(Recovered(decoded.recovered, time_ms))
         return events + self._assembler.push(token, self._text.push(token.token_id))
 
     def emit_end(self) -> list[Event]:

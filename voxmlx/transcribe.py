@@ -14,26 +14,29 @@ from voxmlx import demo
 from voxmlx.arguments import (
     CommandParser,
     add_model_arguments,
-    add_rate_argument,
+    add_raw_arguments,
     add_subtitle_arguments,
     add_word_arguments,
     check_delay,
     chosen_delay_ms,
     cue_rules,
     load_model,
+    raw_rate,
     report_error,
+    report_warning,
     run_command,
     word_options,
 )
-from voxmlx.audio.files import STANDARD_INPUT, open_audio
+from voxmlx.audio.files import STANDARD_INPUT, AudioFile, no_words, open_audio
 from voxmlx.config import DEFAULT_DELAY_MS
 from voxmlx.errors import AudioError
-from voxmlx.events import Event, TokenDecoded
+from voxmlx.events import Event, Finished, SoundWarning, TextDelta, TokenDecoded
 from voxmlx.formats import FormatOptions
 from voxmlx.interruption import Interruption
 from voxmlx.jobs import Job, add_output_arguments, check_output_arguments, open_jobs
 from voxmlx.journal import settings_key
 from voxmlx.progress import SoundProgress, clock
+from voxmlx.recovery_notice import RecoveryNotice
 from voxmlx.results import Results
 from voxmlx.session import Session
 
@@ -50,10 +53,10 @@ _EXAMPLES = """\
 examples:
   voxmlx transcribe talk.mp3
   voxmlx transcribe --delay 2400 lecture.flac > lecture.txt
-  voxmlx transcribe film.wav -o film.srt
-  voxmlx transcribe --format srt --format txt --output-dir out meetings/*/audio.wav
+  voxmlx transcribe film.mkv -o film.srt
+  voxmlx transcribe --format srt --format txt --output-dir out meetings/*/audio.m4a
   voxmlx transcribe --output-dir out --skip-existing talks/*.mp3
-  ffmpeg -i film.mkv -f wav - | voxmlx transcribe -
+  curl https://example.org/talk.mp3 | voxmlx transcribe -
 
 Without -o or --output-dir, text is printed as it becomes final, under a line with
 the file's name if there are several. With them, each result gets its name (DIR/STEM.txt,
@@ -74,6 +77,10 @@ exit status:
   0 done   1 an error was reported   2 wrong arguments   128+N ended by
   signal N: 130 by Ctrl-C, 143 by SIGTERM, 129 by a closed terminal window
 """
+
+
+# Samples of a file that is read to its end.
+_ANY_LENGTH = 1 << 62
 
 
 class Stream(Protocol):
@@ -128,11 +135,41 @@ def _has_confidence(arguments: argparse.Namespace) -> bool:
     return not {"json", "jsonl"}.isdisjoint(arguments.formats)
 
 
-def transcribe(pieces: Iterable[np.ndarray], stream: Stream) -> Iterator[Event]:
-    """Push 16 kHz mono pieces and finish the stream; its events as they come."""
-    for piece in pieces:
-        yield from stream.push(piece)
-    yield from stream.finish()
+def transcribe(
+    pieces: Iterable[np.ndarray],
+    stream: Stream,
+    audio: AudioFile | None = None,
+    known: Sequence[TokenDecoded] = (),
+) -> Iterator[Event]:
+    """Push 16 kHz mono pieces and finish the stream; its events as they come.
+
+    With the `audio` that the pieces come from, its warnings are among them, and one
+    if no word was heard. A Session is given the ids that are `known`.
+    """
+    peak = 0.0
+    has_text = False
+
+    def heard() -> Iterator[np.ndarray]:
+        nonlocal peak
+        for piece in pieces:
+            peak = max(peak, float(np.abs(piece).max(initial=0.0)))
+            yield piece
+
+    if known and isinstance(stream, Session):
+        batches = stream.replay_pieces(heard(), _ANY_LENGTH, known)
+    else:
+        batches = (stream.push(piece) for piece in heard())
+    for events in batches:
+        yield from audio.take_warnings() if audio else ()
+        for event in events:
+            has_text = has_text or isinstance(event, TextDelta)
+            yield event
+    yield from audio.take_warnings() if audio else ()
+    for event in stream.finish():
+        has_text = has_text or isinstance(event, TextDelta)
+        if isinstance(event, Finished) and audio and not has_text:
+            yield no_words(audio.name, peak, event.duration_ms)
+        yield event
 
 
 def make_parser() -> CommandParser:
@@ -146,11 +183,10 @@ def make_parser() -> CommandParser:
         "files",
         metavar="FILE",
         nargs="*",
-        help="sound in any format of libsndfile (wav, flac, ogg, opus, mp3, ...), any "
-        "rate and channels; - is standard input: WAV, or headerless 16-bit "
-        "little-endian mono; with --demo the default is its own sample",
+        help="any sound or film (m4a, mp3, wav, mp4, mov, webm, ...); - is standard "
+        "input; with --demo the default is its own sample",
     )
-    add_rate_argument(parser)
+    add_raw_arguments(parser)
     add_output_arguments(parser)
     parser.add_argument(
         "--no-speculation",
@@ -210,7 +246,9 @@ def _do(
     format_name, path = job.outputs[0]
     is_printed = path is None and format_name != "json"
     with ExitStack() as stack:
-        audio = stack.enter_context(job.audio or open_audio(job.name))
+        audio = stack.enter_context(
+            job.audio or open_audio(job.name, raw_rate=raw_rate(arguments))
+        )
         with interruption.held():
             results = stack.enter_context(_results(job, model, arguments))
         if is_printed and format_name == "txt" and len(arguments.files) > 1:
@@ -223,35 +261,28 @@ def _do(
                 is_hidden=is_printed and sys.stdout.isatty(),
             )
         )
+        notice = RecoveryNotice(arguments.dtype)
         try:
             pieces = progress.follow(audio.pieces())
-            for event in _events(pieces, model.start(), results):
+            tokens = results.tokens
+            if tokens:
+                at = clock(tokens[-1].time_ms / 1000)
+                sys.stderr.write(
+                    f"voxmlx: {audio.name}: going on at {at}, where an earlier run was "
+                    "ended\n"
+                )
+            for event in transcribe(pieces, model.start(), audio, tokens):
+                if isinstance(event, SoundWarning):
+                    report_warning(event)
                 with interruption.held():
                     results.feed(event)
+                if (sentence := notice.observe(event)) is not None:
+                    sys.stderr.write(f"voxmlx: {audio.name}: {sentence}\n")
         except KeyboardInterrupt:
             results.keep()
             raise
         with interruption.held():
             results.end()
-
-
-def _events(
-    pieces: Iterator[np.ndarray], stream: Stream, results: Results
-) -> Iterator[Event]:
-    """The events of all sound; what a killed run has decoded is not decoded again."""
-    if not (results.tokens and isinstance(stream, Session)):
-        yield from transcribe(pieces, stream)
-        return
-    at = clock(results.tokens[-1].time_ms / 1000)
-    sys.stderr.write(f"voxmlx: going on at {at}, where an earlier run was ended\n")
-    n_known = len(results.tokens)
-    for events in stream.replay_pieces(pieces, 1 << 62, results.tokens):
-        yield from events
-        n_known -= sum(isinstance(event, TokenDecoded) for event in events)
-        if n_known <= 0:
-            results.cut()
-            break
-    yield from transcribe(pieces, stream)
 
 
 def _results(job: Job, model: Recognizer, arguments: argparse.Namespace) -> Results:

@@ -3,7 +3,14 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from voxmlx.events import Event, Finished, UtteranceEnd, Word, WordFinal
+from voxmlx.events import (
+    Event,
+    Finished,
+    SoundWarning,
+    UtteranceEnd,
+    Word,
+    WordFinal,
+)
 from voxmlx.line_breaks import (
     Break,
     best_break,
@@ -252,10 +259,14 @@ def _ends_sentence(words: Sequence[Word]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """The words of a stream, in segments."""
+    """The words of a stream, in segments.
+
+    `warnings` say what was wrong with the sound of a file.
+    """
 
     segments: tuple[Segment, ...]
     duration_ms: int
+    warnings: tuple[SoundWarning, ...] = ()
 
     @classmethod
     def from_events(
@@ -284,6 +295,7 @@ class TranscriptBuilder:
     def __init__(self, rules: SegmentRules | None = None) -> None:
         self._segmenter = Segmenter(rules)
         self._segments: list[Segment] = []
+        self._warnings: list[SoundWarning] = []
         self._duration_ms = 0
 
     def feed(self, event: Event) -> None:
@@ -292,6 +304,8 @@ class TranscriptBuilder:
                 self._segments += self._segmenter.push(word)
             case UtteranceEnd():
                 self._segments += self._segmenter.flush()
+            case SoundWarning():
+                self._warnings.append(event)
             case Finished(duration_ms=duration_ms):
                 self._duration_ms = duration_ms
             case _:
@@ -300,4 +314,6 @@ class TranscriptBuilder:
     def build(self) -> Transcript:
         """Return the transcript so far; `duration_ms` is 0 before a `Finished`."""
         self._segments += self._segmenter.flush()
-        return Transcript(tuple(self._segments), self._duration_ms)
+        return Transcript(
+            tuple(self._segments), self._duration_ms, tuple(self._warnings)
+        )

@@ -2,11 +2,13 @@
 
 import io
 import os
+import re
 import threading
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import psutil
 import pytest
@@ -15,7 +17,7 @@ import soxr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.audio.bad_files import BAD_FILES
+from tests.audio.bad_files import BAD_FILES, HARMED_FILES
 from tests.audio.wav_bytes import encode, wav_bytes
 from tests.sounds import noise, silence, speech_like
 from voxmlx.audio.files import open_audio
@@ -43,6 +45,21 @@ def read(path: str | Path, piece_s: float = 5.0) -> np.ndarray:
     return np.concatenate(pieces)
 
 
+def opus_at_48_khz(path: Path) -> tuple[np.ndarray, int]:
+    """What libopus, the reference, makes of a file: [n, 2]."""
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        codec = av.CodecContext.create("libopus", "r")
+        assert isinstance(codec, av.AudioCodecContext)
+        codec.extradata = stream.codec_context.extradata
+        blocks = [
+            frame.to_ndarray().reshape(-1, 2)
+            for packet in container.demux(stream)
+            for frame in codec.decode(packet if packet.size else None)
+        ]
+    return np.concatenate(blocks).astype(np.float32) / 32768, 48_000
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`RATE.SUFFIX`: 2.1 s of two different channels at each rate and format."""
@@ -65,13 +82,22 @@ def test_sound_is_the_mean_of_its_channels_at_16_khz(
 ) -> None:
     path = files / f"{rate}.{suffix}"
     whole, true_rate = soundfile.read(path, dtype="float32")
+    if suffix == "opus":
+        # libsndfile decodes to the rate that a file was made from.
+        whole, true_rate = opus_at_48_khz(path)
     mono = whole.mean(axis=1, dtype=np.float32)
     expected = soxr.resample(mono, true_rate, 16_000, "HQ")
     if true_rate == 16_000:
         expected = mono
-    # soundfile.read seeks first, after which the MP3 decoder rounds differently.
-    atol = 1e-6 if suffix == "mp3" else 0
-    np.testing.assert_allclose(read(path), expected, rtol=0, atol=atol)
+    heard = read(path)
+    assert len(heard) == len(expected)
+    if suffix == "opus":
+        # Two decoders, of which the standard asks only that they sound alike.
+        assert np.corrcoef(heard, expected)[0, 1] > 0.9999
+        return
+    # Two decoders of Vorbis and MP3 add in another order.
+    atol = {"mp3": 1e-6, "ogg": 2e-7}.get(suffix, 0)
+    np.testing.assert_allclose(heard, expected, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "aiff", "caf"])
@@ -107,13 +133,18 @@ def test_pieces_are_about_as_long_as_asked_for(files: Path, piece_s: float) -> N
     assert longest <= piece_s * 16_000 + 2_000
 
 
-def test_many_channels_make_pieces_shorter_not_larger(tmp_path: Path) -> None:
+def test_many_channels_need_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "array.wav"
     path.write_bytes(wav_bytes(bytes(2 * 512 * 8_000), n_channels=512))
-    with open_audio(path) as audio:
-        lengths = [len(piece) for piece in audio.pieces(5.0)]
-    assert max(lengths) == 2048
-    assert sum(lengths) == 8_000
+    tracemalloc.start()
+    try:
+        with open_audio(path) as audio:
+            n_samples = sum(len(piece) for piece in audio.pieces(5.0))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert n_samples == 8_000
+    assert peak_bytes < 24 << 20
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -144,16 +175,40 @@ def test_a_bad_file_is_refused_with_its_name_and_fault(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("suffix", sorted({*FORMATS} - {"aiff", "au"}))
-@pytest.mark.parametrize("kept", [0.2, 0.6, 0.97])
-def test_a_cut_file_is_refused(
+@pytest.mark.parametrize("name", HARMED_FILES)
+def test_a_harmed_file_is_read_as_far_as_it_goes_with_a_warning(
+    tmp_path: Path, name: str
+) -> None:
+    write, message = HARMED_FILES[name]
+    path = tmp_path / name
+    write(path)
+    with open_audio(path) as audio:
+        n_samples = sum(map(len, audio.pieces()))
+        (warning,) = audio.take_warnings()
+    assert 10_000 < n_samples <= 4 * 16_000
+    assert re.search(message, warning.message)
+    assert warning.message.startswith(str(path))
+    assert "\n" not in warning.message
+
+
+@pytest.mark.parametrize("suffix", sorted({*FORMATS} - {"w64"}))
+@pytest.mark.parametrize("kept", [0.7, 0.97])
+def test_of_a_cut_file_all_that_is_there_is_read(
     files: Path, tmp_path: Path, suffix: str, kept: float
 ) -> None:
     content = (files / f"44100.{suffix}").read_bytes()
     path = tmp_path / f"cut.{suffix}"
     path.write_bytes(content[: int(len(content) * kept)])
-    with pytest.raises(AudioError, match=r"cut short|malformed"):
-        read(path)
+    whole = read(files / f"44100.{suffix}")
+    with open_audio(path) as audio:
+        heard = np.concatenate(list(audio.pieces()))
+        (warning,) = audio.take_warnings()
+    assert warning.code == "cut_short"
+    # An Ogg page, of which a cut one is lost, holds up to a second.
+    lost = 0.5 if suffix in ("ogg", "opus") else 0.2
+    assert kept - lost < len(heard) / len(whole) <= kept + 0.1
+    n = len(heard) - 4_000
+    assert n <= 0 or np.corrcoef(heard[:n], whole[:n])[0, 1] > 0.999
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -166,15 +221,20 @@ def test_a_short_file_is_not_taken_for_a_cut_one(
     assert len(read(path)) == n_samples
 
 
-@pytest.mark.parametrize("suffix", ["ogg", "opus", "mp3"])
-def test_recordings_joined_in_one_file_are_refused(
+@pytest.mark.parametrize("suffix", ["wav", "ogg", "opus", "mp3", "flac"])
+def test_of_recordings_joined_in_one_file_all_are_read(
     files: Path, tmp_path: Path, suffix: str
 ) -> None:
     content = (files / f"16000.{suffix}").read_bytes()
     path = tmp_path / f"joined.{suffix}"
     path.write_bytes(content + content)
-    with pytest.raises(AudioError, match="several recordings"):
-        read(path)
+    once, twice = read(files / f"16000.{suffix}"), read(path)
+    # Encoders' padding between the two may stay.
+    assert 2 * len(once) <= len(twice) <= 2 * len(once) + 3_000
+    second = twice[len(once) :]
+    scores = [np.dot(second[lag:][:20_000], once[:20_000]) for lag in range(3_000)]
+    lag = int(np.argmax(scores))
+    assert np.corrcoef(second[lag:][:20_000], once[:20_000])[0, 1] > 0.99
 
 
 @pytest.mark.parametrize("suffix", ["wav", "ogg", "opus", "mp3"])
@@ -237,17 +297,16 @@ def test_a_named_pipe_is_read_like_a_file(tmp_path: Path) -> None:
     writer.join()
 
 
-@pytest.mark.parametrize("suffix", ["flac", "ogg", "aiff"])
-def test_a_pipe_of_another_format_is_refused(
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_pipe_gives_the_samples_of_the_file(
     files: Path, tmp_path: Path, suffix: str
 ) -> None:
     path = tmp_path / "fifo"
     os.mkfifo(path)
-    content = (files / f"16000.{suffix}").read_bytes()[:1000]
+    content = (files / f"44100.{suffix}").read_bytes()
     writer = threading.Thread(target=path.write_bytes, args=(content,))
     writer.start()
-    with pytest.raises(AudioError, match=r"carries .*must carry WAV"):
-        open_audio(path)
+    np.testing.assert_array_equal(read(path), read(files / f"44100.{suffix}"))
     writer.join()
 
 
@@ -257,13 +316,16 @@ def test_nothing_stays_open(files: Path, tmp_path: Path, suffix: str) -> None:
     content = (files / f"44100.{suffix}").read_bytes()
     cut = tmp_path / f"cut.{suffix}"
     cut.write_bytes(content[: len(content) // 2])
+    page = tmp_path / "page.html"
+    page.write_text("<html>not found</html>" * 9)
     read(files / f"44100.{suffix}")
     n_open, n_threads = process.num_fds(), threading.active_count()
     for _ in range(3):
         with open_audio(files / f"44100.{suffix}") as audio:
             next(audio.pieces(0.01))
+        read(cut)
         with pytest.raises(AudioError):
-            read(cut)
+            read(page)
     assert process.num_fds() == n_open
     assert threading.active_count() == n_threads
 

@@ -1,12 +1,14 @@
 """The reference operations against textbook NumPy."""
 
 import math
+from unittest.mock import patch
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
 from voxmlx import kernels
+from voxmlx.kernels import ops
 from voxmlx.kernels.pow_attention import pow_attention
 
 RNG = np.random.default_rng(0)
@@ -54,7 +56,26 @@ def test_attention_by_powers_bears_scores_of_any_size(shift: float) -> None:
     np.testing.assert_allclose(np.array(got), np.array(exact), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("op", [kernels.rotate, kernels.rotate_pairs])
+def as_reference(x: mx.array, angles: mx.array, bias: mx.array | None) -> mx.array:
+    return kernels.rotate_reference(x, angles, bias)
+
+
+def as_here(x: mx.array, angles: mx.array, bias: mx.array | None) -> mx.array:
+    R, half = angles.shape[2], angles.shape[4]
+    n_heads = x.shape[2] // (R * 2 * half)
+    return kernels.rotate(x, kernels.rotation(np.array(angles), n_heads), bias)
+
+
+def as_on_metal(x: mx.array, angles: mx.array, bias: mx.array | None) -> mx.array:
+    with patch.object(ops, "has_metal", lambda: True):
+        R, half = angles.shape[2], angles.shape[4]
+        n_heads = x.shape[2] // (R * 2 * half)
+        step = kernels.rotation(np.array(angles), n_heads)
+    with patch.object(ops.Fused, "__call__", lambda self, *a: self.body(*a)):
+        return kernels.rotate(x, step, bias)
+
+
+@pytest.mark.parametrize("op", [as_reference, as_here, as_on_metal])
 @pytest.mark.parametrize("has_bias", [True, False])
 def test_rotation_turns_interleaved_pairs(op, has_bias: bool) -> None:
     # Three groups of two heads, [B, T, R, H / R, D], of which the last is not turned.
@@ -115,8 +136,8 @@ def test_operations_keep_a_half_precision_dtype(dtype: mx.Dtype) -> None:
     x = mx.ones((1, 2, 3, 4), dtype)
     angles = mx.ones((1, 2, 3, 1, 2), mx.complex64)
     for bias in (None, mx.ones((12,), dtype)):
-        assert kernels.rotate(x.reshape(1, 2, 12), angles, bias).dtype == dtype
-        assert kernels.rotate_pairs(x.reshape(1, 2, 12), angles, bias).dtype == dtype
+        for op in (as_reference, as_here, as_on_metal):
+            assert op(x.reshape(1, 2, 12), angles, bias).dtype == dtype
     for part in kernels.add_rms_norm(x[0], x[0], x[0, 0, 0], 1e-5):
         assert part.dtype == dtype
     assert kernels.gelu(x).dtype == dtype

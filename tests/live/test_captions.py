@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxmlx.audio.block_queue import Block
-from voxmlx.events import Event, Finished, TextDelta, TokenDecoded
+from voxmlx.events import Event, Finished, Recovered, TextDelta, TokenDecoded
 from voxmlx.live.captions import Captions
-from voxmlx.live.lag_warning import LagWarning
+from voxmlx.live.lag_warning import LagWarning, RecoveryWarning
 from voxmlx.live.stream_metrics import StreamMetrics
 
 TOKEN = 1280
@@ -281,3 +281,19 @@ def test_a_server_that_cannot_keep_up_is_named() -> None:
         warning.on_tick(metrics)
     (sentence,) = said
     assert sentence.startswith("text lags by 6 s and no sound is dropped: ws://there")
+
+
+def test_a_recovery_is_shown_and_the_second_one_with_a_hint() -> None:
+    said: list[str] = []
+    warning = RecoveryWarning(said.append, "auto")
+    for time_ms in (800, 1600, 2400):
+        warning.show([TextDelta("a", time_ms), Recovered("decoder", time_ms)])
+    assert len(said) == 2
+    assert "decoder" in said[0]
+    assert "0.8 s" in said[0]
+    assert "--dtype" not in said[0]
+    assert "--dtype bfloat16" in said[1]
+    in_float32: list[str] = []
+    warning = RecoveryWarning(in_float32.append, "float32")
+    warning.show([Recovered("encoder", 80), Recovered("encoder", 160)])
+    assert "voxmlx.doctor" in in_float32[1]

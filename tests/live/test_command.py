@@ -187,7 +187,7 @@ def test_a_file_and_standard_input_give_the_text_of_transcribe() -> None:
     assert run("voxmlx.live", "--input", demo.SAMPLE) == expected
     pcm, rate = soundfile.read(demo.SAMPLE, dtype="int16")
     assert rate == 16_000
-    piped = run("voxmlx.live", "--input", "-", input=pcm.tobytes())
+    piped = run("voxmlx.live", "--input", "-", "--raw", input=pcm.tobytes())
     assert piped == expected
 
 

@@ -166,7 +166,7 @@ BUGS = (
         "erf(",
     ),
     # Arithmetic.
-    Bug("the weights of another stream", _NORM, "weight_shape[0] == 1 ?", "true ?"),
+    Bug("the weights of another stream", _NORM, "ROWS ?", "false ?"),
     Bug("a row taken for a stream", _NORM, "row / uint(x_shape[1])", "row"),
     Bug("no epsilon", _NORM, " + eps[0]", ""),
     Bug("a mean over the threads", _NORM, "sum / float(D)", "sum / float(THREADS)"),
@@ -218,7 +218,7 @@ BUGS = (
         "metal::min(first + per_block, held)",
         "metal::min(first + per_block + 1, held)",
     ),
-    Bug("values where keys are", _RING, "keys + size_t(n_kv_heads) * C", "keys"),
+    Bug("values where keys are", _RING, "keys + n_kv_heads * uint(C)", "keys"),
     Bug("parts that weigh the same", _COMBINE, "total += weight * sums", "total += sums"),
     Bug("the wrong number of a part", _COMBINE, "* D + i % D]", "* D + i / D % D]"),
     Bug("keys that all simdgroups read", _WINDOW, "int start = simdgroup * KEYS", "int start = 0"),

@@ -23,7 +23,7 @@ from tests.serve.loopback import PATIENCE_S, Loopback, serving, until
 from tests.sounds import speech_like
 from voxmlx import Checkpoint, Session, Transcript
 from voxmlx.audio.files import AudioFile, open_audio
-from voxmlx.events import Event, Finished
+from voxmlx.events import Event, Finished, SoundWarning
 from voxmlx.serve.limits import Limits
 from voxmlx.serve.protocol import StreamOptions
 from voxmlx.serve.response_formats import TranscriptionParams
@@ -97,11 +97,15 @@ def test_what_is_no_sound_is_refused_by_its_own_name(
     assert "voxmlx-" not in error["message"], "where we keep it is nobody's business"
 
 
-def test_a_file_that_was_cut_off_is_refused_and_its_seat_is_free(
+def test_a_file_that_was_cut_off_gives_what_there_is_and_a_warning(
     client: httpx.Client, tiny: Loopback
 ) -> None:
-    answer = post(client, wav(SOUND)[:-3000])
-    assert answer.status_code == 400
+    for form in ("json", "verbose_json"):
+        answer = post(client, wav(SOUND)[:-3200], response_format=form)
+        assert answer.status_code == 200
+        (warning,) = answer.json()["warnings"]
+        assert warning["code"] == "cut_short"
+        assert warning["message"].startswith("a.wav is cut short")
     until(lambda: tiny.scheduler.n_slots == 0)
 
 
@@ -219,6 +223,9 @@ class Owned:
                 time.sleep(0.2)  # a client may hang up meanwhile
             yield piece
 
+    def take_warnings(self) -> list[SoundWarning]:
+        return self._audio.take_warnings()
+
     def close(self) -> None:
         self._note("close")
         assert self._is_being_read.acquire(blocking=False), "closed under its reader"
@@ -240,7 +247,7 @@ def test_only_the_thread_that_reads_a_file_touches_it(
     uses: list[tuple[str, int]] = []
     monkeypatch.setattr(
         "voxmlx.serve.sound_reader.open_audio",
-        lambda path: Owned(open_audio(path), uses),
+        lambda file, name: Owned(open_audio(file, name=name), uses),
     )
     sound = wav(speech_like(20 * 16_000, seed=1).astype(np.float32))
     with (

@@ -17,16 +17,18 @@ import mlx.utils
 import numpy as np
 import pytest
 
+from tests.poison import poisoned_once
 from tests.sounds import speech_like
 from voxmlx import Checkpoint, Session
 from voxmlx.batch import Batch
 from voxmlx.errors import RequestError
-from voxmlx.events import Event, Finished
+from voxmlx.events import Event, Finished, Recovered
 from voxmlx.hotwords import HotwordTrie
 from voxmlx.model.voxtral import DecodeRequest, VoxtralRealtime
 from voxmlx.rules import GUARDS
 from voxmlx.serve import scheduler as scheduling
 from voxmlx.serve.file_share import FileShare
+from voxmlx.serve.metrics import Metrics
 from voxmlx.serve.protocol import (
     Failed,
     Finish,
@@ -300,6 +302,27 @@ def test_a_hundred_killed_clients_disturb_nobody_and_leave_nothing(
     assert len(sessions) >= 50
 
 
+def test_a_stream_that_recovers_is_counted_and_goes_on(
+    tiny_checkpoint: Checkpoint,
+) -> None:
+    metrics = Metrics()
+    scheduler = Scheduler(tiny_checkpoint, max_sessions=2, metrics=metrics)
+    scheduler.start()
+    sound = speech_like(30_000, seed=3)
+    client = Client(scheduler)
+    try:
+        with poisoned_once(tiny_checkpoint.model, "decoder 0", float("nan"), 0):
+            client.says(sound)
+            client.slot.submit(Finish())
+            told = events(client.until(Finished))
+    finally:
+        scheduler.stop()
+    assert [e for e in told if not isinstance(e, Recovered)] == alone(
+        tiny_checkpoint, sound
+    )
+    assert 'voxmlx_recoveries_total{cause="decoder"} 1.0' in metrics.text().decode()
+
+
 # ------------------------------------------------------------- live first
 
 
@@ -322,6 +345,9 @@ class Steps:
 
     def failed(self, code: str, /) -> None:
         raise AssertionError(code)
+
+    def recovered(self, cause: str, /) -> None:
+        raise AssertionError(cause)
 
     def tick(self, n: int = 1) -> list[Kind]:
         """What the next ticks step."""

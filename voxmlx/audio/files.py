@@ -1,112 +1,90 @@
-"""A sound file or pipe, of any format and rate -> 16 kHz mono pieces."""
+"""Any sound file, pipe or file object -> 16 kHz mono pieces."""
 
-import io
-import os
-import stat
-import sys
+import math
+import threading
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 
-from voxmlx.audio.resample import Resampler, check_rate
-from voxmlx.audio.sndfile import SndfileStream
-from voxmlx.audio.wav_header import WAV_HEAD_BYTES, is_wav, read_up_to, read_wav_header
-from voxmlx.audio.wav_stream import (
-    PcmStream,
-    is_plain_pcm,
-    raw_stream,
-    refuse_cut_file,
-)
+from voxmlx.audio.reading import Reading
+from voxmlx.audio.source import STANDARD_INPUT, ByteSource, ReadableFile, open_source
 from voxmlx.config import SAMPLE_RATE
 from voxmlx.errors import AudioError
+from voxmlx.events import SoundWarning
 
-__all__ = ["STANDARD_INPUT", "AudioFile", "open_audio"]
+__all__ = ["STANDARD_INPUT", "AudioFile", "no_words", "open_audio"]
 
-STANDARD_INPUT = "-"
+# Read ahead of whoever takes the pieces.
+_MAX_AHEAD_SAMPLES = 10 * SAMPLE_RATE
 
-# 4 MB of float32: what bounds a piece where channels are many.
-_MAX_BLOCK_VALUES = 1 << 20
-
-# How sound that is neither WAV nor headerless begins.
-_CONTAINERS = {
-    b"fLaC": "FLAC",
-    b"OggS": "Ogg",
-    b"ID3": "MP3",
-    b"FORM": "AIFF",
-    b"caff": "CAF",
-    b".snd": "AU",
-    b"\x1aE\xdf\xa3": "Matroska or WebM",
-    b"RIFX": "big-endian WAV",
-}
-
-
-class _SoundStream(Protocol):
-    """Samples of any rate and number of channels, from start to end."""
-
-    rate: int
-    n_channels: int
-    n_samples: int | None
-
-    def blocks(self, max_samples: int) -> Iterator[np.ndarray]: ...
-    def close(self) -> None: ...
+# How long a close waits for a read that is under way. One of a pipe may take for ever.
+_CLOSE_S = 0.5
 
 
 class AudioFile:
     """Sound that is open and whose header is read: 16 kHz mono, once through.
 
-    `duration_s` is what the header says, None if it does not. `is_pipe` means
-    that it cannot be opened a second time. A context manager.
+    A thread of its own reads it, and alone opens, reads and closes: so `close` may be
+    called from any thread at any time. `duration_s` is what the header says, None if
+    it does not. `is_pipe` means that it cannot be opened a second time. A context
+    manager.
     """
 
-    def __init__(
-        self, stream: _SoundStream, name: str, file: io.BufferedReader, *, is_pipe: bool
-    ) -> None:
-        """Made by `open_audio`; takes over the open `file`."""
-        self.name = name
-        self.is_pipe = is_pipe
-        self.duration_s = None
-        if stream.n_samples is not None:
-            self.duration_s = stream.n_samples / stream.rate
-        self._stream = stream
-        self._file = file
-        self._is_read = False
+    def __init__(self, source: ByteSource, raw_rate: int | None) -> None:
+        """Made by `open_audio`; takes over the source."""
+        self.name = source.name
+        self.is_pipe = source.is_pipe
+        self.duration_s: float | None = None
+        self.n_channels = 0
+        self._source = source
+        self._raw_rate = raw_rate
+        self._changed = threading.Condition()
+        self._waiting: deque[np.ndarray] = deque()
+        self._n_waiting = 0
+        self._warnings: list[SoundWarning] = []
+        self._error: BaseException | None = None
+        self._is_open = self._is_read = self._is_over = self._is_closed = False
+        # FFmpeg calls back into Python, where a KeyboardInterrupt would be lost. Only
+        # the main thread gets that.
+        self._thread = threading.Thread(target=self._run, name="sound", daemon=True)
+        self._thread.start()
+        with self._changed:
+            while not self._is_open and not self._is_over:
+                self._changed.wait()
+        self._raise_error()
 
     def pieces(self, piece_s: float = 5.0) -> Iterator[np.ndarray]:
         """Yield float32 [n] at 16 kHz, about `piece_s` seconds at a time or less.
 
         Channels are averaged. 16-bit samples at 16 kHz come out as integers over
-        32768, exactly; the samples never depend on `piece_s`. Raises AudioError
-        for NaN or infinite samples, for no samples at all, for damage, and for
-        less sound than the header promised, when it is met.
+        32768, exactly; the samples never depend on `piece_s`. A pipe is not waited on
+        for more than it holds. Raises AudioError for NaN, infinite or absurdly large
+        samples, and for no samples at all, when it is met.
         """
         assert not self._is_read, "an AudioFile is read once; open it again"
         self._is_read = True
-        rate = self._stream.rate
-        resampler = Resampler(rate)
-        max_samples = min(
-            round(piece_s * rate), _MAX_BLOCK_VALUES // self._stream.n_channels
-        )
-        n_read = 0
-        try:
-            for block in self._stream.blocks(max(1, max_samples)):
-                mono = _mono(block)
-                self._refuse_not_finite(mono, n_read)
-                n_read += len(mono)
-                if len(piece := resampler.push(mono)) > 0:
-                    yield piece
-        except OSError as error:
-            raise _unreadable(self.name, error) from None
-        if n_read == 0:
-            raise _no_sound(self.name)
-        if len(piece := resampler.flush()) > 0:
+        n_wanted = max(1, round(piece_s * SAMPLE_RATE))
+        while (piece := self._take(n_wanted)) is not None:
             yield piece
+        self._raise_error()
+
+    def take_warnings(self) -> list[SoundWarning]:
+        """Return what was noticed since the last call, in order."""
+        with self._changed:
+            warnings, self._warnings = self._warnings, []
+            return warnings
 
     def close(self) -> None:
-        self._stream.close()
-        self._file.close()
+        """Read nothing more. From any thread, any number of times."""
+        with self._changed:
+            self._is_closed = self._source.is_stopped = True
+            self._changed.notify_all()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(_CLOSE_S)
 
     def __enter__(self) -> Self:
         return self
@@ -119,126 +97,100 @@ class AudioFile:
     ) -> None:
         self.close()
 
-    def _refuse_not_finite(self, mono: np.ndarray, n_before: int) -> None:
-        finite = np.isfinite(mono)
-        if not finite.all():
-            at_s = (n_before + int(np.argmin(finite))) / self._stream.rate
-            raise AudioError(
-                f"{self.name} has a NaN or infinite sample at {at_s:.3f} s, expected "
-                "finite ones; write it again as 16-bit PCM"
-            )
+    def _take(self, n_wanted: int) -> np.ndarray | None:
+        """Return the next samples, up to `n_wanted`; None at the end."""
+        n_least = 1 if self.is_pipe else min(n_wanted, _MAX_AHEAD_SAMPLES // 2)
+        with self._changed:
+            while self._n_waiting < n_least and not (self._is_over or self._is_closed):
+                self._changed.wait()
+            if not self._waiting or self._is_closed:
+                return None
+            parts: list[np.ndarray] = []
+            n_taken = 0
+            while self._waiting and n_taken < n_wanted:
+                part = self._waiting.popleft()
+                n_left = n_wanted - n_taken
+                if len(part) > n_left:
+                    self._waiting.appendleft(part[n_left:])
+                    part = part[:n_left]
+                parts.append(part)
+                n_taken += len(part)
+            self._n_waiting -= n_taken
+            self._changed.notify_all()
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def _raise_error(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
-def open_audio(path: str | Path, *, headerless_rate: int = SAMPLE_RATE) -> AudioFile:
-    """Open a sound file, a named pipe, or with "-" standard input.
+    # ---- On the thread.
 
-    Files may have any format libsndfile reads, any rate and any channels. Pipes
-    carry WAV, or headerless 16-bit little-endian mono sound at `headerless_rate` Hz.
-    Raises AudioError for what is missing, unreadable, empty, no sound, or shorter
-    than its header says.
-    """
-    if str(path) == STANDARD_INPUT:
-        name, file, is_pipe = "standard input", _standard_input(), True
-    else:
-        name, file, is_pipe = str(path), _open(path), False
-    try:
-        status = os.fstat(file.fileno())
-        is_pipe = is_pipe or not stat.S_ISREG(status.st_mode)
-        stream = (
-            _pipe_stream(file, name, headerless_rate)
-            if is_pipe
-            else _file_stream(file, name, status.st_size)
-        )
+    def _run(self) -> None:
         try:
-            check_rate(stream.rate, name)
-            if stream.n_samples == 0:
-                raise _no_sound(name)
-        except AudioError:
-            stream.close()
-            raise
-    except OSError as error:
-        file.close()
-        raise _unreadable(name, error) from None
-    except AudioError:
-        file.close()
-        raise
-    return AudioFile(stream, name, file, is_pipe=is_pipe)
+            self._read()
+        except OSError as error:
+            self._error = AudioError(
+                f"{self.name} cannot be read: {error.strerror or error}"
+            )
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._source.close()
+            with self._changed:
+                self._is_over = True
+                self._changed.notify_all()
+
+    def _read(self) -> None:
+        reading = Reading(self._source, self._raw_rate)
+        try:
+            length_s = reading.length_s
+            self.duration_s = None if length_s is None else float(length_s)
+            self.n_channels = reading.n_channels
+            with self._changed:
+                self._is_open = True
+                self._changed.notify_all()
+            for item in reading.pieces():
+                if not self._put(item):
+                    return
+        finally:
+            reading.close()
+
+    def _put(self, item: np.ndarray | SoundWarning) -> bool:
+        """Hand over; False once nobody wants more."""
+        with self._changed:
+            if isinstance(item, SoundWarning):
+                self._warnings.append(item)
+                return not self._is_closed
+            while self._n_waiting > _MAX_AHEAD_SAMPLES and not self._is_closed:
+                self._changed.wait()
+            self._waiting.append(item)
+            self._n_waiting += len(item)
+            self._changed.notify_all()
+            return not self._is_closed
 
 
-def _open(path: str | Path) -> io.BufferedReader:
-    try:
-        return open(path, "rb")
-    except FileNotFoundError:
-        raise AudioError(f"{path} does not exist; check its path") from None
-    except IsADirectoryError:
-        raise AudioError(f"{path} is a directory; name the files in it") from None
-    except PermissionError:
-        raise AudioError(f"{path} may not be read; check its permissions") from None
-    except OSError as error:
-        raise _unreadable(str(path), error) from None
+def open_audio(
+    path: str | Path | ReadableFile,
+    *,
+    raw_rate: int | None = None,
+    name: str | None = None,
+) -> AudioFile:
+    """Open a sound or film file, a named pipe, "-" for standard input, or a file object.
+
+    Any container and codec that FFmpeg knows, any rate and any channels. `raw_rate`
+    says that bytes without a header are 16-bit little-endian mono samples at that rate
+    in Hz; without it they are refused. Errors and warnings speak of `name`. Whoever opened a file object closes it, after
+    the AudioFile. Raises AudioError for what is missing, unreadable, empty or no sound.
+    """
+    return AudioFile(open_source(path, name), raw_rate)
 
 
-def _standard_input() -> io.BufferedReader:
-    if sys.stdin is None:
-        raise AudioError("standard input is closed; pipe sound into it or name a file")
-    if sys.stdin.isatty():
-        raise AudioError(
-            "standard input is a terminal, expected sound; pipe it in, as in "
-            "ffmpeg -i FILE -f wav - | voxmlx transcribe -"
-        )
-    # A second view of the descriptor, so that closing it leaves sys.stdin open.
-    return open(sys.stdin.fileno(), "rb", closefd=False)
-
-
-def _file_stream(file: io.BufferedReader, name: str, n_file_bytes: int) -> _SoundStream:
-    if n_file_bytes == 0:
-        raise AudioError(f"{name} is empty (0 bytes), expected sound")
-    file.seek(0)  # /dev/stdin shares its position with who read it before, on macOS
-    head = read_up_to(file, WAV_HEAD_BYTES)
-    if is_wav(head):
-        header = read_wav_header(file, head, name)
-        if is_plain_pcm(header):
-            refuse_cut_file(header, n_file_bytes, name)
-            return PcmStream(file, header, name)
-    return SndfileStream(file, name)
-
-
-def _pipe_stream(
-    pipe: io.BufferedReader, name: str, headerless_rate: int
-) -> _SoundStream:
-    head = read_up_to(pipe, WAV_HEAD_BYTES)
-    if not head:
-        raise AudioError(f"{name} is empty (0 bytes), expected sound")
-    if not is_wav(head):
-        for start, container in _CONTAINERS.items():
-            if head.startswith(start):
-                raise AudioError(
-                    f"{name} carries {container}, but a pipe must carry WAV or "
-                    "headerless mono s16le sound; name the file itself, or "
-                    "convert it with ffmpeg -i FILE -f wav -"
-                )
-        return raw_stream(pipe, head, name, headerless_rate)
-    header = read_wav_header(pipe, head, name)
-    if not is_plain_pcm(header):
-        raise AudioError(
-            f"{name} is a WAV of encoding {header.encoding} with "
-            f"{header.bytes_per_sample} bytes a sample, but in a pipe it must be PCM "
-            "or float; convert it with ffmpeg -i FILE -f wav -"
-        )
-    return PcmStream(pipe, header, name)
-
-
-def _mono(block: np.ndarray) -> np.ndarray:
-    """[n, channels] -> [n]; not finite wherever one of the channels is not."""
-    if block.shape[1] == 1:
-        return block[:, 0]
-    with np.errstate(over="ignore", invalid="ignore"):
-        return block.mean(axis=1, dtype=np.float32)
-
-
-def _no_sound(name: str) -> AudioError:
-    return AudioError(f"{name} holds no sound: it has a header, but not one sample")
-
-
-def _unreadable(name: str, error: OSError) -> AudioError:
-    return AudioError(f"{name} cannot be read: {error.strerror or error}")
+def no_words(name: str, peak: float, duration_ms: int) -> SoundWarning:
+    """Return the warning that nobody was heard speaking; `peak` is of full scale."""
+    level = f"peak of {20 * math.log10(peak):.0f} dB" if peak > 0 else "digital silence"
+    return SoundWarning(
+        "no_words",
+        f"no words were heard in the {duration_ms / 1000:.1f} s of {name} ({level})",
+        duration_ms,
+    )

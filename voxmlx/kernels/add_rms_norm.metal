@@ -1,5 +1,5 @@
 // Both borders of every layer (model/layer.py): h = x + bias + residual,
-// y = rms_norm(h). x, residual, h, y [B, N, D]; bias [D]; weight [1 or B, D]; eps [1].
+// y = rms_norm(h). x, residual, h, y [B, N, D]; bias [D]; weight [1 or B, D] (ROWS: B); eps [1].
 // One threadgroup per row, each thread keeps D / 256 numbers of it in registers.
 //
 // Buys launches: one instead of two per border, 2 * (26 + 32) = 116 of a step; and the
@@ -36,7 +36,7 @@ sum = thread_index_in_simdgroup < THREADS / 32 ? partial[thread_index_in_simdgro
 sum = simd_sum(sum);
 
 const float inverse = metal::precise::rsqrt(sum / float(D) + eps[0]);
-const uint stream = weight_shape[0] == 1 ? 0u : row / uint(x_shape[1]);
+const uint stream = ROWS ? row / uint(x_shape[1]) : 0u;
 const size_t weights = size_t(stream) * D;
 for (int n = 0; n < PER_THREAD; n++) {
   const int i = int(tid) + n * THREADS;

@@ -1,8 +1,8 @@
 """One Metal kernel: its body, its names, and how MLX is asked to run it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any
 
@@ -11,9 +11,12 @@ import mlx.core as mx
 __all__ = ["Launch", "MetalKernel"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Launch:
-    """One dispatch: `grid` counts threads, `threadgroup` threads of a group."""
+    """One dispatch: `grid` counts threads, `threadgroup` threads of a group.
+
+    Made once per shape: what a call of MLX's then costs is half of what it did.
+    """
 
     template: tuple[tuple[str, mx.Dtype | int], ...]
     grid: tuple[int, int, int]
@@ -21,10 +24,24 @@ class Launch:
     output_shapes: tuple[tuple[int, ...], ...]
     output_dtypes: tuple[mx.Dtype, ...]
 
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """What MLX's callable takes beside the inputs."""
+        return {
+            "template": list(self.template),
+            "grid": self.grid,
+            "threadgroup": self.threadgroup,
+            "output_shapes": list(self.output_shapes),
+            "output_dtypes": list(self.output_dtypes),
+        }
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, eq=False)
 class MetalKernel:
-    """The names a body uses for its buffers, in the order it gets and gives them."""
+    """The names a body uses for its buffers, in the order it gets and gives them.
+
+    Each is one of a kind, and found quickly for it.
+    """
 
     name: str
     inputs: tuple[str, ...]
@@ -35,15 +52,8 @@ class MetalKernel:
         path = files("voxmlx.kernels").joinpath(f"{self.name}.metal")
         return path.read_text(encoding="utf-8")
 
-    def __call__(self, inputs: Sequence[mx.array], launch: Launch) -> list[mx.array]:
-        return compiled(self)(
-            inputs=list(inputs),
-            template=list(launch.template),
-            grid=launch.grid,
-            threadgroup=launch.threadgroup,
-            output_shapes=list(launch.output_shapes),
-            output_dtypes=list(launch.output_dtypes),
-        )
+    def __call__(self, inputs: list[mx.array], launch: Launch) -> list[mx.array]:
+        return compiled(self)(inputs=inputs, **launch.options)
 
 
 @cache

@@ -1,6 +1,6 @@
 """The operations as Metal kernels: for each, its names, template, grid and outputs."""
 
-from functools import cache
+from functools import cache, lru_cache
 
 import mlx.core as mx
 
@@ -54,6 +54,9 @@ _WINDOW_ATTENTION = MetalKernel(
 )
 _SIMDGROUPS = 8
 
+# Shapes that recur are few: those of common steps, of every size of the rings.
+_MAX_LAUNCHES = 256
+
 # Kernels count in 32 bits where they read a ring.
 MAX_OFFSET = 2**31
 
@@ -72,33 +75,44 @@ def add_rms_norm_metal(
     bias: mx.array | None = None,
 ) -> tuple[mx.array, mx.array]:
     """`add_rms_norm_reference` in one launch."""
-    B, N, D = x.shape
-    if weight.ndim == 1:
-        weight = weight[None]
-    launch = Launch(
-        template=(("T", x.dtype), ("D", D)),
+    dtype = x.dtype
+    if bias is None:
+        bias = _zeros(x.shape[2], dtype)
+    has_rows = weight.ndim == 2 and weight.shape[0] > 1
+    launch = _norm_launch(x.shape, dtype, has_rows)
+    h, y = _ADD_RMS_NORM([x, residual, bias, weight, _constant(eps)], launch)
+    return h, y
+
+
+@lru_cache(_MAX_LAUNCHES)
+def _norm_launch(
+    shape: tuple[int, int, int], dtype: mx.Dtype, has_rows: bool
+) -> Launch:
+    B, N, D = shape
+    return Launch(
+        template=(("T", dtype), ("D", D), ("ROWS", int(has_rows))),
         grid=(B * N * _THREADS_PER_ROW, 1, 1),
         threadgroup=(_THREADS_PER_ROW, 1, 1),
-        output_shapes=(x.shape, x.shape),
-        output_dtypes=(x.dtype, x.dtype),
+        output_shapes=(shape, shape),
+        output_dtypes=(dtype, dtype),
     )
-    if bias is None:
-        bias = _zeros(D, x.dtype)
-    h, y = _ADD_RMS_NORM((x, residual, bias, weight, _constant(eps)), launch)
-    return h, y
 
 
 def quantize_rows_metal(kv: mx.array) -> mx.array:
     """`quantize_rows_reference` in one launch."""
-    B, H, N, D = kv.shape
-    launch = Launch(
-        template=(("T", kv.dtype), ("D", D)),
+    return _QUANTISE_ROWS([kv], _rows_launch(kv.shape, kv.dtype))[0]
+
+
+@lru_cache(_MAX_LAUNCHES)
+def _rows_launch(shape: tuple[int, int, int, int], dtype: mx.Dtype) -> Launch:
+    B, H, N, D = shape
+    return Launch(
+        template=(("T", dtype), ("D", D)),
         grid=(32, B * H * N, 1),
         threadgroup=(32, 1, 1),
         output_shapes=((B, H, N, D + 4),),
         output_dtypes=(mx.int8,),
     )
-    return _QUANTISE_ROWS((kv,), launch)[0]
 
 
 def fits_lanes(head_dim: int) -> bool:
@@ -110,14 +124,27 @@ def ring_attention_q8_metal(
     queries: mx.array, rows: mx.array, meta: mx.array, scale: float
 ) -> mx.array:
     """`ring_attention_q8_reference` in two launches."""
-    B, H, N, D = queries.shape
-    n_kv_heads = rows.shape[1] // 2
+    attend, combine = _ring_launches(queries.shape, queries.dtype, rows.shape)
+    parts = _RING_ATTENTION_Q8([queries, rows, meta, _constant(scale)], attend)
+    return _RING_COMBINE(parts, combine)[0]
+
+
+@lru_cache(_MAX_LAUNCHES)
+def _ring_launches(
+    shape: tuple[int, int, int, int],
+    dtype: mx.Dtype,
+    ring_shape: tuple[int, int, int, int],
+) -> tuple[Launch, Launch]:
+    B, H, N, D = shape
+    _, n_ring_heads, n_slots, row = ring_shape
+    assert B * n_ring_heads * n_slots * row < MAX_OFFSET
+    n_kv_heads = n_ring_heads // 2
     tile = 1 if N == 1 else _QUERIES_PER_READ
-    blocks = _BLOCKS_SHORT if rows.shape[2] <= _SHORT_RING else _BLOCKS_LONG
+    blocks = _BLOCKS_SHORT if n_slots <= _SHORT_RING else _BLOCKS_LONG
     group = H // n_kv_heads
-    launch = Launch(
+    attend = Launch(
         template=(
-            ("T", queries.dtype),
+            ("T", dtype),
             ("D", D),
             ("G", group),
             ("QT", tile),
@@ -128,15 +155,14 @@ def ring_attention_q8_metal(
         output_shapes=((B, H, N, blocks, D), (B, H, N, blocks), (B, H, N, blocks)),
         output_dtypes=(mx.float32, mx.float32, mx.float32),
     )
-    parts = _RING_ATTENTION_Q8((queries, rows, meta, _constant(scale)), launch)
-    launch = Launch(
-        template=(("T", queries.dtype), ("D", D), ("BLOCKS", blocks)),
-        grid=(queries.size, 1, 1),
+    combine = Launch(
+        template=(("T", dtype), ("D", D), ("BLOCKS", blocks)),
+        grid=(B * H * N * D, 1, 1),
         threadgroup=(256, 1, 1),
-        output_shapes=(queries.shape,),
-        output_dtypes=(queries.dtype,),
+        output_shapes=(shape,),
+        output_dtypes=(dtype,),
     )
-    return _RING_COMBINE(parts, launch)[0]
+    return attend, combine
 
 
 def window_attention_metal(
@@ -148,14 +174,28 @@ def window_attention_metal(
     scale: float,
 ) -> tuple[mx.array, mx.array]:
     """`window_attention_reference` in one launch."""
-    B, N, width = qkv.shape
-    _, n_ring_heads, capacity, D = ring.shape
+    if bias is None:
+        bias = _zeros(qkv.shape[2], qkv.dtype)
+    launch = _window_launch(qkv.shape, qkv.dtype, ring.shape, queries_per_read())
+    inputs = [qkv, bias, angles, ring, meta, _constant(scale)]
+    out, rows = _WINDOW_ATTENTION(inputs, launch)
+    return out, rows
+
+
+@lru_cache(_MAX_LAUNCHES)
+def _window_launch(
+    shape: tuple[int, int, int],
+    dtype: mx.Dtype,
+    ring_shape: tuple[int, int, int, int],
+    tile: int,
+) -> Launch:
+    B, N, width = shape
+    _, n_ring_heads, capacity, D = ring_shape
     assert B * n_ring_heads * capacity * D < MAX_OFFSET
     H = width // D - n_ring_heads
-    tile = queries_per_read()
-    launch = Launch(
+    return Launch(
         template=(
-            ("T", qkv.dtype),
+            ("T", dtype),
             ("D", D),
             ("H", H),
             ("HK", n_ring_heads // 2),
@@ -165,13 +205,8 @@ def window_attention_metal(
         grid=(32 * _SIMDGROUPS * H, B * -(-N // tile), 1),
         threadgroup=(32 * _SIMDGROUPS, 1, 1),
         output_shapes=((B, N, H, D), (B, n_ring_heads, N, D)),
-        output_dtypes=(qkv.dtype, qkv.dtype),
+        output_dtypes=(dtype, dtype),
     )
-    if bias is None:
-        bias = _zeros(width, qkv.dtype)
-    inputs = (qkv, bias, angles, ring, meta, _constant(scale))
-    out, rows = _WINDOW_ATTENTION(inputs, launch)
-    return out, rows
 
 
 @cache

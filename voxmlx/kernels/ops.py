@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import cast
+from typing import NamedTuple, cast
 
 import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
 
 from voxmlx.kernels.metal import (
     MAX_STEP_QUERIES,
@@ -20,7 +22,6 @@ from voxmlx.kernels.reference import (
     add_rms_norm_reference,
     attention_reference,
     gelu_reference,
-    rotate_reference,
     rotated_pairs_reference,
     swiglu_reference,
 )
@@ -33,8 +34,10 @@ from voxmlx.kernels.switches import STOCK_ATTENTION, kernel_switches
 
 __all__ = [
     "Fused",
+    "Rotation",
     "add_rms_norm",
     "attention",
+    "begin",
     "gelu",
     "has_metal",
     "has_ring_attention_q8",
@@ -42,7 +45,7 @@ __all__ = [
     "quantize_rows",
     "ring_attention_q8",
     "rotate",
-    "rotate_pairs",
+    "rotation",
     "swiglu",
     "window_attention",
 ]
@@ -51,6 +54,19 @@ __all__ = [
 @cache
 def has_metal() -> bool:
     return mx.metal.is_available()
+
+
+def begin(*arrays: mx.array) -> None:
+    """Let a GPU begin with these while the rest of a step is still being built."""
+    if has_metal():
+        mx.async_eval(*arrays)
+
+
+class Rotation(NamedTuple):
+    """A step's angles as `rotate` uses them, and the shape of pairs on Metal."""
+
+    angles: tuple[mx.array, ...]
+    pairs: tuple[int, ...]
 
 
 class Fused:
@@ -73,27 +89,32 @@ swiglu = Fused(swiglu_reference)
 _rotated_pairs = Fused(rotated_pairs_reference)
 
 
-def rotate(x: mx.array, angles: mx.array, bias: mx.array | None = None) -> mx.array:
-    """`rotate_reference`: same shapes, same result."""
-    # MLX fuses no complex numbers; elsewhere one product of them is fewest steps.
-    return (rotate_pairs if has_metal() else rotate_reference)(x, angles, bias)
+def rotation(angles: NDArray[np.complex64], heads_per_group: int) -> Rotation:
+    """Lay out a step's angles, for all of its layers, as `rotate` likes them.
+
+    `angles` [B, T, R, 1, D / 2] are those of `rotate_reference`.
+    """
+    if not has_metal():
+        B, T, R, _, half = angles.shape
+        every_head = np.broadcast_to(angles, (B, T, R, heads_per_group, half))
+        return Rotation((mx.array(every_head.reshape(B, T, -1)),), ())
+    parts = mx.array(angles.view(np.float32).reshape(*angles.shape, 2))
+    shape = (*angles.shape[:3], heads_per_group, angles.shape[-1], 2)
+    return Rotation((parts[..., :1], parts[..., 1:], _signs()), shape)
 
 
-def rotate_pairs(
-    x: mx.array, angles: mx.array, bias: mx.array | None = None
-) -> mx.array:
-    """`rotate_reference` in real numbers: views, and one element-wise kernel."""
-    cos_sin = angles.view(mx.float32).reshape(*angles.shape, 2)
-    shape = (*angles.shape[1:3], -1, angles.shape[-1], 2)  # [T, R, H / R, D / 2, 2]
-    biases = () if bias is None else _pairs(bias, (1, *shape[1:]))
-    rotated = _rotated_pairs(
-        *_pairs(x, (x.shape[0], *shape)),
-        cos_sin[..., :1],
-        cos_sin[..., 1:],
-        _signs(),
-        *biases,
-    )
-    return rotated.reshape(x.shape)
+def rotate(x: mx.array, rotation: Rotation, bias: mx.array | None = None) -> mx.array:
+    """`rotate_reference` of what `rotation` has laid out: same result."""
+    if rotation.pairs:
+        biases = () if bias is None else _pairs(bias, (1, 1, *rotation.pairs[2:]))
+        pairs = _pairs(x, rotation.pairs)
+        return _rotated_pairs(*pairs, *rotation.angles, *biases).reshape(x.shape)
+    # MLX fuses no complex numbers; here one product of them is fewest steps.
+    exact = x.astype(mx.float32)
+    if bias is not None:
+        exact = exact + bias.astype(mx.float32)
+    rotated = exact.view(mx.complex64) * rotation.angles[0]
+    return rotated.view(mx.float32).astype(x.dtype)
 
 
 def _pairs(x: mx.array, shape: tuple[int, ...]) -> tuple[mx.array, mx.array]:

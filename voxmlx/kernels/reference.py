@@ -83,9 +83,16 @@ def gelu_reference(x: mx.array, *bias: mx.array) -> mx.array:
 
 
 def swiglu_reference(gate_up: mx.array) -> mx.array:
-    """silu(gate) * up for gate and up side by side: [..., 2 F] -> [..., F]."""
+    """silu(gate) * up for gate and up side by side: [..., 2 F] -> [..., F].
+
+    In float16, whose largest number is 65504, what would be larger is that.
+    """
     gate, up = mx.split(gate_up, 2, axis=-1)
-    return gate * mx.sigmoid(gate) * up
+    if gate_up.dtype != mx.float16:
+        return gate * mx.sigmoid(gate) * up
+    largest = mx.finfo(mx.float16).max
+    gate, up = mx.clip(gate, -largest, largest), mx.clip(up, -largest, largest)
+    return mx.clip(gate * mx.sigmoid(gate) * up, -largest, largest)
 
 
 def add_rms_norm_reference(

@@ -33,7 +33,7 @@ const int window = meta[3 * stream + 2];
 const int per_block = (held + BLOCKS - 1) / BLOCKS;
 const int first = metal::min(int(block) * per_block, held);
 const int last = metal::min(first + per_block, held);
-const size_t query_row = (size_t(stream) * n_kv_heads * G + head) * N;
+const uint query_row = (stream * n_kv_heads * G + head) * uint(N);
 
 // A lane has the numbers 4 (part + LANES j) + 0 .. 3 of a row, for j of E / 4.
 float q[QT][E];
@@ -50,12 +50,12 @@ for (int t = 0; t < QT; t++) {
   m[t] = -INFINITY;
   l[t] = 0.0f;
 }
-const size_t keys = (size_t(stream) * 2 * n_kv_heads + kv_head) * C;
-const size_t values = keys + size_t(n_kv_heads) * C;
+const uint keys = (stream * 2 * n_kv_heads + kv_head) * uint(C);
+const uint values = keys + n_kv_heads * uint(C);
 for (int start = first; start < last; start += KEYS) {
   const int slot = start + group;
   const bool is_there = slot < last;
-  const size_t at = is_there ? slot : first;
+  const uint at = uint(is_there ? slot : first);
   int age = end - 1 - slot;
   age = age < 0 ? age + C : age;
   const device int8_t* key = rows + (keys + at) * ROW;
@@ -114,7 +114,7 @@ for (int t = 0; t < QT; t++) {
     }
   }
   if (group == 0 && first_query + t < N) {
-    const size_t to = (query_row + first_query + t) * BLOCKS + block;
+    const uint to = (query_row + uint(first_query + t)) * BLOCKS + block;
     for (int e = 0; e < E; e++) {
       outs[to * D + 4 * (part + LANES * (e / 4)) + e % 4] = o[t][e];
     }

@@ -15,13 +15,14 @@ from voxmlx.arguments import (
     KEY_VARIABLE,
     CommandParser,
     add_model_arguments,
-    add_rate_argument,
+    add_raw_arguments,
     add_subtitle_arguments,
     add_word_arguments,
     check_delay,
     chosen_delay_ms,
     cue_rules,
     load_model,
+    raw_rate,
     run_command,
     word_options,
 )
@@ -46,7 +47,7 @@ from voxmlx.interruption import (
 from voxmlx.journal import Journal, read_journal, settings_key
 from voxmlx.live.captions import Captions, LiveStream, SoundSource
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
-from voxmlx.live.lag_warning import LagWarning
+from voxmlx.live.lag_warning import LagWarning, RecoveryWarning
 from voxmlx.live.output_files import CaptionFile, Recording
 from voxmlx.live.recorded import RecordedSound
 from voxmlx.live.remote import RemoteMetrics, RemoteStream, server_url
@@ -118,8 +119,7 @@ def make_parser() -> CommandParser:
     sound.add_argument(
         "--input",
         metavar="FILE",
-        help="hear a sound file instead; - is standard input: WAV, or headerless "
-        "16-bit little-endian mono",
+        help="hear any sound or film file instead; - is standard input",
     )
     sound.add_argument(
         "--realtime",
@@ -172,7 +172,7 @@ def make_parser() -> CommandParser:
         metavar="KEY",
         help=f"what the server asks for (default: the environment's {KEY_VARIABLE})",
     )
-    add_rate_argument(parser)
+    add_raw_arguments(parser)
     add_model_arguments(parser)
     add_word_arguments(parser)
     add_subtitle_arguments(parser)
@@ -250,7 +250,12 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         for sentence in waiting:
             display.notice(sentence)
         files = _open_files(arguments, head, resumed, stack)
-        listeners = [*files, display, LagWarning(display.notice, arguments.server)]
+        listeners = [
+            *files,
+            display,
+            LagWarning(display.notice, arguments.server),
+            RecoveryWarning(display.notice, arguments.dtype),
+        ]
         is_recorded = arguments.record is not None
         captions = Captions(source, stream, listeners, metrics, is_recorded=is_recorded)
         stack.enter_context(_ended_by_signals(captions))
@@ -352,7 +357,7 @@ def _open_file(
 ) -> FileSource | None:
     if arguments.input is None:
         return None
-    audio = open_audio(arguments.input, headerless_rate=arguments.rate)
+    audio = open_audio(arguments.input, raw_rate=raw_rate(arguments))
     # A file goes on where its recording ends, a pipe with what comes.
     n_skipped = 0 if resumed is None or audio.is_pipe else resumed.n_samples
     speed = 1.0 if arguments.realtime else None

@@ -1,4 +1,4 @@
-"""One plain sentence for a machine that cannot keep up."""
+"""Plain sentences for a machine that lags or a stream that recovers."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,8 +8,9 @@ import numpy as np
 from voxmlx.config import AUDIO_TOKEN_MS
 from voxmlx.events import Event
 from voxmlx.live.stream_metrics import StreamMetrics
+from voxmlx.recovery_notice import RecoveryNotice
 
-__all__ = ["LagWarning"]
+__all__ = ["LagWarning", "RecoveryWarning"]
 
 _LAG_S = 5.0
 _FOR_S = 20.0
@@ -62,3 +63,24 @@ class LagWarning:
             "bits keeps up better (voxmlx convert SOURCE DEST --recipe q4), and so "
             "does closing other programs"
         )
+
+
+class RecoveryWarning:
+    """Shows what a `RecoveryNotice` says. A listener."""
+
+    def __init__(self, notify: Callable[[str], None], dtype: str) -> None:
+        """`dtype` is what --dtype asked for."""
+        self._notify = notify
+        self._notice = RecoveryNotice(dtype)
+
+    def on_audio(self, samples: np.ndarray, /) -> None:
+        del samples
+
+    def on_events(self, events: Sequence[Event], /) -> None:
+        for event in events:
+            sentence = self._notice.observe(event)
+            if sentence is not None:
+                self._notify(sentence)
+
+    def on_tick(self, metrics: StreamMetrics, /) -> None:
+        del metrics

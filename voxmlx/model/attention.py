@@ -6,9 +6,10 @@ from typing import NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from numpy.typing import NDArray
 
 from voxmlx.config import DecoderConfig, EncoderConfig
-from voxmlx.kernels import rotate
+from voxmlx.kernels import Rotation, rotate, rotation
 from voxmlx.model.cache import RingKVCache, RingStep
 from voxmlx.model.linear import matmul
 from voxmlx.model.rope import RotaryEmbedding
@@ -22,51 +23,64 @@ class StreamStep(NamedTuple):
     cache: RingKVCache
     ring: RingStep
     positions: slice
-    angles: mx.array  # real and imaginary parts side by side
+    angles: mx.array | None  # for `attend_window`
 
 
 class Step:
     """The rings, slots and angles that all layers of one transformer step share."""
 
-    __slots__ = ("angles", "rotates_entries", "streams")
+    __slots__ = ("rotates_entries", "rotation", "streams")
 
-    def __init__(self, streams: Sequence[StreamStep], angles: mx.array) -> None:
-        self.streams, self.angles = streams, angles
-        # The attention of some steps angles queries and keys itself.
+    def __init__(
+        self,
+        caches: Sequence[RingKVCache],
+        sizes: Sequence[int],
+        angles: NDArray[np.complex64],
+        n_kv_heads: int,
+    ) -> None:
+        plans = [c.advance(n) for c, n in zip(caches, sizes, strict=True)]
+        # The attention of some steps rotates queries and keys itself.
         self.rotates_entries = all(
-            s.cache.rotates_entries(s.ring, s.positions.stop - s.positions.start)
-            for s in streams
+            cache.rotates_entries(plan, n)
+            for cache, plan, n in zip(caches, plans, sizes, strict=True)
         )
+        self.rotation: Rotation | None = None
+        if not self.rotates_entries:
+            self.rotation = rotation(angles, n_kv_heads)
+        self.streams: list[StreamStep] = []
+        first = 0
+        for cache, plan, n in zip(caches, plans, sizes, strict=True):
+            place, own = slice(first, first + n), None
+            if self.rotates_entries:
+                parts = angles.view(np.float32)
+                # Positions of several streams are along the batch.
+                own = mx.array(
+                    parts if len(caches) == 1 else parts[place].swapaxes(0, 1)
+                )
+            self.streams.append(StreamStep(cache, plan, place, own))
+            first += n
 
 
 def begin_step(
-    caches: Sequence[RingKVCache], rotary: RotaryEmbedding, sizes: Sequence[int]
+    caches: Sequence[RingKVCache],
+    rotary: RotaryEmbedding,
+    sizes: Sequence[int],
+    n_kv_heads: int,
 ) -> Step:
     """Advance each of `caches` by its size and prepare what the layers need.
 
     A single cache may have several rows in step; several have one each, and their
-    positions lie `stack_streams` each other.
+    positions are stacked as `stack_streams` does it.
     """
     if len(caches) == 1:
         angles = rotary.angles(caches[0].offset, sizes[0])
-        plan = caches[0].advance(sizes[0])
-        stream = StreamStep(
-            caches[0], plan, slice(0, sizes[0]), angles.view(mx.float32)
-        )
-        return Step([stream], angles)
-    positions = [
-        cache.offset + np.arange(n, dtype=np.uint64)
-        for cache, n in zip(caches, sizes, strict=True)
-    ]
-    angles = rotary.angles(np.concatenate(positions), 1)
-    streams: list[StreamStep] = []
-    first = 0
-    for cache, n in zip(caches, sizes, strict=True):
-        place = slice(first, first + n)
-        own = angles[place].swapaxes(0, 1).view(mx.float32)
-        streams.append(StreamStep(cache, cache.advance(n), place, own))
-        first += n
-    return Step(streams, angles)
+    else:
+        positions = [
+            cache.offset + np.arange(n, dtype=np.uint64)
+            for cache, n in zip(caches, sizes, strict=True)
+        ]
+        angles = rotary.angles(np.concatenate(positions), 1)
+    return Step(caches, sizes, angles, n_kv_heads)
 
 
 class Attention(nn.Module):
@@ -81,16 +95,18 @@ class Attention(nn.Module):
         self.n_heads = config.n_heads
         self.n_kv_heads = config.n_kv_heads
         self.head_dim = config.head_dim
+        self.scale = config.head_dim**-0.5
         n_rows = (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
         self.qkv_proj = nn.Linear(config.dim, n_rows, bias=bias)
         self.o_proj = nn.Linear(self.n_heads * self.head_dim, config.dim, bias=bias)
 
     def __call__(self, x: mx.array, layer: int, step: Step) -> mx.array:
         B, T, _ = x.shape
-        bias: mx.array | None = self.qkv_proj.get("bias")
-        qkv = matmul(self.qkv_proj, x)
-        if not step.rotates_entries:
-            qkv = rotate(qkv, step.angles, bias)
+        qkv_proj = self["qkv_proj"]
+        bias: mx.array | None = qkv_proj.get("bias")
+        qkv = matmul(qkv_proj, x)
+        if step.rotation is not None:
+            qkv = rotate(qkv, step.rotation, bias)
         if len(step.streams) == 1:
             out = self._attend(qkv, bias, layer, step, step.streams[0])
         else:
@@ -102,7 +118,7 @@ class Attention(nn.Module):
                 for s in step.streams
             ]
             out = mx.concatenate(parts, axis=1)
-        return matmul(self.o_proj, out.reshape(B, T, -1))
+        return matmul(self["o_proj"], out.reshape(B, T, -1))
 
     def _attend(
         self,
@@ -112,13 +128,21 @@ class Attention(nn.Module):
         step: Step,
         stream: StreamStep,
     ) -> mx.array:
-        """Queries, keys and values of one stream [B, T, H D] -> [B, T, Hq, D]."""
-        cache, scale = stream.cache, self.head_dim**-0.5
+        """Queries, keys and values of one stream [B, T, H D] -> [B, T, Hq, D].
+
+        Of one position, [B, Hq, 1, D].
+        """
+        cache, scale = stream.cache, self.scale
         if step.rotates_entries:
+            assert stream.angles is not None
             return cache.attend_window(
                 layer, qkv, stream.angles, bias, stream.ring, scale
             )
         B, T, _ = qkv.shape
-        qkv = qkv.reshape(B, T, -1, self.head_dim).swapaxes(1, 2)
-        queries, kv = qkv[:, : self.n_heads], qkv[:, self.n_heads :]
-        return cache.attend(layer, queries, kv, stream.ring, scale).swapaxes(1, 2)
+        if T == 1:  # in the same order either way
+            qkv = qkv.reshape(B, -1, 1, self.head_dim)
+        else:
+            qkv = qkv.reshape(B, T, -1, self.head_dim).swapaxes(1, 2)
+        queries, kv = mx.split(qkv, [self.n_heads], axis=1)
+        out = cache.attend(layer, queries, kv, stream.ring, scale)
+        return out.swapaxes(1, 2) if T > 1 else out

@@ -1,6 +1,6 @@
 """The last `window` keys and values of a stream, in bounded memory."""
 
-from copy import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +38,8 @@ class RingStep:
 
     slots: int | mx.array
     n_visible: int
-    visible: NDArray[np.bool_] | None  # [B or 1, 1, T, S], None: all sees all
+    # Computes [B or 1, 1, T, S], None where all sees all: not every attention asks.
+    visible: Callable[[], NDArray[np.bool_] | None]
     history: mx.array | None  # slots of the earlier entries, when they are copied
     n_written: int
     # {end, held, window} of each row [B, 3], int32, once the step is in the ring;
@@ -47,13 +48,16 @@ class RingStep:
     # The same before it; None also where the entries do not lie side by side.
     older: NDArray[np.int32] | None = None
     _mask: mx.array | None = None
+    _has_mask: bool = False
     _meta: mx.array | None = None
 
     @property
     def mask(self) -> mx.array | None:
         """`visible` for attention; one array for all layers."""
-        if self._mask is None and self.visible is not None:
-            self._mask = _to_mx(self.visible)
+        if not self._has_mask:
+            visible = self.visible()
+            self._mask = None if visible is None else _to_mx(visible)
+            self._has_mask = True
         return self._mask
 
     @property
@@ -240,13 +244,19 @@ class RingKVCache:
 
     def _plan_in_place(self, n: int, head: int) -> RingStep:
         held = int(min(self.length[0] + n, self.capacity))
-        # Age of a slot: how many entries were written after it.
-        age = (head + n - 1 - np.arange(held)) % self.capacity
-        mask = self._visible(age, n)
+
+        def visible() -> NDArray[np.bool_] | None:
+            if n == 1 and held <= self.window:
+                return None
+            # Age of a slot: how many entries were written after it.
+            age = (head + n - 1 - np.arange(held)) % self.capacity
+            mask = self._visible(age, n)
+            return None if mask.all() else mask[None, None]
+
         return RingStep(
             slots=head,
             n_visible=held,
-            visible=None if mask.all() else mask[None, None],
+            visible=visible,
             history=None,
             n_written=n,
             positions=None,
@@ -268,7 +278,7 @@ class RingKVCache:
         return RingStep(
             slots=mx.array((self.head[:, None] + written) % C),
             n_visible=n_old + n,
-            visible=None if mask.all() else mask[:, None],
+            visible=lambda: None if mask.all() else mask[:, None],
             history=mx.array((self.head[:, None] - back) % C),
             n_written=n_written,
             positions=None,
@@ -351,8 +361,8 @@ class RingKVCache:
 
 def _keys_and_values(kv: mx.array) -> tuple[mx.array, mx.array]:
     """[B, 2 H, n, D] -> its two halves, as views."""
-    H = kv.shape[1] // 2
-    return kv[:, :H], kv[:, H:]
+    keys, values = mx.split(kv, 2, axis=1)
+    return keys, values
 
 
 def _capacity(window: int, step: int) -> int:
@@ -369,7 +379,7 @@ def _written(ring: mx.array, x: mx.array, slot: int) -> mx.array:
     """The ring with x stored from `slot` on."""
     # Assigning through another name leaves the ring of a copied state alone, and
     # a slot known beforehand saves the launch that mx.slice_update's takes.
-    ring = copy(ring)
+    ring = ring.__copy__()
     ring[:, :, slot : slot + x.shape[2]] = x
     return ring
 
@@ -378,6 +388,8 @@ def _updated(ring: mx.array, x: mx.array, plan: RingStep) -> tuple[mx.array, mx.
     """(entries to attend to, ring with x stored)."""
     if isinstance(plan.slots, int):
         ring = _written(ring, x, plan.slots)
+        if plan.n_visible == ring.shape[2]:
+            return ring, ring
         return ring[:, :, : plan.n_visible], ring
     B, H, _, D = ring.shape
     seen = x

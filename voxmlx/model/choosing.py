@@ -1,5 +1,6 @@
 """Logits -> ids: the greedy choice, and several positions at a time by guessing."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -11,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmlx.config import EOS_ID, STREAMING_PAD_ID
-from voxmlx.model.stacking import concat_positions
 from voxmlx.model.state import VoxtralState
 from voxmlx.speculation import Speculation
 
-__all__ = ["NO_TOKEN", "Choose", "DecodeRequest", "greedy"]
+__all__ = ["NOT_FINITE", "NO_TOKEN", "Choose", "DecodeRequest", "greedy", "logits_of"]
 
 # Stands in `step`'s result where a row is still inside its prompt.
 NO_TOKEN = -1
+# Stands in the place of an id whose logits held an infinity or a NaN.
+NOT_FINITE = -2
 
 # How an id is chosen: logits [1, vocab] -> id [1] int32.
 Choose = Callable[[mx.array], mx.array]
@@ -39,6 +41,10 @@ class DecodeRequest:
 
     `known` are ids that stand already, of the first positions: they are not chosen
     again, only given to the decoder. Inside a prompt, what it has comes first.
+
+    Where logits are not finite the id is NOT_FINITE, and nothing after it counts. To
+    know that costs no launch: the logit of each id is read with it, and where one
+    logit is NaN or infinite, so is that of the best id.
     """
 
     audio: mx.array
@@ -47,9 +53,11 @@ class DecodeRequest:
     speculation: Speculation | None = None
     known: Sequence[int] = ()
     n_done: int = 0
-    _chosen: list[mx.array] = field(default_factory=list[mx.array])
+    _chosen: list["list[int] | _Unread"] = field(
+        default_factory=list["list[int] | _Unread"]
+    )
     _draft: list[int] = field(default_factory=list[int])
-    _unread: list[mx.array] = field(default_factory=list[mx.array])
+    _unread: list["_Unread"] = field(default_factory=list["_Unread"])
     _is_doubtful: bool = False
     _began: float | None = None
 
@@ -95,49 +103,67 @@ class DecodeRequest:
         certain = self._outcomes()[:n]
         n_forced = min(len(certain), state.n_forced)
         if certain:
-            ids = [NO_TOKEN] * n_forced + certain[n_forced:]
-            self._chosen.append(mx.array([ids], mx.int32))
+            self._chosen.append([NO_TOKEN] * n_forced + certain[n_forced:])
         if len(certain) == n:
             state.token = mx.full((1, 1), certain[-1], mx.int32)
         state.n_forced -= n_forced
         self.n_done += n
         return n - len(certain)
 
-    def accept(self, logits: mx.array, best: mx.array | None) -> None:
-        """Choose after logits [n, vocab], of which `best` [n] are the `greedy` ids."""
+    def accept(
+        self, logits: mx.array, best: mx.array | None, leading: mx.array | None
+    ) -> mx.array:
+        """Choose after logits [n, vocab]; `best` [n] are their `greedy` ids, `leading`
+        [n] the logits of those.
+
+        Returns what is to be computed besides the state.
+        """
         if self._draft:
             assert self.speculation is not None
             assert best is not None
-            self._accept_right_ones(self.speculation, logits, best)
-            return
+            assert leading is not None
+            self._accept_right_ones(self.speculation, logits, best, leading)
+            return leading
         assert logits.shape[0] == 1
-        chosen = self.choose(logits) if self.choose is not None else best
-        assert chosen is not None
-        self._keep(chosen)
+        if self.choose is not None:
+            best = self.choose(logits)
+            leading = logits_of(best, logits)
+        assert best is not None
+        assert leading is not None
+        chosen = _Unread(best, leading)
+        self.state.token = best[:, None]
+        self._chosen.append(chosen)
         if self.speculation is not None:
             self._unread.append(chosen)
             if self.is_done or len(self._unread) >= self.speculation.n_unread:
                 self._read(self.speculation)
+        return leading
 
     def _accept_right_ones(
-        self, speculation: Speculation, logits: mx.array, best: mx.array
+        self,
+        speculation: Speculation,
+        logits: mx.array,
+        best: mx.array,
+        leading: mx.array,
     ) -> None:
         n = logits.shape[0]
-        ids = self._verified(logits, best)
+        ids = self._verified(logits, _Unread(best, leading))
         self.state.decoder.cache.trim(n - len(ids))
         self.n_done -= n - len(ids)
         self._is_doubtful = not ids
         self._draft = []
         if ids:
-            self._keep(mx.array(ids, mx.int32))
+            self.state.token = mx.array([ids[-1:]], mx.int32)
+            self._chosen.append(ids)
         speculation.observe(ids)
         speculation.passed(n, len(ids), self._seconds())
 
     def _read(self, speculation: Speculation) -> None:
         """Tell `speculation` what a run of single positions gave, and took."""
-        ids: Any = mx.concatenate(self._unread).tolist()
+        ids = [token_id for unread in self._unread for token_id in unread.read()]
         self._unread = []
-        speculation.observe(ids)
+        n_finite = ids.index(NOT_FINITE) if NOT_FINITE in ids else len(ids)
+        speculation.observe(ids[:n_finite])
         seconds = self._seconds()
         for _ in ids:
             speculation.passed(1, 1, seconds and seconds / len(ids))
@@ -145,24 +171,18 @@ class DecodeRequest:
     def _seconds(self) -> float | None:
         return None if self._began is None else perf_counter() - self._began
 
-    def _keep(self, ids: mx.array) -> None:
-        self.state.token = ids[-1:, None]
-        self._chosen.append(ids[None])
-
-    def _verified(self, logits: mx.array, best: mx.array) -> list[int]:
+    def _verified(self, logits: mx.array, best: "_Unread") -> list[int]:
         """The ids up to the first that no guess was right about.
 
         A pass over several positions rounds otherwise than one over each would:
         where that might decide, the position is left to a pass of its own.
         """
         n = logits.shape[0]
-        doubtful: Any = _doubtful(logits, best).tolist()
-        greedy_ids: Any = best.tolist()
+        doubtful: Any = _doubtful(logits, best.ids).tolist()
         ids: list[int] = []
-        for i in range(n):
-            if doubtful[i]:
+        for i, token_id in enumerate(best.read()):
+            if doubtful[i] or token_id == NOT_FINITE:
                 break
-            token_id = greedy_ids[i]
             if self.choose is not None:
                 chosen: Any = self.choose(logits[i : i + 1]).item()
                 token_id = chosen
@@ -173,15 +193,44 @@ class DecodeRequest:
 
     def ids(self) -> NDArray[np.int32]:
         """Ids [1, k], one per audio token; waits until they are computed."""
-        if not self._chosen:
-            return np.zeros((1, 0), np.int32)
-        return np.array(concat_positions(self._chosen))
+        ids = [
+            token_id
+            for part in self._chosen
+            for token_id in (part if isinstance(part, list) else part.read())
+        ]
+        return np.array([ids], np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unread:
+    """Ids [n] on their way from the device, each with its logit."""
+
+    ids: mx.array
+    leading: mx.array
+
+    def read(self) -> list[int]:
+        """The ids; NOT_FINITE where one's logit is no number. Waits for them."""
+        ids: Any = self.ids.tolist()
+        leading: Any = self.leading.tolist()
+        return [
+            token_id if math.isfinite(logit) else NOT_FINITE
+            for token_id, logit in zip(ids, leading, strict=True)
+        ]
 
 
 def greedy(logits: mx.array) -> mx.array:
-    """The most probable id of each row of [B, vocab] that is not EOS: [B] int32."""
+    """The most probable id of each row of [B, vocab] that is not EOS: [B] int32.
+
+    Where a row holds a NaN, that may be taken for the greatest, or be overlooked
+    beside numbers, as MLX's backends have it: `logits_of` tells which.
+    """
     possible = mx.where(_is_eos(logits.shape[-1]), -mx.inf, logits)
-    return mx.argmax(possible, axis=-1).astype(mx.int32)
+    return mx.argmax(possible, axis=-1).view(mx.int32)  # a cast would be a launch
+
+
+def logits_of(ids: mx.array, logits: mx.array) -> mx.array:
+    """Of logits [n, vocab], those of one id each: [n]."""
+    return mx.take_along_axis(logits, ids[:, None], axis=-1)[:, 0]
 
 
 def _doubtful(logits: mx.array, best: mx.array) -> mx.array:
@@ -189,7 +238,7 @@ def _doubtful(logits: mx.array, best: mx.array) -> mx.array:
     ids = mx.arange(logits.shape[-1])
     others = (ids != best[:, None]) & ~_is_eos(logits.shape[-1])
     second = mx.where(others, logits, -mx.inf).max(axis=-1)
-    first = mx.take_along_axis(logits, best[:, None], axis=-1)[:, 0]
+    first = logits_of(best, logits)
     doubt = DOUBT_ULPS * mx.finfo(logits.dtype).eps * mx.abs(first)
     return (first - second).astype(mx.float32) < doubt
 

@@ -12,7 +12,7 @@ from voxmlx.config import DecoderConfig
 from voxmlx.kernels import gelu
 from voxmlx.model.attention import Step, begin_step
 from voxmlx.model.cache import RingKVCache
-from voxmlx.model.layer import Layer, Residual
+from voxmlx.model.layer import Layer, Residual, begin_early
 from voxmlx.model.rope import RotaryEmbedding
 from voxmlx.model.stacking import stack_streams
 
@@ -111,7 +111,7 @@ class Decoder(nn.Module):
         n = T if n_logits is None else n_logits
         residual = None
         if T:
-            step = begin_step([state.cache], self.rotary, [T])
+            step = begin_step([state.cache], self.rotary, [T], self.config.n_kv_heads)
             residual = self._layers(embeddings, step, state.mlp_norms)
         if residual is None or n == 0:
             return mx.zeros((B, 0, self.config.vocab_size), self.dtype)
@@ -132,7 +132,9 @@ class Decoder(nn.Module):
         if len(states) == 1:
             logits = self.step(embeddings[0], states[0], n_logits=n_logits[0])
             return logits[0] if n_logits[0] else None
-        step = begin_step([s.cache for s in states], self.rotary, sizes)
+        step = begin_step(
+            [s.cache for s in states], self.rotary, sizes, self.config.n_kv_heads
+        )
         norms = mx.concatenate([s.mlp_norms for s in states], axis=1)
         if max(sizes) > 1:
             norms = norms[:, mx.array(np.repeat(np.arange(len(sizes)), sizes))]
@@ -146,10 +148,12 @@ class Decoder(nn.Module):
 
     def _layers(self, x: mx.array, step: Step, mlp_norms: mx.array) -> Residual:
         residual = Residual(x)
-        # Views: an index would gather.
-        norms = mx.split(mlp_norms, len(self.layers))
-        for i, (layer, norm) in enumerate(zip(self.layers, norms, strict=True)):
-            residual = layer(residual, i, step, norm.squeeze(0))
+        # Views of [B, dim]: an index would gather.
+        n_layers, _, dim = mlp_norms.shape
+        norms = mx.split(mlp_norms.reshape(-1, dim), n_layers)
+        for i, (layer, norm) in enumerate(zip(self["layers"], norms, strict=True)):
+            residual = layer(residual, i, step, norm)
+            begin_early(i, residual)
         return residual
 
     def _logits(self, residual: Residual) -> mx.array:

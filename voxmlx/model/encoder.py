@@ -10,7 +10,7 @@ from voxmlx.config import EncoderConfig
 from voxmlx.model.attention import begin_step
 from voxmlx.model.cache import RingKVCache
 from voxmlx.model.conv import ConvStem, ConvStemState
-from voxmlx.model.layer import Layer, Residual
+from voxmlx.model.layer import Layer, Residual, begin_early
 from voxmlx.model.rope import RotaryEmbedding
 from voxmlx.model.stacking import stack_streams, unstack_streams
 
@@ -89,10 +89,16 @@ class Encoder(nn.Module):
         ready = [i for i, x in enumerate(whole) if x.shape[1]]
         if ready:
             sizes = [whole[i].shape[1] for i in ready]
-            step = begin_step([states[i].cache for i in ready], self.rotary, sizes)
+            step = begin_step(
+                [states[i].cache for i in ready],
+                self.rotary,
+                sizes,
+                self.config.n_kv_heads,
+            )
             residual = Residual(stack_streams([whole[i] for i in ready]))
-            for i, layer in enumerate(self.layers):
+            for i, layer in enumerate(self["layers"]):
                 residual = layer(residual, i, step)
+                begin_early(i, residual)
             _, x = residual.normed(self.norm.weight, self.norm.eps)
             for i, frames_of_one in zip(ready, unstack_streams(x, sizes), strict=True):
                 whole[i] = frames_of_one

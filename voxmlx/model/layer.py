@@ -6,11 +6,14 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from voxmlx.config import DecoderConfig, EncoderConfig
-from voxmlx.kernels import add_rms_norm, swiglu
+from voxmlx.kernels import add_rms_norm, begin, swiglu
 from voxmlx.model.attention import Attention, Step
 from voxmlx.model.linear import matmul
 
-__all__ = ["Layer", "Residual", "SwiGLU"]
+__all__ = ["Layer", "Residual", "SwiGLU", "begin_early"]
+
+# After so many layers a GPU has work while Python builds the next ones.
+_LAYERS_AT_ONCE = 8
 
 
 class Residual(NamedTuple):
@@ -54,7 +57,7 @@ class SwiGLU(nn.Module):
         self.down_proj = nn.Linear(hidden_dim, dim, bias=bias)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return matmul(self.down_proj, swiglu(matmul(self.gate_up_proj, x)))
+        return matmul(self["down_proj"], swiglu(matmul(self["gate_up_proj"], x)))
 
 
 class Layer(nn.Module):
@@ -77,9 +80,18 @@ class Layer(nn.Module):
         """`mlp_norm` [B, dim] replaces the second norm's weight, a row per stream:
         that is where the decoder's delay acts.
         """
-        x, h = residual.normed(self.attention_norm.weight, self.attention_norm.eps)
-        branch = self.attention(h, layer, step)
-        x, h = Residual(x, branch, self.attention.o_proj.get("bias")).normed(
-            self.mlp_norm.weight if mlp_norm is None else mlp_norm, self.mlp_norm.eps
+        # Items, not attributes: see `matmul`.
+        attention, mlp, norm = self["attention"], self["mlp"], self["mlp_norm"]
+        first_norm = self["attention_norm"]
+        x, h = residual.normed(first_norm["weight"], first_norm.eps)
+        branch = attention(h, layer, step)
+        x, h = Residual(x, branch, attention["o_proj"].get("bias")).normed(
+            norm["weight"] if mlp_norm is None else mlp_norm, norm.eps
         )
-        return Residual(x, self.mlp(h), self.mlp.down_proj.get("bias"))
+        return Residual(x, mlp(h), mlp["down_proj"].get("bias"))
+
+
+def begin_early(layer: int, residual: Residual) -> None:
+    """Let the GPU begin after some layers of a stack, of which `layer` was one."""
+    if layer % _LAYERS_AT_ONCE == _LAYERS_AT_ONCE - 1 and residual.branch is not None:
+        begin(residual.x, residual.branch)

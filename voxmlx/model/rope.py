@@ -2,7 +2,6 @@
 
 import math
 
-import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,11 +24,11 @@ class RotaryEmbedding:
         self._cycles = np.array([round(t * 2**64) for t in cycles.tolist()], np.uint64)
         self._n_rotated = n_query_groups + 1
 
-    def angles(self, positions: NDArray[np.uint64], n: int) -> mx.array:
+    def angles(self, positions: NDArray[np.uint64], n: int) -> NDArray[np.complex64]:
         """Return the angles of n positions from `positions` [B] on.
 
         They are cos + i sin, complex64 [B, n, R, 1, D / 2], for R groups of heads:
-        those of the queries, the keys and the values. A value is not turned.
+        those of the queries, the keys and the values. A value is not rotated.
         """
         steps = positions[:, None] + np.arange(n, dtype=np.uint64)
         cycles = steps[:, :, None, None] * self._cycles
@@ -38,4 +37,4 @@ class RotaryEmbedding:
         B, _, _, half = angle.shape
         of_groups = np.ones((B, n, self._n_rotated + 1, 1, half), np.complex64)
         of_groups[:, :, :-1, 0] = np.exp(1j * angle)
-        return mx.array(of_groups)
+        return of_groups

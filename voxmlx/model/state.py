@@ -1,5 +1,6 @@
 """State of one stream, from its last samples to its last id."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -8,7 +9,7 @@ from voxmlx.model.decoder import DecoderState
 from voxmlx.model.encoder import EncoderState
 from voxmlx.model.mel import LogMelState
 
-__all__ = ["VoxtralState"]
+__all__ = ["VoxtralState", "all_finite"]
 
 
 @dataclass(slots=True)
@@ -45,8 +46,17 @@ class VoxtralState:
 
     def arrays(self) -> list[mx.array]:
         """Return all arrays that are computed on the device."""
-        encoder, decoder = self.encoder, self.decoder
-        stem = encoder.stem
-        pending = [stem.conv1.pending, stem.conv2.pending]
-        rings = [*encoder.cache.arrays(), *decoder.cache.arrays()]
-        return [*pending, encoder.pending, *rings, decoder.mlp_norms, self.token]
+        decoder = self.decoder
+        rings = decoder.cache.arrays()
+        return [*self.encoder_arrays(), *rings, decoder.mlp_norms, self.token]
+
+    def encoder_arrays(self) -> list[mx.array]:
+        """Return those of the encoder."""
+        encoder, stem = self.encoder, self.encoder.stem
+        pending = [stem.conv1.pending, stem.conv2.pending, encoder.pending]
+        return [*pending, *encoder.cache.arrays()]
+
+
+def all_finite(arrays: Sequence[mx.array]) -> bool:
+    """Return whether no array holds an infinity or a NaN; waits for them."""
+    return bool(mx.stack([mx.isfinite(array).all() for array in arrays]).all())

@@ -1,6 +1,6 @@
 """The whole network, driven by sound: samples in, one token id per 80 ms out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -17,12 +17,12 @@ from voxmlx.config import (
 )
 from voxmlx.kernels import self_check
 from voxmlx.model.adapter import Adapter
-from voxmlx.model.choosing import Choose, DecodeRequest, greedy
+from voxmlx.model.choosing import Choose, DecodeRequest, greedy, logits_of
 from voxmlx.model.decoder import Decoder
 from voxmlx.model.encoder import Encoder
 from voxmlx.model.mel import LogMel
 from voxmlx.model.stacking import concat_positions, split
-from voxmlx.model.state import VoxtralState
+from voxmlx.model.state import VoxtralState, all_finite
 from voxmlx.speculation import MAX_POSITIONS
 
 __all__ = ["MAX_AUDIO_TOKENS_PER_STEP", "VoxtralRealtime"]
@@ -85,7 +85,8 @@ class VoxtralRealtime(nn.Module):
             pass
         kind = delay_tokens(delay_ms), kv_bits
         # One more than a pass takes: all of them may have to be taken back.
-        return self._after_silence[kind].copy(MAX_POSITIONS + 1 if speculates else None)
+        step = MAX_POSITIONS + 1 if speculates else None
+        return self._after_silence[kind].copy(step)
 
     def prepare(self, delay_ms: int, *, kv_bits: int = 16) -> Iterator[None]:
         """Compute what `open_state` copies, in passes of a few positions each.
@@ -97,6 +98,17 @@ class VoxtralRealtime(nn.Module):
         if kind in self._after_silence:
             return
         self_check(self.config, self.decoder.dtype, kv_bits)
+        state = yield from self._after_prompt(delay_ms, kv_bits)
+        if not all_finite(state.arrays()):
+            # Once more, or every later stream would begin with it.
+            self._silence = None
+            state = yield from self._after_prompt(delay_ms, kv_bits)
+        self._after_silence[kind] = state.packed()
+
+    def _after_prompt(
+        self, delay_ms: int, kv_bits: int
+    ) -> Generator[None, None, VoxtralState]:
+        """Take a new state through the silence; see `prepare`."""
         state = self.make_state(delay_ms, kv_bits=kv_bits)
         if self._silence is None:
             audio = self.encode(np.zeros((1, self.n_silent_samples), np.float32), state)
@@ -110,7 +122,7 @@ class VoxtralRealtime(nn.Module):
             self.decode(audio[:, start : start + _PREPARED_TOKENS], state)
             mx.eval(state.decoder.cache.rings, state.token)
             yield
-        self._after_silence[kind] = state.packed()
+        return state
 
     def is_prepared(self, delay_ms: int, *, kv_bits: int = 16) -> bool:
         """Return whether `open_state` copies at once. Raises DelayError."""
@@ -213,10 +225,13 @@ class VoxtralRealtime(nn.Module):
             return
         is_greedy = any(decoding.needs_greedy for decoding in decodings)
         best = greedy(logits) if is_greedy else None
-        first = 0
+        leading = None if best is None else logits_of(best, logits)
+        first, waited_for = 0, list[mx.array]()
         for decoding, n in zip(decodings, n_chosen, strict=True):
             if n:
                 rows = slice(first, first + n)
-                decoding.accept(logits[rows], None if best is None else best[rows])
+                of_best = None if best is None else best[rows]
+                of_leading = None if leading is None else leading[rows]
+                waited_for.append(decoding.accept(logits[rows], of_best, of_leading))
             first += n
-        mx.async_eval([state.token for state in states])
+        mx.async_eval([state.token for state in states], waited_for)

@@ -64,6 +64,13 @@ class Metrics:
             "voxmlx_errors", "Errors told to clients.", ["code"], registry=registry
         )
 
+        self._recoveries = Counter(
+            "voxmlx_recoveries",
+            "Times that a stream went on after numbers that were not finite.",
+            ["cause"],
+            registry=registry,
+        )
+
     def stepped(
         self, kind: Kind, seconds: float, n_streams: int, n_tokens: int, /
     ) -> None:
@@ -76,6 +83,9 @@ class Metrics:
 
     def failed(self, code: str, /) -> None:
         self._errors.labels(code).inc()
+
+    def recovered(self, cause: str, /) -> None:
+        self._recoveries.labels(cause).inc()
 
     def watch(self, n_slots: Callable[[], int], waiting_ms: Callable[[], int]) -> None:
         """Read these gauges whenever metrics are asked for."""

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from voxmlx.errors import RequestError
-from voxmlx.events import Event, Finished, TextDelta
+from voxmlx.events import Event, Finished, SoundWarning, TextDelta
 from voxmlx.formats import FormatOptions, make_writer
 from voxmlx.serve.protocol import StreamOptions
 from voxmlx.transcript import Transcript, TranscriptBuilder
@@ -39,7 +39,8 @@ async def _transcript(events: AsyncIterator[Event]) -> Transcript:
 
 async def _json(events: AsyncIterator[Event], _: TranscriptionParams) -> Response:
     transcript = await _transcript(events)
-    return JSONResponse({"text": transcript.text, "usage": _usage(transcript)})
+    content = {"text": transcript.text, "usage": _usage(transcript)}
+    return JSONResponse(content | _warnings(transcript))
 
 
 async def _text(events: AsyncIterator[Event], _: TranscriptionParams) -> Response:
@@ -84,7 +85,7 @@ async def _verbose_json(
             }
             for word in transcript.words
         ]
-    return JSONResponse(content)
+    return JSONResponse(content | _warnings(transcript))
 
 
 def _written(name: str, media_type: str) -> Responder:
@@ -105,6 +106,13 @@ RESPONSES: dict[str, Responder] = {
 }
 
 
+def _warnings(transcript: Transcript) -> dict[str, Any]:
+    """Return a field for what was wrong with the file, if anything was."""
+    if not transcript.warnings:
+        return {}
+    return {"warnings": [asdict(warning) for warning in transcript.warnings]}
+
+
 def _usage(transcript: Transcript) -> dict[str, Any]:
     return {"type": "duration", "seconds": transcript.duration_ms / 1000}
 
@@ -119,6 +127,8 @@ async def server_sent_events(events: AsyncIterator[Event]) -> AsyncIterator[byte
                 case TextDelta(text):
                     said.append(text)
                     yield _sse({"type": "transcript.text.delta", "delta": text})
+                case SoundWarning():
+                    yield _sse({"type": "transcript.warning"} | asdict(event))
                 case Finished(n_tokens=n):
                     n_tokens = n
                 case _:

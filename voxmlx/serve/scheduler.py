@@ -49,7 +49,7 @@ from voxmlx.batch import MAX_TOKENS_PER_STEP, Batch
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.config import SAMPLE_RATE, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.errors import RequestError, ServerError, VoxmlxError
-from voxmlx.events import Event, Finished, TokenDecoded
+from voxmlx.events import Event, Finished, Recovered, TokenDecoded
 from voxmlx.hotwords import HotwordTrie
 from voxmlx.model.voxtral import MAX_AUDIO_TOKENS_PER_STEP
 from voxmlx.serve.file_share import FileShare
@@ -94,6 +94,7 @@ class MetricsSink(Protocol):
     ) -> None: ...
     def lagged(self, seconds: float, /) -> None: ...
     def failed(self, code: str, /) -> None: ...
+    def recovered(self, cause: str, /) -> None: ...
 
 
 class _NullMetrics:
@@ -102,6 +103,7 @@ class _NullMetrics:
     ) -> None: ...
     def lagged(self, seconds: float, /) -> None: ...
     def failed(self, code: str, /) -> None: ...
+    def recovered(self, cause: str, /) -> None: ...
 
 
 @dataclass(slots=True)
@@ -506,6 +508,10 @@ class Scheduler:
         for session, events in said:
             slot = self._by_session[session]
             n_tokens += sum(isinstance(event, TokenDecoded) for event in events)
+            for event in events:
+                if isinstance(event, Recovered):
+                    _log.warning("the %s's numbers were not finite", event.cause)
+                    self._metrics.recovered(event.cause)
             notices: list[Notice] = [*events, *self._lag(slot, events, ended)]
             if isinstance(events[-1], Finished):
                 self._close_stream(session)

@@ -9,8 +9,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from voxmlx.audio.files import open_audio
+from voxmlx.audio.files import AudioFile, open_audio
 from voxmlx.errors import AudioError, RequestError
+from voxmlx.events import SoundWarning
 
 __all__ = ["SoundReader"]
 
@@ -36,20 +37,20 @@ class SoundReader:
         *,
         has_room: Callable[[], bool],
         hear: Callable[[np.ndarray], None],
+        warn: Callable[[SoundWarning], None],
         end: Callable[[RequestError | None], None],
     ) -> None:
-        """Take over `file`, which must have a descriptor.
+        """Take over `file`, which can seek.
 
-        All three callbacks run on the reader's thread. `hear` takes float32 [n] at
-        16 kHz. `end` is called once unless the reader was stopped: with None after the
+        All four callbacks run on the reader's thread. `hear` takes float32 [n] at
+        16 kHz, `warn` what was wrong with the sound. `end` is called once unless the reader was stopped: with None after the
         last sound, or with the reason why there is no more of it.
         """
         self._file = file
         self._name = name
-        # The file has no name in any directory: its descriptor is the way to it.
-        self._path = ""
         self._has_room = has_room
         self._hear = hear
+        self._warn = warn
         self._end = end
         self._is_stopped = threading.Event()
         self._loop = asyncio.get_running_loop()
@@ -78,8 +79,7 @@ class SoundReader:
         try:
             self._read()
         except AudioError as caught:
-            message = str(caught).replace(self._path, self._name)
-            error = RequestError(message, code="invalid_audio", param="file")
+            error = RequestError(str(caught), code="invalid_audio", param="file")
         except RequestError as caught:
             error = caught
         except Exception:  # a mistake of ours: whoever waits must be told all the same
@@ -93,16 +93,22 @@ class SoundReader:
 
     def _read(self) -> None:
         with closing(self._file) as file:
-            self._path = f"/dev/fd/{file.fileno()}"
-            with open_audio(self._path) as audio:
+            file.seek(0)
+            with open_audio(file, name=self._name) as audio:
                 self._tell_opened(None)
                 for piece in audio.pieces(_PIECE_S):
                     if self._is_stopped.is_set():
                         return
                     self._hear(piece)
+                    self._pass_warnings(audio)
                     while not self._has_room():
                         if self._is_stopped.wait(_LOOK_S):
                             return
+                self._pass_warnings(audio)
+
+    def _pass_warnings(self, audio: AudioFile) -> None:
+        for warning in audio.take_warnings():
+            self._warn(warning)
 
     def _tell_opened(self, error: RequestError | None) -> None:
         with suppress(RuntimeError):  # the loop is closed, and nobody waits

@@ -170,6 +170,7 @@ class _Job:
             self._name,
             has_room=self._has_room,
             hear=lambda piece: self._slot.submit(PushAudio(piece)),
+            warn=lambda warning: self._tell([warning]),
             end=self._end,
         )
         await self._reader.open()

@@ -1,0 +1,340 @@
+"""Any container and codec -> blocks of samples with their times, through FFmpeg."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+
+__all__ = [
+    "Clock",
+    "Decoded",
+    "Decoder",
+    "Lost",
+    "NoSound",
+    "ReadableBytes",
+    "as_float32",
+]
+
+# Containers of sound and films. What FFmpeg knows besides are text, pictures, games'
+# formats and lists of other files: a guess at one of them means that it is no sound.
+_FORMATS = (
+    "3g2,3gp,aac,aax,ac3,ac4,aiff,amr,amrnb,amrwb,ape,apac,asf,asf_o,au,avi,caf,daud,"
+    "dff,dsf,dts,dtshd,dv,dvd,eac3,f4v,flac,flv,g722,g729,gsm,gxf,iamf,iff,ircam,"
+    "latm,loas,lc3,matroska,webm,matroska\\,webm,mlp,mmf,mov,mp4,m4a,"
+    "mov\\,mp4\\,m4a\\,3gp\\,3g2\\,mj2,mp2,mp3,mpc,mpc8,mpeg,mpegts,mpegtsraw,mxf,"
+    "nistsphere,nsv,nut,ogg,oma,opus,osq,paf,pvf,qcp,rm,ivr,sbc,shn,sln,sox,spdif,spx,"
+    "swf,tak,truehd,tta,voc,vqf,w64,wav,wsaud,wsd,wtv,wv,xwma"
+)
+
+# Bytes that FFmpeg asks for at once.
+_BUFFER_BYTES = 1 << 16
+
+# Packets in a row that cannot be read before the rest is given up.
+_MAX_ERRORS = 200
+
+# Codecs whose packets carry a checksum that is worth looking at.
+_CHECKED_CODECS = ("flac", "tta", "ac3", "eac3", "wavpack", "mlp", "truehd")
+
+# Containers whose time stamps count samples, so that a short gap is a lost packet.
+# (Ogg counts them too, but for Vorbis FFmpeg interpolates, up to 16 ms wrongly.)
+_EXACT_FORMATS = ("flac",)
+
+# Containers whose time stamps may start anew: parts put one after the other,
+# broadcasts that are joined or left.
+_JUMPING_FORMATS = ("mpegts", "mpeg", "ogg", "asf", "flv", "aac", "mp3")
+
+# Containers whose time begins at 0, wherever their first sound stands.
+_ZERO_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+
+# Containers that say exactly how long the sound of a stream is.
+_EXACT_LENGTHS = ("flac", "aiff", "au", "tta", "wv", "mov,mp4,m4a,3gp,3g2,mj2", "w64")
+
+# Containers that say about how long they are.
+_ROUGH_LENGTHS = ("matroska,webm", "flv", "caf", "avi", "asf", "ape", "nut")
+
+# How exactly a frame must follow another one to be put together with it.
+_FOLLOWS_S = 0.004
+
+_TIME_BASE = Fraction(1, 1_000_000)  # of an AVFormatContext
+
+
+class NoSound(Exception):
+    """A container in which nothing can be heard; the message says what is in it."""
+
+
+class ReadableBytes(Protocol):
+    """What FFmpeg needs of bytes; with `seek` and `tell` it seeks."""
+
+    def read(self, n_bytes: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Float32 samples [n, channels], at `rate` Hz and from `time_s` on, if known.
+
+    `lead_s`: by how much the decoder's own start-up moved the first of them.
+    """
+
+    samples: np.ndarray
+    rate: int
+    time_s: Fraction | None
+    lead_s: Fraction = Fraction(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A packet that could not be decoded, and how long its sound would have been."""
+
+    duration_s: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """How a container counts time, in its own seconds.
+
+    Its timeline begins at `begin_s`; no sound is later than `end_s`, if that is known.
+    `may_jump`: time stamps may start anew. `is_exact`: they count samples.
+    """
+
+    begin_s: Fraction
+    end_s: Fraction | None
+    may_jump: bool
+    is_exact: bool
+
+
+class Decoder:
+    """One open container, and its main stream of sound."""
+
+    def __init__(
+        self,
+        content: ReadableBytes,
+        *,
+        format_name: str | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        """Read the header. Raises FFmpegError, and NoSound if there is no sound."""
+        # No part of a file may name another file or an address to be opened.
+        allowed = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
+        self._container: InputContainer = av.open(
+            content,
+            mode="r",
+            format=format_name,
+            options=allowed | dict(options or {}),
+            buffer_size=_BUFFER_BYTES,
+            metadata_errors="replace",
+        )
+        try:
+            self._stream = self._choose()
+        except BaseException:
+            self._container.close()
+            raise
+        self.format_name: str = self._container.format.name
+        codec = self._stream.codec_context
+        self.rate: int = codec.sample_rate
+        self.n_channels: int = codec.layout.nb_channels
+        if codec.name in _CHECKED_CODECS:
+            codec.options = {"err_detect": "crccheck+explode"}
+
+    @property
+    def n_streams(self) -> int:
+        """Return how many streams of sound there are; one of them is decoded."""
+        return len(self._container.streams.audio)
+
+    @property
+    def length_s(self) -> Fraction | None:
+        """Return how long the header says the sound is; None if it does not."""
+        stream = self._stream
+        if self._is_plain_caf:
+            # FFmpeg shortens the duration where the file is cut, but not this.
+            return Fraction(stream.frames, self.rate)
+        if self.format_name in _EXACT_LENGTHS and stream.duration is not None:
+            return stream.duration * Fraction(stream.time_base or 0)
+        if self.format_name in _ROUGH_LENGTHS and self._container.duration is not None:
+            return self._container.duration * _TIME_BASE
+        return None
+
+    def ogg_length_s(self, position: int) -> Fraction | None:
+        """Return how long an Ogg file is whose last page ends at `position`.
+
+        None where another stream than the sound's may end last.
+        """
+        if len(self._container.streams) != 1:
+            return None
+        rate = self.rate
+        codec = self._stream.codec_context
+        if codec.name == "opus":
+            rate = 48_000
+            position -= int.from_bytes((codec.extradata or b"")[10:12], "little")
+        begin_us = max(0, self._container.start_time or 0)
+        length_s = Fraction(position, rate) - begin_us * _TIME_BASE
+        return length_s if length_s > 0 else None
+
+    @property
+    def is_length_exact(self) -> bool:
+        return self.format_name in _EXACT_LENGTHS or self._is_plain_caf
+
+    @property
+    def _is_plain_caf(self) -> bool:
+        is_plain = self._stream.codec_context.name.startswith("pcm")
+        return self.format_name == "caf" and is_plain and self._stream.frames > 0
+
+    @property
+    def clock(self) -> Clock:
+        """Return how the container counts time."""
+        begin_us = self._container.start_time
+        begin_s = Fraction(0) if begin_us is None else begin_us * _TIME_BASE
+        length_s = self.length_s
+        is_plausible = length_s is None or begin_s <= length_s
+        if self.format_name in _ZERO_FORMATS and is_plausible:
+            begin_s = min(begin_s, Fraction(0))
+        return Clock(
+            begin_s=begin_s,
+            end_s=None if length_s is None else begin_s + length_s,
+            may_jump=self.format_name in _JUMPING_FORMATS,
+            is_exact=self.format_name in _EXACT_FORMATS,
+        )
+
+    def decoded(self, block_s: float) -> Iterator[Decoded | Lost]:
+        """Yield all sound in order, and a `Lost` for what cannot be decoded.
+
+        Frames that follow each other come as one block of about `block_s` seconds.
+        """
+        blocks = _Blocks(block_s)
+        for item in self._frames():
+            if isinstance(item, Lost):
+                yield from blocks.flush()
+                yield item
+            else:
+                yield from blocks.push(item)
+        yield from blocks.flush()
+
+    def _frames(self) -> Iterator[Decoded | Lost]:
+        # The first packet of Vorbis gives no sound, but FFmpeg may give it a time.
+        is_vorbis = self._stream.codec_context.name == "vorbis"
+        first_s: Fraction | None = None
+        for packet in self._packets():
+            if packet is None:
+                yield Lost(Fraction(0))
+                continue
+            try:
+                frames = packet.decode()
+            except EOFError:
+                continue
+            except FFmpegError:
+                duration = packet.duration or 0
+                yield Lost(duration * Fraction(packet.time_base or 0))
+                continue
+            if first_s is None or not is_vorbis:
+                first_s = _seconds(packet.pts, packet.time_base)
+            for frame in frames:
+                time_s = _seconds(frame.pts, frame.time_base)
+                lead_s = Fraction(0)
+                if time_s is not None and first_s is not None:
+                    lead_s = max(lead_s, time_s - first_s)
+                samples = as_float32(frame)
+                if len(samples):
+                    yield Decoded(samples, frame.sample_rate, time_s, lead_s)
+
+    def close(self) -> None:
+        self._container.close()
+
+    def _choose(self) -> AudioStream:
+        streams = self._container.streams
+        if not streams.audio:
+            kinds = sorted({stream.type for stream in streams})
+            raise NoSound(f"has no sound track ({', '.join(kinds) or 'nothing in it'})")
+        best = streams.best("audio")
+        for stream in streams:
+            if stream is not best and stream.type != "data":
+                stream.discard = "all"
+        if best is None or best.codec_context is None:
+            raise NoSound("has sound of a codec that FFmpeg does not know")
+        if not isinstance(best, AudioStream):
+            raise NoSound("has no sound track")
+        if (
+            not best.codec_context.sample_rate
+            or not best.codec_context.layout.nb_channels
+        ):
+            raise NoSound("has a sound track of unknown form")
+        return best
+
+    def _packets(self) -> Iterator[Packet | None]:
+        """Yield packets; None where the container could not be read."""
+        n_errors = 0
+        while n_errors < _MAX_ERRORS:
+            try:
+                for packet in self._container.demux(self._stream):
+                    n_errors = 0
+                    yield packet
+            except FFmpegError:
+                n_errors += 1
+                yield None
+            else:
+                return
+
+
+class _Blocks:
+    """Puts frames that follow each other together, so that each costs little."""
+
+    def __init__(self, block_s: float) -> None:
+        self._block_s = block_s
+        self._frames: list[Decoded] = []
+        self._n_samples = 0
+
+    def push(self, frame: Decoded) -> Iterator[Decoded]:
+        if self._frames and not self._follows(frame):
+            yield from self.flush()
+        self._frames.append(frame)
+        self._n_samples += len(frame.samples)
+        if self._n_samples >= self._block_s * frame.rate:
+            yield from self.flush()
+
+    def flush(self) -> Iterator[Decoded]:
+        frames, self._frames = self._frames, []
+        self._n_samples = 0
+        if len(frames) == 1:
+            yield frames[0]
+        elif frames:
+            first = frames[0]
+            samples = np.concatenate([frame.samples for frame in frames])
+            yield Decoded(samples, first.rate, first.time_s, first.lead_s)
+
+    def _follows(self, frame: Decoded) -> bool:
+        first = self._frames[0]
+        if (frame.rate, frame.samples.shape[1]) != (first.rate, first.samples.shape[1]):
+            return False
+        if frame.time_s is None or first.time_s is None:
+            return frame.time_s is first.time_s
+        due_s = float(first.time_s) + self._n_samples / first.rate
+        return abs(float(frame.time_s) - due_s) < _FOLLOWS_S
+
+
+def _seconds(stamp: int | None, time_base: Fraction | None) -> Fraction | None:
+    if stamp is None or time_base is None:
+        return None
+    return stamp * time_base
+
+
+def as_float32(frame: AudioFrame) -> np.ndarray:
+    """Return the samples of a frame, [n, channels]."""
+    values = frame.to_ndarray()
+    if frame.format.is_planar:
+        values = values.T
+    else:
+        values = values.reshape(-1, frame.layout.nb_channels)
+    if values.dtype == np.uint8:
+        return (values.astype(np.float32) - 128) / 128
+    if values.dtype == np.int16:
+        return values.astype(np.float32) / 2**15
+    if values.dtype == np.int32:
+        return values.astype(np.float32) / 2**31
+    with np.errstate(over="ignore"):  # infinite values are refused further on
+        return values.astype(np.float32)

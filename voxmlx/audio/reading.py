@@ -1,0 +1,429 @@
+"""Bytes -> 16 kHz sound, and what was wrong with them, in order as they are read."""
+
+import shlex
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from typing import BinaryIO
+
+import numpy as np
+from av.error import FFmpegError
+
+from voxmlx.audio.decoder import (
+    Clock,
+    Decoded,
+    Decoder,
+    Lost,
+    NoSound,
+    ReadableBytes,
+)
+from voxmlx.audio.kinds import (
+    HEAD_BYTES,
+    is_container,
+    needs_seeking,
+    refuse_no_sound,
+)
+from voxmlx.audio.mixing import Mixer
+from voxmlx.audio.mp3_length import Mp3Length
+from voxmlx.audio.ogg_length import OggLength
+from voxmlx.audio.pcm import PcmDecoder
+from voxmlx.audio.placing import Placed, Placer
+from voxmlx.audio.resample import Resampler, check_rate
+from voxmlx.audio.source import ByteSource, ForwardBytes, SeekableBytes
+from voxmlx.audio.values import MAX_LEVEL, first_beyond, first_not_finite
+from voxmlx.audio.wav import WAV_HEAD_BYTES, WavBytes, is_wav
+from voxmlx.errors import AudioError
+from voxmlx.events import SoundWarning
+
+__all__ = ["Reading"]
+
+# Sound of a file is handled in blocks of this; that of a pipe as it comes.
+_BLOCK_S = 0.5
+
+# 1 MB of float32: what bounds a block where channels are many.
+_BLOCK_VALUES = 1 << 18
+
+# Damaged spots that are told one by one, and how far apart they are two.
+_MAX_TOLD = 10
+_SAME_SPOT_S = 1.0
+
+# A length that a header states roughly may be off by this much.
+_ROUGH_S = Fraction(1, 4)
+
+# What encoders append at most to fill their last packets.
+_MAX_PADDING_S = Fraction(1, 5)
+
+# Of the first packets of a stream, most must be sound.
+_N_TRIED = 20
+
+_CLOCK_OF_SAMPLES = Clock(Fraction(0), None, may_jump=False, is_exact=True)
+
+
+class Reading:
+    """One source, open and known to be sound.
+
+    `length_s` is what the header promises, None if it does not.
+    """
+
+    def __init__(self, source: ByteSource, raw_rate: int | None) -> None:
+        """Read the header. Raises AudioError for what is no sound, and OSError.
+
+        `raw_rate` is the rate in Hz of bytes without a header: 16-bit mono samples.
+        None refuses such bytes.
+        """
+        self._source = source
+        self._name = source.name
+        self._wav: WavBytes | None = None
+        self._copy: BinaryIO | None = None
+        self._mp3 = Mp3Length()
+        self._ogg: OggLength | None = None
+        if raw_rate is not None:
+            check_rate(raw_rate, self._name)
+        head = source.peek(HEAD_BYTES)
+        if not head:
+            raise AudioError(f"{self._name} is empty (0 bytes), expected sound")
+        try:
+            self._decoder = self._open(head, raw_rate)
+        except NoSound as error:
+            raise AudioError(
+                f"{self._name} {error}, expected sound; see what it holds with: "
+                f"{self._look()}"
+            ) from None
+        except FFmpegError:
+            source.raise_error()
+            raise self._unreadable(head) from None
+        source.raise_error()
+        self.rate = self._decoder.rate
+        self.n_channels = self._decoder.n_channels
+        try:
+            check_rate(self.rate, self._name)
+        except AudioError:
+            self.close()
+            raise
+        self.length_s = self._length_s()
+
+    def pieces(self) -> Iterator[np.ndarray | SoundWarning]:
+        """Yield float32 [n] at 16 kHz and warnings. Raises AudioError and OSError."""
+        decoder = self._decoder
+        clock = _CLOCK_OF_SAMPLES
+        if self._wav is None and not isinstance(decoder, PcmDecoder):
+            clock = decoder.clock
+        placer = Placer(clock)
+        spots = _DamagedSpots(self._name)
+        chain: _Chain | None = None
+        at_s = Fraction(0)
+        block_s = min(_BLOCK_S, _BLOCK_VALUES / (self.n_channels * self.rate))
+        blocks = decoder.decoded(0.0 if self._source.is_pipe else block_s)
+        for placed in self._without_padding(placer.place(self._tried(blocks))):
+            self._refuse_values(placed, at_s)
+            yield from spots.told(placed, at_s)
+            if chain is None or not chain.fits(placed):
+                if chain is not None:
+                    yield from chain.flush()
+                chain = _Chain(self._name, placed)
+            yield from chain.push(placed.samples, at_s)
+            at_s += Fraction(len(placed.samples), placed.rate)
+        self._source.raise_error()
+        if chain is None:
+            raise self._no_sound(placer.n_lost_at_end)
+        yield from chain.flush()
+        yield from spots.flush(at_s)
+        yield from self._told_at_end(at_s, placer.n_lost_at_end)
+
+    def close(self) -> None:
+        """Close the decoder and what was copied; the source is left to its owner."""
+        self._decoder.close()
+        if self._copy is not None:
+            self._copy.close()
+
+    def _open(self, head: bytes, raw_rate: int | None) -> Decoder | PcmDecoder:
+        source = self._source
+        refuse_no_sound(head, self._name, self._look())
+        if is_wav(head[:WAV_HEAD_BYTES]):
+            self._wav = wav = WavBytes(source)
+            if wav.format.raw_name is not None:
+                form = wav.format
+                check_rate(form.rate, self._name)
+                return self._open_samples(
+                    wav, form.raw_name, form.rate, form.n_channels
+                )
+            return Decoder(wav, format_name="wav", options={"ignore_length": "1"})
+        if raw_rate is not None and not is_container(head):
+            return self._open_samples(ForwardBytes(source), "s16le", raw_rate, 1)
+        if needs_seeking(head):
+            file = source.file_from_start()
+            source.raise_error()
+            if not source.is_seekable:
+                self._copy = file
+            return Decoder(SeekableBytes(source, file, source.start))
+        if head.startswith(b"OggS"):
+            self._ogg = OggLength(source)
+            return Decoder(ForwardBytes(source, self._ogg.watch))
+        return Decoder(ForwardBytes(source, self._mp3.watch))
+
+    def _open_samples(
+        self, content: ReadableBytes, name: str, rate: int, n_channels: int
+    ) -> PcmDecoder:
+        try:
+            return PcmDecoder(content, name, rate, n_channels)
+        except (FFmpegError, ValueError):
+            raise AudioError(
+                f"{self._name} is a damaged WAV: its header claims {n_channels} channels "
+                f"at {rate} Hz; write it again with ffmpeg"
+            ) from None
+
+    def _length_s(self) -> Fraction | None:
+        if self._wav is not None:
+            n_samples = self._wav.n_samples
+            return None if n_samples is None else Fraction(n_samples, self.rate)
+        if isinstance(self._decoder, PcmDecoder):
+            return None
+        if self._decoder.format_name == "mp3" and self._mp3.n_samples is not None:
+            return Fraction(self._mp3.n_samples, self.rate)
+        if self._ogg is not None and (position := self._ogg.position) is not None:
+            return self._decoder.ogg_length_s(position)
+        return self._decoder.length_s
+
+    @property
+    def _is_length_exact(self) -> bool:
+        return (
+            isinstance(self._decoder, PcmDecoder)
+            or self._wav is not None
+            or self._ogg is not None
+            or self._decoder.format_name == "mp3"
+            or self._decoder.is_length_exact
+        )
+
+    def _tried(self, blocks: Iterable[Decoded | Lost]) -> Iterator[Decoded | Lost]:
+        """The same blocks. Raises AudioError where the first of them are no sound."""
+        n_good = n_bad = 0
+        for block in blocks:
+            if isinstance(block, Lost):
+                n_bad += 1
+            else:
+                n_good += 1
+            if n_good + n_bad <= _N_TRIED and n_bad > 10 > n_good:
+                raise self._damaged()
+            yield block
+
+    def _without_padding(self, blocks: Iterable[Placed]) -> Iterator[Placed]:
+        """The same sound without what an encoder appended to fill its last packet."""
+        if self.length_s is None or not self._is_length_exact:
+            yield from blocks
+            return
+        left_s = self.length_s
+        beyond: list[Placed] = []
+        beyond_s = Fraction(0)
+        for block in blocks:
+            duration_s = Fraction(len(block.samples), block.rate)
+            if beyond or duration_s > left_s:
+                n_within = 0
+                if not beyond:
+                    n_within = max(0, int(left_s * block.rate))
+                    if n_within:
+                        yield block.cut(0, n_within)
+                beyond.append(block.cut(n_within, None))
+                beyond_s += duration_s - Fraction(n_within, block.rate)
+                if beyond_s > _MAX_PADDING_S:
+                    # That much is no padding: the length in the header is wrong.
+                    yield from beyond
+                    yield from blocks
+                    return
+                left_s = Fraction(0)
+            else:
+                left_s -= duration_s
+                yield block
+
+    def _refuse_values(self, placed: Placed, at_s: Fraction) -> None:
+        flat = placed.samples.reshape(-1)
+        n_channels = placed.samples.shape[1]
+        if (bad := first_not_finite(flat)) is not None:
+            time_s = float(at_s) + bad // n_channels / placed.rate
+            raise AudioError(
+                f"{self._name} has a NaN or infinite sample at {time_s:.3f} s, expected "
+                "finite ones; write it again as 16-bit PCM"
+            )
+        if (bad := first_beyond(flat)) is not None:
+            time_s = float(at_s) + bad // n_channels / placed.rate
+            raise AudioError(
+                f"{self._name} has a sample of {flat[bad]:g} at {time_s:.3f} s, expected "
+                f"-1 to 1 (at most {MAX_LEVEL:g}); were whole numbers written as floats? "
+                f"scale them with: ffmpeg -i {self._quoted()} -af volume=1/32768 sound.wav"
+            )
+
+    def _told_at_end(self, end_s: Fraction, n_lost: int) -> Iterator[SoundWarning]:
+        end_ms = int(end_s * 1000)
+        wav = self._wav
+        if wav is not None and wav.has_other_recording:
+            yield SoundWarning(
+                "joined",
+                f"{self._name} holds another recording in another format behind the "
+                f"first; only the first, {float(end_s):.3f} s, was read",
+                end_ms,
+            )
+        if wav is not None and wav.unannounced_bytes and wav.promised_bytes is not None:
+            yield SoundWarning(
+                "wrong_length",
+                f"{self._name} holds more sound than its header says: "
+                f"{float(end_s):.3f} s were read, not {float(self.length_s or 0):.3f}",
+                end_ms,
+            )
+        missing_s = Fraction(0) if self.length_s is None else self.length_s - end_s
+        if missing_s > (0 if self._is_length_exact else _ROUGH_S):
+            yield SoundWarning(
+                "cut_short",
+                f"{self._name} is cut short: its header promises "
+                f"{float(self.length_s or 0):.3f} s of sound, it holds "
+                f"{float(end_s):.3f} s; {_duration(missing_s)} is missing",
+                end_ms,
+            )
+        elif self._ogg is not None and self._ogg.is_cut:
+            yield SoundWarning(
+                "cut_short",
+                f"{self._name} is cut short: it ends at {float(end_s):.3f} s without the "
+                "mark of an end; how much is missing is not known",
+                end_ms,
+            )
+        elif isinstance(self._decoder, PcmDecoder) and (
+            n_odd := self._decoder.n_odd_bytes
+        ):
+            yield SoundWarning(
+                "cut_short",
+                f"{self._name} ends in the middle of a sample: {n_odd} bytes were left "
+                "over; was it cut, or is it in another format?",
+                end_ms,
+            )
+        elif n_lost and self._wav is None:
+            yield SoundWarning(
+                "damaged",
+                f"{self._name} is damaged at its end, from {float(end_s):.3f} s on",
+                end_ms,
+            )
+
+    def _no_sound(self, n_lost: int) -> AudioError:
+        if n_lost:
+            return self._damaged()
+        return AudioError(
+            f"{self._name} holds no sound: it has a header, but not one sample"
+        )
+
+    def _damaged(self) -> AudioError:
+        return AudioError(
+            f"{self._name} is damaged: it looks like {self._decoder.format_name}, but "
+            f"nothing in it can be decoded; see what it holds with: {self._look()}"
+        )
+
+    def _unreadable(self, head: bytes) -> AudioError:
+        if head[4:8] == b"ftyp":
+            return AudioError(
+                f"{self._name} is an MP4 without its index (moov), which is written "
+                "last: the recording or the copy was broken off; fetch it again, or "
+                f"try: ffmpeg -i {self._quoted()} sound.wav"
+            )
+        if is_container(head):
+            return AudioError(
+                f"{self._name} is damaged: its header cannot be read; fetch it again, "
+                f"or try: ffmpeg -i {self._quoted()} sound.wav"
+            )
+        raw = "voxmlx transcribe --raw --rate 16000 " + (
+            "-" if self._source.is_pipe else self._quoted()
+        )
+        return AudioError(
+            f"{self._name} is not a sound file that is known here; convert it with: "
+            f"ffmpeg -i {self._quoted()} sound.wav; if it is bare 16-bit samples, use: "
+            f"{raw}"
+        )
+
+    def _quoted(self) -> str:
+        return "FILE" if self._source.is_pipe else shlex.quote(self._name)
+
+    def _look(self) -> str:
+        return f"ffprobe {self._quoted()}"
+
+
+class _Chain:
+    """Channels -> one, and its rate -> 16 kHz, for sound of one form."""
+
+    def __init__(self, name: str, first: Placed) -> None:
+        self._name = name
+        self._rate = first.rate
+        self._mixer = Mixer(first.samples.shape[1], first.rate)
+        self._resampler = Resampler(first.rate)
+        self._is_told = False
+        self._at_s = Fraction(0)
+
+    def fits(self, placed: Placed) -> bool:
+        n_channels = placed.samples.shape[1]
+        return (placed.rate, n_channels) == (self._rate, self._mixer.n_channels)
+
+    def push(
+        self, samples: np.ndarray, at_s: Fraction
+    ) -> Iterator[np.ndarray | SoundWarning]:
+        self._at_s = at_s
+        yield from self._resampled(self._mixer.push(samples))
+
+    def flush(self) -> Iterator[np.ndarray | SoundWarning]:
+        yield from self._resampled(self._mixer.flush())
+        if len(piece := self._resampler.flush()) > 0:
+            yield piece
+
+    def _resampled(self, mono: np.ndarray) -> Iterator[np.ndarray | SoundWarning]:
+        chosen = self._mixer.chosen
+        if chosen is not None and not self._is_told:
+            self._is_told = True
+            yield SoundWarning(
+                "inverted",
+                f"{self._name} has channels that cancel each other when mixed (one is "
+                f"inverted), noticed at {float(self._at_s):.1f} s; channel {chosen + 1} "
+                "is heard alone there",
+                int(self._at_s * 1000),
+            )
+        if len(mono) and len(piece := self._resampler.push(mono)) > 0:
+            yield piece
+
+
+class _DamagedSpots:
+    """Says where sound was lost: each spot once, and not too many of them."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._n_spots = 0
+        self._last_s: float | None = None
+        self._gap_s = Fraction(0)
+
+    def told(self, placed: Placed, at_s: Fraction) -> Iterator[SoundWarning]:
+        if placed.is_gap:
+            self._gap_s += Fraction(len(placed.samples), placed.rate)
+            return
+        gap_s, self._gap_s = self._gap_s, Fraction(0)
+        if not placed.n_lost and not gap_s:
+            return
+        begin_s = float(at_s - gap_s)
+        last_s, self._last_s = self._last_s, float(at_s)
+        if last_s is not None and begin_s - last_s < _SAME_SPOT_S:
+            return
+        self._n_spots += 1
+        if self._n_spots <= _MAX_TOLD:
+            lost = f"{_duration(gap_s)} of it became silence" if gap_s else "little"
+            what = (
+                f"{self._name} is damaged at {begin_s:.3f} s: {lost}"
+                if placed.n_lost
+                else f"{self._name} holds no sound from {begin_s:.3f} s for "
+                f"{_duration(gap_s)}: that became silence"
+            )
+            code = "damaged" if placed.n_lost else "gap"
+            yield SoundWarning(code, what, int(begin_s * 1000))
+
+    def flush(self, end_s: Fraction) -> Iterator[SoundWarning]:
+        if self._n_spots > _MAX_TOLD:
+            yield SoundWarning(
+                "damaged",
+                f"{self._name} is damaged at {self._n_spots} places, of which the first "
+                f"{_MAX_TOLD} were named",
+                int(end_s * 1000),
+            )
+
+
+def _duration(seconds: Fraction) -> str:
+    if seconds < 1:
+        return f"{max(1, round(seconds * 1000))} ms"
+    return f"{float(seconds):.3f} s"
