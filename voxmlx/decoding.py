@@ -23,9 +23,9 @@ __all__ = ["Decoded", "NotFiniteError", "Steps", "TokenDecoder"]
 _MAX_HELD = 64
 # Ids after a hot word that show whether the rest is what it would have been.
 _REST_TOKENS = 12
-# Known ids at the end that the network hears: what a decoder's ring holds (8192), and
-# 80 s before, so that no position in it has heard a prompt in the middle of speech.
-_REPLAYED_TOKENS = 8192 + 1024
+# Of known ids the network hears the last ones: as many as a ring holds, and so many
+# before (80 s), so that no position in it has heard a prompt in the middle of speech.
+_LEAD_TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,8 @@ class TokenDecoder:
         known = known[: max(0, n_positions - self._n_prompt)]
         known = known[: self._n_settled(known)]
         self._known = deque(known)
-        return max(0, len(known) - _REPLAYED_TOKENS)
+        n_heard = self.state.decoder.cache.window + _LEAD_TOKENS
+        return max(0, len(known) - n_heard)
 
     def skip(self, speech: Sequence[bool]) -> None:
         """Take the known ids of the next positions; the network hears nothing of them."""
