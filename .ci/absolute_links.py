@@ -24,7 +24,7 @@ def absolute(text: str, base: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("file", type=Path)
     path = parser.parse_args().file
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

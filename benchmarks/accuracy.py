@@ -30,7 +30,7 @@ from benchmarks.provenance import closing_line
 from benchmarks.speech import Utterance, utterances
 from benchmarks.word_times import TimeErrors, in_one_stream
 from voxmlx import Checkpoint, Session, Transcript, demo, load
-from voxmlx.arguments import run_command
+from voxmlx.cli.arguments import run_command
 
 PAUSE_S = 0.7
 NORMALISER = "whisper-normalizer BasicTextNormalizer"

@@ -147,7 +147,9 @@ def _in_turns(roots: list[Path], n_rounds: int, n_steps: int) -> list[dict[str, 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], allow_abbrev=False
+    )
     parser.add_argument("--steps", type=int, default=40, help="of 80 ms in a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--beside", type=Path, help="another checkout to compare with")

@@ -24,8 +24,8 @@ from whisper_normalizer.basic import BasicTextNormalizer
 from benchmarks.provenance import closing_line
 from benchmarks.speech import utterances
 from voxmlx import Checkpoint, Event, Session, Transcript, demo, load
-from voxmlx.arguments import run_command
 from voxmlx.batch import Batch
+from voxmlx.cli.arguments import run_command
 from voxmlx.errors import AudioError
 from voxmlx.hotwords import BOOST
 

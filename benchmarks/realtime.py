@@ -22,9 +22,9 @@ from benchmarks.accuracy import recipe_of
 from benchmarks.provenance import closing_line
 from benchmarks.ratios import Spread
 from voxmlx import Checkpoint, Session, TextDelta, TokenDecoded, demo, load
-from voxmlx.arguments import add_model_arguments, run_command
 from voxmlx.audio.files import open_audio
 from voxmlx.batch import Batch
+from voxmlx.cli.arguments import add_model_arguments, run_command
 from voxmlx.config import AUDIO_TOKEN_MS, DEFAULT_DELAY_MS, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.live.stream_metrics import peak_memory_mb
 from voxmlx.model.attention import begin_step

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from voxmlx import Session, demo
-from voxmlx.arguments import add_model_arguments, load_model, run_command
 from voxmlx.audio.files import open_audio
+from voxmlx.cli.arguments import add_model_arguments, load_model, run_command
 from voxmlx.config import AUDIO_TOKEN_MS, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.events import Event, TokenDecoded
 

@@ -32,7 +32,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from benchmarks.provenance import closing_line
 from benchmarks.ratios import Spread
 from benchmarks.realtime import demo_sound
-from voxmlx.arguments import add_model_arguments, run_command
+from voxmlx.cli.arguments import add_model_arguments, run_command
 from voxmlx.config import AUDIO_TOKEN_MS, SAMPLES_PER_AUDIO_TOKEN
 
 __all__ = ["Client", "main"]

@@ -23,8 +23,8 @@ from benchmarks.provenance import closing_line
 from benchmarks.ratios import Ratio
 from benchmarks.realtime import demo_sound
 from voxmlx import Checkpoint, Session, load
-from voxmlx.arguments import add_model_arguments, run_command
 from voxmlx.batch import Batch
+from voxmlx.cli.arguments import add_model_arguments, run_command
 from voxmlx.config import AUDIO_TOKEN_MS, DEFAULT_DELAY_MS, SAMPLES_PER_AUDIO_TOKEN
 
 __all__ = ["Streams", "main"]

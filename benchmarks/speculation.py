@@ -28,8 +28,8 @@ from benchmarks.provenance import closing_line
 from benchmarks.ratios import Ratio
 from benchmarks.speech import utterances
 from voxmlx import Checkpoint, Session, TokenDecoded, demo, load
-from voxmlx.arguments import run_command
 from voxmlx.audio.files import open_audio
+from voxmlx.cli.arguments import run_command
 from voxmlx.config import SAMPLE_RATE
 from voxmlx.errors import VoxmlxError
 from voxmlx.speculation import MAX_POSITIONS, Speculation

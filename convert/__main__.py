@@ -21,17 +21,27 @@ from rich.progress import (
 )
 
 from voxmlx import load
-from voxmlx.arguments import CommandParser, run_command
+from voxmlx.cli.arguments import CommandParser, run_command
 from voxmlx.hub import locate
 from voxmlx.layouts import ModelFiles, open_model
-from voxmlx.tokenizer import Tokenizer
+from voxmlx.text.tokenizer import Tokenizer
 
 from . import quality
+from .calibration import Calibration, read_calibration
 from .disk import amount, check_room, disk_errors
+from .gptq import Gptq
 from .manifest import MANIFEST_NAME, check
 from .output import SCRATCH_PREFIX, Advance, Output
 from .plan import SHARD_BYTES, Plan, make_plan
 from .recipes import DEFAULT_RECIPE, RECIPES, DtypeName
+from .rounding import (
+    DEFAULT_ROUNDING,
+    ROUNDINGS,
+    Nearest,
+    Rounder,
+    RoundingName,
+    Search,
+)
 from .upload import check_token, upload
 
 __all__ = ["convert", "main", "make_parser"]
@@ -57,7 +67,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"recipe {options.recipe} stores {fixed}, --dtype says {options.dtype}; "
             "leave one of them out"
         )
+    if (reason := _wrong_rounding(options)) is not None:
+        parser.error(reason)
     return run_command(lambda: _run(options))
+
+
+def _wrong_rounding(options: argparse.Namespace) -> str | None:
+    """What of --rounding and --calibrate does not fit; None: all fits."""
+    recipe = RECIPES[options.recipe]
+    if options.rounding is not None and not recipe.is_rounded:
+        return f"recipe {recipe.name} rounds nothing; leave --rounding out"
+    if options.rounding == "gptq" and not options.calibrate:
+        return (
+            "--rounding gptq needs sound to listen to; add --calibrate FOLDER with "
+            "five minutes of speech or more"
+        )
+    if options.calibrate and options.rounding != "gptq":
+        return "--calibrate is for --rounding gptq; give both or neither"
+    return None
 
 
 def make_parser() -> CommandParser:
@@ -81,6 +108,22 @@ def make_parser() -> CommandParser:
     )
     parser.add_argument(
         "--recipe", default=DEFAULT_RECIPE, metavar="NAME", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--rounding",
+        choices=ROUNDINGS,
+        help="how weights are rounded: nearest, as MLX does; search, which looks for "
+        "the scales of the least error and needs no data; gptq, which needs "
+        f"--calibrate (default: {DEFAULT_ROUNDING})",
+    )
+    parser.add_argument(
+        "--calibrate",
+        nargs="+",
+        type=_path,
+        default=[],
+        metavar="AUDIO",
+        help="sounds, or folders of them, that gptq listens to; demo is the demo "
+        "model's",
     )
     parser.add_argument(
         "--dtype",
@@ -131,6 +174,8 @@ def _run(options: argparse.Namespace) -> int:
         dtype=options.dtype,
         sounds=sounds,
         reference_dtype=options.reference_dtype,
+        rounding=options.rounding or DEFAULT_ROUNDING,
+        calibration=read_calibration(options.calibrate),
     )
     if options.upload is not None:
         print(upload(options.destination, options.upload))
@@ -145,6 +190,8 @@ def convert(
     dtype: DtypeName | None = None,
     sounds: Sequence[quality.Sound] = (),
     reference_dtype: DtypeName | None = None,
+    rounding: RoundingName = DEFAULT_ROUNDING,
+    calibration: Sequence[quality.Sound] = (),
     shard_bytes: int = SHARD_BYTES,
 ) -> Plan:
     """Make `destination` from `source`, whole or not at all.
@@ -164,13 +211,15 @@ def convert(
         name,
         metadata.version("voxmlx-realtime"),
         shard_bytes,
+        rounding,
+        calibration,
     )
     output = Output(destination, plan)
     if output.finish_interrupted(lambda made: quality.is_certified(made, sounds)):
         return plan
     with output.opened():
         with _progress(plan) as advance:
-            output.write_weights(advance)
+            output.write_weights(_rounder(plan), advance)
         output.write_description()
         if sounds:
             result = _verify(plan, output.model, sounds, reference_dtype)
@@ -181,6 +230,14 @@ def convert(
         f"per weight, recipe {plan.recipe.name}"
     )
     return plan
+
+
+def _rounder(plan: Plan) -> Rounder:
+    if plan.rounding == "gptq":
+        return Gptq(Calibration(plan.files, plan.calibration), plan.dtype)
+    if plan.rounding == "search":
+        return Search(plan.dtype)
+    return Nearest(plan.dtype)
 
 
 def _own_dtype(files: ModelFiles) -> DtypeName:

@@ -21,6 +21,7 @@ from .card import model_card
 from .disk import check_room, disk_errors, sync, write_whole
 from .manifest import digest_of, write_manifest
 from .plan import INDEX_NAME, Plan, Shard
+from .rounding import Rounder
 from .source import Source
 
 __all__ = ["SCRATCH_PREFIX", "Advance", "Output"]
@@ -175,7 +176,7 @@ class Output:
         n_bytes = self.n_missing_bytes + self.plan.tokenizer.n_bytes + _SLACK_BYTES
         check_room(self.partial, n_bytes)
 
-    def write_weights(self, advance: Advance) -> None:
+    def write_weights(self, rounder: Rounder, advance: Advance) -> None:
         """Write the shards that are missing; `advance` hears of source bytes."""
         with (
             disk_errors(self.destination),
@@ -186,9 +187,11 @@ class Output:
                     for module in _modules(shard):
                         advance(source.n_bytes(module))
                     continue
-                self._write_shard(shard, source, advance)
+                self._write_shard(shard, source, rounder, advance)
 
-    def _write_shard(self, shard: Shard, source: Source, advance: Advance) -> None:
+    def _write_shard(
+        self, shard: Shard, source: Source, rounder: Rounder, advance: Advance
+    ) -> None:
         path = self.model / shard.name
         temporary = path.with_name(path.name + ".part")
         with temporary.open("wb", buffering=0) as raw:
@@ -196,7 +199,9 @@ class Output:
             file.write(shard.header)
             for module in _modules(shard):
                 target = self.plan.precisions.get(module.path)
-                for array in _converted(source, module, target, self.plan.mx_dtype):
+                for array in _converted(
+                    source, module, target, self.plan.mx_dtype, rounder
+                ):
                     file.write(_bytes_of(array))
                 advance(source.n_bytes(module))
                 source.release(module)
@@ -260,26 +265,29 @@ def _modules(shard: Shard) -> list[Module]:
 
 
 def _converted(
-    source: Source, module: Module, target: Precision | None, dtype: mx.Dtype
+    source: Source,
+    module: Module,
+    target: Precision | None,
+    dtype: mx.Dtype,
+    rounder: Rounder,
 ) -> Iterator[mx.array]:
     """The module's tensors in file order, some rows at a time."""
     if target is None:
         yield from source.blocks(module, dtype)
     elif source.files.precisions.get(module.path) == target:
-        for suffix in ("weight", "scales", "biases"):
+        for suffix in target.suffixes:
             yield source.whole(module, suffix, dtype)
     else:
         # Scales are a sixteenth of a matrix or less; they wait until it is written.
         scales: list[mx.array] = []
         biases: list[mx.array] = []
-        for block in source.blocks(module, dtype):
-            weight, scale, bias = mx.quantize(
-                block, group_size=target.group_size, bits=target.bits
-            )
-            mx.eval(weight, scale, bias)
-            scales.append(scale)
-            biases.append(bias)
-            yield weight
+        round_rows = rounder.begin(module, target)
+        for block in source.blocks(module, mx.float32):
+            quantized = round_rows(block)
+            scales.append(quantized.scales)
+            if quantized.biases is not None:
+                biases.append(quantized.biases)
+            yield quantized.weight
         yield from scales
         yield from biases
     if module.has_bias:

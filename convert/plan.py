@@ -3,16 +3,20 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from math import prod
 from typing import Any
 
 import mlx.core as mx
 
 from voxmlx.layouts import ModelFiles, Module
 from voxmlx.layouts.configs import Precision, our_architecture
+from voxmlx.layouts.header import ITEM_BYTES
 
 from .disk import Stamp
+from .quality import Sound
 from .recipes import DtypeName, Recipe, precisions
+from .rounding import DEFAULT_ROUNDING, RoundingName
 
 __all__ = ["INDEX_NAME", "SHARD_BYTES", "OutputTensor", "Plan", "Shard", "make_plan"]
 
@@ -37,10 +41,7 @@ class OutputTensor:
 
     @property
     def n_bytes(self) -> int:
-        size = {"F16": 2, "BF16": 2, "F32": 4, "U32": 4}[self.dtype]
-        for n in self.shape:
-            size *= n
-        return size
+        return ITEM_BYTES[self.dtype] * prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,8 @@ class Plan:
     source_name: str
     version: str
     precisions: dict[str, Precision]
+    rounding: RoundingName | None  # None: nothing is rounded anew
+    calibration: tuple[Sound, ...]  # what GPTQ listens to
     shards: tuple[Shard, ...]
 
     @property
@@ -128,6 +131,7 @@ class Plan:
             "quantization": _quantization(self.files, self.precisions),
             "dtype": self.dtype,
             "recipe": self.recipe.name,
+            "rounding": self.rounding,
             "source": self.source_name,
             "voxmlx_version": self.version,
         }
@@ -151,6 +155,7 @@ class Plan:
             ],
             "config": self.config,
             "shards": [shard.header.hex() for shard in self.shards],
+            "calibration": [sound.digest for sound in self.calibration],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -162,12 +167,14 @@ def make_plan(
     source_name: str,
     version: str,
     shard_bytes: int = SHARD_BYTES,
+    rounding: RoundingName = DEFAULT_ROUNDING,
+    calibration: Sequence[Sound] = (),
 ) -> Plan:
     """Decide every tensor's type, shape and file. Raises CheckpointError."""
     chosen = precisions(recipe, files.modules.values(), files.precisions)
     groups: list[list[OutputTensor]] = [[]]
     n_held = 0
-    for module in files.modules.values():
+    for module in _in_order(files, rounding):
         tensors = _outputs(module, chosen.get(module.path), _CODES[dtype])
         n = sum(tensor.n_bytes for tensor in tensors)
         if groups[-1] and n_held + n > shard_bytes:
@@ -188,8 +195,18 @@ def make_plan(
         source_name,
         version,
         chosen,
+        rounding if chosen and not recipe.is_source_kept else None,
+        tuple(calibration),
         shards,
     )
+
+
+def _in_order(files: ModelFiles, rounding: RoundingName) -> list[Module]:
+    """The modules as they are written; GPTQ comes to the logits' embedding last."""
+    modules = list(files.modules.values())
+    if rounding == "gptq":
+        modules.sort(key=lambda module: module.kind == "embedding")
+    return modules
 
 
 def _outputs(
@@ -201,10 +218,15 @@ def _outputs(
         rows, columns = module.shape
         packed = rows, columns * precision.bits // 32
         groups = rows, columns // precision.group_size
+        scales = dtype if precision.mode == "affine" else "U8"
+        shapes = {
+            "weight": ("U32", packed),
+            "scales": (scales, groups),
+            "biases": (dtype, groups),
+        }
         tensors = [
-            OutputTensor(module, "weight", "U32", packed),
-            OutputTensor(module, "scales", dtype, groups),
-            OutputTensor(module, "biases", dtype, groups),
+            OutputTensor(module, suffix, *shapes[suffix])
+            for suffix in precision.suffixes
         ]
     if module.has_bias:
         tensors.append(OutputTensor(module, "bias", dtype, module.shape[:1]))
@@ -219,18 +241,10 @@ def _quantization(
         return None
     values: Sequence[Precision] = list(chosen.values())
     usual = max(dict.fromkeys(values), key=values.count)
-    content: dict[str, Any] = {
-        "group_size": usual.group_size,
-        "bits": usual.bits,
-        "mode": "affine",
-    }
+    content: dict[str, Any] = asdict(usual)
     for path, module in files.modules.items():
         precision = chosen.get(path)
         if not module.can_be_quantized or precision == usual:
             continue
-        content[path] = (
-            {"group_size": precision.group_size, "bits": precision.bits}
-            if precision is not None
-            else False
-        )
+        content[path] = asdict(precision) if precision is not None else False
     return content

@@ -88,8 +88,8 @@ class Reading:
     text: str
 
 
-def read_sounds(paths: Sequence[Path]) -> list[Sound]:
-    """Sounds with their `.txt` neighbours. Raises AudioError.
+def read_sounds(paths: Sequence[Path], *, with_transcripts: bool = True) -> list[Sound]:
+    """Return sounds, with their `.txt` neighbors where asked. Raises AudioError.
 
     OutputError when what compares with a transcript is not installed.
     """
@@ -99,8 +99,10 @@ def read_sounds(paths: Sequence[Path]) -> list[Sound]:
             pieces = list(file.pieces())
         samples = np.concatenate([np.zeros(0, np.float32), *pieces])
         if not samples.any():
-            raise AudioError(f"{path} is silent; --verify needs sound to measure with")
-        sounds.append(Sound(path.name, samples, _transcript(path.with_suffix(".txt"))))
+            raise AudioError(f"{path} is silent; give sound with speech in it")
+        beside = path.with_suffix(".txt")
+        transcript = _transcript(beside) if with_transcripts else None
+        sounds.append(Sound(path.name, samples, transcript))
     if any(sound.transcript is not None for sound in sounds):
         _word_errors()  # now rather than after an hour
     return sounds

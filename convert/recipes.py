@@ -36,6 +36,12 @@ class Recipe:
     dtype: DtypeName | None = None  # None: the user's choice
     is_source_kept: bool = False  # as the source has it, quantized or not
 
+    @property
+    def is_rounded(self) -> bool:
+        """Whether it quantizes anything in a mode that leaves a choice of scales."""
+        found = [rule.precision for rule in self.rules]
+        return any(p is not None and p.mode == "affine" for p in found)
+
     def precision(self, module: Module) -> Precision | None:
         """Return the precision to which `module` is quantized.
 
@@ -65,13 +71,27 @@ def precisions(
     return {path: p for path, p in found.items() if p is not None}
 
 
-def _uniform(bits: int) -> tuple[Rule, ...]:
-    # The delay's products run once per session and not per step, and the inner
-    # one has rows of 32: nothing is gained there.
-    return (Rule("*.ada.*", None), Rule("*", Precision(bits, 64)))
+# The delay's products run once per session and not per step, and the inner one has
+# rows of 32: nothing is gained there.
+_ADA = Rule("*.ada.*", None)
 
 
-_Q4, _Q6 = (Precision(bits, 64) for bits in (4, 6))
+def _uniform(precision: Precision) -> tuple[Rule, ...]:
+    return (_ADA, Rule("*", precision))
+
+
+def _mixed(usual: Precision, protected: Precision) -> tuple[Rule, ...]:
+    return (
+        _ADA,
+        # The top of benchmarks/results/sensitivity.md, as a test has it.
+        Rule("decoder.embedding", protected),
+        Rule("decoder.layers.*.attention.*", protected),
+        Rule("adapter.*", protected),
+        Rule("*", usual),
+    )
+
+
+_Q3, _Q4, _Q5, _Q6, _Q8 = (Precision(bits, 64) for bits in (3, 4, 5, 6, 8))
 
 DEFAULT_RECIPE = "q4"
 
@@ -80,20 +100,31 @@ RECIPES = {
     for recipe in (
         Recipe("bf16", "every weight in bfloat16", (Rule("*", None),), "bfloat16"),
         Recipe("fp16", "every weight in float16", (Rule("*", None),), "float16"),
-        Recipe("q8", "8 bits, embedding and adapter included", _uniform(8)),
-        Recipe("q6", "6 bits, embedding and adapter included", _uniform(6)),
-        Recipe("q4", "4 bits, embedding and adapter included", _uniform(4)),
+        Recipe("q8", "8 bits, embedding and adapter included", _uniform(_Q8)),
+        Recipe("q6", "6 bits, embedding and adapter included", _uniform(_Q6)),
+        Recipe("q4", "4 bits, embedding and adapter included", _uniform(_Q4)),
         Recipe(
             "q4-mixed",
             "4 bits, 6 where they pay: embedding, decoder attention, adapter",
-            (
-                Rule("*.ada.*", None),
-                # The top of benchmarks/results/sensitivity.md, as a test has it.
-                Rule("decoder.embedding", _Q6),
-                Rule("decoder.layers.*.attention.*", _Q6),
-                Rule("adapter.*", _Q6),
-                Rule("*", _Q4),
-            ),
+            _mixed(_Q4, _Q6),
+        ),
+        Recipe("q3", "3 bits, for 8 GB; embedding and adapter included", _uniform(_Q3)),
+        Recipe(
+            "q3-mixed",
+            "3 bits, 5 where they pay: embedding, decoder attention, adapter",
+            _mixed(_Q3, _Q5),
+        ),
+        *(
+            Recipe(
+                name,
+                f"{bits} bits in groups of {size} with a scale of 8 bits (M5)",
+                _uniform(Precision(bits, size, name)),
+            )
+            for name, bits, size in (
+                ("mxfp4", 4, 32),
+                ("nvfp4", 4, 16),
+                ("mxfp8", 8, 32),
+            )
         ),
         Recipe("keep", "the source's own bits, renamed", (), is_source_kept=True),
     )

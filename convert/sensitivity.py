@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmlx import Checkpoint, load
-from voxmlx.arguments import run_command
+from voxmlx.cli.arguments import run_command
 from voxmlx.layouts.configs import Precision
 
 from .quality import Sound, forced_logits, read_sounds

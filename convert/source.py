@@ -15,7 +15,7 @@ from voxmlx.layouts.finite import is_finite
 
 from .disk import Stamp, source_errors
 
-__all__ = ["BLOCK_BYTES", "Source"]
+__all__ = ["BLOCK_BYTES", "Source", "finite"]
 
 BLOCK_BYTES = 32 * 2**20
 
@@ -26,6 +26,7 @@ _NUMPY = {
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
     "U32": np.dtype("<u4"),
+    "U8": np.dtype("u1"),
 }
 
 
@@ -65,30 +66,33 @@ class Source:
             for rows in _row_blocks(weight):
                 self._check(module)
                 block = _to_mx(rows, self._tensor(module, "weight").dtype)
-                yield _finite(module, block.astype(dtype))
+                yield finite(module, block.astype(dtype))
             return
-        scales, biases = self._ours(module, "scales"), self._ours(module, "biases")
+        scaling = [(s, self._ours(module, s)) for s in precision.suffixes[1:]]
         start = 0
         for rows in _row_blocks(weight, expansion=32 // precision.bits):
             part = slice(start, start + len(rows))
             start = part.stop
             self._check(module)
+            scales = {
+                suffix: _as_floats(self._mx(module, suffix, values[part]), mx.float32)
+                for suffix, values in scaling
+            }
             block = mx.dequantize(
                 mx.array(np.ascontiguousarray(rows)),
-                self._mx(module, "scales", scales[part]).astype(mx.float32),
-                self._mx(module, "biases", biases[part]).astype(mx.float32),
+                scales["scales"],
+                scales.get("biases"),
                 group_size=precision.group_size,
                 bits=precision.bits,
+                mode=precision.mode,
             )
-            yield _finite(module, block.astype(dtype))
+            yield finite(module, block.astype(dtype))
 
     def whole(self, module: Module, suffix: str, dtype: mx.Dtype) -> mx.array:
-        """A small tensor of the module, or the packed integers of its weight."""
+        """A small tensor of the module, or one of packed integers."""
         self._check(module)
         array = self._mx(module, suffix, self._ours(module, suffix))
-        if array.dtype == mx.uint32:
-            return array
-        return _finite(module, array.astype(dtype))
+        return finite(module, _as_floats(array, dtype))
 
     def release(self, module: Module) -> None:
         """Give the module's pages back; the file cache keeps them."""
@@ -165,8 +169,14 @@ def _to_mx(array: NDArray[np.number], stored: str) -> mx.array:
     return result.view(mx.bfloat16) if stored == "BF16" else result
 
 
-def _finite(module: Module, array: mx.array) -> mx.array:
-    if not is_finite(array):
+def _as_floats(array: mx.array, dtype: mx.Dtype) -> mx.array:
+    """`array` in `dtype`, unless it is of packed integers."""
+    return array if array.dtype in (mx.uint32, mx.uint8) else array.astype(dtype)
+
+
+def finite(module: Module, array: mx.array) -> mx.array:
+    """Return `array`; raises CheckpointError where it holds NaN or infinity."""
+    if array.dtype not in (mx.uint32, mx.uint8) and not is_finite(array):
         why = "damaged"
         if array.dtype == mx.float16:
             why = "damaged, or float16 too narrow for it (try --dtype bfloat16)"

@@ -11,7 +11,7 @@ import numpy as np
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.config import LEFT_PAD_TOKENS, delay_tokens
 from voxmlx.model.choosing import NO_TOKEN, DecodeRequest, greedy
-from voxmlx.tokenizer import Tokenizer
+from voxmlx.text.tokenizer import Tokenizer
 
 __all__ = ["PAD", "WORD", "ScriptedModel", "scripted", "vocabulary"]
 

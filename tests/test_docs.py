@@ -20,8 +20,8 @@ from tests.markdown import GUIDE, PROJECT, README, ROOT, blocks, links
 from tests.sounds import speech_like
 from voxmlx import demo
 from voxmlx.__main__ import COMMANDS
-from voxmlx.arguments import DEFAULT_MODEL
 from voxmlx.checkpoint import Checkpoint
+from voxmlx.cli.arguments import DEFAULT_MODEL
 
 PAGES = [README, *GUIDE, *PROJECT]
 URLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][

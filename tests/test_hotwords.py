@@ -359,7 +359,7 @@ def test_a_bad_file_of_hot_words_is_one_clear_line(
 
 
 def test_a_word_the_vocabulary_cannot_spell_is_refused() -> None:
-    from voxmlx.tokenizer import Tokenizer
+    from voxmlx.text.tokenizer import Tokenizer
 
     poor = Tokenizer(1000, [b"a", b" "])
     with pytest.raises(TokenizerError, match="'b' cannot be written"):

@@ -18,16 +18,8 @@ PACKAGE = ROOT / "voxmlx"
 # this line, never those below. A name stands for a module or a whole package.
 LAYERS = (
     {"errors", "config", "events", "other_package"},
-    {"tokenizer", "kernels", "audio", "demo", "speculation"},
-    {
-        "model",
-        "hotwords",
-        "rules",
-        "words",
-        "replacements",
-        "utterances",
-        "line_breaks",
-    },
+    {"text", "kernels", "audio", "demo", "speculation"},
+    {"model", "hotwords", "rules"},
     {
         "hub",
         "layouts",
@@ -35,30 +27,19 @@ LAYERS = (
         "decoding",
         "recovery",
         "work",
-        "event_assembler",
         "timeline",
         "batch",
         "session",
         "streaming",
-        "transcript",
     },
-    {"formats", "journal"},
-    {
-        "arguments",
-        "interruption",
-        "outputs",
-        "progress",
-        "recovery_notice",
-        "standard_streams",
-    },
-    {"jobs", "results"},
+    {"cli"},
     {"live", "transcribe", "doctor"},
     {"serve"},
     {"__main__", "__pyinstaller"},
 )
 RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # The package's own `__init__` hands out names of what lies below the commands.
-RANKS["__init__"] = RANKS["formats"]
+RANKS["__init__"] = RANKS["session"]
 
 OUTSIDERS = {"convert", "benchmarks", "tests", "training"}
 

@@ -10,7 +10,7 @@ import pytest
 import voxmlx
 from voxmlx import demo
 from voxmlx.__main__ import COMMANDS, main
-from voxmlx.arguments import DEFAULT_MODEL, CommandParser
+from voxmlx.cli.arguments import DEFAULT_MODEL, CommandParser
 
 
 def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:

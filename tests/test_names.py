@@ -91,3 +91,13 @@ def test_the_glossary_has_at_most_forty_words() -> None:
     table = design.split("## Glossary")[1].split("\n## ")[0]
     words = [line for line in table.split("\n") if line.startswith("| ")][1:]
     assert 20 <= len(words) <= 40
+
+
+def test_the_house_names_every_module() -> None:
+    design = (ROOT / "docs" / "design.md").read_text("utf-8")
+    rooms = design.split("## Rooms")[1].split("\n## ")[0]
+    named = set(re.findall(r"\b[a-z0-9_]+\.py\b", rooms))
+    modules = {path.name for path in (ROOT / "voxmlx").rglob("*.py")}
+    modules = {name for name in modules if not name.startswith(("__", "hook-"))}
+    assert modules - named == set(), "give it a place in docs/design.md"
+    assert named - modules - {"__init__.py", "__main__.py", "contract.py"} == set()

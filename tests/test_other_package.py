@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from voxmlx.arguments import run_command
+from voxmlx.cli.arguments import run_command
 from voxmlx.other_package import MENDED_BY, other_package
 
 ROOT = Path(__file__).parent.parent

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Finished,
         GuardActed,
         Recovered,
+        SoundWarning,
         TextDelta,
         TokenDecoded,
         UtteranceEnd,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from voxmlx.rules import GUARDS
     from voxmlx.session import Session
     from voxmlx.streaming import EventStream, stream
-    from voxmlx.transcript import Segment, Transcript
+    from voxmlx.text.transcript import Segment, Transcript
 
     __version__: str
 
@@ -72,6 +73,7 @@ __all__ = [
     "ServerError",
     "Session",
     "SessionError",
+    "SoundWarning",
     "TextDelta",
     "TokenDecoded",
     "TokenizerError",
@@ -108,14 +110,15 @@ _HOMES = {
     "OutputError": "errors",
     "Recovered": "events",
     "RequestError": "errors",
-    "Segment": "transcript",
+    "Segment": "text.transcript",
     "ServerError": "errors",
     "Session": "session",
     "SessionError": "errors",
+    "SoundWarning": "events",
     "TextDelta": "events",
     "TokenDecoded": "events",
     "TokenizerError": "errors",
-    "Transcript": "transcript",
+    "Transcript": "text.transcript",
     "UtteranceEnd": "events",
     "VoxmlxError": "errors",
     "Word": "events",

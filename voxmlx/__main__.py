@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from voxmlx.arguments import CommandParser, run_command
+from voxmlx.cli.arguments import CommandParser, run_command
 
 __all__ = ["COMMANDS", "main"]
 

@@ -2,14 +2,14 @@
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from voxmlx.config import ModelConfig
+from voxmlx.config import LEFT_PAD_TOKENS, ModelConfig
 from voxmlx.errors import CheckpointError
 from voxmlx.hub import locate
 from voxmlx.kernels import self_check
@@ -20,9 +20,16 @@ from voxmlx.layouts.tensors import PACKED, packed_path
 from voxmlx.model import VoxtralRealtime
 from voxmlx.model.cache import KV_BITS
 from voxmlx.model.linear import transpose_weights_for_cpu
-from voxmlx.tokenizer import Tokenizer
+from voxmlx.text.tokenizer import Tokenizer
 
-__all__ = ["Checkpoint", "DtypeName", "best_dtype", "load"]
+__all__ = [
+    "Checkpoint",
+    "DtypeName",
+    "best_dtype",
+    "empty_network",
+    "load",
+    "read_parameters",
+]
 
 DtypeName = Literal["auto", "float16", "bfloat16", "float32"]
 
@@ -75,9 +82,8 @@ def load(
     )
     target = _resolve(dtype)
     self_check(files.config, target, kv_bits)
-    network = VoxtralRealtime(files.config, left_pad_tokens=tokenizer.left_pad_tokens)
-    _quantize_modules(network, _packed_precisions(files))
-    network.load_weights(list(_packed(files, _stored(files), target)), strict=True)
+    network = empty_network(files, tokenizer.left_pad_tokens)
+    network.load_weights(list(read_parameters(files, target)), strict=True)
     network.eval()
     if not mx.metal.is_available():
         transpose_weights_for_cpu(network)
@@ -90,6 +96,46 @@ def load(
         dtype=str(target).removeprefix("mlx.core."),
         kv_bits=kv_bits,
     )
+
+
+def empty_network(
+    files: ModelFiles, left_pad_tokens: int = LEFT_PAD_TOKENS
+) -> VoxtralRealtime:
+    """Return the network of a model with parameters that are never computed.
+
+    Raises CheckpointError where MLX cannot run it.
+    """
+    _check_modes(files)
+    network = VoxtralRealtime(files.config, left_pad_tokens=left_pad_tokens)
+    _quantize_modules(network, _packed_precisions(files))
+    return network
+
+
+def read_parameters(
+    files: ModelFiles, dtype: mx.Dtype, under: str = ""
+) -> Iterator[tuple[str, mx.array]]:
+    """Read the network's parameters one by one: joined, checked and in `dtype`.
+
+    `under` names one module of the network, such as "encoder.layers.3"; then only
+    what belongs to it is read. Raises CheckpointError for NaN and infinity.
+    """
+    return _packed(files, _stored(files), dtype, under)
+
+
+def _check_modes(files: ModelFiles) -> None:
+    """Try every mode of quantization that the model has, on a matrix of one group."""
+    for precision in set(files.precisions.values()):
+        if precision.mode == "affine":
+            continue
+        try:
+            linear = nn.QuantizedLinear(64, 32, bias=False, **asdict(precision))
+            mx.eval(linear(mx.zeros((1, 64))))
+        except (RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"{files.directory} is quantized in mode {precision.mode}, which MLX "
+                f"cannot run here ({error}); convert it: voxmlx-convert SOURCE DEST "
+                "--recipe q4"
+            ) from None
 
 
 def _resolve(dtype: DtypeName) -> mx.Dtype:
@@ -142,11 +188,11 @@ def _quantize_modules(
 ) -> None:
     """Put quantized modules in place; their contents, never computed, are dropped."""
 
-    def predicate(path: str, _: nn.Module) -> bool | dict[str, int]:
+    def predicate(path: str, _: nn.Module) -> bool | dict[str, Any]:
         precision = precisions.get(path)
         if precision is None:
             return False
-        return {"bits": precision.bits, "group_size": precision.group_size}
+        return asdict(precision)
 
     if precisions:
         nn.quantize(network, class_predicate=predicate)
@@ -162,13 +208,15 @@ def _stored(files: ModelFiles) -> dict[str, mx.array]:
 
 
 def _packed(
-    files: ModelFiles, stored: dict[str, mx.array], dtype: mx.Dtype
+    files: ModelFiles, stored: dict[str, mx.array], dtype: mx.Dtype, under: str
 ) -> Iterator[tuple[str, mx.array]]:
     """The network's parameters, read, joined and checked one by one.
 
     Popped from `stored`, so that nothing holds a tensor once it has been packed.
     """
     for packed, parts in _packings(files):
+        if not f"{packed}.".startswith(f"{under}." if under else ""):
+            continue
         for suffix in _PARAMETERS:
             rows = [_take(files, stored, f"{part}.{suffix}") for part in parts]
             if any(row is not None for row in rows):
@@ -217,7 +265,7 @@ def _joined(
 
 def _checked(name: str, array: mx.array, dtype: mx.Dtype) -> mx.array:
     """`array` in memory, in `dtype` unless it is packed integers."""
-    if array.dtype == mx.uint32:
+    if array.dtype in (mx.uint32, mx.uint8):
         mx.eval(array)
         return array
     array = array.astype(dtype)

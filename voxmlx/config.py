@@ -1,7 +1,7 @@
 """params.json -> frozen dataclasses, and the arithmetic between frame rates."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -268,6 +268,15 @@ class Section:
                 f"{expected!r}"
             )
         return expected
+
+    def one_of(self, key: str, expected: Sequence[str]) -> str:
+        value = self._take(key)
+        if value not in expected:
+            raise ConfigError(
+                f"{self._name}: {key!r} is {value!r}, expected one of "
+                f"{', '.join(expected)}"
+            )
+        return value
 
     def unused(self, *keys: str) -> None:
         """Keys the file always has and inference does not depend on."""

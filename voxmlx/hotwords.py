@@ -7,10 +7,11 @@ from pathlib import Path
 
 from voxmlx.config import STREAMING_PAD_ID, STREAMING_WORD_ID
 from voxmlx.errors import HotwordError, TokenizerError
-from voxmlx.tokenizer import Tokenizer
-from voxmlx.words import pieces_of
+from voxmlx.text.lines import read_lines
+from voxmlx.text.tokenizer import Tokenizer
+from voxmlx.text.words import pieces_of
 
-__all__ = ["BOOST", "HotwordMatch", "HotwordTrie", "read_hotwords", "read_lines"]
+__all__ = ["BOOST", "HotwordMatch", "HotwordTrie", "read_hotwords"]
 
 # Logits by which one word may be helped, all its ids together: the most that lost no word
 # in 300 sentences of the demo's domain, with lists of five words of four letters or more.
@@ -288,21 +289,3 @@ def _clean(phrase: str) -> str:
             f"hot word {text!r} has characters that nobody can say; remove them"
         )
     return text
-
-
-def read_lines(path: Path, content: str) -> list[str]:
-    """The lines of a UTF-8 file of `content`. Raises HotwordError."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise HotwordError(
-            f"{path} does not exist; give a file of {content}, one per line"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise HotwordError(
-            f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8"
-        ) from None
-    except OSError as error:
-        raise HotwordError(f"{path} cannot be read: {error.strerror}") from None
-    lines = text.split("\n")
-    return lines[:-1] if lines[-1] == "" else lines

@@ -19,8 +19,8 @@ from voxmlx.model.voxtral import MAX_AUDIO_TOKENS_PER_STEP, VoxtralRealtime
 from voxmlx.recovery import RecoveringDecoder
 from voxmlx.rules import GUARDS
 from voxmlx.speculation import Speculation
+from voxmlx.text.utterances import DEFAULT_PAUSE_MS, check_pause
 from voxmlx.timeline import Timeline, TokenAudio
-from voxmlx.utterances import DEFAULT_PAUSE_MS, check_pause
 from voxmlx.work import EncodeRequest, Request
 
 __all__ = ["MAX_ALTERNATIVES", "MAX_BOOST", "Session", "Work"]

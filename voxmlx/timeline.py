@@ -17,7 +17,6 @@ from voxmlx.config import (
 )
 from voxmlx.decoding import Decoded
 from voxmlx.errors import AudioError, SessionError
-from voxmlx.event_assembler import EventAssembler
 from voxmlx.events import (
     Alternative,
     Event,
@@ -26,7 +25,8 @@ from voxmlx.events import (
     Recovered,
     TokenDecoded,
 )
-from voxmlx.tokenizer import TextStream, Tokenizer
+from voxmlx.text.event_assembler import EventAssembler
+from voxmlx.text.tokenizer import TextStream, Tokenizer
 
 __all__ = ["Timeline", "TokenAudio"]
 

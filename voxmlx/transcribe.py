@@ -11,7 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from voxmlx import demo
-from voxmlx.arguments import (
+from voxmlx.audio.files import STANDARD_INPUT, AudioFile, no_words, open_audio
+from voxmlx.cli.arguments import (
     CommandParser,
     add_model_arguments,
     add_raw_arguments,
@@ -27,18 +28,17 @@ from voxmlx.arguments import (
     run_command,
     word_options,
 )
-from voxmlx.audio.files import STANDARD_INPUT, AudioFile, no_words, open_audio
+from voxmlx.cli.interruption import Interruption
+from voxmlx.cli.jobs import Job, add_output_arguments, check_output_arguments, open_jobs
+from voxmlx.cli.progress import SoundProgress, clock
+from voxmlx.cli.recovery_notice import RecoveryNotice
+from voxmlx.cli.results import Results
 from voxmlx.config import DEFAULT_DELAY_MS
 from voxmlx.errors import AudioError
 from voxmlx.events import Event, Finished, SoundWarning, TextDelta, TokenDecoded
-from voxmlx.formats import FormatOptions
-from voxmlx.interruption import Interruption
-from voxmlx.jobs import Job, add_output_arguments, check_output_arguments, open_jobs
-from voxmlx.journal import settings_key
-from voxmlx.progress import SoundProgress, clock
-from voxmlx.recovery_notice import RecoveryNotice
-from voxmlx.results import Results
 from voxmlx.session import Session
+from voxmlx.text.formats import FormatOptions
+from voxmlx.text.journal import settings_key
 
 __all__ = [
     "Recognizer",

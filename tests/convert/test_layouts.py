@@ -68,11 +68,20 @@ def test_every_layout_gives_the_same_logits_before_and_after_conversion(
     np.testing.assert_array_equal(logits(load(tmp_path / "ours", "float32")), expected)
 
 
-@pytest.mark.parametrize("recipe", ["q4", "q6", "q8", "q4-mixed"])
-def test_a_recipe_is_what_mlx_quantizes_the_network_to(
+@pytest.mark.parametrize(
+    "recipe",
+    ["q3", "q3-mixed", "q4", "q4-mixed", "q6", "q8", "mxfp4", "nvfp4", "mxfp8"],
+)
+def test_a_recipe_rounded_to_nearest_is_what_mlx_quantizes_the_network_to(
     recipe: str, tmp_path: Path, source: Path
 ) -> None:
-    convert(str(source), tmp_path / "ours", recipe=recipe, dtype="float32")
+    convert(
+        str(source),
+        tmp_path / "ours",
+        recipe=recipe,
+        dtype="float32",
+        rounding="nearest",
+    )
     found = load(tmp_path / "ours", "float32")
     expected = load(source, "float32").model
     modules = dict(found.model.named_modules())
@@ -81,7 +90,11 @@ def test_a_recipe_is_what_mlx_quantizes_the_network_to(
         module = modules[path]
         if not isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding):
             return False
-        return {"bits": module.bits, "group_size": module.group_size}
+        return {
+            "bits": module.bits,
+            "group_size": module.group_size,
+            "mode": module.mode,
+        }
 
     nn.quantize(expected, class_predicate=same)
     for name, array in weights(expected).items():
@@ -112,7 +125,13 @@ def test_a_quantized_directory_loads_as_it_is_and_converted(
 
 def test_a_quantized_source_can_be_quantized_otherwise(tmp_path: Path) -> None:
     directory = write_mlx_audio(tmp_path / "source", 8)
-    convert(str(directory), tmp_path / "ours", recipe="q4", dtype="float32")
+    convert(
+        str(directory),
+        tmp_path / "ours",
+        recipe="q4",
+        dtype="float32",
+        rounding="nearest",
+    )
     embedding = load(tmp_path / "ours", "float32").model.decoder.embedding
     assert embedding.bits == 4
     stored = mlx_audio_tensors()["decoder.tok_embeddings.weight"]
@@ -134,7 +153,13 @@ def test_an_embedding_left_in_halves_is_quantized_and_the_rest_kept(
 ) -> None:
     directory = write_mlx_audio(tmp_path / "source", 4, skipped=("embedding",))
     assert isinstance(load(directory).model.decoder.embedding, nn.Embedding)
-    convert(str(directory), tmp_path / "ours", recipe="q4", dtype="float32")
+    convert(
+        str(directory),
+        tmp_path / "ours",
+        recipe="q4",
+        dtype="float32",
+        rounding="nearest",
+    )
     expected = load(write_mlx_audio(tmp_path / "whole", 4), "float32")
     found = weights(load(tmp_path / "ours", "float32").model)
     for name, array in weights(expected.model).items():

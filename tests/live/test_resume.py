@@ -15,8 +15,8 @@ import pytest
 import soundfile
 
 from tests.sounds import speech_like
-from voxmlx.journal import read_journal
 from voxmlx.live.__main__ import main
+from voxmlx.text.journal import read_journal
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = ["--plain", "--delay", "240", "--dtype", "float32"]

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from voxmlx.line_breaks import may_break
 from voxmlx.live.wrap import Wrapper, printable
+from voxmlx.text.line_breaks import may_break
 
 ALPHABET = "ab é \u0301 你好，。「」 مرحبا שלום 🙂\u200d한글 カナ"
 

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-__all__ = ["DIRECTORY", "NAME", "SAMPLE"]
+__all__ = ["CALIBRATION", "DIRECTORY", "NAME", "SAMPLE"]
 
 NAME = "demo"
 """What selects it wherever a model is named."""
 
 DIRECTORY = Path(__file__).parent
 SAMPLE = DIRECTORY / "sample.flac"
+CALIBRATION = DIRECTORY / "calibration"
+"""A folder of sounds that `voxmlx-convert --calibrate demo` listens to."""

@@ -13,8 +13,8 @@ import mlx.core as mx
 import numpy as np
 
 from voxmlx import demo
-from voxmlx.arguments import CommandParser, run_command
 from voxmlx.checkpoint import Checkpoint, best_dtype, load
+from voxmlx.cli.arguments import CommandParser, run_command
 from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.doctor.estimate import FULL_SIZE, estimates, measured_speed
 from voxmlx.doctor.inventory import cached_models, microphones

@@ -28,8 +28,13 @@ __all__ = [
 MODEL_TYPE = "voxmlx"
 FORMAT_VERSION = 1
 
-_BITS = (2, 3, 4, 5, 6, 8)
-_GROUP_SIZES = (32, 64, 128)
+# MLX's modes, each with the bits and the group sizes that it has.
+_MODES = {
+    "affine": ((2, 3, 4, 5, 6, 8), (32, 64, 128)),
+    "mxfp4": ((4,), (32,)),
+    "nvfp4": ((4,), (16,)),
+    "mxfp8": ((8,), (32,)),
+}
 
 # transformers leaves a key out of config.json where its own default holds.
 _HF_AUDIO_DEFAULTS: dict[str, Any] = {
@@ -74,10 +79,21 @@ _LOG_MEL_MAX = 1.5  # in transformers' preprocessor_config.json, or nowhere
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """Parameters of MLX's affine quantization: bits of a weight, weights of a group."""
+    """How MLX stores a quantized matrix: bits a weight, weights a group, the mode.
+
+    Affine groups have a scale and a bias in the model's type. The other modes have
+    a scale of 8 bits and no bias.
+    """
 
     bits: int
     group_size: int
+    mode: str = "affine"
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Return the names of the tensors that make up such a matrix."""
+        biases = ("biases",) if self.mode == "affine" else ()
+        return ("weight", "scales", *biases)
 
 
 class Quantization:
@@ -116,13 +132,14 @@ class Quantization:
 
 def _precision(name: str, content: Mapping[str, Any]) -> Precision:
     section = Section(name, {"mode": "affine", **content})
-    section.exactly("mode", "affine")
-    precision = Precision(section.integer("bits"), section.integer("group_size"))
+    mode = section.one_of("mode", tuple(_MODES))
+    precision = Precision(section.integer("bits"), section.integer("group_size"), mode)
     section.refuse_the_rest()
-    if precision.bits not in _BITS or precision.group_size not in _GROUP_SIZES:
+    bits, group_sizes = _MODES[mode]
+    if precision.bits not in bits or precision.group_size not in group_sizes:
         raise ConfigError(
             f"{name}: {precision.bits} bits in groups of {precision.group_size}, "
-            f"expected bits in {_BITS} and groups in {_GROUP_SIZES}"
+            f"expected bits in {bits} and groups in {group_sizes}"
         )
     return precision
 
@@ -171,6 +188,7 @@ def _read_ours(content: Mapping[str, Any]) -> ModelConfig:
     root.exactly("model_type", MODEL_TYPE)
     root.exactly("format_version", FORMAT_VERSION)
     root.unused("quantization", "dtype", "recipe", "source", "voxmlx_version")
+    root.optional("rounding")
     aud, enc, dec = (root.section(key) for key in ("audio", "encoder", "decoder"))
     config = ModelConfig(
         audio=_audio(aud),

@@ -178,8 +178,8 @@ def _match(
             n_packed = columns * precision.bits // 32
             n_groups = columns // precision.group_size
             expected[f"{stored}.weight"] = (module, "weight", (rows, n_packed))
-            expected[f"{stored}.scales"] = (module, "scales", (rows, n_groups))
-            expected[f"{stored}.biases"] = (module, "biases", (rows, n_groups))
+            for suffix in precision.suffixes[1:]:
+                expected[f"{stored}.{suffix}"] = (module, suffix, (rows, n_groups))
         else:
             expected[f"{stored}.weight"] = (module, "weight", shape)
         if module.has_bias:
@@ -201,15 +201,24 @@ def _match(
                 f"{path.name}: {stored_name} is {list(found)}, config says "
                 f"{list(shape)}; do config and weights come from the same model?"
             )
-        packed = suffix == "weight" and module.path in precisions
-        if dtype != "U32" if packed else dtype not in _FLOATS:
+        allowed = _types(suffix, precisions.get(module.path))
+        if dtype not in allowed:
             raise CheckpointError(
                 f"{path.name}: {stored_name} is stored as {dtype}, expected "
-                f"{'U32' if packed else 'a float type'}"
+                f"{'a float type' if allowed is _FLOATS else min(allowed)}"
             )
         tensor = StoredTensor(module, suffix, stored_name, path, entry)
         tensors[tensor.name] = tensor
     return ModelFiles(directory, layout, config, modules, precisions, tensors, paths)
+
+
+def _types(suffix: str, precision: Precision | None) -> Set[str]:
+    """The types that a tensor may be stored in."""
+    if precision is not None and suffix == "weight":
+        return {"U32"}
+    if precision is not None and suffix == "scales" and precision.mode != "affine":
+        return {"U8"}
+    return _FLOATS
 
 
 def _refuse(described: str, verb: str, names: set[str]) -> None:

@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from voxmlx import demo
-from voxmlx.arguments import (
+from voxmlx.audio.channels import Channel
+from voxmlx.audio.file_source import FileSource
+from voxmlx.audio.files import STANDARD_INPUT, open_audio
+from voxmlx.audio.microphone import (
+    Microphone,
+    PortAudio,
+    describe_devices,
+    find_device,
+    import_portaudio,
+)
+from voxmlx.cli.arguments import (
     KEY_VARIABLE,
     CommandParser,
     add_model_arguments,
@@ -26,25 +36,14 @@ from voxmlx.arguments import (
     run_command,
     word_options,
 )
-from voxmlx.audio.channels import Channel
-from voxmlx.audio.file_source import FileSource
-from voxmlx.audio.files import STANDARD_INPUT, open_audio
-from voxmlx.audio.microphone import (
-    Microphone,
-    PortAudio,
-    describe_devices,
-    find_device,
-    import_portaudio,
-)
-from voxmlx.config import AUDIO_TOKEN_MS
-from voxmlx.errors import DeviceError, OutputError
-from voxmlx.formats import FormatOptions, make_writer
-from voxmlx.interruption import (
+from voxmlx.cli.interruption import (
     Interrupted,
     ending_signals,
     ignore_ending_signals,
 )
-from voxmlx.journal import Journal, read_journal, settings_key
+from voxmlx.cli.progress import clock
+from voxmlx.config import AUDIO_TOKEN_MS
+from voxmlx.errors import DeviceError, OutputError
 from voxmlx.live.captions import Captions, LiveStream, SoundSource
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
 from voxmlx.live.lag_warning import LagWarning, RecoveryWarning
@@ -53,8 +52,9 @@ from voxmlx.live.recorded import RecordedSound
 from voxmlx.live.remote import RemoteMetrics, RemoteStream, server_url
 from voxmlx.live.remote_events import RemoteEvents
 from voxmlx.live.stream_metrics import Figures, StreamMetrics
-from voxmlx.progress import clock
 from voxmlx.session import Session
+from voxmlx.text.formats import FormatOptions, make_writer
+from voxmlx.text.journal import Journal, read_journal, settings_key
 
 __all__ = ["main", "make_parser"]
 

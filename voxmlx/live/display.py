@@ -12,13 +12,13 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from voxmlx.cli.outputs import StandardOutput
+from voxmlx.cli.progress import clock
 from voxmlx.config import AUDIO_TOKEN_MS
 from voxmlx.events import Event, Finished, TextDelta, WordFinal
-from voxmlx.formats import TxtWriter
 from voxmlx.live.stream_metrics import SILENT_DB, StreamMetrics
 from voxmlx.live.wrap import Wrapper
-from voxmlx.outputs import StandardOutput
-from voxmlx.progress import clock
+from voxmlx.text.formats import TxtWriter
 
 __all__ = ["PlainDisplay", "TerminalDisplay"]
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from voxmlx.cli.recovery_notice import RecoveryNotice
 from voxmlx.config import AUDIO_TOKEN_MS
 from voxmlx.events import Event
 from voxmlx.live.stream_metrics import StreamMetrics
-from voxmlx.recovery_notice import RecoveryNotice
 
 __all__ = ["LagWarning", "RecoveryWarning"]
 

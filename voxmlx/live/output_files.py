@@ -10,7 +10,6 @@ import numpy as np
 
 from voxmlx.errors import OutputError
 from voxmlx.events import Event
-from voxmlx.formats import Writer
 from voxmlx.live.recorded import (
     HEADER_BYTES,
     RecordedSound,
@@ -18,6 +17,7 @@ from voxmlx.live.recorded import (
     wav_header,
 )
 from voxmlx.live.stream_metrics import StreamMetrics
+from voxmlx.text.formats import Writer
 
 __all__ = ["CaptionFile", "Recording"]
 

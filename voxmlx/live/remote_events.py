@@ -12,7 +12,6 @@ from voxmlx.config import (
     STREAMING_WORD_ID,
 )
 from voxmlx.errors import ServerError
-from voxmlx.event_assembler import EventAssembler
 from voxmlx.events import (
     Event,
     Finished,
@@ -21,6 +20,7 @@ from voxmlx.events import (
     UtteranceEnd,
     Word,
 )
+from voxmlx.text.event_assembler import EventAssembler
 
 __all__ = ["RemoteEvents"]
 

@@ -4,7 +4,7 @@ import unicodedata
 
 from rich.cells import cell_len
 
-from voxmlx.line_breaks import Break, best_break, ends_clause, is_joined, may_break
+from voxmlx.text.line_breaks import Break, best_break, ends_clause, is_joined, may_break
 
 __all__ = ["Wrapper", "printable"]
 

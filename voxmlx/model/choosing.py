@@ -110,7 +110,7 @@ class DecodeRequest:
         self.n_done += n
         return n - len(certain)
 
-    def accept(
+    def receive_logits(
         self, logits: mx.array, best: mx.array | None, leading: mx.array | None
     ) -> mx.array:
         """Choose after logits [n, vocab]; `best` [n] are their `greedy` ids, `leading`

@@ -101,7 +101,8 @@ class Decoder(nn.Module):
 
     def embed(self, token_ids: mx.array) -> mx.array:
         """[B, T] -> [B, T, dim]."""
-        return self.embedding(token_ids)
+        # Modes without biases give bfloat16, whatever the network computes in.
+        return self.embedding(token_ids).astype(self.dtype)
 
     def step(
         self, embeddings: mx.array, state: DecoderState, n_logits: int | None = None

@@ -6,10 +6,16 @@ import mlx.nn as nn
 __all__ = ["matmul", "transpose_weights_for_cpu"]
 
 
-def matmul(linear: nn.Linear | nn.QuantizedLinear, x: mx.array) -> mx.array:
-    """x W^T. A quantized product adds no bias; on its own that is a launch more."""
+def matmul(linear: nn.Module, x: mx.array) -> mx.array:
+    """x W^T. A quantized product adds no bias; on its own that is a launch more.
+
+    A module without a weight stands in for the product, and is called: convert
+    watches the inputs of a product so.
+    """
     # Items, not attributes: nn.Module looks the latter up in Python, ten times as slow.
-    weight, scales = linear["weight"], linear.get("scales")
+    weight, scales = linear.get("weight"), linear.get("scales")
+    if weight is None:
+        return linear(x)
     if scales is None:
         return x @ weight.T
     assert isinstance(linear, nn.QuantizedLinear)

@@ -232,6 +232,8 @@ class VoxtralRealtime(nn.Module):
                 rows = slice(first, first + n)
                 of_best = None if best is None else best[rows]
                 of_leading = None if leading is None else leading[rows]
-                waited_for.append(decoding.accept(logits[rows], of_best, of_leading))
+                waited_for.append(
+                    decoding.receive_logits(logits[rows], of_best, of_leading)
+                )
             first += n
         mx.async_eval([state.token for state in states], waited_for)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from voxmlx.arguments import (
+from voxmlx.cli.arguments import (
     KEY_VARIABLE,
     CommandParser,
     add_model_arguments,

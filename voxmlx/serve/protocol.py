@@ -17,7 +17,7 @@ from voxmlx.errors import RequestError, VoxmlxError
 from voxmlx.events import Event, Finished
 from voxmlx.serve.json_object import JsonObject
 from voxmlx.serve.pcm import PcmDecoder, decode_base64
-from voxmlx.utterances import DEFAULT_PAUSE_MS, check_pause
+from voxmlx.text.utterances import DEFAULT_PAUSE_MS, check_pause
 
 __all__ = [
     "Close",

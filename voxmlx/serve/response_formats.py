@@ -9,9 +9,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from voxmlx.errors import RequestError
 from voxmlx.events import Event, Finished, SoundWarning, TextDelta
-from voxmlx.formats import FormatOptions, make_writer
 from voxmlx.serve.protocol import StreamOptions
-from voxmlx.transcript import Transcript, TranscriptBuilder
+from voxmlx.text.formats import FormatOptions, make_writer
+from voxmlx.text.transcript import Transcript, TranscriptBuilder
 
 __all__ = ["RESPONSES", "TranscriptionParams", "error_object", "server_sent_events"]
 

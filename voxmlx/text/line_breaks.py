@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from voxmlx.words import starts_piece
+from voxmlx.text.words import starts_piece
 
 __all__ = [
     "Break",

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from voxmlx.audio.energy import EnergyDetector
 from voxmlx.events import Event, TextDelta, TokenDecoded, UtteranceEnd, Word, WordFinal
-from voxmlx.replacements import Replacements
-from voxmlx.utterances import UtteranceTracker
-from voxmlx.words import WordAssembler
+from voxmlx.text.replacements import Replacements
+from voxmlx.text.utterances import UtteranceTracker
+from voxmlx.text.words import WordAssembler
 
 __all__ = ["EventAssembler"]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from voxmlx.cli.outputs import ResultFile, StandardOutput
 from voxmlx.events import Event, TokenDecoded
-from voxmlx.formats import FormatOptions, Writer, make_writer
-from voxmlx.journal import read_journal
-from voxmlx.outputs import ResultFile, StandardOutput
+from voxmlx.text.formats import FormatOptions, Writer, make_writer
+from voxmlx.text.journal import read_journal
 
 __all__ = ["Results"]
 

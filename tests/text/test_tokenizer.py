@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from voxmlx import demo
 from voxmlx.config import RIGHT_PAD_TOKENS, delay_tokens
 from voxmlx.errors import TokenizerError
-from voxmlx.tokenizer import TextStream, Tokenizer
+from voxmlx.text.tokenizer import TextStream, Tokenizer
 
 # 256 single bytes from id 1000 on, as in every tekken vocabulary.
 BYTES = Tokenizer(1000, [bytes([value]) for value in range(256)])

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from voxmlx.cli.outputs import ResultFile, plan_outputs
 from voxmlx.errors import OutputError
-from voxmlx.outputs import ResultFile, plan_outputs
 
 
 def test_an_output_has_the_stem_of_its_input(tmp_path: Path) -> None:

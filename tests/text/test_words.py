@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.sounds import noise, silence
 from voxmlx.audio.energy import EnergyDetector
 from voxmlx.events import TokenDecoded, Word
-from voxmlx.tokenizer import TextStream, Tokenizer
-from voxmlx.words import END_OFFSET_MS, SETTLE_TOKENS, WordAssembler, pieces_of
+from voxmlx.text.tokenizer import TextStream, Tokenizer
+from voxmlx.text.words import END_OFFSET_MS, SETTLE_TOKENS, WordAssembler, pieces_of
 
 PAD, WORD = 32, 33
 BYTES = Tokenizer(1000, [bytes([value]) for value in range(256)])

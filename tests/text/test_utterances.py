@@ -8,7 +8,7 @@ from tests.scripted import PAD, WORD
 from tests.sounds import noise, silence
 from voxmlx.audio.energy import EnergyDetector
 from voxmlx.events import TokenDecoded, UtteranceEnd, Word
-from voxmlx.utterances import UtteranceTracker
+from voxmlx.text.utterances import UtteranceTracker
 
 
 def ends(

@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from voxmlx.arguments import raw_rate, report_error
 from voxmlx.audio.files import AudioFile, open_audio
+from voxmlx.cli.arguments import raw_rate, report_error
+from voxmlx.cli.outputs import check_output, plan_outputs
 from voxmlx.errors import AudioError
-from voxmlx.formats import FORMATS
-from voxmlx.outputs import check_output, plan_outputs
+from voxmlx.text.formats import FORMATS
 
 __all__ = ["Job", "add_output_arguments", "check_output_arguments", "open_jobs"]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from voxmlx.audio.energy import EnergyDetector
 from voxmlx.config import AUDIO_TOKEN_MS, STREAMING_PAD_ID
 from voxmlx.events import TokenDecoded, UtteranceEnd, Word
-from voxmlx.words import SETTLE_TOKENS
+from voxmlx.text.words import SETTLE_TOKENS
 
 __all__ = [
     "DEFAULT_PAUSE_MS",

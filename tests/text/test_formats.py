@@ -28,7 +28,7 @@ from voxmlx.events import (
     Word,
     WordFinal,
 )
-from voxmlx.formats import (
+from voxmlx.text.formats import (
     FORMATS,
     CueRules,
     FormatOptions,
@@ -40,9 +40,9 @@ from voxmlx.formats import (
     Writer,
     make_writer,
 )
-from voxmlx.line_breaks import columns
-from voxmlx.transcript import wrap
-from voxmlx.words import pieces_of
+from voxmlx.text.line_breaks import columns
+from voxmlx.text.transcript import wrap
+from voxmlx.text.words import pieces_of
 
 Cue = tuple[int, int, str]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.spoken import spoken, word_lists
 from voxmlx.events import Finished, UtteranceEnd, Word, WordFinal
-from voxmlx.transcript import (
+from voxmlx.text.transcript import (
     Segment,
     Segmenter,
     SegmentRules,

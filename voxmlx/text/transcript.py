@@ -11,7 +11,7 @@ from voxmlx.events import (
     Word,
     WordFinal,
 )
-from voxmlx.line_breaks import (
+from voxmlx.text.line_breaks import (
     Break,
     best_break,
     columns,
@@ -20,7 +20,7 @@ from voxmlx.line_breaks import (
     last_sign,
     may_break,
 )
-from voxmlx.utterances import DEFAULT_PAUSE_MS
+from voxmlx.text.utterances import DEFAULT_PAUSE_MS
 
 __all__ = [
     "Segment",

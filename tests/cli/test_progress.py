@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from voxmlx.progress import SoundProgress, clock
+from voxmlx.cli.progress import SoundProgress, clock
 
 
 class Terminal(io.StringIO):

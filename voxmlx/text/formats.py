@@ -20,7 +20,7 @@ from voxmlx.events import (
     Word,
     WordFinal,
 )
-from voxmlx.transcript import (
+from voxmlx.text.transcript import (
     Segment,
     Segmenter,
     SegmentRules,
@@ -28,7 +28,7 @@ from voxmlx.transcript import (
     text_of,
     wrap,
 )
-from voxmlx.utterances import DEFAULT_PAUSE_MS
+from voxmlx.text.utterances import DEFAULT_PAUSE_MS
 
 __all__ = [
     "FORMATS",

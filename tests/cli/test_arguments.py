@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from voxmlx.arguments import (
+from voxmlx.cli.arguments import (
     add_model_arguments,
     add_version_argument,
     load_model,
@@ -98,7 +98,7 @@ def test_a_mistake_of_ours_is_not_hidden() -> None:
         run_command(fail)
 
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 COMMANDS = ("voxmlx", "convert", "benchmarks", "training", ".ci")
 
 

@@ -10,19 +10,19 @@ from typing import Any, NoReturn, TypedDict
 import voxmlx
 from voxmlx import demo
 from voxmlx.checkpoint import Checkpoint, load
+from voxmlx.cli.interruption import Interrupted
+from voxmlx.cli.standard_streams import robust_standard_streams
 from voxmlx.config import LEGAL_DELAYS_MS, SAMPLE_RATE, delay_tokens
 from voxmlx.errors import VoxmlxError
 from voxmlx.events import SoundWarning
-from voxmlx.formats import CueRules
 from voxmlx.hotwords import BOOST, read_hotwords
-from voxmlx.interruption import Interrupted
 from voxmlx.other_package import warn_of_other_package
-from voxmlx.replacements import read_replacements
 from voxmlx.rules import GUARDS
 from voxmlx.session import MAX_ALTERNATIVES, MAX_BOOST
-from voxmlx.standard_streams import robust_standard_streams
-from voxmlx.tokenizer import Tokenizer
-from voxmlx.utterances import DEFAULT_PAUSE_MS, MAX_PAUSE_MS, MIN_PAUSE_MS
+from voxmlx.text.formats import CueRules
+from voxmlx.text.replacements import read_replacements
+from voxmlx.text.tokenizer import Tokenizer
+from voxmlx.text.utterances import DEFAULT_PAUSE_MS, MAX_PAUSE_MS, MIN_PAUSE_MS
 
 __all__ = [
     "DEFAULT_MODEL",

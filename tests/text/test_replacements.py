@@ -9,8 +9,8 @@ from hypothesis import given
 from tests.spoken import spoken, word_lists
 from voxmlx.errors import HotwordError
 from voxmlx.events import Word
-from voxmlx.replacements import Replacements, read_replacements
-from voxmlx.transcript import text_of
+from voxmlx.text.replacements import Replacements, read_replacements
+from voxmlx.text.transcript import text_of
 
 NAMES = {"vox trawl": "Voxtral", "vox": "Vox", "em el ex": "MLX", "gonna": "going to"}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from voxmlx.errors import HotwordError
 from voxmlx.events import Word
-from voxmlx.hotwords import read_lines
+from voxmlx.text.lines import read_lines
 
 __all__ = ["Replacements", "read_replacements"]
 

@@ -1,0 +1,112 @@
+"""GPTQ: rounds columns one after another, each making up for those before it.
+
+With H = X^T X of a product's inputs, the output's squared error is tr(D H D^T) for an
+error D of the weights. Rounding column c leaves an error; the columns after it move so
+that together they undo as much of it as H lets them. With U the upper Cholesky factor
+of H^-1 (H^-1 = U^T U) the move is -(error / U[c, c]) U[c, c:] (arXiv:2210.17323).
+
+The scales of a group are searched when its first column is reached, on the moved
+weights, and errors of columns with larger inputs count for more.
+
+Differences to `mlx_lm.quant.gptq`: scales by search and not over the whole range,
+rounded to the stored type before codes are chosen; any number of bits; the embedding
+too; one product's H in memory at a time.
+"""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+from voxmlx.layouts import Module, packed_path
+from voxmlx.layouts.configs import Precision
+
+from .affine import Floats, Rounded
+from .calibration import Calibration
+from .recipes import DtypeName
+from .rounding import Nearest, Round, as_stored
+from .search import nearest_codes, search
+
+__all__ = ["Gptq", "Inputs", "gptq"]
+
+# Added to H's diagonal, as a share of its mean: for inputs never seen.
+_DAMPING = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What is known of the inputs of a product with n columns."""
+
+    importance: Floats  # [n], mean 1: the damped diagonal of H
+    factor: Floats  # [n, n], upper: the Cholesky factor of the inverse of H
+
+    @classmethod
+    def of(cls, hessian: mx.array) -> "Inputs":
+        """Make them of H = X^T X [n, n], float32."""
+        n = hessian.shape[0]
+        mean = mx.trace(hessian).item() / n
+        scaled = hessian / mean if mean else mx.zeros((n, n))
+        damped = scaled + _DAMPING * mx.eye(n)
+        # H = M M^T with M upper: reversed, that is an ordinary Cholesky factor. Then
+        # H^-1 = M^-T M^-1, so U is the inverse of M: no inverse of H is needed.
+        with mx.stream(mx.cpu):
+            lower = mx.linalg.cholesky(damped[::-1, ::-1])
+            factor = mx.linalg.tri_inv(lower)[::-1, ::-1]
+            mx.eval(factor)
+        return cls(np.array(mx.diag(damped)), np.array(factor))
+
+
+def gptq(
+    rows: Floats, inputs: Inputs, precision: Precision, dtype: DtypeName
+) -> Rounded:
+    """Round rows [n, columns] so that their product changes least."""
+    moved = rows.copy()
+    size, (n, columns) = precision.group_size, rows.shape
+    codes = np.empty(rows.shape, np.uint8)
+    scales, biases = (np.empty((n, columns // size), np.float32) for _ in range(2))
+    for i, start in enumerate(range(0, columns, size)):
+        part = slice(start, start + size)
+        group = np.ascontiguousarray(moved[:, part])
+        found = search(group, precision, dtype, inputs.importance[part])
+        scale, bias = found.scales[:, 0], found.biases[:, 0]
+        scales[:, i], biases[:, i] = scale, bias
+        factor = inputs.factor[part, part]
+        by_column = np.ascontiguousarray(group.T)  # [size, n]
+        errors = np.empty_like(by_column)
+        for j in range(size):
+            column = by_column[j]
+            code = nearest_codes(column, scale, bias, precision.bits)
+            codes[:, start + j] = code.astype(np.uint8)
+            errors[j] = (column - (code * scale + bias)) / factor[j, j]
+            by_column[j + 1 :] -= np.outer(factor[j, j + 1 :], errors[j])
+        moved[:, part.stop :] -= errors.T @ inputs.factor[part, part.stop :]
+    return Rounded(codes, scales, biases)
+
+
+class Gptq:
+    """Rounds each matrix by what its product has seen of the calibration sound."""
+
+    def __init__(self, calibration: Calibration, dtype: DtypeName) -> None:
+        self._calibration = calibration
+        self._dtype: DtypeName = dtype
+        self._nearest = Nearest(dtype)
+        self._path: str | None = None
+        self._inputs: Inputs | None = None
+
+    def begin(self, module: Module, precision: Precision) -> Round:
+        if precision.mode != "affine":
+            return self._nearest.begin(module, precision)
+        inputs = self._inputs_of(packed_path(module.path))
+        return as_stored(
+            module,
+            precision,
+            self._dtype,
+            lambda rows: gptq(rows, inputs, precision, self._dtype),
+        )
+
+    def _inputs_of(self, path: str) -> Inputs:
+        if self._inputs is None or path != self._path:
+            self._inputs = None  # free it before the next is made
+            self._inputs = Inputs.of(self._calibration.hessian(path))
+            self._path = path
+        return self._inputs

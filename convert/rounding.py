@@ -1,0 +1,101 @@
+"""Ways to round a matrix to few bits: to the nearest, by search, by GPTQ."""
+
+from collections.abc import Callable
+from typing import Literal, Protocol, get_args
+
+import mlx.core as mx
+import numpy as np
+
+from voxmlx.layouts import Module
+from voxmlx.layouts.configs import Precision
+
+from .affine import Floats, Quantized, Rounded, packed
+from .recipes import DtypeName
+from .search import search
+from .source import finite
+
+__all__ = [
+    "DEFAULT_ROUNDING",
+    "ROUNDINGS",
+    "Nearest",
+    "Round",
+    "Rounder",
+    "RoundingName",
+    "Search",
+    "as_stored",
+]
+
+RoundingName = Literal["nearest", "search", "gptq"]
+ROUNDINGS: tuple[RoundingName, ...] = get_args(RoundingName)
+DEFAULT_ROUNDING: RoundingName = "search"
+
+# Rows [n, columns] of a matrix -> the tensors to store for them.
+Round = Callable[[mx.array], Quantized]
+
+
+class Rounder(Protocol):
+    """Knows how to round each matrix of a model, one after another in file order."""
+
+    def begin(self, module: Module, precision: Precision) -> Round:
+        """Return what rounds the rows of `module`, some at a time."""
+        ...
+
+
+class Nearest:
+    """Rounds as `mx.quantize` does; the only way for modes other than affine."""
+
+    def __init__(self, dtype: DtypeName) -> None:
+        self._dtype: mx.Dtype = getattr(mx, dtype)
+
+    def begin(self, module: Module, precision: Precision) -> Round:
+        def quantize(rows: mx.array) -> Quantized:
+            parts = mx.quantize(
+                finite(module, rows.astype(self._dtype)),
+                group_size=precision.group_size,
+                bits=precision.bits,
+                mode=precision.mode,
+            )
+            mx.eval(parts)
+            return Quantized(*parts)
+
+        return quantize
+
+
+class Search:
+    """Rounds to the scales and biases of the least squared error found."""
+
+    def __init__(self, dtype: DtypeName) -> None:
+        self._dtype: DtypeName = dtype
+        self._nearest = Nearest(dtype)
+
+    def begin(self, module: Module, precision: Precision) -> Round:
+        if precision.mode != "affine":
+            return self._nearest.begin(module, precision)
+        return as_stored(
+            module,
+            precision,
+            self._dtype,
+            lambda rows: search(rows, precision, self._dtype),
+        )
+
+
+def as_stored(
+    module: Module,
+    precision: Precision,
+    dtype: DtypeName,
+    rounded: Callable[[Floats], Rounded],
+) -> Round:
+    """Return `rounded` as MLX's arrays.
+
+    What it returns raises CheckpointError where a scale is too large for `dtype`.
+    """
+
+    def quantize(rows: mx.array) -> Quantized:
+        floats = np.array(rows.astype(mx.float32), copy=False)
+        result = packed(rounded(floats), precision.bits, dtype)
+        finite(module, result.scales)
+        if result.biases is not None:
+            finite(module, result.biases)
+        return result
+
+    return quantize

@@ -1,0 +1,1 @@
+"""Text of a stream: ids to bytes, words, utterances, transcripts and file formats."""
