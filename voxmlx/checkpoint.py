@@ -1,5 +1,6 @@
 """A model directory or Hub id -> network and tokenizer, every tensor checked."""
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -76,6 +77,8 @@ def load(
         raise CheckpointError(
             f"kv_bits is {kv_bits}, expected {' or '.join(map(str, KV_BITS))}"
         )
+    # Where float32 is meant, MLX shall not multiply with 10 bits: it looks once.
+    os.environ.setdefault("MLX_ENABLE_TF32", "0")
     files = open_model(locate(model))
     tokenizer = Tokenizer.from_file(
         files.tokenizer_path, files.config.decoder.vocab_size

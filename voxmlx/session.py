@@ -17,7 +17,7 @@ from voxmlx.model.cache import KV_BITS
 from voxmlx.model.choosing import DecodeRequest
 from voxmlx.model.voxtral import MAX_AUDIO_TOKENS_PER_STEP, VoxtralRealtime
 from voxmlx.recovery import RecoveringDecoder
-from voxmlx.rules import GUARDS
+from voxmlx.rules import DecodeRule, make_guards
 from voxmlx.speculation import Speculation
 from voxmlx.text.utterances import DEFAULT_PAUSE_MS, check_pause
 from voxmlx.timeline import Timeline, TokenAudio
@@ -82,7 +82,8 @@ class Session:
         """
         if kv_bits is None:
             kv_bits = checkpoint.kv_bits
-        _check_options(alternatives, guards, pause_ms, kv_bits)
+        _check_options(alternatives, pause_ms, kv_bits)
+        rules = _guards(guards)
         _check_hotword_options(hotwords, hotword_boost)
         if delay_ms is None:
             delay_ms = checkpoint.delay_ms
@@ -93,7 +94,7 @@ class Session:
             n_before=SAMPLES_PER_AUDIO_TOKEN - lookahead,
             lookahead=lookahead,
             delay_ms=delay_ms,
-            has_guards=bool(guards),
+            has_guards=bool(rules),
             replacements=replacements or {},
             pause_ms=pause_ms,
         )
@@ -112,7 +113,7 @@ class Session:
         )
         self._decoder = TokenDecoder(
             open_state(),
-            rules=[GUARDS[name]() for name in guards],
+            rules=rules,
             hotwords=trie,
             has_probabilities=confidence,
             n_alternatives=alternatives,
@@ -314,9 +315,14 @@ def _run_alone(work: Work, model: VoxtralRealtime) -> list[Event]:
         return end.value
 
 
-def _check_options(
-    alternatives: int, guards: Sequence[str], pause_ms: int, kv_bits: int
-) -> None:
+def _guards(names: Sequence[str]) -> list[DecodeRule]:
+    try:
+        return make_guards(names)
+    except ValueError as error:
+        raise SessionError(str(error)) from None
+
+
+def _check_options(alternatives: int, pause_ms: int, kv_bits: int) -> None:
     if kv_bits not in KV_BITS:
         raise SessionError(
             f"kv_bits is {kv_bits}, expected {' or '.join(map(str, KV_BITS))}"
@@ -325,9 +331,6 @@ def _check_options(
         raise SessionError(
             f"{alternatives} alternatives, expected 0 to {MAX_ALTERNATIVES}"
         )
-    for name in guards:
-        if name not in GUARDS:
-            raise SessionError(f"guard {name!r} is unknown; use {', '.join(GUARDS)}")
     try:
         check_pause(pause_ms)
     except ValueError as error:
