@@ -1,13 +1,17 @@
 """Many clients at the pace of speech: how long after its sound does a client read text?
 
 python -m benchmarks.serve_load [--sessions 32] [--seconds 60] [--demo | --model ...]
+python -m benchmarks.serve_load --sessions 1 --uploads 4 [--rounds 2]
 
 Starts the server as a user does, with as many places as there are clients, and talks to
 it over sockets: the demo's sample, over and over, each client from another place in it,
 in pieces of 40 ms as the page sends them. Lag is from when the sound that a text speaks
 about, and its delay, were over to when the text was read; a piece's 40 ms is in it, as
-an audio token needs 2.5 ms of the next one. One client too many must be refused. Ends
-in one JSON line.
+an audio token needs 2.5 ms of the next one. One client too many must be refused.
+
+With `--uploads`, all of it is done twice in one run, and so often in turns: alone, and
+beside so many uploads of one hour each. The ratio of both lags says what uploads take
+from live captions. Ends in one JSON line.
 """
 
 import argparse
@@ -22,7 +26,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -32,8 +36,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from benchmarks.provenance import closing_line
 from benchmarks.ratios import Spread
 from benchmarks.realtime import demo_sound
+from benchmarks.uploads import uploading
 from voxmlx.cli.arguments import add_model_arguments, run_command
-from voxmlx.config import AUDIO_TOKEN_MS, SAMPLES_PER_AUDIO_TOKEN
+from voxmlx.config import AUDIO_TOKEN_MS, DEFAULT_DELAY_MS, SAMPLES_PER_AUDIO_TOKEN
 
 __all__ = ["Client", "main"]
 
@@ -41,6 +46,12 @@ _PIECE_SAMPLES = SAMPLES_PER_AUDIO_TOKEN // 2
 _PIECE_MS = AUDIO_TOKEN_MS // 2
 _PIECE_S = _PIECE_MS / 1000
 _PATIENCE_S = 300.0
+_UPLOAD_S = 3600.0
+
+_LIVE_STEPS = 'voxmlx_step_seconds_count{kind="live"}'
+_LIVE_STEP_SECONDS = 'voxmlx_step_seconds_sum{kind="live"}'
+_LIVE_TOKENS = 'voxmlx_tokens_total{kind="live"}'
+_FILE_TOKENS = 'voxmlx_tokens_total{kind="file"}'
 
 
 @dataclass(slots=True)
@@ -115,7 +126,7 @@ def _served(arguments: Sequence[str]) -> Iterator[tuple[str, int]]:
 
 
 def _metrics(address: str) -> dict[str, float]:
-    """What the server counts: name -> value, of what has no labels."""
+    """What the server counts: name, with its labels, -> value."""
     with urllib.request.urlopen(f"http://{address}/metrics") as answer:
         lines = answer.read().decode().splitlines()
     pairs = [line.split() for line in lines if not line.startswith("#")]
@@ -136,9 +147,12 @@ def _pieces(sound: np.ndarray, first: int) -> list[str]:
 
 
 async def _load(
-    address: str, clients: list[Client], n_pieces: int
+    address: str, clients: list[Client], n_pieces: int, *, is_full: bool
 ) -> tuple[str | None, float]:
-    """All clients talk; the refusal of one too many, and the seconds it took."""
+    """All clients talk; the refusal of one too many, and the seconds it took.
+
+    Nobody is too many unless the server `is_full` with them.
+    """
     url = f"ws://{address}/v1/realtime"
     started = time.perf_counter()
     extra = Client(clients[0].pieces, clients[0].delay_ms)
@@ -148,8 +162,8 @@ async def _load(
         client.talk(url, begin, n_pieces)
         for client, begin in zip(clients, begins, strict=True)
     ]
-    # When all the others have their places.
-    talks.append(extra.talk(url, started + n_pieces * _PIECE_S / 2, n_pieces))
+    if is_full:  # when all the others have their places
+        talks.append(extra.talk(url, started + n_pieces * _PIECE_S / 2, n_pieces))
     await asyncio.gather(*talks)
     return extra.refusal, time.perf_counter() - started
 
@@ -167,27 +181,29 @@ def _run(argv: Sequence[str] | None) -> int:
     add_model_arguments(parser)
     parser.add_argument("--sessions", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=60.0, help="of sound for each")
+    parser.add_argument("--uploads", type=int, default=0, help="at once, beside them")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=1,
+        help="with --uploads: alone and beside, so often",
+    )
     arguments = parser.parse_args(argv)
-    sound, n = demo_sound(), arguments.sessions
-    n_all = len(sound) // _PIECE_SAMPLES
-    clients = [
-        Client(_pieces(sound, i * n_all // n), arguments.delay) for i in range(n)
-    ]
-    server_arguments = [
-        *("--model", arguments.model, "--dtype", arguments.dtype),
-        *("--kv-bits", str(arguments.kv_bits), "--max-sessions", str(n)),
-    ]
-    with _served(server_arguments) as (address, pid):
+    if arguments.uploads:
+        return _compare(arguments)
+    n = arguments.sessions
+    clients = _clients(arguments)
+    with _served(_server_arguments(arguments)) as (address, pid):
         # The first client of all finds the model's constants still to be computed.
         asyncio.run(Client(clients[0].pieces, 480).talk(*_soon(address), 25))
         before = _metrics(address)
         cpu_before = _cpu_s(pid)
         n_pieces = round(arguments.seconds / _PIECE_S)
-        extra, took_s = asyncio.run(_load(address, clients, n_pieces))
+        extra, took_s = asyncio.run(_load(address, clients, n_pieces, is_full=True))
         after = _metrics(address)
         cpu_s = _cpu_s(pid) - cpu_before
     gained = {name: value - before.get(name, 0.0) for name, value in after.items()}
-    n_steps = gained["voxmlx_step_seconds_count"]
+    n_steps = gained[_LIVE_STEPS]
     lag = Spread.of([lag for client in clients for lag in client.lags_ms])
     figures: dict[str, Any] = {
         "sessions": n,
@@ -201,8 +217,8 @@ def _run(argv: Sequence[str] | None) -> int:
             max(c.n_words for c in clients),
         ],
         "lag_ms": asdict(lag),
-        "step_ms": 1000 * gained["voxmlx_step_seconds_sum"] / n_steps,
-        "tokens_per_step": gained["voxmlx_tokens_total"] / n_steps,
+        "step_ms": 1000 * gained[_LIVE_STEP_SECONDS] / n_steps,
+        "tokens_per_step": gained[_LIVE_TOKENS] / n_steps,
         "server_cpu": cpu_s / took_s,
         "load_average": os.getloadavg()[0],
     }
@@ -218,6 +234,73 @@ def _run(argv: Sequence[str] | None) -> int:
     )
     print(closing_line("serve_load", model=arguments.model, **figures))
     return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    """Live clients alone, and beside uploads, in turns on one server."""
+    n_pieces = round(arguments.seconds / _PIECE_S)
+    lags: dict[str, list[float]] = {"alone": [], "beside": []}
+    speeds: list[float] = []  # of all uploads, in seconds of sound a second
+    with _served(_server_arguments(arguments)) as (address, _):
+        asyncio.run(_clients(arguments)[0].talk(*_soon(address), 25))
+        for _ in range(arguments.rounds):
+            for place in lags:
+                clients = _clients(arguments)
+                with ExitStack() as stack:
+                    if place == "beside":
+                        stack.enter_context(
+                            uploading(
+                                address, arguments.uploads, demo_sound(), _UPLOAD_S
+                            )
+                        )
+                    before = _metrics(address)[_FILE_TOKENS]
+                    _, took_s = asyncio.run(
+                        _load(address, clients, n_pieces, is_full=False)
+                    )
+                    n_tokens = _metrics(address)[_FILE_TOKENS] - before
+                lags[place] += [lag for client in clients for lag in client.lags_ms]
+                if place == "beside":
+                    speeds.append(n_tokens * AUDIO_TOKEN_MS / 1000 / took_s)
+    spreads = {place: Spread.of(values) for place, values in lags.items()}
+    ratio = spreads["beside"].p95 / spreads["alone"].p95
+    for place, lag in spreads.items():
+        print(
+            f"{place:<7} lag in ms  p50 {lag.p50:.0f}  p95 {lag.p95:.0f}  "
+            f"p99 {lag.p99:.0f}  max {lag.max:.0f}"
+        )
+    print(f"ratio of p95   {ratio:.2f}")
+    print(
+        f"uploads        {sum(speeds) / len(speeds):.1f} x the pace of speech, in all"
+    )
+    figures: dict[str, Any] = {
+        "sessions": arguments.sessions,
+        "uploads": arguments.uploads,
+        "seconds": arguments.seconds,
+        "rounds": arguments.rounds,
+        "lag_ms": {place: asdict(lag) for place, lag in spreads.items()},
+        "p95_ratio": ratio,
+        "uploads_speed": speeds,
+        "load_average": os.getloadavg()[0],
+    }
+    print(closing_line("serve_load", model=arguments.model, **figures))
+    return 0
+
+
+def _clients(arguments: argparse.Namespace) -> list[Client]:
+    """As many as asked for, each from another place in the sound."""
+    sound, n = demo_sound(), arguments.sessions
+    n_all = len(sound) // _PIECE_SAMPLES
+    delay_ms = arguments.delay or DEFAULT_DELAY_MS
+    return [Client(_pieces(sound, i * n_all // n), delay_ms) for i in range(n)]
+
+
+def _server_arguments(arguments: argparse.Namespace) -> list[str]:
+    n = arguments.sessions + arguments.uploads
+    return [
+        *("--model", arguments.model, "--dtype", arguments.dtype),
+        *("--kv-bits", str(arguments.kv_bits), "--max-sessions", str(n)),
+        *("--max-uploads", str(max(1, arguments.uploads))),
+    ]
 
 
 def _soon(address: str) -> tuple[str, float]:

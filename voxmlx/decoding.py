@@ -152,6 +152,14 @@ class TokenDecoder:
                 n_settled = n
         return n_settled
 
+    def arrays(self) -> list[mx.array]:
+        """All that is computed on the device, what an open trial holds included."""
+        arrays = self.state.arrays()
+        if (bet := self._bet) is not None:
+            arrays += bet.decoder.cache.arrays()
+            arrays += [bet.decoder.mlp_norms, *(p.audio for p in bet.positions)]
+        return arrays
+
     def step(self, audio: mx.array, speech: Sequence[bool]) -> Steps:
         """Decode audio embeddings [1, k, dim]; then `take` what is certain.
 

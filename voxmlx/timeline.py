@@ -177,8 +177,13 @@ class Timeline:
             )
 
     def _append(self, sound: NDArray[np.float32]) -> None:
-        self._pieces.append(sound)
         self._n_pending += len(sound)
+        last = self._pieces[-1] if self._pieces else sound
+        if len(last) + len(sound) < SAMPLES_PER_AUDIO_TOKEN and last is not sound:
+            # Samples that come one by one would each take a hundred bytes.
+            self._pieces[-1] = np.concatenate([last, sound])
+        else:
+            self._pieces.append(sound)
 
     def _cut(self, n: int) -> NDArray[np.float32]:
         """The next n samples."""

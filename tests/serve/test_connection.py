@@ -204,8 +204,8 @@ def test_a_hundred_killed_clients_disturb_nobody_and_leave_nothing(
     assert len(opened) > n_before + 30, "most were gone before their streams began"
     for session_id, expected in zip(session_ids, alone_ids, strict=True):
         assert ids(noted[session_id]) == expected
-    until(lambda: left() == before)
-    assert n_objects() <= n_objects_before
+    # A cycle may become garbage just after a collection.
+    until(lambda: left() == before and n_objects() <= n_objects_before)
 
 
 def test_nobody_is_let_in_above_the_limit(tiny_checkpoint: Checkpoint) -> None:
@@ -259,7 +259,7 @@ def test_a_message_that_is_too_long_ends_its_own_connection(
 def test_a_client_that_does_not_read_is_given_up_and_delays_nobody(
     tiny_checkpoint: Checkpoint,
 ) -> None:
-    limits = Limits(max_unread_messages=200)
+    limits = Limits(max_unread_bytes=20_000)
     samples = speech_like(9_000, seed=2)
     with serving(tiny_checkpoint, limits=limits) as server:
         asyncio.run(send_without_reading(server))

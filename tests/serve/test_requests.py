@@ -5,7 +5,6 @@ import contextlib
 import http.client
 import io
 import json
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.requests import Request
 
 from tests.serve.loopback import PATIENCE_S, Loopback, serving, until
 from tests.sounds import speech_like
@@ -25,9 +25,11 @@ from voxmlx import Checkpoint, Session, Transcript
 from voxmlx.audio.files import AudioFile, open_audio
 from voxmlx.events import Event, Finished, SoundWarning
 from voxmlx.serve.limits import Limits
+from voxmlx.serve.multipart_form import MultipartForm
 from voxmlx.serve.protocol import StreamOptions
 from voxmlx.serve.response_formats import TranscriptionParams
 from voxmlx.serve.transcriptions import _Job
+from voxmlx.serve.upload_body import UploadBody, UploadTotal
 
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
 
@@ -155,7 +157,7 @@ def test_a_body_that_stops_coming_is_not_waited_for(
     tiny_checkpoint: Checkpoint,
 ) -> None:
     with (
-        serving(tiny_checkpoint, limits=Limits(idle_s=0.3)) as server,
+        serving(tiny_checkpoint, limits=Limits(body_idle_s=0.3)) as server,
         begun(server, "Content-Length", "1000") as connection,
     ):
         connection.send(b"--x\r\n")
@@ -293,15 +295,22 @@ def test_a_file_waits_for_a_client_that_does_not_read_its_events(
     sound = speech_like(60 * 16_000, seed=8)
     session = Session(tiny_checkpoint)
     whole = session.push(sound) + session.finish()
-    limits = Limits(max_unread_messages=20)
+    limits = Limits(max_unread_events=20)
+    kind = "multipart/form-data; boundary=x"
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    whole_body = head + wav(sound) + b"\r\n--x--\r\n"
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": whole_body, "more_body": False}
 
     async def read_late() -> tuple[int, list[Event]]:
-        job = _Job(
-            TranscriptionParams(StreamOptions()), tiny.scheduler, limits, "a.wav"
-        )
-        file = tempfile.TemporaryFile()  # noqa: SIM115 -- the job closes it
-        file.write(wav(sound))
-        await job.start(file)
+        headers = [(b"content-type", kind.encode())]
+        request = Request({"type": "http", "headers": headers}, receive)
+        body = UploadBody(request, limits, UploadTotal(1 << 30))
+        job = _Job(body, tiny.scheduler, limits, lambda _: None)
+        form = MultipartForm(kind)
+        await job.receive(form)
+        await job.start(TranscriptionParams(StreamOptions()), form.finish())
         n_unread = -1
         while n_unread != job._notices.qsize():  # until nothing more comes
             n_unread = job._notices.qsize()

@@ -389,8 +389,30 @@ def test_a_file_that_waits_long_gets_a_pass_now_and_then(steps: Steps) -> None:
     steps.now = 100.0
     steps.tick()
     assert steps.tick(5) == ["live"] * 5
-    steps.now += 1.5
+    steps.now += 2.5
     assert steps.tick(3) == ["file", "live", "live"]
+
+
+def test_a_pass_for_files_does_not_begin_where_live_sound_is_expected(
+    steps: Steps,
+) -> None:
+    file, live = Client(steps.scheduler, kind="file"), Client(steps.scheduler)
+    file.says(speech_like(320_000, seed=1))
+    steps.scheduler._share.passed(0.012)
+    live.says(speech_like(8 * 1280 + 200, seed=2), piece=8 * 1280 + 200)
+    while "live" in steps.tick():
+        pass
+    (stream,) = [s.stream for s in steps.scheduler._slots if s.kind == "live"]
+    assert stream is not None
+    whole_at = stream.session.samples_wanted / 16_000  # it all came at 0
+    assert 0.05 < whole_at <= 0.08
+    expected = {-0.02: ["file"], -0.01: [], 0.01: [], 0.04: ["file"]}
+    for before, kinds in expected.items():
+        steps.now = whole_at + before
+        assert steps.tick() == kinds, before
+    steps.now = whole_at + 0.01
+    live.says(speech_like(1280, seed=2))
+    assert steps.tick() == ["live"]
 
 
 def test_a_delay_that_is_new_holds_up_nobody(steps: Steps) -> None:

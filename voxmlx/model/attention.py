@@ -113,8 +113,12 @@ class Attention(nn.Module):
             # Every stream attends to its own ring, as it lies and as far as it is
             # filled: streams of any age share a step without a copy or a mask for
             # the others. Positions are along the batch here, and along T in a ring.
+            width = self.n_heads * self.head_dim
             parts = [
-                self._attend(qkv[s.positions].swapaxes(0, 1), bias, layer, step, s)
+                # One position or several: in the same order either way.
+                self._attend(
+                    qkv[s.positions].swapaxes(0, 1), bias, layer, step, s
+                ).reshape(1, -1, width)
                 for s in step.streams
             ]
             out = mx.concatenate(parts, axis=1)

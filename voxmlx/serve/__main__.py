@@ -118,6 +118,28 @@ def make_parser() -> CommandParser:
         help="largest sound file that may be sent (default: %(default)s)",
     )
     server.add_argument(
+        "--max-uploads",
+        metavar="N",
+        type=_at_least_one,
+        default=4,
+        help="sound files transcribed at once, of all clients together; they take "
+        "places of --max-sessions (default: %(default)s)",
+    )
+    server.add_argument(
+        "--max-uploads-mb",
+        metavar="N",
+        type=_at_least_one,
+        default=2048,
+        help="size of all sound files at once, on the disk (default: %(default)s)",
+    )
+    server.add_argument(
+        "--max-connections",
+        metavar="N",
+        type=_at_least_one,
+        default=512,
+        help="connections at once, idle ones too (default: %(default)s)",
+    )
+    server.add_argument(
         "--idle",
         metavar="S",
         type=_at_least_one,
@@ -205,7 +227,10 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.ssl_certfile is not None:
         tls = tls_context(arguments.ssl_certfile, arguments.ssl_keyfile)
     limits = Limits(
-        max_body_bytes=arguments.max_body_mb << 20, idle_s=float(arguments.idle)
+        max_body_bytes=arguments.max_body_mb << 20,
+        max_upload_bytes=arguments.max_uploads_mb << 20,
+        max_connections=arguments.max_connections,
+        idle_s=float(arguments.idle),
     )
     # A port that is taken should not be found out after the model has loaded.
     with listen(arguments.host, arguments.port) as sock:
@@ -222,6 +247,8 @@ def _run(arguments: argparse.Namespace) -> int:
         scheduler = Scheduler(
             checkpoint,
             max_sessions=arguments.max_sessions,
+            max_files=arguments.max_uploads,
+            delay_ms=chosen_delay_ms(arguments, checkpoint),
             guards=() if arguments.no_guards else tuple(GUARDS),
             kv_bits=arguments.kv_bits,
             metrics=metrics,

@@ -22,22 +22,25 @@ from starlette.websockets import WebSocket
 from voxmlx.config import LEFT_PAD_TOKENS
 from voxmlx.errors import RequestError
 from voxmlx.serve.access import Access
-from voxmlx.serve.body_limit import BodyLimit
 from voxmlx.serve.browser_rules import BrowserRules
 from voxmlx.serve.connection import Connection
 from voxmlx.serve.conversation import Conversation, Hints
 from voxmlx.serve.limits import Limits
 from voxmlx.serve.metrics import Metrics
+from voxmlx.serve.os_errors import as_request_error
 from voxmlx.serve.protocol import Served, StreamOptions
 from voxmlx.serve.response_formats import error_object
 from voxmlx.serve.scheduler import Scheduler
-from voxmlx.serve.transcriptions import transcribe_request
+from voxmlx.serve.transcriptions import Uploads
 
 __all__ = ["Service"]
 
 _log = logging.getLogger("voxmlx.serve")
 
 _PAGE = Path(__file__).parent / "page"
+
+# How long the last clients may take to read why they are refused.
+_GOODBYE_S = 1.0
 
 # What a browser that has to offer subprotocols offers besides its key.
 _SUBPROTOCOL = "realtime"
@@ -85,7 +88,7 @@ class Service:
         )
         self._started_s = int(time.time())
         self._connections: set[Connection] = set()
-        self._n_uploads = 0
+        self._uploads = Uploads(scheduler, limits, options)
         metrics.watch(lambda: scheduler.n_slots, lambda: scheduler.waiting_ms)
 
     @property
@@ -101,6 +104,8 @@ class Service:
             exception_handlers={
                 RequestError: self._on_error,
                 HTTPException: self._on_http_error,
+                OSError: self._on_os_error,
+                Exception: self._on_mistake,
             },
             middleware=[
                 Middleware(BrowserRules),
@@ -110,25 +115,37 @@ class Service:
                     allow_methods=["GET", "POST"],
                     allow_headers=["*"],
                 ),
-                Middleware(
-                    BodyLimit,
-                    max_bytes=self._limits.max_body_bytes,
-                    idle_s=self._limits.idle_s,
-                ),
             ],
         )
 
     async def drain(self) -> None:
-        """Let nobody in, and everybody who is there come to an end, for a while."""
+        """Let nobody in, and everybody who is there come to an end, for a while.
+
+        What is here is decoded to its end. A body that is still to come is not waited
+        for.
+        """
         self.scheduler.drain()
+        gone = RequestError(
+            "the server is shutting down", code="shutting_down", status=503
+        )
+        self._uploads.stop_receiving(gone)
         for connection in list(self._connections):
             connection.end()
+        if await self._ended(self._limits.grace_s):
+            return
+        _log.warning("some clients did not end in time")
+        self._uploads.stop(gone)
+        await self._ended(_GOODBYE_S)
+
+    async def _ended(self, seconds: float) -> bool:
+        """Whether nobody is left after at most so long."""
         try:
-            async with asyncio.timeout(self._limits.grace_s):
-                while self._connections or self._n_uploads:
+            async with asyncio.timeout(seconds):
+                while self._connections or len(self._uploads):
                     await asyncio.sleep(0.02)
         except TimeoutError:
-            _log.warning("some clients did not end in time")
+            return False
+        return True
 
     def _routes(self) -> list[BaseRoute]:
         def route(
@@ -196,15 +213,10 @@ class Service:
         }
 
     async def _transcribe(self, request: Request) -> Response:
-        self._n_uploads += 1
         try:
-            return await transcribe_request(
-                request, self.scheduler, self._limits, self._served.options
-            )
+            return await self._uploads.respond(request)
         except ClientDisconnect:
             return Response(status_code=499)  # nobody will read it
-        finally:
-            self._n_uploads -= 1
 
     async def _realtime(self, websocket: WebSocket) -> None:
         try:
@@ -228,6 +240,20 @@ class Service:
         assert isinstance(error, RequestError)
         self._metrics.failed(error.code)
         return _error_response(error)
+
+    async def _on_os_error(self, _: Request, error: Exception) -> Response:
+        assert isinstance(error, OSError)
+        told = as_request_error(error)
+        self._metrics.failed(told.code)
+        return _error_response(told)
+
+    async def _on_mistake(self, _: Request, error: Exception) -> Response:
+        """A mistake of ours; the log says more about it."""
+        del error
+        self._metrics.failed("server_error")
+        return _error_response(
+            RequestError("the server failed", code="server_error", status=500)
+        )
 
     async def _on_http_error(self, _: Request, error: Exception) -> Response:
         """What starlette refuses: no such path or method, a form that is none."""

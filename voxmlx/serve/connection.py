@@ -45,6 +45,7 @@ class Connection:
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._outbox: asyncio.Queue[str | Close] = asyncio.Queue()
+        self._n_unread_bytes = 0
         self._is_too_slow = asyncio.Event()
         self._slot: Slot | None = None
 
@@ -84,7 +85,7 @@ class Connection:
         self._follow(self._conversation.end())
 
     async def _read(self) -> None:
-        """PushAudio the client until it goes."""
+        """Hear the client until it goes."""
         assert self._slot is not None
         while True:
             message = await self._received()
@@ -102,8 +103,15 @@ class Connection:
                 return
             text = message.get("text") or message.get("bytes") or ""
             self._follow(self._conversation.receive(text))
-            while self._slot.waiting_ms > self._limits.max_waiting_ms:
+            while self._is_ahead(self._slot):
                 await asyncio.sleep(_LOOK_S)  # it will find its socket full, and wait
+
+    def _is_ahead(self, slot: Slot) -> bool:
+        """Whether so much of the client waits that no more is read."""
+        return (
+            slot.waiting_ms > self._limits.max_waiting_ms
+            or slot.n_waiting_commands > self._limits.max_waiting_messages
+        )
 
     async def _received(self) -> Message | None:
         """The next message; None if the client was idle for too long."""
@@ -124,6 +132,7 @@ class Connection:
                 await self._websocket.send_text(message)
             except (WebSocketDisconnect, RuntimeError):
                 return  # it has gone
+            self._n_unread_bytes -= len(message)
 
     async def _close(self, close: Close) -> None:
         try:
@@ -151,11 +160,15 @@ class Connection:
                         detail = message["error"]
                         code = message.get("code") or detail["code"]
                         self._metrics.failed(str(code))
-                    self._outbox.put_nowait(json.dumps(message))
+                    text = json.dumps(message)  # ASCII, so a byte for each character
+                    self._n_unread_bytes += len(text)
+                    self._outbox.put_nowait(text)
                 case Close():
                     self._outbox.put_nowait(effect)
                 case _:
                     assert self._slot is not None
                     self._slot.submit(effect)
-        if self._outbox.qsize() > self._limits.max_unread_messages:
+        # One message alone may be longer: the text of days.
+        is_much = self._n_unread_bytes > self._limits.max_unread_bytes
+        if is_much and self._outbox.qsize() > 1:
             self._is_too_slow.set()

@@ -1,5 +1,6 @@
 """How many files one pass of the network takes beside live streams."""
 
+from collections import deque
 from collections.abc import Sequence
 
 from voxmlx.session import Session
@@ -20,7 +21,13 @@ class FileShare:
         self._pass_s = pass_s
         self._n = 1
         self._n_chosen = 1
+        self._recent_s: deque[float] = deque(maxlen=16)
         self._last: Session | None = None
+
+    @property
+    def expected_s(self) -> float:
+        """How long a pass may well take: the longest of the last few, within reason."""
+        return min(max(self._recent_s, default=0.0), 2 * self._pass_s)
 
     def choose(self, due: Sequence[Session]) -> list[Session]:
         """Return those of `due` whose turn it is; at least one."""
@@ -31,6 +38,7 @@ class FileShare:
 
     def passed(self, seconds: float) -> None:
         """Note how long the pass over those chosen last took."""
+        self._recent_s.append(seconds)
         if seconds > self._pass_s:
             self._n = max(1, self._n_chosen // 2)
         elif seconds < self._pass_s / 2:

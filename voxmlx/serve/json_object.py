@@ -6,7 +6,10 @@ from typing import Any
 
 from voxmlx.errors import RequestError
 
-__all__ = ["JsonObject", "read_message"]
+__all__ = ["MAX_TEXT_CHARS", "JsonObject", "read_message"]
+
+# Longest text of a field, but sound: many are echoed, as often as they are sent.
+MAX_TEXT_CHARS = 256
 
 
 class JsonObject:
@@ -23,8 +26,16 @@ class JsonObject:
         """Return whether the field is there and not null."""
         return self._values.get(name) is not None
 
-    def text(self, name: str, default: str | None = None) -> str:
-        return self._value(name, str, "text", default)
+    def text(
+        self,
+        name: str,
+        default: str | None = None,
+        *,
+        max_chars: int | None = MAX_TEXT_CHARS,
+    ) -> str:
+        text: str = self._value(name, str, "text", default)
+        self._check_length(name, text, max_chars)
+        return text
 
     def flag(self, name: str, default: bool | None = None) -> bool:
         return self._value(name, bool, "true or false", default)
@@ -46,7 +57,15 @@ class JsonObject:
         values = self._value(name, list, "a list of texts", [])
         if not all(isinstance(value, str) for value in values):
             raise self.wrong(name, "expected a list of texts")
+        for value in values:
+            self._check_length(name, value, MAX_TEXT_CHARS)
         return tuple(values)
+
+    def _check_length(self, name: str, text: str, max_chars: int | None) -> None:
+        if max_chars is not None and len(text) > max_chars:
+            raise self.wrong(
+                name, f"has {len(text)} characters, expected at most {max_chars}"
+            )
 
     def wrong(
         self, name: str, message: str, code: str = "invalid_value"

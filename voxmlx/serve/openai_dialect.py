@@ -196,7 +196,7 @@ class OpenAiDialect(Dialect):
 
     def _append(self, message: JsonObject) -> list[Effect]:
         effects = self.append_audio(message)
-        audio = message.text("audio")
+        audio = message.text("audio", max_chars=None)
         n_bytes = len(audio) * 3 // 4 - audio[-2:].count("=")
         self._n_samples += n_bytes // ENCODINGS[self.encoding][0]
         return effects

@@ -233,7 +233,7 @@ class Dialect(ABC):
 
     def append_audio(self, message: JsonObject) -> list[Effect]:
         """The sound of an append message, which opens a stream."""
-        payload = decode_base64(message.text("audio"))
+        payload = decode_base64(message.text("audio", max_chars=None))
         effects = self.open()
         assert self._pcm is not None
         try:

@@ -24,13 +24,16 @@ A tick obeys commands, and then does exactly one of these, the first that is due
   3. one pass for files: as many of them as end within `_FILE_PASS_S`
 
 So live sound waits for one pass at most: no other is in flight when its step begins.
-While no live client is there, passes for files are larger, and queued without waiting.
-Files that got nothing for `_FILE_PATIENCE_S` come before live streams once.
+Mostly it waits for none: speech comes at a steady pace, so the thread knows when the
+next audio token of a live stream should be whole. A pass for files that would not end
+before it is not begun; it may be `_LATE_S` late. Files that got nothing for
+`_FILE_PATIENCE_S` come first once. While no live client is there, passes for files are
+larger, and queued without waiting.
 
 Example: a step takes 10 ms, a pass for files 12 ms, and one live client speaks. Its
-audio token is whole at 80 ms, while a pass runs that began at 75 ms. The pass ends at
-87 ms. The tick after it finds the token and steps it until 97 ms. Until 160 ms, six
-more passes serve files.
+audio token is whole at 80 ms. Passes for files fill the time until 70 ms. The next one
+would end at 82 ms, so the thread waits. At 80 ms it steps the token, until 90 ms. The
+next token is expected at 160 ms; until 150 ms, five more passes serve files.
 """
 
 import logging
@@ -76,11 +79,18 @@ _SILENCE_SAMPLES = 20 * SAMPLES_PER_AUDIO_TOKEN
 # How long a pass for files should take while live clients are there: a quarter of an
 # audio token.
 _FILE_PASS_S = 0.02
-_FILE_PATIENCE_S = 1.0
+_FILE_PATIENCE_S = 2.0
+
+# How long after its time live sound is still waited for.
+_LATE_S = 0.03
 
 Kind = Literal["live", "file"]
 
 Deliver = Callable[[list[Notice]], None]
+
+# Arrivals of sound are told apart to so much stream time: a client may send samples
+# one by one.
+_ARRIVAL_MS = 10
 
 # How often a client is told how far behind it is.
 _LAG_INTERVAL_S = 1.0
@@ -120,8 +130,24 @@ class _Stream:
     session: Session
     # (stream time at its end, when it came) of sound that no id has spoken about.
     arrivals: deque[tuple[int, float]] = field(default_factory=deque[tuple[int, float]])
+    came_at: float | None = None  # of the latest sound
     flushing: Flushed | None = None
     is_ending: bool = False
+
+    def note_arrival(self, end_ms: int, came_at: float) -> None:
+        """Sound up to `end_ms` of stream time came; a few times per audio token."""
+        self.came_at = came_at
+        last = self.arrivals[-1][0] if self.arrivals else -1
+        if last // _ARRIVAL_MS == end_ms // _ARRIVAL_MS:
+            self.arrivals.pop()
+        self.arrivals.append((end_ms, came_at))
+
+    @property
+    def expected_at(self) -> float | None:
+        """When the next audio token is whole, if sound goes on as it came."""
+        if self.came_at is None or self.is_ending:
+            return None
+        return self.came_at + self.session.samples_wanted / SAMPLE_RATE
 
     @property
     def is_holding(self) -> bool:
@@ -154,6 +180,11 @@ class Slot:
         """Sound sent, and silence asked for, that has not been decoded."""
         n = self.n_inbox_samples + self.n_stream_samples
         return n * 1000 // SAMPLE_RATE
+
+    @property
+    def n_waiting_commands(self) -> int:
+        """Commands that the decoder's thread has not seen."""
+        return len(self.inbox)
 
     def submit(self, command: Command) -> None:
         self._scheduler.submit(self, command)
@@ -318,9 +349,7 @@ class Scheduler:
         self._by_session.clear()
 
     def _warm_up(self) -> None:
-        """Read the weights, and do once what the first client would wait for."""
-        # They may have been loaded on another thread, and not be read yet.
-        mx.eval(self._checkpoint.model.parameters())
+        """Do once what the first client would wait for."""
         session = Session(
             self._checkpoint, delay_ms=self._delay_ms, kv_bits=self._kv_bits
         )
@@ -339,7 +368,7 @@ class Scheduler:
             self._step("live", None)
         elif self._prefixes:
             self._step_prefix()
-        elif self._batches["file"].n_due:
+        elif self._batches["file"].n_due and not self._file_pause_s():
             self._step_files(has_live=any(slot.kind == "live" for slot in slots))
         for slot in slots:
             self._finish_flush(slot)
@@ -348,14 +377,31 @@ class Scheduler:
         """Until there is something to do; False if that is to end."""
         with self._condition:
             while not (self._is_stopping or self._is_woken or self._is_due):
-                self._condition.wait()
+                # Files may wait for nothing but the time.
+                self._condition.wait(self._file_pause_s() or None)
             self._is_woken = False
             return not self._is_stopping
 
     @property
     def _is_due(self) -> bool:
-        batches = self._batches.values()
-        return bool(self._prefixes) or any(batch.n_due for batch in batches)
+        if self._prefixes or self._batches["live"].n_due:
+            return True
+        return self._batches["file"].n_due > 0 and not self._file_pause_s()
+
+    def _file_pause_s(self) -> float:
+        """How long files wait, so that no pass of theirs meets the next live step."""
+        if not self._batches["file"].n_due or self._are_files_starving():
+            return 0.0
+        now, pause_s = self._clock(), 0.0
+        for slot in self._by_session.values():
+            if slot.kind != "live" or slot.stream is None:
+                continue
+            expected_at = slot.stream.expected_at
+            if expected_at is None:
+                continue
+            if expected_at - self._share.expected_s < now < expected_at + _LATE_S:
+                pause_s = max(pause_s, expected_at + _LATE_S - now)
+        return pause_s
 
     def _are_files_starving(self) -> bool:
         if not self._batches["file"].n_due:
@@ -447,7 +493,7 @@ class Scheduler:
                 timeline.end()
                 stream.is_ending = True
         if slot.kind == "live":
-            stream.arrivals.append((timeline.duration_ms, came_at))
+            stream.note_arrival(timeline.duration_ms, came_at)
 
     def _can_open(self, slot: Slot, command: Open) -> bool:
         """Whether nothing is left to prepare for a stream; else it is begun."""

@@ -3,23 +3,22 @@
 import asyncio
 import errno
 import logging
+import resource
 import socket
 import ssl
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import (
-    WebSocketsSansIOProtocol,
-)
 
 from voxmlx.errors import ServerError
 from voxmlx.serve.app import Service
 from voxmlx.serve.limits import Limits
+from voxmlx.serve.sockets import HttpProtocol, SocketState, WebSocketProtocol
 
-__all__ = ["Server", "announce", "listen"]
+__all__ = ["Server", "announce", "listen", "raise_open_files", "tls_context"]
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -73,34 +72,43 @@ def tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
 _BACKLOG = 512
 _HANDSHAKE_S = 10.0
 
-# How long a client may take to read its goodbye.
-_LINGER_S = 5.0
+# What macOS allows a process at most; and what is kept for all but connections: the
+# model, uploaded files, libraries.
+_MAX_OPEN_FILES, _OTHER_FILES = 10_240, 96
 
 
-class _Socket(WebSocketsSansIOProtocol):
-    """Reads only as far as the application has, and does not outlive it for long.
+def raise_open_files() -> int:
+    """Let the process have as many open files as it may; return how many that are.
 
-    Closing waits for a client to read what it was sent, which it may never do.
+    A Mac starts programs with 256. Each connection is one.
     """
-
-    async def run_asgi(self) -> None:
-        try:
-            await super().run_asgi()
-        finally:
-            self.loop.call_later(_LINGER_S, self.transport.abort)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else hard
+    wanted = min(most, _MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # a system may allow less than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return _MAX_OPEN_FILES if soft == resource.RLIM_INFINITY else soft
 
 
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether a line of uvicorn's says more than that a client was refused.
 
     It shows a traceback for bytes that are no text, which it answers by closing, and
-    an error for every websocket that is answered by an HTTP status.
+    for what is cancelled at the end; an error for every websocket that is answered by
+    an HTTP status; a warning for every request that is none.
     """
-    is_no_text = (
-        record.exc_info is not None and record.exc_info[0] is UnicodeDecodeError
+    if record.exc_info is not None:
+        return record.exc_info[0] not in (UnicodeDecodeError, asyncio.CancelledError)
+    return not str(record.msg).startswith(
+        (
+            "ASGI callable returned without completing handshake.",
+            "Invalid HTTP request received.",
+            "Unsupported upgrade request.",
+            "Cancel %s running task(s)",
+        )
     )
-    is_denial = record.msg == "ASGI callable returned without completing handshake."
-    return not (is_no_text or is_denial)
 
 
 class Server(uvicorn.Server):
@@ -112,7 +120,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 service.app(),
-                ws=_Socket,
+                ws=WebSocketProtocol,
                 ws_max_size=limits.max_message_bytes,
                 # None: an answer waits behind sound that is not read yet, and who is
                 # gone is let go for saying nothing.
@@ -127,6 +135,10 @@ class Server(uvicorn.Server):
             )
         )
         logging.getLogger("uvicorn.error").addFilter(_is_news)
+        n_files = raise_open_files() - _OTHER_FILES
+        self.server_state = self._sockets = SocketState(
+            limits, max(1, min(limits.max_connections, n_files))
+        )
         self._service = service
         self._tls = tls
 
@@ -136,7 +148,7 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
 
         def make_protocol() -> asyncio.Protocol:
-            return H11Protocol(self.config, self.server_state, {})
+            return HttpProtocol(self.config, self._sockets)
 
         self.servers = [
             await loop.create_server(

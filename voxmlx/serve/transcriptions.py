@@ -1,14 +1,11 @@
 """A sound file in a request -> its transcript, in OpenAI's formats."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
-from python_multipart.exceptions import FormParserError
-from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import (
     Response,
@@ -18,7 +15,9 @@ from starlette.types import Receive, Scope, Send
 
 from voxmlx.errors import RequestError
 from voxmlx.events import Event, Finished
+from voxmlx.serve.json_object import MAX_TEXT_CHARS
 from voxmlx.serve.limits import Limits
+from voxmlx.serve.multipart_form import MultipartForm
 from voxmlx.serve.protocol import (
     Failed,
     Finish,
@@ -37,63 +36,76 @@ from voxmlx.serve.response_formats import (
 )
 from voxmlx.serve.scheduler import Scheduler
 from voxmlx.serve.sound_reader import SoundReader
+from voxmlx.serve.upload_body import UploadBody, UploadTotal
 
-__all__ = ["transcribe_request"]
+__all__ = ["Uploads"]
 
 # How much of a file is read before it can be decoded.
 _AHEAD_MS = 10_000
 
-# JsonObject and their sizes: what is no file is a few words.
-_MAX_FIELDS, _MAX_FIELD_BYTES = 100, 256 << 10
+
+class Uploads:
+    """All requests for transcripts of files that are being answered."""
+
+    def __init__(
+        self, scheduler: Scheduler, limits: Limits, defaults: StreamOptions
+    ) -> None:
+        self._scheduler = scheduler
+        self._limits = limits
+        self._defaults = defaults
+        self._total = UploadTotal(limits.max_upload_bytes)
+        self._jobs: set[_Job] = set()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    async def respond(self, request: Request) -> Response:
+        """Answer a `POST /v1/audio/transcriptions`. Raises RequestError, OSError."""
+        form = MultipartForm(request.headers.get("content-type", ""))
+        body = UploadBody(request, self._limits, self._total)
+        # A body is not taken from a client for whom there is no slot.
+        job = _Job(body, self._scheduler, self._limits, self._jobs.discard)
+        self._jobs.add(job)
+        try:
+            await job.receive(form)
+            params = _read_params(form.fields, self._defaults)
+            await job.start(params, Path(form.finish()).name or "sound")
+            if params.is_stream:
+                return _EventStream(job)
+            return await _unless_gone(request, job, params)
+        except BaseException:
+            job.close()
+            raise
+
+    def stop_receiving(self, error: RequestError) -> None:
+        """Refuse all bodies that are still to come."""
+        for job in list(self._jobs):
+            job.stop_receiving(error)
+
+    def stop(self, error: RequestError) -> None:
+        """Refuse all that are still here."""
+        for job in list(self._jobs):
+            job.stop(error)
 
 
-async def transcribe_request(
-    request: Request, scheduler: Scheduler, limits: Limits, defaults: StreamOptions
-) -> Response:
-    """Responder a `POST /v1/audio/transcriptions`. Raises RequestError."""
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        raise RequestError(
-            "file is missing, expected a sound file in multipart/form-data",
-            param="file",
-        )
-    try:
-        form = await request.form(
-            max_files=1, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
-        )
-    except FormParserError as error:  # not every starlette handles them
-        raise RequestError(f"the form cannot be read: {error}") from None
-    try:
-        params = _read_params(form, defaults)
-        upload = _sound_file(form)
-        name = Path(upload.filename or "sound").name
-        job = _Job(params, scheduler, limits, name)
-    except BaseException:
-        await form.close()
-        raise
-    # From here on the file is the job's.
-    try:
-        await job.start(upload.file)
-        if params.is_stream:
-            return _EventStream(job)
-        return await _unless_gone(request, job)
-    except BaseException:
-        job.close()
-        raise
+Fields = dict[str, list[str]]
 
 
-def _read_params(form: FormData, defaults: StreamOptions) -> TranscriptionParams:
-    name = _field(form, "response_format") or "json"
+def _read_params(fields: Fields, defaults: StreamOptions) -> TranscriptionParams:
+    for name, values in fields.items():
+        if max(map(len, [name, *values])) > MAX_TEXT_CHARS:
+            raise RequestError(
+                f"{name[:40]} has more than {MAX_TEXT_CHARS} characters",
+                param=name[:40],
+            )
+    name = _field(fields, "response_format") or "json"
     if name not in RESPONSES:
         raise RequestError(
             f"response_format {name[:40]!r} is unknown, expected one of "
             f"{', '.join(RESPONSES)}",
             param="response_format",
         )
-    granularities = {
-        str(value)
-        for key in ("timestamp_granularities", "timestamp_granularities[]")
-        for value in form.getlist(key)
-    }
+    granularities = set(_all(fields, "timestamp_granularities"))
     if not granularities <= {"word", "segment"}:
         raise RequestError(
             "timestamp_granularities are word and segment",
@@ -101,39 +113,29 @@ def _read_params(form: FormData, defaults: StreamOptions) -> TranscriptionParams
         )
     options = replace(
         defaults,
-        delay_ms=_whole(form, "delay_ms", defaults.delay_ms),
-        hotwords=tuple(
-            str(value)
-            for key in ("keywords", "keywords[]")
-            for value in form.getlist(key)
-        ),
+        delay_ms=_whole(fields, "delay_ms", defaults.delay_ms),
+        hotwords=tuple(_all(fields, "keywords")),
     )
     checked_options(options)
     return TranscriptionParams(
         options,
         name,
-        is_stream=(_field(form, "stream") or "").lower() in ("true", "1"),
-        language=_field(form, "language"),
+        is_stream=(_field(fields, "stream") or "").lower() in ("true", "1"),
+        language=_field(fields, "language"),
         granularities=frozenset(granularities or {"word", "segment"}),
     )
 
 
-def _sound_file(form: FormData) -> UploadFile:
-    upload = form.get("file")
-    if not isinstance(upload, UploadFile):
-        raise RequestError("file is missing, expected a sound file", param="file")
-    return upload
+def _all(fields: Fields, name: str) -> list[str]:
+    return [*fields.get(name, []), *fields.get(f"{name}[]", [])]
 
 
-def _field(form: FormData, name: str) -> str | None:
-    value = form.get(name)
-    if isinstance(value, UploadFile):
-        raise RequestError(f"{name} is a file, expected text", param=name)
-    return value or None
+def _field(fields: Fields, name: str) -> str | None:
+    return fields.get(name, [""])[-1] or None
 
 
-def _whole(form: FormData, name: str, default: int) -> int:
-    text = _field(form, name)
+def _whole(fields: Fields, name: str, default: int) -> int:
+    text = _field(fields, name)
     if text is None:
         return default
     try:
@@ -149,31 +151,46 @@ class _Job:
 
     def __init__(
         self,
-        params: TranscriptionParams,
+        body: UploadBody,
         scheduler: Scheduler,
         limits: Limits,
-        name: str,
+        on_close: Callable[["_Job"], None],
     ) -> None:
-        self.params = params
+        """Raises RequestError where there is no slot for it."""
+        self._body = body
         self._limits = limits
-        self._name = name
+        self._on_close = on_close
         self._loop = asyncio.get_running_loop()
         self._notices: asyncio.Queue[Notice | RequestError] = asyncio.Queue()
-        self._reader: SoundReader | None = None
         self._slot = scheduler.open_slot(self._deliver, "file")
-
-    async def start(self, file: BinaryIO) -> None:
-        """Take over `file` and begin to decode it. Raises RequestError."""
-        self._slot.submit(Open(self.params.options))
         self._reader = SoundReader(
-            file,
-            self._name,
             has_room=self._has_room,
             hear=lambda piece: self._slot.submit(PushAudio(piece)),
             warn=lambda warning: self._tell([warning]),
             end=self._end,
         )
-        await self._reader.open()
+
+    async def receive(self, form: MultipartForm) -> None:
+        """Take the body, and keep its file. Raises RequestError, OSError."""
+        await self._reader.write(b"")  # a disk that takes nothing is found out first
+        while (content := await self._body.next()) is not None:
+            if sound := form.feed(content):
+                await self._reader.write(sound)
+        form.finish()
+
+    async def start(self, params: TranscriptionParams, name: str) -> None:
+        """Begin to decode the file, which messages call `name`. Raises RequestError."""
+        self._slot.submit(Open(params.options))
+        await self._reader.open(name)
+
+    def stop_receiving(self, error: RequestError) -> None:
+        """Refuse what is still to come of the body."""
+        self._body.refuse(error)
+
+    def stop(self, error: RequestError) -> None:
+        """Answer with the error, whatever the job is about."""
+        self._body.refuse(error)
+        self._notices.put_nowait(error)
 
     def _end(self, error: RequestError | None) -> None:
         """On the reader's thread."""
@@ -186,7 +203,7 @@ class _Job:
         """Neither the decoder nor a client that does not read is far behind."""
         n_unread = self._notices.qsize()
         waiting_ms = self._slot.waiting_ms
-        return waiting_ms <= _AHEAD_MS and n_unread <= self._limits.max_unread_messages
+        return waiting_ms <= _AHEAD_MS and n_unread <= self._limits.max_unread_events
 
     async def events(self) -> AsyncIterator[Event]:
         """Until `Finished`. Raises RequestError for a file that cannot be read."""
@@ -206,8 +223,9 @@ class _Job:
     def close(self) -> None:
         """Leave nothing behind. Any number of times."""
         self._slot.release()
-        if self._reader is not None:
-            self._reader.stop()
+        self._reader.stop()
+        self._body.close()
+        self._on_close(self)
 
     def _deliver(self, notices: list[Notice]) -> None:
         """On the scheduler's thread."""
@@ -223,12 +241,12 @@ class _Job:
             self._notices.put_nowait(notice)
 
 
-async def _unless_gone(request: Request, job: _Job) -> Response:
+async def _unless_gone(
+    request: Request, job: _Job, params: TranscriptionParams
+) -> Response:
     """The whole answer; given up when nobody waits for it any more."""
     async with _until_disconnect(request) as gone:
-        answer = asyncio.ensure_future(
-            RESPONSES[job.params.name](job.events(), job.params)
-        )
+        answer = asyncio.ensure_future(RESPONSES[params.name](job.events(), params))
         try:
             await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
             return await answer if answer.done() else Response(status_code=499)
