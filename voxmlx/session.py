@@ -278,14 +278,11 @@ class Session:
         is done to its end before the next is asked for. From one thread. Raises
         SessionError in a forked child.
         """
-<<<<<<< HEAD
+        refuse_fork()
         if self._n_skipped:
             heard = self.timeline.next_audio(min(max_tokens, self._n_skipped))
             if heard is not None:
                 return self._skip_audio(heard)
-=======
-        refuse_fork()
->>>>>>> main
         heard = self.timeline.next_audio(max_tokens)
         if heard is not None:
             return self._decode_audio(heard)
