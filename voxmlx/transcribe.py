@@ -3,15 +3,12 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
-
-import numpy as np
 
 from voxmlx import demo
-from voxmlx.audio.files import STANDARD_INPUT, AudioFile, no_words, open_audio
+from voxmlx.audio.files import STANDARD_INPUT, open_audio
 from voxmlx.cli.arguments import (
     CommandParser,
     add_model_arguments,
@@ -35,18 +32,17 @@ from voxmlx.cli.recovery_notice import RecoveryNotice
 from voxmlx.cli.results import Results
 from voxmlx.config import DEFAULT_DELAY_MS
 from voxmlx.errors import AudioError
-from voxmlx.events import Event, Finished, SoundWarning, TextDelta, TokenDecoded
+from voxmlx.events import SoundWarning
+from voxmlx.file_transcript import Stream, file_events
 from voxmlx.session import Session
 from voxmlx.text.formats import FormatOptions
 from voxmlx.text.journal import settings_key
 
 __all__ = [
     "Recognizer",
-    "Stream",
     "load_recognizer",
     "main",
     "make_parser",
-    "transcribe",
 ]
 
 _EXAMPLES = """\
@@ -77,17 +73,6 @@ exit status:
   0 done   1 an error was reported   2 wrong arguments   128+N ended by
   signal N: 130 by Ctrl-C, 143 by SIGTERM, 129 by a closed terminal window
 """
-
-
-# Samples of a file that is read to its end.
-_ANY_LENGTH = 1 << 62
-
-
-class Stream(Protocol):
-    """One stream's timeline: what this command needs of a Session."""
-
-    def push(self, samples: np.ndarray, /) -> list[Event]: ...
-    def finish(self) -> list[Event]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,43 +118,6 @@ def load_recognizer(arguments: argparse.Namespace) -> Recognizer:
 
 def _has_confidence(arguments: argparse.Namespace) -> bool:
     return not {"json", "jsonl"}.isdisjoint(arguments.formats)
-
-
-def transcribe(
-    pieces: Iterable[np.ndarray],
-    stream: Stream,
-    audio: AudioFile | None = None,
-    known: Sequence[TokenDecoded] = (),
-) -> Iterator[Event]:
-    """Push 16 kHz mono pieces and finish the stream; its events as they come.
-
-    With the `audio` that the pieces come from, its warnings are among them, and one
-    if no word was heard. A Session is given the ids that are `known`.
-    """
-    peak = 0.0
-    has_text = False
-
-    def heard() -> Iterator[np.ndarray]:
-        nonlocal peak
-        for piece in pieces:
-            peak = max(peak, float(np.abs(piece).max(initial=0.0)))
-            yield piece
-
-    if known and isinstance(stream, Session):
-        batches = stream.replay_pieces(heard(), _ANY_LENGTH, known)
-    else:
-        batches = (stream.push(piece) for piece in heard())
-    for events in batches:
-        yield from audio.take_warnings() if audio else ()
-        for event in events:
-            has_text = has_text or isinstance(event, TextDelta)
-            yield event
-    yield from audio.take_warnings() if audio else ()
-    for event in stream.finish():
-        has_text = has_text or isinstance(event, TextDelta)
-        if isinstance(event, Finished) and audio and not has_text:
-            yield no_words(audio.name, peak, event.duration_ms)
-        yield event
 
 
 def make_parser() -> CommandParser:
@@ -263,7 +211,6 @@ def _do(
         )
         notice = RecoveryNotice(arguments.dtype)
         try:
-            pieces = progress.follow(audio.pieces())
             tokens = results.tokens
             if tokens:
                 at = clock(tokens[-1].time_ms / 1000)
@@ -271,7 +218,7 @@ def _do(
                     f"voxmlx: {audio.name}: going on at {at}, where an earlier run was "
                     "ended\n"
                 )
-            for event in transcribe(pieces, model.start(), audio, tokens):
+            for event in file_events(audio, model.start(), progress.follow, tokens):
                 if isinstance(event, SoundWarning):
                     report_warning(event)
                 with interruption.held():
