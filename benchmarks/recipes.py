@@ -1,41 +1,59 @@
-"""python -m benchmarks.recipes: every recipe of convert beside the others, in quality.
+"""python -m benchmarks.recipes: every recipe and rounding of convert, in quality.
 
-Each is converted to and verified as `python -m convert --verify` does it.
+Each is converted to and measured as `voxmlx-convert --verify` does it. The table and a
+plot of bits against KL go to benchmarks/results/recipes.md and recipes.png with
+--write. A control row has the scales and biases of `mx.quantize`, rounded to the stored
+type before the codes are chosen: what the order of rounding alone gains.
 """
 
 import argparse
-import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+import numpy as np
 
 from benchmarks.held_out import write_held_out
 from benchmarks.provenance import closing_line
+from convert import search
 from convert.__main__ import convert
+from convert.affine import Floats, Rounded, stored
+from convert.calibration import read_calibration
 from convert.disk import amount
 from convert.quality import Sound, read_sounds
-from convert.recipes import RECIPES
+from convert.recipes import RECIPES, DtypeName
+from convert.rounding import RoundingName
+from convert.verify import References, read_references, verify_against
 from voxmlx import demo
+from voxmlx.layouts.configs import Precision
 
-_COLUMNS = (
+__all__ = ["COLUMNS", "main"]
+
+COLUMNS = (
     "recipe",
+    "rounding",
     "bits per weight",
     "size",
+    "read per step",
     "tokens agree, same history",
     "own history",
-    "logit error, mean",
-    "max",
     "KL, mean (nats)",
-    "max",
+    "p99",
     "PAD margin",
     "WER",
+    "95 % interval",
 )
+_RESULTS = Path(__file__).parent / "results"
+CONTROL = "control"
 
 
 def main() -> None:
-    """Print a Markdown table, then one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    """Print a Markdown table as it is measured, then one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default=demo.NAME)
     parser.add_argument(
         "--audio",
@@ -44,65 +62,183 @@ def main() -> None:
         help="sounds, with a .txt beside those whose words are known (default: the "
         "demo model's 120 test sentences)",
     )
+    parser.add_argument("--calibrate", nargs="+", type=Path, default=[Path(demo.NAME)])
+    parser.add_argument("--every", type=int, default=1, help="of the sounds, each n-th")
     parser.add_argument(
         "--recipe",
         nargs="+",
         choices=RECIPES,
         default=[r.name for r in RECIPES.values() if not r.is_source_kept],
     )
+    parser.add_argument(
+        "--rounding",
+        nargs="+",
+        choices=["nearest", CONTROL, "search", "gptq"],
+        default=["nearest", "search", "gptq"],
+    )
+    parser.add_argument("--write", action="store_true", help="write the results")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         paths = options.audio or write_held_out(directory / "sounds")
-        sounds = read_sounds(paths)
-        certificates = [
-            _certificate(options.model, directory / recipe, recipe, sounds)
-            for recipe in options.recipe
-        ]
+        sounds = read_sounds(paths)[:: options.every]
+        certificates = list(_measured(options, directory, sounds))
+    table = "\n".join([*_table(certificates), ""])
+    closing = closing_line(
+        "recipes",
+        model=options.model,
+        n_sounds=len(sounds),
+        recipes=[_figures(certificate) for certificate in certificates],
+    )
+    print("\n" + closing)
+    if options.write:
+        (_RESULTS / "recipes_table.md").write_text(table, encoding="utf-8")
+        _plot(certificates, _RESULTS / "recipes.png")
+
+
+def _measured(
+    options: argparse.Namespace, directory: Path, sounds: Sequence[Sound]
+) -> Iterator[dict[str, Any]]:
+    references: References | None = None
+    for line in (_line(COLUMNS), _line(["---"] * len(COLUMNS))):
+        print(line, flush=True)
+    for recipe, rounding in _pairs(options.recipe, options.rounding):
+        destination = directory / f"{recipe}-{rounding}"
+        calibration = read_calibration(options.calibrate) if rounding == "gptq" else []
+        kept: RoundingName = "search" if rounding in (CONTROL, None) else rounding
+        with redirect_stdout(StringIO()), _controlled(rounding == CONTROL):
+            plan = convert(
+                options.model,
+                destination,
+                recipe=recipe,
+                rounding=kept,
+                calibration=calibration,
+            )
+            if references is None:
+                references = read_references(plan, sounds, directory)
+            certificate = verify_against(references, plan, destination, directory)
+        certificate["rounding"] = rounding
+        print(_line(_row(certificate)), flush=True)
+        yield certificate
+
+
+def _pairs(
+    recipes: Sequence[str], roundings: Sequence[Any]
+) -> Iterator[tuple[str, Any]]:
+    for name in recipes:
+        for rounding in roundings if RECIPES[name].is_rounded else [None]:
+            yield name, rounding
+
+
+@contextmanager
+def _controlled(is_control: bool) -> Iterator[None]:
+    """Have the search return the full range of each group, rounded as stored."""
+    if not is_control:
+        yield
+        return
+    with patch("convert.gptq.search", _full), patch("convert.gptq.gptq", _full_gptq):
+        yield
+
+
+def _full(
+    rows: Floats,
+    precision: Precision,
+    dtype: DtypeName,
+    weights: Floats | None = None,
+) -> Rounded:
+    groups = rows.reshape(-1, precision.group_size).T
+    scales, biases = (
+        stored(part, dtype) for part in search.full_ranges(groups, precision.bits)
+    )
+    codes = search.nearest_codes(groups, scales, biases, precision.bits)
+    shape = len(rows), -1
+    return Rounded(
+        np.ascontiguousarray(codes.T).astype(np.uint8).reshape(rows.shape),
+        scales.reshape(shape),
+        biases.reshape(shape),
+    )
+
+
+def _full_gptq(
+    rows: Floats, inputs: object, precision: Precision, dtype: DtypeName
+) -> Rounded:
+    return _full(rows, precision, dtype)
+
+
+def _table(certificates: Sequence[dict[str, Any]]) -> Iterator[str]:
     first = certificates[0]
-    normaliser = first["normaliser"]
-    print(
-        f"\n{len(sounds)} sounds, {first['total']['n_tokens']} tokens, delay "
+    normalizer = first["normaliser"]
+    yield (
+        f"{len(first['sounds'])} sounds, {first['total']['n_tokens']} tokens, delay "
         f"{first['delay_ms']} ms; source in {first['reference_dtype']}, results "
         f"computed in {first['dtype']}"
-        + (f"; WER after {normaliser}\n" if normaliser else "\n")
+        + (f"; WER after {normalizer}.\n" if normalizer else ".\n")
     )
-    print(_line(_COLUMNS))
-    print(_line(["---"] * len(_COLUMNS)))
-    wer = _percent(first["total"]["reference_wer"])
-    margin = first["total"]["reference_pad_margin"]
-    print(_line(["(source)", *[""] * 8, f"{margin:.2f}", wer]))
+    yield _line(COLUMNS)
+    yield _line(["---"] * len(COLUMNS))
+    total = first["total"]
+    margin, wer = total["reference_pad_margin"], _percent(total["reference_wer"])
+    yield _line(["(source)", *[""] * 8, f"{margin:.2f}", wer, ""])
     for certificate in certificates:
-        print(_line(_row(certificate)))
-    figures = {
-        c["recipe"]: {"bits_per_weight": c["bits_per_weight"], **c["total"]}
-        for c in certificates
-    }
-    print("\n" + closing_line("recipes", model=options.model, recipes=figures))
-
-
-def _certificate(
-    model: str, destination: Path, recipe: str, sounds: Sequence[Sound]
-) -> dict[str, Any]:
-    convert(model, destination, recipe=recipe, sounds=sounds)
-    return json.loads((destination / "quality.json").read_text(encoding="utf-8"))
+        yield _line(_row(certificate))
 
 
 def _row(certificate: dict[str, Any]) -> list[str]:
     total = certificate["total"]
+    interval = total["wer_interval"]
     return [
         f"`{certificate['recipe']}`",
+        certificate["rounding"] or "",
         f"{certificate['bits_per_weight']:.2f}",
         amount(certificate["n_bytes"]),
+        amount(certificate["bytes_per_audio_token"]),
         f"{total['token_agreement']:.2%}",
         f"{total['free_token_agreement']:.2%}",
-        f"{total['mean_logit_error']:.4f}",
-        f"{total['max_logit_error']:.2f}",
         f"{total['mean_kl']:.2e}",
-        f"{total['max_kl']:.2e}",
+        f"{total['p99_kl']:.2e}",
         f"{total['pad_margin']:.2f}",
         _percent(total["wer"]),
+        "" if interval is None else f"{interval[0]:.2%} to {interval[1]:.2%}",
     ]
+
+
+def _figures(certificate: dict[str, Any]) -> dict[str, Any]:
+    names = (
+        "recipe",
+        "rounding",
+        "bits_per_weight",
+        "n_bytes",
+        "bytes_per_audio_token",
+    )
+    return {name: certificate[name] for name in names} | certificate["total"]
+
+
+def _plot(certificates: Sequence[dict[str, Any]], path: Path) -> None:
+    # Local import: it takes a second, and only --write needs it.
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5))
+    for rounding, marker in (
+        ("nearest", "o"),
+        ("search", "s"),
+        ("gptq", "^"),
+        (None, "x"),
+    ):
+        rows = [c for c in certificates if c["rounding"] == rounding]
+        rows = [c for c in rows if c["total"]["mean_kl"] > 1e-8]
+        x = [c["bits_per_weight"] for c in rows]
+        y = [c["total"]["mean_kl"] for c in rows]
+        axes.scatter(x, y, marker=marker, label=rounding or "8-bit scales")
+        for certificate, a, b in zip(rows, x, y, strict=True):
+            axes.annotate(certificate["recipe"], (a, b), fontsize=7)
+    axes.set(yscale="log", xlabel="bits per weight", ylabel="KL to the source (nats)")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
 
 
 def _percent(share: float | None) -> str:

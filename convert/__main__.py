@@ -1,14 +1,11 @@
 """python -m convert: a checkpoint in any layout -> ours, quantized, verified."""
 
 import argparse
-import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -20,7 +17,6 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from voxmlx import load
 from voxmlx.cli.arguments import CommandParser, run_command
 from voxmlx.hub import locate
 from voxmlx.layouts import ModelFiles, open_model
@@ -28,10 +24,10 @@ from voxmlx.text.tokenizer import Tokenizer
 
 from . import quality
 from .calibration import Calibration, read_calibration
-from .disk import amount, check_room, disk_errors
-from .gptq import Gptq
+from .disk import amount
+from .gptq import Gptq, Search
 from .manifest import MANIFEST_NAME, check
-from .output import SCRATCH_PREFIX, Advance, Output
+from .output import Advance, Output
 from .plan import SHARD_BYTES, Plan, make_plan
 from .recipes import DEFAULT_RECIPE, RECIPES, DtypeName
 from .rounding import (
@@ -40,9 +36,9 @@ from .rounding import (
     Nearest,
     Rounder,
     RoundingName,
-    Search,
 )
 from .upload import check_token, upload
+from .verify import verify
 
 __all__ = ["convert", "main", "make_parser"]
 
@@ -222,7 +218,7 @@ def convert(
             output.write_weights(_rounder(plan), advance)
         output.write_description()
         if sounds:
-            result = _verify(plan, output.model, sounds, reference_dtype)
+            result = verify(plan, output.model, sounds, reference_dtype)
             output.write_description(result)
         output.publish()
     print(
@@ -248,60 +244,6 @@ def _own_dtype(files: ModelFiles) -> DtypeName:
             n_bytes[tensor.dtype] += tensor.n_bytes
     is_half = n_bytes["F16"] > n_bytes["BF16"] + n_bytes["F32"]
     return "float16" if is_half else "bfloat16"
-
-
-def _verify(
-    plan: Plan,
-    result: Path,
-    sounds: Sequence[quality.Sound],
-    reference_dtype: DtypeName | None,
-) -> dict[str, Any]:
-    chosen = reference_dtype or _roomy_dtype(plan)
-    n_tokens = sum(sound.n_tokens for sound in sounds)
-    n_bytes = 2 * 4 * n_tokens * plan.files.config.decoder.vocab_size
-    check_room(result.parent, n_bytes, " to verify with: logits of both models")
-    with _scratch(result.parent) as directory:
-        source = load(plan.files.directory, chosen)
-        references = [quality.read(source, sound, directory) for sound in sounds]
-        del source
-        made = load(
-            result, cast("DtypeName", plan.dtype) if _has_metal() else "float32"
-        )
-        results = [
-            quality.read(made, sound, directory, reference.ids)
-            for sound, reference in zip(sounds, references, strict=True)
-        ]
-        content = quality.certificate(sounds, references, results, chosen, made.dtype)
-    return {
-        "recipe": plan.recipe.name,
-        "bits_per_weight": plan.bits_per_weight,
-        "bytes_per_audio_token": plan.bytes_per_audio_token,
-        "n_bytes": plan.n_bytes,
-        **content,
-    }
-
-
-@contextmanager
-def _scratch(place: Path) -> Iterator[Path]:
-    with disk_errors(place):
-        directory = tempfile.TemporaryDirectory(
-            dir=place, prefix=SCRATCH_PREFIX, ignore_cleanup_errors=True
-        )
-    with directory as name:
-        yield Path(name)
-
-
-def _has_metal() -> bool:
-    """MLX's quantized products on a CPU are inaccurate in half precision."""
-    import mlx.core as mx
-
-    return mx.metal.is_available()
-
-
-def _roomy_dtype(plan: Plan) -> DtypeName:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    fits = 4 * plan.n_weights < 0.6 * memory
-    return "float32" if fits else "bfloat16"
 
 
 @contextmanager

@@ -20,7 +20,7 @@ def model_card(plan: Plan, name: str, quality: dict[str, Any] | None) -> str:
         "",
         f"Voxtral Realtime converted from `{plan.source_name}` by voxmlx "
         f"{plan.version}: recipe `{plan.recipe.name}` ({plan.recipe.summary}), "
-        f"other weights in {plan.dtype}.",
+        f"{_rounding(plan)}other weights in {plan.dtype}.",
         "",
         "```",
         "pip install voxmlx-realtime",
@@ -49,7 +49,8 @@ def _quality_rows(quality: dict[str, Any]) -> list[str]:
         f"| token agreement, own history | {total['free_token_agreement']:.2%} |",
         f"| logit error, mean / max | {total['mean_logit_error']:.4f} / "
         f"{total['max_logit_error']:.4f} |",
-        f"| KL divergence, mean | {total['mean_kl']:.6f} nats |",
+        f"| KL divergence, mean / p99 | {total['mean_kl']:.6f} / "
+        f"{total['p99_kl']:.6f} nats |",
         f"| PAD margin, mean (source) | {_number(total['pad_margin'])} "
         f"({_number(total['reference_pad_margin'])}) |",
     ]
@@ -58,7 +59,13 @@ def _quality_rows(quality: dict[str, Any]) -> list[str]:
             f"| WER (source), {quality['normaliser']} | {total['wer']:.2%} "
             f"({total['reference_wer']:.2%}) |"
         )
+        low, high = total["wer_interval"]
+        rows.append(f"| WER, 95 % bootstrap interval | {low:.2%} to {high:.2%} |")
     return rows
+
+
+def _rounding(plan: Plan) -> str:
+    return f"rounding `{plan.rounding}`, " if plan.rounding is not None else ""
 
 
 def _number(value: float | None) -> str:

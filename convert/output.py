@@ -281,7 +281,7 @@ def _converted(
         # Scales are a sixteenth of a matrix or less; they wait until it is written.
         scales: list[mx.array] = []
         biases: list[mx.array] = []
-        round_rows = rounder.begin(module, target)
+        round_rows = rounder.begin(module, target, source)
         for block in source.blocks(module, mx.float32):
             quantized = round_rows(block)
             scales.append(quantized.scales)

@@ -3,13 +3,15 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
+from mlx.utils import tree_unflatten
 from numpy.typing import NDArray
 
 from voxmlx import Checkpoint
@@ -24,24 +26,29 @@ from voxmlx.config import (
     STREAMING_PAD_ID,
     delay_tokens,
 )
-from voxmlx.errors import AudioError, OutputError
+from voxmlx.errors import AudioError
+from voxmlx.model import VoxtralRealtime
+from voxmlx.model.linear import transpose_weights_for_cpu
 
 from .disk import disk_errors
+from .word_errors import NORMALIZER, check_installed, word_errors
 
 __all__ = [
     "DELAY_MS",
+    "ROW_TITLES",
     "Reading",
     "Sound",
     "certificate",
+    "dequantize",
     "forced_logits",
     "is_certified",
     "read",
     "read_sounds",
+    "summary_line",
+    "table_row",
 ]
 
 DELAY_MS = DEFAULT_DELAY_MS
-NORMALISER = "whisper-normalizer BasicTextNormalizer"
-
 # Positions of the decoder per pass; bounds the memory logits take.
 _POSITIONS = 64
 
@@ -104,7 +111,7 @@ def read_sounds(paths: Sequence[Path], *, with_transcripts: bool = True) -> list
         transcript = _transcript(beside) if with_transcripts else None
         sounds.append(Sound(path.name, samples, transcript))
     if any(sound.transcript is not None for sound in sounds):
-        _word_errors()  # now rather than after an hour
+        check_installed()  # now rather than after an hour
     return sounds
 
 
@@ -139,7 +146,8 @@ def read(
     state = model.make_state(DELAY_MS)
     padded = sound.padded_by(model.left_pad_tokens)
     samples = np.pad(padded, (0, model.mel.lookahead))
-    ids = model.step(mx.array(samples)[None], state)[0]
+    audio = list(_encoded(checkpoint, samples))
+    ids = np.concatenate([model.decode(part, state)[0] for part in audio])
     ids = ids[ids >= 0]
     forced = ids if history is None else history
     vocab = checkpoint.config.decoder.vocab_size
@@ -148,7 +156,7 @@ def read(
         tempfile.NamedTemporaryFile(dir=directory, suffix=".logits") as file,
     ):
         # Written, not mapped for writing: there a full disk is a signal that kills.
-        for block in forced_logits(checkpoint, samples, forced):
+        for block in _forced(checkpoint, audio, forced):
             file.write(block.data)
         file.flush()
         logits = np.memmap(file.name, np.float32, "r", shape=(len(forced), vocab))
@@ -163,14 +171,29 @@ def forced_logits(
     `samples` are padded; the history is the prompt and then `ids`, whatever this
     model would have chosen itself.
     """
+    yield from _forced(checkpoint, _encoded(checkpoint, samples), ids)
+
+
+def _encoded(
+    checkpoint: Checkpoint, samples: NDArray[np.float32]
+) -> Iterator[mx.array]:
+    """Audio embeddings [1, n, dim] of padded samples, in blocks."""
+    state = checkpoint.model.make_state(DELAY_MS)
+    piece = _POSITIONS * SAMPLES_PER_AUDIO_TOKEN
+    for start in range(0, len(samples), piece):
+        block = mx.array(samples[start : start + piece])[None]
+        yield checkpoint.model.encode(block, state)
+
+
+def _forced(
+    checkpoint: Checkpoint, blocks: Iterable[mx.array], ids: NDArray[np.int32]
+) -> Iterator[NDArray[np.float32]]:
     model = checkpoint.model
     state = model.make_state(DELAY_MS)
     n_prompt = 1 + model.left_pad_tokens + delay_tokens(DELAY_MS)
     tokens = np.concatenate([[BOS_ID], [STREAMING_PAD_ID] * (n_prompt - 1), ids[:-1]])
-    piece = _POSITIONS * SAMPLES_PER_AUDIO_TOKEN
     done = 0
-    for start in range(0, len(samples), piece):
-        audio = model.encode(mx.array(samples[start : start + piece])[None], state)
+    for audio in blocks:
         n = min(audio.shape[1], len(tokens) - done)
         if n == 0:
             continue
@@ -189,42 +212,96 @@ def forced_logits(
 def certificate(
     sounds: Sequence[Sound],
     references: Sequence[Reading],
-    results: Sequence[Reading],
+    results: Iterable[Reading],
     reference_dtype: str,
     dtype: str,
+    on_sound: Callable[[dict[str, Any]], object] = lambda _: None,
 ) -> dict[str, Any]:
-    """The content of quality.json."""
-    compared = [_compare(a, b) for a, b in zip(references, results, strict=True)]
-    said = [
-        (sound.transcript, a.text, b.text)
-        for sound, a, b in zip(sounds, references, results, strict=True)
-        if sound.transcript is not None
-    ]
-    rows = [
-        {
-            "name": sound.name,
-            "sha256": sound.digest,
-            "transcript": sound.transcript,
-            **tokens.summary(),
-            "reference_text": a.text,
-            "text": b.text,
-        }
-        for sound, tokens, a, b in zip(
-            sounds, compared, references, results, strict=True
+    """Return the content of quality.json; `on_sound` gets each sound's row at once."""
+    total = _Tokens()
+    said: list[tuple[str, str, str]] = []
+    rows: list[dict[str, Any]] = []
+    for sound, a, b in zip(sounds, references, results, strict=True):
+        tokens = _compare(a, b)
+        total += tokens
+        if sound.transcript is not None:
+            said.append((sound.transcript, a.text, b.text))
+        rows.append(
+            {
+                "name": sound.name,
+                "sha256": sound.digest,
+                "transcript": sound.transcript,
+                **tokens.summary(),
+                "reference_text": a.text,
+                "text": b.text,
+            }
         )
-    ]
+        on_sound(rows[-1])
+    before = after = None
+    if said:
+        before = word_errors([(t, a) for t, a, _ in said])
+        after = word_errors([(t, b) for t, _, b in said])
     return {
         "reference_dtype": reference_dtype,
         "dtype": dtype,
         "delay_ms": DELAY_MS,
-        "normaliser": NORMALISER if said else None,
+        "normaliser": NORMALIZER if said else None,
         "total": {
-            **sum(compared, _Tokens()).summary(),
-            "reference_wer": _wer([(t, a) for t, a, _ in said]),
-            "wer": _wer([(t, b) for t, _, b in said]),
+            **total.summary(),
+            "reference_wer": None if before is None else before.rate,
+            "wer": None if after is None else after.rate,
+            "wer_interval": None if after is None else after.interval(),
         },
         "sounds": rows,
     }
+
+
+ROW_TITLES = (
+    f"{'sound':24} {'tokens':>6} {'same':>8} {'own':>8} {'KL':>9} {'p99':>9} {'WER':>7}"
+)
+
+
+def table_row(name: str, row: Mapping[str, Any]) -> str:
+    """Return one line of the table that --verify prints; columns as in ROW_TITLES."""
+    wer = row.get("wer")
+    return (
+        f"{name[:24]:24} {row['n_tokens']:6} {row['token_agreement']:8.2%} "
+        f"{row['free_token_agreement']:8.2%} {row['mean_kl']:9.2e} {row['p99_kl']:9.2e} "
+        + (f"{'':7}" if wer is None else f"{wer:7.2%}")
+    ).rstrip()
+
+
+def summary_line(content: Mapping[str, Any]) -> str:
+    """Return a certificate as one line of JSON, without its sounds."""
+    return json.dumps({k: v for k, v in content.items() if k != "sounds"})
+
+
+def dequantize(model: VoxtralRealtime) -> None:
+    """Put matrices of the same values, in float32, in place of quantized ones."""
+    changed: list[tuple[str, nn.Module]] = []
+    for path, module in model.named_modules():
+        if not isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding):
+            continue
+        weight = mx.dequantize(
+            module.weight,
+            module.scales,
+            module.get("biases"),
+            group_size=module.group_size,
+            bits=module.bits,
+            mode=module.mode,
+        ).astype(mx.float32)
+        rows, columns = weight.shape
+        if isinstance(module, nn.QuantizedEmbedding):
+            dense: nn.Module = nn.Embedding(rows, columns)
+        else:
+            dense = nn.Linear(columns, rows, bias="bias" in module)
+            if "bias" in module:
+                dense.bias = module.bias
+        dense.weight = weight
+        changed.append((path, dense))
+    tree: Any = tree_unflatten(changed)
+    model.update_modules(tree)
+    transpose_weights_for_cpu(model)
 
 
 @dataclass(slots=True)
@@ -253,6 +330,7 @@ class _Tokens:
             "mean_logit_error": float(np.mean(self.mean_errors)),
             "max_logit_error": max(self.max_errors),
             "mean_kl": float(np.mean(self.divergences)),
+            "p99_kl": float(np.quantile(self.divergences, 0.99)),
             "max_kl": max(self.divergences),
             "reference_pad_margin": (
                 float(np.mean(self.reference_margins)) if has_margin else None
@@ -300,25 +378,3 @@ def _divergence(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
 def _log_softmax(row: NDArray[np.float32]) -> NDArray[np.float64]:
     x = row.astype(np.float64) - row.max()
     return x - np.log(np.exp(x).sum())
-
-
-def _wer(pairs: Sequence[tuple[str, str]]) -> float | None:
-    if not pairs:
-        return None
-    normalise, wer = _word_errors()
-    said = [normalise(text) for text, _ in pairs]
-    heard = [normalise(text) for _, text in pairs]
-    return float(wer(said, heard))
-
-
-def _word_errors() -> tuple[Callable[[str], str], Callable[..., Any]]:
-    # Local imports: heavy, and wanted only when there are transcripts.
-    try:
-        import jiwer
-        from whisper_normalizer.basic import BasicTextNormalizer
-    except ImportError as error:
-        raise OutputError(
-            f"{error.name} is not installed, and transcripts are there to compare with; "
-            "pip install 'voxmlx-realtime[convert]'"
-        ) from None
-    return BasicTextNormalizer(), jiwer.wer

@@ -11,8 +11,7 @@ from voxmlx.layouts.configs import Precision
 
 from .affine import Floats, Quantized, Rounded, packed
 from .recipes import DtypeName
-from .search import search
-from .source import finite
+from .source import Source, finite
 
 __all__ = [
     "DEFAULT_ROUNDING",
@@ -21,7 +20,6 @@ __all__ = [
     "Round",
     "Rounder",
     "RoundingName",
-    "Search",
     "as_stored",
 ]
 
@@ -36,8 +34,8 @@ Round = Callable[[mx.array], Quantized]
 class Rounder(Protocol):
     """Knows how to round each matrix of a model, one after another in file order."""
 
-    def begin(self, module: Module, precision: Precision) -> Round:
-        """Return what rounds the rows of `module`, some at a time."""
+    def begin(self, module: Module, precision: Precision, source: Source) -> Round:
+        """Return what rounds the rows of `module` of `source`, some at a time."""
         ...
 
 
@@ -47,7 +45,7 @@ class Nearest:
     def __init__(self, dtype: DtypeName) -> None:
         self._dtype: mx.Dtype = getattr(mx, dtype)
 
-    def begin(self, module: Module, precision: Precision) -> Round:
+    def begin(self, module: Module, precision: Precision, source: Source) -> Round:
         def quantize(rows: mx.array) -> Quantized:
             parts = mx.quantize(
                 finite(module, rows.astype(self._dtype)),
@@ -59,24 +57,6 @@ class Nearest:
             return Quantized(*parts)
 
         return quantize
-
-
-class Search:
-    """Rounds to the scales and biases of the least squared error found."""
-
-    def __init__(self, dtype: DtypeName) -> None:
-        self._dtype: DtypeName = dtype
-        self._nearest = Nearest(dtype)
-
-    def begin(self, module: Module, precision: Precision) -> Round:
-        if precision.mode != "affine":
-            return self._nearest.begin(module, precision)
-        return as_stored(
-            module,
-            precision,
-            self._dtype,
-            lambda rows: search(rows, precision, self._dtype),
-        )
 
 
 def as_stored(

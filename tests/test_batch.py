@@ -26,7 +26,7 @@ from voxmlx import (
 )
 from voxmlx.batch import Batch
 from voxmlx.model.choosing import DecodeRequest
-from voxmlx.rules import GUARDS, BlankRutGuard, RepetitionGuard
+from voxmlx.rules import GUARDS, PadRunGuard, RepetitionGuard
 
 DELAYS_MS = (80, 160, 240, 480, 480, 960, 1200, 2400)
 SOUNDS = [
@@ -191,9 +191,9 @@ def test_guards_and_hot_words_that_act_do_the_same_in_a_batch(
     tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Guards so hasty that they act within a sentence.
-    monkeypatch.setattr(BlankRutGuard, "patience_tokens", 4)
-    monkeypatch.setattr(BlankRutGuard, "slope", 4.0)
-    monkeypatch.setattr(BlankRutGuard, "max_penalty", 20.0)
+    monkeypatch.setattr(PadRunGuard, "patience_tokens", 4)
+    monkeypatch.setattr(PadRunGuard, "slope", 4.0)
+    monkeypatch.setattr(PadRunGuard, "max_penalty", 20.0)
     monkeypatch.setattr(RepetitionGuard, "min_repeated", 1)
     monkeypatch.setattr(RepetitionGuard, "min_periods", 0)
     all_guards: dict[str, Any] = {"guards": list(GUARDS), "alternatives": 2}
@@ -209,7 +209,7 @@ def test_guards_and_hot_words_that_act_do_the_same_in_a_batch(
             {"hotwords": ["nine", "two"], "hotword_boost": 16.0, "confidence": True},
         ],
     )
-    assert acted == {"blank_rut"}
+    assert acted == {"pad_run"}
     assert changed == [False, True, False, False, True]
     acted, changed = acting_in_a_batch(
         tiny_checkpoint,

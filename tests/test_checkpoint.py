@@ -1,6 +1,7 @@
 """A checkpoint is used whole or refused by name."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -179,3 +180,14 @@ def test_a_file_instead_of_a_directory_is_refused(directory: Path) -> None:
 def test_a_name_that_is_neither_directory_nor_hub_id_is_refused(name: str) -> None:
     with pytest.raises(CheckpointError, match=r"no directory .* no Hub id"):
         load(name)
+
+
+def test_loading_asks_mlx_to_multiply_float32_as_float32(
+    tiny_checkpoint_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLX_ENABLE_TF32", raising=False)
+    load(tiny_checkpoint_dir)
+    assert os.environ["MLX_ENABLE_TF32"] == "0"
+    monkeypatch.setenv("MLX_ENABLE_TF32", "1")  # somebody who wants it
+    load(tiny_checkpoint_dir)
+    assert os.environ["MLX_ENABLE_TF32"] == "1"

@@ -18,6 +18,7 @@ from voxmlx.checkpoint import Checkpoint
 from voxmlx.errors import HotwordError, TokenizerError
 from voxmlx.events import Event, TextDelta, TokenDecoded, WordFinal
 from voxmlx.hotwords import HotwordMatch, HotwordTrie, read_hotwords
+from voxmlx.rules import GUARDS
 from voxmlx.session import Session
 
 WORDS = vocabulary(" Vox", "tral", "trail", " Fox", " New", " York", " Mini", " many")
@@ -257,6 +258,66 @@ def test_ids_held_back_are_few() -> None:
         if bet is not None:
             assert len(bet.ids) <= 64
             assert len(bet.positions) < len(bet.ids)
+
+
+def test_a_hot_word_is_given_up_after_64_ids() -> None:
+    pause = [BLANK] * 24
+    said = [MARKER, {FOX: 9.0, NEW: 8.0}, *pause, MARKER, {YORK: 12.0}, *pause]
+    said += [MARKER, {MINI: 12.0}, *pause, MARKER, {MANY: 12.0}]
+    sound = speech_like(16_000 * 10)
+
+    def heard(hotwords: Sequence[str]) -> list[str]:
+        session = Session(model(said), hotwords=hotwords, hotword_boost=4.0)
+        return words(session.push(sound) + session.finish())
+
+    assert heard(["New York"]) == ["New", "York", "Mini", "many"]
+    # It would be complete after 80 ids.
+    assert heard(["New York Mini many"]) == ["Fox", "York", "Mini", "many"]
+
+
+class _NotMany:
+    """Forbids `many` as the seventh id."""
+
+    name = "not_many"
+    min_confidence = None
+
+    def __init__(self) -> None:
+        self._n_observed = 0
+
+    def idle_tokens(self) -> int:
+        return 0
+
+    def bias(self, is_speech: bool) -> dict[int, float]:
+        del is_speech
+        return {MANY: -20.0} if self._n_observed == 6 else {}
+
+    def observe(self, token_id: int, is_speech: bool) -> None:
+        del token_id, is_speech
+        self._n_observed += 1
+
+    def refused(self) -> None:
+        raise AssertionError
+
+    def copy(self) -> "_NotMany":
+        twin = _NotMany()
+        twin._n_observed = self._n_observed
+        return twin
+
+
+def test_a_trial_is_judged_with_rules_that_have_seen_its_first_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(GUARDS, "not_many", _NotMany)  # pyright: ignore[reportArgumentType] -- a dict
+    heard: list[list[str]] = []
+    for hotwords in ((), ("Voxtral",)):
+        session = Session(
+            model(MISHEARD),
+            hotwords=hotwords,
+            hotword_boost=4.0,
+            guards=["not_many"],
+        )
+        heard.append(words(session.push(SOUND) + session.finish()))
+    assert heard == [["Foxtrail", "Mini"], ["Voxtral", "Mini"]]
 
 
 def test_the_confidence_is_the_models_own() -> None:

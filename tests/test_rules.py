@@ -13,10 +13,12 @@ from tests.evaluated import Evaluations
 from tests.scripted import PAD, WORD, ScriptedModel, scripted, vocabulary
 from tests.sounds import noise, silence, speech_like
 from voxmlx.checkpoint import Checkpoint
+from voxmlx.decoding import Decoded
 from voxmlx.errors import SessionError
 from voxmlx.events import Event, GuardActed, TokenDecoded, WordFinal
-from voxmlx.rules import GUARDS, BlankRutGuard, DecodeRule, RepetitionGuard
+from voxmlx.rules import GUARDS, DecodeRule, PadRunGuard, RepetitionGuard
 from voxmlx.session import Session
+from voxmlx.timeline import Timeline
 
 WORDS = vocabulary(" back", " a")
 BACK, A = WORDS.encode(" back")[0], WORDS.encode(" a")[0]
@@ -60,7 +62,7 @@ def test_a_rut_ends_within_250_tokens_of_speech(margin: float) -> None:
     assert found[found.index(WORD) + 1] == BACK
     assert [e.word.text for e in events if isinstance(e, WordFinal)] == ["back"]
     (acted,) = (e for e in events if isinstance(e, GuardActed))
-    assert acted == GuardActed("blank_rut", 80 * (found.index(WORD) + 1))
+    assert acted == GuardActed("pad_run", 80 * (found.index(WORD) + 1))
 
 
 @pytest.mark.parametrize("pause_s", [0.5, 1.0, 1.5, 2.0])
@@ -100,8 +102,100 @@ def test_nothing_is_invented_in_silence(margin: float, sound: np.ndarray) -> Non
     assert not [e for e in events if isinstance(e, GuardActed)]
 
 
+def heard_in_a_rut(probability: float, marker: int = WORD) -> Checkpoint:
+    """A rut whose way out is `marker`, and then text of a probability."""
+
+    def script(index: int, before: Sequence[int]) -> dict[int, float]:
+        if before and before[-1] == marker:
+            others = WORDS.vocab_size - 1
+            return {BACK: float(np.log(probability / (1 - probability) * others))}
+        return {PAD: 20.0, marker: 16.0}
+
+    return scripted(script, WORDS)
+
+
+@pytest.mark.parametrize(
+    ("probability", "marker", "is_freed"),
+    [
+        (0.9, WORD, True),
+        (0.55, WORD, True),
+        (0.45, WORD, False),
+        (0.1, WORD, False),
+        (0.9, A, False),  # text begins with a marker
+    ],
+)
+def test_a_word_is_brought_out_only_where_the_model_has_heard_one(
+    probability: float, marker: int, is_freed: bool
+) -> None:
+    sound = speech_like(16_000 * 30)
+    checkpoint = heard_in_a_rut(probability, marker)
+    events = run(checkpoint, sound)
+    assert (BACK in ids(events)) == is_freed
+    assert bool([e for e in events if isinstance(e, GuardActed)]) == is_freed
+    assert len(ids(events)) == len(ids(run(checkpoint, sound, ())))
+    if not is_freed:
+        assert set(ids(events)) == {PAD}
+
+
+def test_what_a_guard_has_tried_does_not_depend_on_pieces() -> None:
+    sound = speech_like(16_000 * 30)
+    for probability in (0.9, 0.1):
+        whole = run(heard_in_a_rut(probability), sound)
+        session = Session(heard_in_a_rut(probability), guards=list(GUARDS))
+        events: list[Event] = []
+        for piece in np.array_split(sound, 700):
+            events += session.push(piece)
+        assert events + session.finish() == whole
+
+
+def test_a_stream_that_ends_while_a_guard_tries_a_word_has_no_word() -> None:
+    sound = speech_like(16_000 * 25)
+    found = ids(run(heard_in_a_rut(0.9), sound))
+    at = found.index(WORD)
+    # The id at `at` is the last: of the sound, delay and padding belong to it.
+    shorter = sound[: (at + 1 - 10) * 1280]
+    assert ids(run(heard_in_a_rut(0.9), shorter)) == [PAD] * (at + 1)
+
+
+def test_after_a_word_that_was_none_the_guard_waits_longer_each_time() -> None:
+    sound = speech_like(16_000 * 60)
+    checkpoint = heard_in_a_rut(0.1)
+    run(checkpoint, sound)
+    model = cast("ScriptedModel", cast("Any", checkpoint.model))
+    n_positions = sum(model.calls)
+    n_plain = len(sound) // 1280 + 1 + 6 + 10
+    # One position more for every word that was tried; 550 without a wait.
+    assert 10 < n_positions - n_plain < 40
+
+
+def test_a_guard_says_once_for_every_stretch_that_it_acts() -> None:
+    timeline = Timeline(
+        WORDS,
+        n_before=0,
+        lookahead=40,
+        delay_ms=480,
+        has_guards=True,
+        replacements={},
+        pause_ms=800,
+    )
+    said = [("a", 4), (None, 2), ("a", 1), ("b", 3), ("a", 2)]
+    decoded = [Decoded(PAD, guard=guard) for guard, n in said for _ in range(n)]
+    events = [event for one in decoded for event in timeline.emit(one)]
+    assert [e for e in events if isinstance(e, GuardActed)] == [
+        GuardActed(guard, 80 * time)
+        for guard, time in (("a", 1), ("a", 7), ("b", 8), ("a", 11))
+    ]
+
+
+def test_the_old_name_of_a_guard_is_accepted_with_a_warning() -> None:
+    with pytest.warns(DeprecationWarning, match="'blank_rut' is called 'pad_run' now"):
+        session = Session(rut(3.5), guards=["blank_rut", "pad_run", "repetition"])
+    events = session.push(speech_like(16_000 * 25)) + session.finish()
+    assert {e.guard for e in events if isinstance(e, GuardActed)} == {"pad_run"}
+
+
 def test_pauses_between_speech_add_up_to_no_rut() -> None:
-    rule = BlankRutGuard()
+    rule = PadRunGuard()
     for i in range(3000):
         is_speech = i % 100 < 5
         assert not rule.bias(is_speech) or i > 200 * 20
@@ -134,7 +228,7 @@ def test_a_word_said_again_and_again_is_no_loop() -> None:
 
 
 @given(
-    st.sampled_from([BlankRutGuard, RepetitionGuard]),
+    st.sampled_from([PadRunGuard, RepetitionGuard]),
     st.lists(
         st.tuples(
             st.sampled_from([[PAD], [WORD, A], [A, BACK, 1001], [A], [BACK]]),
@@ -146,7 +240,7 @@ def test_a_word_said_again_and_again_is_no_loop() -> None:
 )
 @settings(max_examples=60, deadline=None)
 def test_an_idle_rule_has_no_bias_for_as_long_as_it_says(
-    kind: type[BlankRutGuard | RepetitionGuard],
+    kind: type[PadRunGuard | RepetitionGuard],
     stretches: list[tuple[list[int], int, bool]],
 ) -> None:
     rule: DecodeRule = kind()
@@ -209,7 +303,7 @@ def test_ids_are_those_without_guards_until_one_acts(
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"guards": ["rut"]}, "'rut' is unknown; use blank_rut, repetition"),
+        ({"guards": ["rut"]}, "'rut' is unknown; use pad_run, repetition"),
         ({"alternatives": -1}, "-1 alternatives"),
         ({"alternatives": 101}, "101 alternatives"),
         ({"pause_ms": 100}, "100 ms, expected 240"),

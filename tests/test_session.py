@@ -138,6 +138,24 @@ def test_bad_sound_is_refused_and_the_session_goes_on(
     assert ids(events) == ids(whole)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+def test_a_caller_may_use_its_buffer_again(
+    tiny_checkpoint: Checkpoint, dtype: type
+) -> None:
+    scale = 32767 if dtype is np.int16 else 1
+    sound = (SOUND * scale).astype(dtype)
+    session, careful = Session(tiny_checkpoint), Session(tiny_checkpoint)
+    buffer = np.zeros(1000, dtype)
+    events: list[Event] = []
+    expected: list[Event] = []
+    for start in range(0, len(sound) - 999, 1000):
+        buffer[:] = sound[start : start + 1000]
+        events += session.push(buffer)
+        buffer[:] = scale  # before the audio token is whole
+        expected += careful.push(sound[start : start + 1000].copy())
+    assert events + session.finish() == expected + careful.finish()
+
+
 @pytest.mark.parametrize("delay_ms", [0, 20, 100, -80, 1280, 2480, 480.5, "480", True])
 def test_an_illegal_delay_is_refused_with_the_legal_ones(
     tiny_checkpoint: Checkpoint, delay_ms: int

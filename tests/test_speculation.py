@@ -131,7 +131,7 @@ def test_probabilities_are_those_of_single_steps(demo_checkpoint: Checkpoint) ->
                 assert event == expected
 
 
-@pytest.mark.parametrize("options", [{"guards": ["blank_rut"]}, {"hotwords": ["lamp"]}])
+@pytest.mark.parametrize("options", [{"guards": ["pad_run"]}, {"hotwords": ["lamp"]}])
 def test_guards_and_hot_words_stay_what_they_are(
     demo_checkpoint: Checkpoint, options: dict[str, Any]
 ) -> None:

@@ -1,5 +1,6 @@
 """A model directory or Hub id -> network and tokenizer, every tensor checked."""
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ import mlx.nn as nn
 
 from voxmlx.config import LEFT_PAD_TOKENS, ModelConfig
 from voxmlx.errors import CheckpointError
+from voxmlx.forks import refuse_fork
 from voxmlx.hub import locate
 from voxmlx.kernels import self_check
 from voxmlx.layouts import ModelFiles, open_model
@@ -62,8 +64,10 @@ def load(
     `dtype` is that of weights and activations; "auto" is float16 on M1 and M2,
     bfloat16 on later chips, float32 on a CPU. `kv_bits` is deprecated: give it to
     `Session`. It is what sessions have that are not told otherwise.
-    Raises CheckpointError (ConfigError, TokenizerError) naming the file or tensor.
+    Raises CheckpointError (ConfigError, TokenizerError) naming the file or tensor;
+    SessionError in a forked child, where MLX cannot compute (see `Session`).
     """
+    refuse_fork()
     if kv_bits is None:
         kv_bits = 16
     elif kv_bits in KV_BITS:
@@ -76,6 +80,8 @@ def load(
         raise CheckpointError(
             f"kv_bits is {kv_bits}, expected {' or '.join(map(str, KV_BITS))}"
         )
+    # Where float32 is meant, MLX shall not multiply with 10 bits: it looks once.
+    os.environ.setdefault("MLX_ENABLE_TF32", "0")
     files = open_model(locate(model))
     tokenizer = Tokenizer.from_file(
         files.tokenizer_path, files.config.decoder.vocab_size
@@ -87,6 +93,8 @@ def load(
     network.eval()
     if not mx.metal.is_available():
         transpose_weights_for_cpu(network)
+    # Nothing is left lazy, so that sessions may be opened on any thread.
+    mx.eval(network.parameters())
     mx.clear_cache()  # what packing left over
     return Checkpoint(
         name=str(model),

@@ -1,6 +1,7 @@
 """Audio of one stream -> ids: probabilities, guards and hot words on request."""
 
 import copy
+import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from voxmlx.config import STREAMING_PAD_ID, STREAMING_WORD_ID
 from voxmlx.hotwords import HotwordMatch, HotwordTrie
 from voxmlx.model.choosing import NOT_FINITE, DecodeRequest, greedy
 from voxmlx.model.decoder import DecoderState
@@ -63,12 +65,14 @@ class _Bet:
     plain: Decoded
     decoder: DecoderState
     rules: list[DecodeRule]
-    match: HotwordMatch
+    match: HotwordMatch | None
     is_speech: bool
     ids: list[Decoded]  # from the first that differs on
     positions: list[_Position] = field(default_factory=list[_Position])  # of the others
     n_word: int | None = None  # ids up to the hot word's last, once it is complete
     is_lost: bool = False
+    # Of a guard's word: how probable the id after the marker must be.
+    min_confidence: float | None = None
 
 
 class TokenDecoder:
@@ -82,6 +86,11 @@ class TokenDecoder:
     else would be said after it than without, all is taken back, and the stream goes on
     as if there had been no such word; so some ids come out a little later, and neither
     half a hot word nor another one is ever written for a boost's sake.
+
+    A guard's word is tried in the same way. Where a guard has a WORD written in place
+    of a PAD token, that id is held back until the next one shows whether the model has
+    heard a word: PAD -> WORD (held) -> text of enough probability: both are certain;
+    anything else: the PAD token stands, and the position after it is decoded again.
     """
 
     def __init__(
@@ -102,6 +111,14 @@ class TokenDecoder:
         self._n_alternatives = n_alternatives
         self._bet: _Bet | None = None
         self._certain: list[Decoded] = []
+
+    def arrays(self) -> list[mx.array]:
+        """All that is computed on the device, what an open trial holds included."""
+        arrays = self.state.arrays()
+        if (bet := self._bet) is not None:
+            arrays += bet.decoder.cache.arrays()
+            arrays += [bet.decoder.mlp_norms, *(p.audio for p in bet.positions)]
+        return arrays
 
     def step(self, audio: mx.array, speech: Sequence[bool]) -> Steps:
         """Decode audio embeddings [1, k, dim]; then `take` what is certain.
@@ -152,7 +169,7 @@ class TokenDecoder:
     def _n_idle(self) -> int:
         """How many positions need no look at their ids on the way."""
         n_forced = self.state.n_forced
-        if self._match is not None:
+        if self._match is not None or self._bet is not None:
             return n_forced
         idle = (rule.idle_tokens() for rule in self._rules)
         return n_forced + min(idle, default=1 << 30)
@@ -183,7 +200,9 @@ class TokenDecoder:
             bet = self._bet
             if bet is None:
                 continue
-            if bet.n_word is None:
+            if bet.min_confidence is not None:
+                is_over = bet.is_lost or len(bet.ids) > 1
+            elif bet.n_word is None:
                 assert self._match is not None
                 bet.is_lost = self._match.is_broken or len(bet.ids) > _MAX_HELD
                 is_over = bet.is_lost
@@ -197,6 +216,7 @@ class TokenDecoder:
     def _judge(self, bet: _Bet) -> Steps:
         """Lose a bet whose hot word, now complete, changes what is said after it."""
         assert self._match is not None
+        assert bet.match is not None
         assert bet.n_word is not None
         state = copy.copy(self.state)
         _go_back(state, bet)
@@ -226,6 +246,10 @@ class TokenDecoder:
             return []
         _go_back(self.state, bet)
         self._rules, self._match = bet.rules, bet.match
+        if bet.min_confidence is not None:
+            for rule in self._rules:
+                if rule.min_confidence is not None:
+                    rule.refused()
         self._observe(bet.plain.token_id, bet.is_speech, help_given=0.0)
         self._certain.append(bet.plain)
         return bet.positions
@@ -238,12 +262,18 @@ class TokenDecoder:
 
     def _one(self, position: _Position) -> Steps:
         """One position; its id is certain unless a bet is on."""
-        biases = [(r.name, r.bias(position.is_speech)) for r in self._rules]
-        boost = self._match.boost() if self._match is not None else {}
+        bet = self._bet
+        is_tried = bet is not None and bet.min_confidence is not None
+        # One trial at a time.
+        rules = [r for r in self._rules if bet is None or r.min_confidence is None]
+        biases = [(r, r.bias(position.is_speech)) for r in rules]
+        has_boost = self._match is not None and not is_tried
         choice = _Choice(
             [bias for _, bias in biases if bias],
-            boost,
-            _Scores(self._n_alternatives) if self._has_probabilities else None,
+            self._match.boost() if has_boost and self._match is not None else {},
+            _Scores(self._n_alternatives)
+            if self._has_probabilities or is_tried
+            else None,
         )
         (token_id,) = yield DecodeRequest(position.audio, self.state, choice)
         if token_id == NOT_FINITE:
@@ -251,9 +281,17 @@ class TokenDecoder:
         raw, plain, chosen, help_given = choice.read()
         guard = None
         if plain != raw:
-            guard = next(name for name, b in biases if raw in b or plain in b)
+            rule = next(rule for rule, b in biases if raw in b or plain in b)
+            if rule.min_confidence is not None:
+                self._try(rule, choice, raw, plain, position)
+                return
+            guard = rule.name
         decoded = choice.decoded(chosen, guard)
-        bet = self._bet
+        if is_tried:
+            assert bet is not None
+            bet.is_lost = not _is_plausible(decoded, bet.min_confidence)
+            if not self._has_probabilities:
+                decoded = Decoded(chosen, guard=decoded.guard)
         if chosen != plain and bet is not None and bet.n_word is not None:
             # Another hot word begins: so far the rest must be the same.
             yield from self._judge(bet)
@@ -281,6 +319,39 @@ class TokenDecoder:
         if bet is not None and bet.n_word is None and self._match is not None:
             # It takes the id after a hot word to know that it is complete.
             bet.n_word = len(bet.ids) - 1 if self._match.is_complete else None
+
+    def _try(
+        self,
+        guard: DecodeRule,
+        choice: "_Choice",
+        pad: int,
+        word: int,
+        position: _Position,
+    ) -> None:
+        """Hold back the `word` that a guard has written in place of `pad`.
+
+        From a PAD token on, text begins with a WORD: anything else is no word heard.
+        """
+        self._bet = _Bet(
+            plain=choice.decoded(pad, None),
+            decoder=self.state.decoder.copy(),
+            rules=[rule.copy() for rule in self._rules],
+            match=None if self._match is None else self._match.copy(),
+            is_speech=position.is_speech,
+            ids=[choice.decoded(word, guard.name)],
+            is_lost=word != STREAMING_WORD_ID,
+            min_confidence=guard.min_confidence,
+        )
+        self._observe(word, position.is_speech, help_given=0.0)
+
+
+def _is_plausible(decoded: Decoded, min_confidence: float | None) -> bool:
+    """Return whether an id is text, and the model is sure enough of it."""
+    if decoded.token_id in (STREAMING_PAD_ID, STREAMING_WORD_ID):
+        return False
+    assert decoded.logprob is not None
+    assert min_confidence is not None
+    return decoded.logprob >= math.log(min_confidence)
 
 
 def _go_back(state: VoxtralState, bet: _Bet) -> None:

@@ -1,6 +1,8 @@
 """Samples in, events out: one stream, with the network that decodes it."""
 
+import threading
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -12,12 +14,13 @@ from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.decoding import TokenDecoder
 from voxmlx.errors import SessionError
 from voxmlx.events import Event
+from voxmlx.forks import refuse_fork
 from voxmlx.hotwords import BOOST, HotwordTrie
 from voxmlx.model.cache import KV_BITS
 from voxmlx.model.choosing import DecodeRequest
 from voxmlx.model.voxtral import MAX_AUDIO_TOKENS_PER_STEP, VoxtralRealtime
 from voxmlx.recovery import RecoveringDecoder
-from voxmlx.rules import GUARDS
+from voxmlx.rules import DecodeRule, make_guards
 from voxmlx.speculation import Speculation
 from voxmlx.text.utterances import DEFAULT_PAUSE_MS, check_pause
 from voxmlx.timeline import Timeline, TokenAudio
@@ -29,6 +32,9 @@ MAX_ALTERNATIVES = 100
 MAX_BOOST = 20.0
 
 
+# Sessions of one process compute in turns: their checkpoint and MLX are shared.
+_computing = threading.RLock()
+
 # What a stream wants of the network next; in the end, what became certain.
 Work = Generator[Request, Any, list[Event]]
 
@@ -38,8 +44,18 @@ class Session:
 
     Sound may arrive in pieces of any size; what comes out does not depend on how it
     was cut. A session lives as long as its owner wants: nothing of it grows. It has
-    no clock, file or thread, and many sessions, each with its own delay, can share
-    one checkpoint (from one thread).
+    no clock, file or thread of its own. Many sessions, each with its own delay, can
+    share one checkpoint.
+
+    Threads: a session may be opened on one thread and pushed from others, one at a
+    time (`asyncio.to_thread`, the workers of a GUI). Two calls of `push`, `flush` or
+    `finish` at once raise SessionError for the second. Its sound is not pushed, and
+    the session stays whole. `voxmlx.stream` puts calls in order. Calls of different
+    sessions wait for each other.
+
+    Processes: MLX cannot compute in a child that was forked after a model was loaded.
+    There `load`, a session and `voxmlx.stream` raise SessionError at once. Use the
+    start method "spawn", or fork before the first `load`.
 
     The model's end-of-sequence id is masked, so it can neither end nor reset a
     session: in a live stream it only marks a pause, and a decoder that is fed it
@@ -80,9 +96,11 @@ class Session:
         for a phrase or replacement that is empty or cannot be written, and
         SessionError for any other value that is not possible.
         """
+        refuse_fork()
         if kv_bits is None:
             kv_bits = checkpoint.kv_bits
-        _check_options(alternatives, guards, pause_ms, kv_bits)
+        _check_options(alternatives, pause_ms, kv_bits)
+        rules = _guards(guards)
         _check_hotword_options(hotwords, hotword_boost)
         if delay_ms is None:
             delay_ms = checkpoint.delay_ms
@@ -93,7 +111,7 @@ class Session:
             n_before=SAMPLES_PER_AUDIO_TOKEN - lookahead,
             lookahead=lookahead,
             delay_ms=delay_ms,
-            has_guards=bool(guards),
+            has_guards=bool(rules),
             replacements=replacements or {},
             pause_ms=pause_ms,
         )
@@ -109,9 +127,11 @@ class Session:
             kv_bits=kv_bits,
             speculates=speculate,
         )
+        with _computing:
+            state = open_state()
         self._decoder = TokenDecoder(
-            open_state(),
-            rules=[GUARDS[name]() for name in guards],
+            state,
+            rules=rules,
             hotwords=trie,
             has_probabilities=confidence,
             n_alternatives=alternatives,
@@ -119,6 +139,7 @@ class Session:
         )
         self._recovering = RecoveringDecoder(self._decoder, open_state)
         self.is_finished = False
+        self._in_use = threading.Lock()
         self._last_events: list[Event] = []
 
     def __enter__(self) -> Self:
@@ -169,10 +190,12 @@ class Session:
 
         `samples` is one-dimensional, of any length: float32 or float64 in [-1, 1],
         or int16. Raises AudioError for anything else and for NaN or infinite
-        values, before any of it is heard; SessionError after `finish`.
+        values, before any of it is heard; SessionError after `finish`, while another
+        thread is in a call, and in a forked child.
         """
-        self.timeline.push(samples)
-        return self._step_all()
+        with self._exclusive():
+            self.timeline.push(samples)
+            return self._step_all()
 
     def flush(self) -> list[Event]:
         """Bring out the words spoken so far without ending the stream.
@@ -181,8 +204,9 @@ class Session:
         whole audio token, then the delay and 0.8 s more. The stream goes on after
         it, and its clock counts that silence.
         """
-        self.timeline.flush()
-        return self._step_all()
+        with self._exclusive():
+            self.timeline.flush()
+            return self._step_all()
 
     def finish(self) -> list[Event]:
         """End the stream: its last words, then a `Finished`.
@@ -191,16 +215,19 @@ class Session:
         equal transformers' for the same sound. A second call returns nothing. After
         a `with` block the first call returns what the block's end brought out.
         """
-        self.timeline.end()
-        events, self._last_events = self._last_events, []
-        return events + self._step_all()
+        with self._exclusive():
+            self.timeline.end()
+            events, self._last_events = self._last_events, []
+            return events + self._step_all()
 
     def work(self, max_tokens: int = MAX_AUDIO_TOKENS_PER_STEP) -> Work | None:
         """Return the work on the next whole audio tokens; None if there are none.
 
         For whoever steps several sessions together: see `Batch`. One piece of work
-        is done to its end before the next is asked for.
+        is done to its end before the next is asked for. From one thread. Raises
+        SessionError in a forked child.
         """
+        refuse_fork()
         heard = self.timeline.next_audio(max_tokens)
         if heard is not None:
             return self._decode_audio(heard)
@@ -223,10 +250,27 @@ class Session:
         return [event for one in certain for event in self.timeline.emit(one)]
 
     def _step_all(self) -> list[Event]:
+        """Do all the work there is; leave nothing lazy, so that any thread may go on."""
         events: list[Event] = []
-        while (work := self.work()) is not None:
-            events += _run_alone(work, self._model)
+        with _computing:
+            while (work := self.work()) is not None:
+                events += _run_alone(work, self._model)
+            self._recovering.evaluate()
         return events
+
+    @contextmanager
+    def _exclusive(self) -> Generator[None]:
+        """Hold the session for one call. Raises SessionError if it is held already."""
+        refuse_fork()
+        if not self._in_use.acquire(blocking=False):
+            raise SessionError(
+                "another call of this session is still running; push from one thread "
+                "at a time, or use voxmlx.stream, which puts calls in order"
+            )
+        try:
+            yield
+        finally:
+            self._in_use.release()
 
 
 def _run_alone(work: Work, model: VoxtralRealtime) -> list[Event]:
@@ -243,9 +287,14 @@ def _run_alone(work: Work, model: VoxtralRealtime) -> list[Event]:
         return end.value
 
 
-def _check_options(
-    alternatives: int, guards: Sequence[str], pause_ms: int, kv_bits: int
-) -> None:
+def _guards(names: Sequence[str]) -> list[DecodeRule]:
+    try:
+        return make_guards(names)
+    except ValueError as error:
+        raise SessionError(str(error)) from None
+
+
+def _check_options(alternatives: int, pause_ms: int, kv_bits: int) -> None:
     if kv_bits not in KV_BITS:
         raise SessionError(
             f"kv_bits is {kv_bits}, expected {' or '.join(map(str, KV_BITS))}"
@@ -254,9 +303,6 @@ def _check_options(
         raise SessionError(
             f"{alternatives} alternatives, expected 0 to {MAX_ALTERNATIVES}"
         )
-    for name in guards:
-        if name not in GUARDS:
-            raise SessionError(f"guard {name!r} is unknown; use {', '.join(GUARDS)}")
     try:
         check_pause(pause_ms)
     except ValueError as error:

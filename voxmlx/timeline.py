@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from voxmlx.audio.speech import SpeechDetector
 from voxmlx.config import (
     AUDIO_TOKEN_MS,
     RIGHT_PAD_TOKENS,
@@ -29,10 +30,6 @@ from voxmlx.text.event_assembler import EventAssembler
 from voxmlx.text.tokenizer import TextStream, Tokenizer
 
 __all__ = ["Timeline", "TokenAudio"]
-
-# Guards take sound for speech if any of so much before was loud enough: speakers pause
-# for two seconds, and a rut must not last longer for it.
-_SPEECH_MEMORY_MS = 2500
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +69,7 @@ class Timeline:
         """
         self.delay_ms = delay_ms
         self._delay_tokens = delay_tokens(delay_ms)
-        self._has_guards = has_guards
+        self._speech_detector = SpeechDetector() if has_guards else None
         self._last_guard: str | None = None
         self._tokenizer = tokenizer
         self._text = TextStream(tokenizer)
@@ -136,6 +133,8 @@ class Timeline:
         n_silent = min(self._n_before, n)
         self._n_before -= n_silent
         self._assembler.push_sound(samples[n_silent:])
+        if self._speech_detector is not None:
+            self._speech_detector.push(samples[n_silent:])
         return TokenAudio(samples, self._speech(n_tokens))
 
     def emit(self, decoded: Decoded) -> list[Event]:
@@ -209,15 +208,13 @@ class Timeline:
         """
         first = self._n_pushed_tokens + 1 - self._delay_tokens
         self._n_pushed_tokens += n_tokens
-        if not self._has_guards:
+        detector = self._speech_detector
+        if detector is None:
             return [False] * n_tokens
         ends_ms = range(
             first * AUDIO_TOKEN_MS, AUDIO_TOKEN_MS * (first + n_tokens), AUDIO_TOKEN_MS
         )
-        return [
-            self._assembler.is_speech(end_ms - _SPEECH_MEMORY_MS, end_ms)
-            for end_ms in ends_ms
-        ]
+        return [detector.is_speech(end_ms) for end_ms in ends_ms]
 
     def _alternative(self, token_id: int, logprob: float) -> Alternative:
         text = self._tokenizer.piece(token_id).decode("utf-8", "replace")

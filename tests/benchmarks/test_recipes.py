@@ -22,17 +22,30 @@ def test_every_recipe_named_gets_a_row_and_the_figures_of_its_certificate(
     sound = tmp_path / "said.wav"
     soundfile.write(sound, sentence.samples, 16_000, subtype="PCM_16")
     sound.with_suffix(".txt").write_text(sentence.text)
-    command = ["recipes", "--audio", str(sound), "--recipe", "bf16", "q4"]
+    command = [
+        "recipes",
+        "--audio",
+        str(sound),
+        "--recipe",
+        "bf16",
+        "q4",
+        "--rounding",
+        "nearest",
+        "control",
+    ]
     monkeypatch.setattr(sys, "argv", command)
     recipes.main()
     lines = capsys.readouterr().out.strip().splitlines()
-    figures = json.loads(lines[-1])["recipes"]
-    assert list(figures) == ["bf16", "q4"]
-    assert figures["bf16"]["mean_kl"] == 0 < figures["q4"]["mean_kl"]
-    (row,) = (line for line in lines if line.startswith("| `q4`"))
-    assert f"| {figures['q4']['mean_kl']:.2e} |" in row
-    assert f"| {figures['q4']['wer']:.2%} |" in row
-    assert row.count("|") == len(recipes._COLUMNS) + 1
+    exact, nearest, control = json.loads(lines[-1])["recipes"]
+    assert (exact["recipe"], exact["rounding"]) == ("bf16", None)
+    assert (nearest["rounding"], control["rounding"]) == ("nearest", "control")
+    assert exact["mean_kl"] == 0 < nearest["mean_kl"] != control["mean_kl"] > 0
+    assert nearest["n_bytes"] == control["n_bytes"]
+    row, other = (line for line in lines if line.startswith("| `q4`"))
+    assert "| control |" in other
+    assert f"| {nearest['mean_kl']:.2e} |" in row
+    assert f"| {nearest['wer']:.2%} |" in row
+    assert row.count("|") == len(recipes.COLUMNS) + 1
 
 
 def test_the_test_sentences_become_sounds_with_their_words_beside_them(

@@ -202,7 +202,7 @@ def test_too_little_room_for_logits_is_one_line_and_the_weights_are_kept(
 
     arguments = [str(source), str(tmp_path / "ours"), "--verify", str(sound)]
     with monkeypatch.context() as patch:
-        patch.setattr("convert.__main__.check_room", no_room)
+        patch.setattr("convert.verify.check_room", no_room)
         assert main(arguments) == 1
     line = capsys.readouterr().err
     assert line.count("\n") == 1

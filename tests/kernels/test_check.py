@@ -14,7 +14,13 @@ from voxmlx import Checkpoint, Session, TokenDecoded, kernels, load
 from voxmlx.kernels import check, metal, ops
 from voxmlx.kernels.cases import Case, cases
 from voxmlx.kernels.check import check_kernels, run_case
-from voxmlx.kernels.switches import NAMES, STOCK_ATTENTION, KernelSwitches
+from voxmlx.kernels.switches import (
+    COMPILED,
+    NAMES,
+    STOCK_ATTENTION,
+    STOCK_PRODUCT,
+    KernelSwitches,
+)
 
 RIGHT = mx.array([1.0, -2.0])
 
@@ -24,6 +30,9 @@ REFERENCES = {
     "ring_attention_q8_metal": kernels.ring_attention_q8_reference,
     "window_attention_metal": kernels.window_attention_reference,
 }
+
+
+STOCK = (STOCK_ATTENTION, STOCK_PRODUCT)
 
 
 def case(run: Callable[[], mx.array], name: str = "add_rms_norm") -> Case:
@@ -88,6 +97,63 @@ def test_kernels_that_are_off_are_not_tried() -> None:
     assert check_kernels([case(raising)], KernelSwitches("on", "no Metal device")) == []
 
 
+def test_no_kernel_runs_before_its_first_case_has_passed() -> None:
+    switches = KernelSwitches("on", None, are_tried=False)
+    assert not any(switches.is_on(name) for name in NAMES)
+    good, bad = case(lambda: RIGHT, "window_attention"), case(lambda: RIGHT * 2)
+    check_kernels([good, bad], switches)
+    assert [name for name in NAMES if switches.is_on(name)] == ["window_attention"]
+    # What nobody tried stays off, and has no reason that a bug report should name.
+    assert switches.why_off("quantize_rows") is None
+    assert switches.is_on(STOCK_ATTENTION)
+
+
+def test_every_kernel_is_tried_once_however_long_compiling_takes() -> None:
+    switches = KernelSwitches("on", None, are_tried=False)
+    some = [case(lambda: (time.sleep(0.02), RIGHT)[1], name) for name in NAMES]
+    again = [case(raising, name) for name in NAMES]
+    assert len(check_kernels([*some, *again], switches, budget_s=0.0)) == len(NAMES)
+    assert all(switches.is_on(name) for name in NAMES)
+
+
+@pytest.mark.parametrize("name", [STOCK_ATTENTION, STOCK_PRODUCT, *COMPILED])
+def test_what_is_not_our_own_is_never_too_slow(name: str) -> None:
+    assert run_case(case(slow, name)).fault is None
+
+
+def test_one_slow_run_is_not_the_kernels_fault() -> None:
+    delays = iter([0.0, 0.15, 0.0])
+
+    def run() -> mx.array:
+        time.sleep(next(delays))
+        return RIGHT
+
+    assert run_case(case(run)).fault is None
+
+
+def test_a_body_that_mlx_compiles_wrong_runs_operation_by_operation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    switches = KernelSwitches("on", None)
+    monkeypatch.setattr(ops, "kernel_switches", lambda: switches)
+    monkeypatch.setattr(ops, "has_metal", lambda: True)
+    monkeypatch.setattr(ops.swiglu, "_compiled", lambda x: x * 0)
+    x = mx.array([[1.0, 2.0, 3.0, 4.0]])
+    assert (ops.swiglu(x) == 0).all().item()
+    check_kernels([case(lambda: ops.swiglu(x), "swiglu")], switches)
+    assert (ops.swiglu(x) == kernels.swiglu_reference(x)).all().item()
+
+
+def test_a_product_that_fails_is_told_though_nothing_can_replace_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING, "voxmlx"):
+        wrong = case(lambda: RIGHT * 2, STOCK_PRODUCT)
+        check_kernels([wrong], KernelSwitches("on", None))
+    (line,) = caplog.messages
+    assert "quantized_matmul fails" in line
+
+
 def test_the_check_ends_when_its_time_is_spent() -> None:
     seconds = [case(lambda: (time.sleep(0.02), RIGHT)[1]) for _ in range(50)]
     start = time.perf_counter()
@@ -101,7 +167,7 @@ def test_what_is_right_passes_every_case(
     tiny_checkpoint: Checkpoint, dtype: mx.Dtype
 ) -> None:
     some = cases(tiny_checkpoint.config, dtype, 8)
-    assert {c.kernel for c in some} == {*NAMES, STOCK_ATTENTION}
+    assert {c.kernel for c in some} == {*NAMES, *COMPILED, *STOCK}
     findings = check_kernels(some, KernelSwitches("on", None), budget_s=60)
     assert [f.fault for f in findings] == [None] * len(some)
 
@@ -111,7 +177,7 @@ def test_kernels_that_16_bits_never_use_are_not_tried(
     tiny_checkpoint: Checkpoint,
 ) -> None:
     tried = {c.kernel for c in cases(tiny_checkpoint.config, mx.float32, 16)}
-    assert tried == {"add_rms_norm", "window_attention", STOCK_ATTENTION}
+    assert tried == {"add_rms_norm", "window_attention", *COMPILED, *STOCK}
 
 
 @pytest.mark.usefixtures("working")
@@ -135,7 +201,7 @@ def test_a_fault_of_one_kernel_is_found_at_a_models_sizes(
     monkeypatch.setattr(metal, name, faulty)
     switches = KernelSwitches("on", None)
     check_kernels(cases(tiny_checkpoint.config, mx.float32, 8), switches, budget_s=60)
-    off = [n for n in (*NAMES, STOCK_ATTENTION) if not switches.is_on(n)]
+    off = [n for n in (*NAMES, *COMPILED, *STOCK) if not switches.is_on(n)]
     assert off == [name.removesuffix("_metal")]
 
 

@@ -18,6 +18,7 @@ from voxmlx.kernels.switches import KernelSwitches
         (16, 64, 1024, True, True),
         (17, 64, 756, False, False),  # a backlog: many queries share what is read
         (4, 80, 756, False, False),  # rows that lanes cannot share
+        (4, 256, 756, False, False),  # more than a threadgroup has memory for
     ],
 )
 def test_a_kernel_runs_where_it_saves_something(

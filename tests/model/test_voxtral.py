@@ -93,3 +93,43 @@ def test_end_of_sequence_is_never_chosen() -> None:
     logits[:, EOS_ID] = 5.0
     logits[1, 7] = 1.0
     assert greedy(logits).tolist() == [0, 7]
+
+
+def test_a_pass_is_queued_only_when_the_one_before_has_ended(
+    tiny_checkpoint: Checkpoint, sound: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two passes that are both on their way give a ring two owners, and it is copied.
+    model = tiny_checkpoint.model
+    state = model.open_state(80)
+    model.step(sound[:, : 40 * 1280], state)
+    cache = state.decoder.cache
+    assert cache.n_slots == cache.capacity
+
+    def buffers() -> list[int]:
+        views = [np.array(ring, copy=False) for ring in cache.rings]
+        return [view.__array_interface__["data"][0] for view in views]
+
+    order: list[tuple[str, mx.array]] = []
+    wait, queue = mx.eval, mx.async_eval
+
+    def waited(tokens: list[mx.array]) -> None:
+        order.append(("waited", tokens[0]))
+        wait(tokens)
+
+    def queued(tokens: list[mx.array], *others: object) -> None:
+        order.append(("queued", tokens[0]))
+        queue(tokens, *others)
+
+    audio = mx.random.normal((1, 8, model.config.decoder.dim))
+    mx.eval(audio, cache.rings)
+    before = buffers()
+    with monkeypatch.context() as patched:
+        patched.setattr(mx, "eval", waited)
+        patched.setattr(mx, "async_eval", queued)
+        model.decode(audio, state)
+    assert [what for what, _ in order] == ["waited", "queued"] * 8
+    tokens = [token for _, token in order]
+    for pass_queued, then_waited in zip(tokens[1:-1:2], tokens[2::2], strict=True):
+        assert pass_queued is then_waited
+    mx.eval(cache.rings)
+    assert buffers() == before

@@ -319,7 +319,7 @@ EVERY_EVENT: list[Event] = [
     TokenDecoded(33, 0, 80, -0.25, (Alternative(33, "", -0.25),)),
     TextDelta("é", 160),
     WordFinal(Word("é", 40, 120, 0.75), 160),
-    GuardActed("blank_rut", 240),
+    GuardActed("pad_run", 240),
     Recovered("decoder", 320),
     UtteranceEnd(40, 120, 920),
     Finished(1000, 13),
@@ -350,7 +350,7 @@ def test_every_event_is_one_line_of_jsonl_as_it_comes() -> None:
 
 def test_json_tells_what_guards_did_and_what_else_was_likely() -> None:
     content = json.loads(written(JsonWriter(), EVERY_EVENT))
-    assert content["guards"] == [{"guard": "blank_rut", "time_ms": 240}]
+    assert content["guards"] == [{"guard": "pad_run", "time_ms": 240}]
     assert content["recoveries"] == [{"cause": "decoder", "time_ms": 320}]
     assert content["alternatives"] == [[{"token_id": 33, "text": "", "logprob": -0.25}]]
     assert content["segments"][0]["words"][0]["confidence"] == 0.75

@@ -1,14 +1,21 @@
 """An utterance ends with a pause in the sound and in the ids."""
 
+import argparse
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 
 from tests.scripted import PAD, WORD
 from tests.sounds import noise, silence
 from voxmlx.audio.energy import EnergyDetector
+from voxmlx.checkpoint import Checkpoint
+from voxmlx.cli.arguments import add_word_arguments
+from voxmlx.errors import RequestError, SessionError
 from voxmlx.events import TokenDecoded, UtteranceEnd, Word
-from voxmlx.text.utterances import UtteranceTracker
+from voxmlx.serve.protocol import StreamOptions, checked_options
+from voxmlx.session import Session
+from voxmlx.text.utterances import UtteranceTracker, check_pause
 
 
 def ends(
@@ -32,6 +39,35 @@ def heard(*parts: tuple[str, float]) -> np.ndarray:
 
 
 SOUND = heard(("silence", 0.48), ("noise", 0.4), ("silence", 4))
+
+
+@pytest.mark.parametrize("pause_ms", [-1, 0, 1, 239, 10_001])
+def test_a_pause_that_no_stream_can_have_is_refused_everywhere(
+    tiny_checkpoint: Checkpoint, pause_ms: int
+) -> None:
+    with pytest.raises(ValueError, match=f"pause of {pause_ms} ms, expected 240 to"):
+        check_pause(pause_ms)
+    with pytest.raises(SessionError, match="expected 240 to 10000"):
+        Session(tiny_checkpoint, pause_ms=pause_ms)
+    with pytest.raises(RequestError, match="expected 240 to 10000"):
+        checked_options(StreamOptions(pause_ms=pause_ms))
+    parser = argparse.ArgumentParser()
+    add_word_arguments(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args([f"--pause={pause_ms}"])
+
+
+@pytest.mark.parametrize("pause_ms", [240, 10_000])
+def test_the_shortest_and_the_longest_pause_are_accepted(
+    tiny_checkpoint: Checkpoint, pause_ms: int
+) -> None:
+    Session(tiny_checkpoint, pause_ms=pause_ms)
+    checked_options(StreamOptions(pause_ms=pause_ms))
+    parser = argparse.ArgumentParser()
+    add_word_arguments(parser)
+    assert parser.parse_args([f"--pause={pause_ms}"]).pause == pause_ms
+
+
 WORDS = {10: Word("one", 480, 840)}
 
 

@@ -193,6 +193,16 @@ def test_confidence_is_the_geometric_mean_of_the_tokens_of_the_text() -> None:
     assert [word.confidence for word in words_of(ids)] == [None, None]
 
 
+def test_a_token_counts_once_however_many_characters_it_has() -> None:
+    assembler = WordAssembler(None)
+    assembler.push(TokenDecoded(WORD, 0, 80, -9.0), "")
+    assembler.push(TokenDecoded(1300, 1, 160, -1.0), " abcd")
+    assembler.push(TokenDecoded(1301, 2, 240, -3.0), "e")
+    (word,) = assembler.flush("", 240)
+    assert word.text == "abcde"
+    assert word.confidence == pytest.approx(math.exp(-2))
+
+
 def test_a_word_starts_where_its_sound_does() -> None:
     detector = EnergyDetector()
     quiet = np.concatenate([silence(16_000), noise(8000), silence(4800), noise(9600)])

@@ -10,7 +10,13 @@ from voxmlx.config import ModelConfig
 from voxmlx.doctor.estimate import median_s
 from voxmlx.kernels.cases import cases
 from voxmlx.kernels.check import run_case
-from voxmlx.kernels.switches import NAMES, STOCK_ATTENTION, KernelSwitches
+from voxmlx.kernels.switches import (
+    COMPILED,
+    NAMES,
+    STOCK_ATTENTION,
+    STOCK_PRODUCT,
+    KernelSwitches,
+)
 
 __all__ = ["KernelReport", "TimedCase", "measure_kernels"]
 
@@ -40,9 +46,10 @@ def measure_kernels(
     config: ModelConfig, dtype: mx.Dtype, switches: KernelSwitches, *, has_metal: bool
 ) -> list[KernelReport]:
     """Try all kernels, also those that are switched off; without Metal, MLX's own."""
-    results: dict[str, list[TimedCase]] = {
-        name: [] for name in (*NAMES, STOCK_ATTENTION)
-    }
+    names = [*NAMES, STOCK_ATTENTION]
+    if has_metal:
+        names += [STOCK_PRODUCT, *COMPILED]
+    results: dict[str, list[TimedCase]] = {name: [] for name in names}
     for name, timed in _timed_cases(config, dtype, has_metal=has_metal):
         results[name].append(timed)
     return [

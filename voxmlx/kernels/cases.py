@@ -5,10 +5,17 @@ from dataclasses import dataclass
 from functools import partial
 
 import mlx.core as mx
+import numpy as np
 
 from voxmlx.config import DecoderConfig, EncoderConfig, ModelConfig
-from voxmlx.kernels import metal
-from voxmlx.kernels.reference import add_rms_norm_reference, attention_reference
+from voxmlx.kernels import metal, ops
+from voxmlx.kernels.reference import (
+    add_rms_norm_reference,
+    attention_reference,
+    gelu_reference,
+    rotate_reference,
+    swiglu_reference,
+)
 from voxmlx.kernels.ring_reference import (
     dequantize_rows,
     quantize_rows_reference,
@@ -16,7 +23,7 @@ from voxmlx.kernels.ring_reference import (
     visible_slots,
     window_attention_reference,
 )
-from voxmlx.kernels.switches import STOCK_ATTENTION
+from voxmlx.kernels.switches import STOCK_ATTENTION, STOCK_PRODUCT
 
 __all__ = ["Case", "cases"]
 
@@ -51,6 +58,8 @@ def cases(config: ModelConfig, dtype: mx.Dtype, kv_bits: int) -> list[Case]:
     """
     encoder, decoder, step = config.encoder, config.decoder, config.downsample_factor
     by_kernel = [list(_norms(config, dtype)), list(_stock(decoder, dtype))]
+    by_kernel += [[case] for case in _compiled(config, dtype)]
+    by_kernel.append(list(_products(decoder, dtype)))
     if metal.fits_lanes(encoder.head_dim):
         by_kernel.append(list(_windows(encoder, step, dtype)))
     if kv_bits == 8:
@@ -89,6 +98,69 @@ def _norms(config: ModelConfig, dtype: mx.Dtype) -> Iterator[Case]:
             ),
             stock=partial(add_rms_norm_reference, x, residual, weight, eps, bias),
         )
+
+
+def _compiled(config: ModelConfig, dtype: mx.Dtype) -> Iterator[Case]:
+    """What MLX's compiler makes of our element-wise bodies, strided inputs included."""
+    decoder, step = config.decoder, config.downsample_factor
+    x = (3 * _normal(11, 1, step, 2 * config.encoder.hidden_dim)).astype(dtype)
+    bias = _normal(12, x.shape[-1]).astype(dtype)
+    n_groups = decoder.n_heads // decoder.n_kv_heads + 2
+    width = n_groups * decoder.n_kv_heads * decoder.head_dim
+    qkv = _normal(13, 1, 1, width).astype(dtype)
+    turns = np.random.default_rng(14).uniform(-3, 3, decoder.head_dim // 2)
+    angles = np.ones((1, 1, n_groups, 1, decoder.head_dim // 2), np.complex64)
+    angles[:, :, :-1] = np.exp(1j * turns)
+
+    def rotated() -> Arrays:
+        laid_out = ops.rotation(angles, decoder.n_kv_heads)
+        return (ops.rotate(qkv, laid_out),)
+
+    def exact_rotated() -> Arrays:
+        return (rotate_reference(qkv.astype(mx.float32), mx.array(angles)),)
+
+    for name, run, exact in (
+        (
+            "swiglu",
+            lambda: (ops.swiglu(x),),
+            lambda: (_of_float32(swiglu_reference, x),),
+        ),
+        (
+            "gelu",
+            lambda: (ops.gelu(x, bias),),
+            lambda: (_of_float32(gelu_reference, x, bias),),
+        ),
+        ("rotated_pairs", rotated, exact_rotated),
+    ):
+        yield Case(name, "one step", _LIMITS[dtype], run, exact)
+
+
+def _products(config: DecoderConfig, dtype: mx.Dtype) -> Iterator[Case]:
+    """MLX's own products of the two common steps: one position, and four."""
+    dim = config.dim // 32 * 32
+    if not dim:
+        return
+    weight = _normal(15, 256, dim) / dim**0.5
+    packed, scales, biases = mx.quantize(weight.astype(dtype), 32, 4)
+    for n in (1, 4):
+        x = _normal(16, 1, n, dim).astype(dtype)
+
+        def run(x: mx.array = x) -> Arrays:
+            return (mx.quantized_matmul(x, packed, scales, biases, True, 32, 4),)
+
+        def exact(x: mx.array = x) -> Arrays:
+            parts = packed, *_float32(scales, biases)
+            return (
+                x.astype(mx.float32) @ mx.dequantize(*parts, group_size=32, bits=4).T,
+            )
+
+        rows = "1 row" if n == 1 else f"{n} rows"
+        # A backend may sum groups in the dtype; a wrong product is off by about one.
+        yield Case(STOCK_PRODUCT, rows, 4 * _LIMITS[dtype], run, exact)
+
+
+def _of_float32(body: Callable[..., mx.array], *arrays: mx.array) -> mx.array:
+    return body(*_float32(*arrays))
 
 
 def _quantized(config: DecoderConfig, dtype: mx.Dtype) -> Iterator[Case]:

@@ -117,7 +117,8 @@ def _rows_launch(shape: tuple[int, int, int, int], dtype: mx.Dtype) -> Launch:
 
 def fits_lanes(head_dim: int) -> bool:
     """Return whether the attention bodies can share a row of `head_dim` among lanes."""
-    return head_dim in (16, 32, 64, 128, 256)
+    # 256 numbers of 8 simdgroups' 4 queries are all the memory a threadgroup has.
+    return head_dim in (16, 32, 64, 128)
 
 
 def ring_attention_q8_metal(

@@ -78,10 +78,13 @@ class Fused:
 
     def __init__(self, body: Callable[..., mx.array]) -> None:
         self.body = body
+        self.name = body.__name__.removesuffix("_reference")
         self._compiled = cast(Callable[..., mx.array], mx.compile(body))
 
     def __call__(self, *arrays: mx.array) -> mx.array:
-        return self._compiled(*arrays) if has_metal() else self.body(*arrays)
+        if has_metal() and kernel_switches().is_on(self.name):
+            return self._compiled(*arrays)
+        return self.body(*arrays)
 
 
 gelu = Fused(gelu_reference)

@@ -9,8 +9,10 @@ import mlx.core as mx
 from voxmlx.errors import KernelError
 
 __all__ = [
+    "COMPILED",
     "NAMES",
     "STOCK_ATTENTION",
+    "STOCK_PRODUCT",
     "VARIABLE",
     "KernelSwitches",
     "kernel_switches",
@@ -21,8 +23,14 @@ VARIABLE = "VOXMLX_KERNELS"
 
 NAMES = ("add_rms_norm", "quantize_rows", "ring_attention_q8", "window_attention")
 
+# Bodies that MLX's compiler makes one kernel of; plain operations do without it.
+COMPILED = ("gelu", "rotated_pairs", "swiglu")
+
 # MLX's own attention runs everywhere, unless it was seen to fail.
 STOCK_ATTENTION = "scaled_dot_product_attention"
+
+# So do its products, which nothing could do without.
+STOCK_PRODUCT = "quantized_matmul"
 
 # "applegpu_g13s": generation 13 is the M1. A virtual machine's GPU says "air64_...",
 # and lacks what the bodies use (simdgroup reductions, bfloat16).
@@ -33,12 +41,15 @@ _OLDEST_GENERATION = 13
 class KernelSwitches:
     """Says of every kernel whether it runs; a failed one can only be switched off."""
 
-    def __init__(self, wanted: str, refusal: str | None) -> None:
+    def __init__(
+        self, wanted: str, refusal: str | None, *, are_tried: bool = True
+    ) -> None:
         """`wanted` is "on", "off" or names with commas between.
 
-        `refusal` says why this machine can run none. Raises KernelError for a name
-        that is none of NAMES.
+        `refusal` says why this machine can run none. Unless they `are_tried`, none
+        runs before `trust`. Raises KernelError for a name that is none of NAMES.
         """
+        self._untried = frozenset[str]() if are_tried else frozenset(NAMES)
         self._off: dict[str, str] = {}
         if refusal is not None:
             self._off = dict.fromkeys(NAMES, refusal)
@@ -48,14 +59,18 @@ class KernelSwitches:
                 self._off.setdefault(name, f"not in {VARIABLE}={wanted}")
 
     def is_on(self, name: str) -> bool:
-        return name not in self._off
+        return name not in self._off and name not in self._untried
+
+    def trust(self, name: str) -> None:
+        """Let a kernel run, now that it was tried; unless it is switched off."""
+        self._untried -= {name}
 
     def switch_off(self, name: str, reason: str) -> None:
-        assert name in (*NAMES, STOCK_ATTENTION)
+        assert name in (*NAMES, *COMPILED, STOCK_ATTENTION, STOCK_PRODUCT)
         self._off.setdefault(name, reason)
 
     def why_off(self, name: str) -> str | None:
-        """Return why a kernel does not run; None for a kernel that runs."""
+        """Return why a kernel must not run; None for one that may."""
         return self._off.get(name)
 
 
@@ -86,8 +101,12 @@ def refusal(architecture: str | None) -> str | None:
 
 @cache
 def kernel_switches() -> KernelSwitches:
-    """The switches of this process, by its environment and its GPU."""
+    """The switches of this process, by its environment and its GPU.
+
+    No kernel runs before `self_check` has tried it.
+    """
     architecture = None
     if mx.metal.is_available() and mx.default_device() == mx.Device(mx.gpu):
         architecture = str(mx.device_info().get("architecture", ""))
-    return KernelSwitches(os.environ.get(VARIABLE, "on"), refusal(architecture))
+    wanted = os.environ.get(VARIABLE, "on")
+    return KernelSwitches(wanted, refusal(architecture), are_tried=False)

@@ -209,6 +209,7 @@ class VoxtralRealtime(nn.Module):
         inside its prompt takes many at once, and one after it takes one; or as many
         as it speculates on, and keeps those that were right.
         """
+        queued = [decoding.state.token for decoding in decodings]
         parts = [decoding.next_inputs() for decoding in decodings]
         tokens = concat_positions([tokens for _, tokens in parts])
         sizes = [tokens.shape[1] for _, tokens in parts]
@@ -220,8 +221,8 @@ class VoxtralRealtime(nn.Module):
             embeddings, [s.decoder for s in states], n_chosen
         )
         if logits is None:
-            for cache in (state.decoder.cache for state in states):
-                mx.async_eval(cache.rings)
+            for state in states:
+                mx.eval(state.decoder.cache.rings, state.token)
             return
         is_greedy = any(decoding.needs_greedy for decoding in decodings)
         best = greedy(logits) if is_greedy else None
@@ -236,4 +237,7 @@ class VoxtralRealtime(nn.Module):
                     decoding.receive_logits(logits[rows], of_best, of_leading)
                 )
             first += n
+        # The next pass is built while this one runs, but handed over only now that it
+        # has ended: a ring that a queued pass still reads would be copied, not written.
+        mx.eval(queued)
         mx.async_eval([state.token for state in states], waited_for)

@@ -32,10 +32,6 @@ class EventAssembler:
         """Hear more: [n] float32 at 16 kHz. A token looks at the sound before it."""
         self._energy.push(samples)
 
-    def is_speech(self, start_ms: int, end_ms: int) -> bool:
-        """Return whether any of the sound between the two was loud enough."""
-        return self._energy.is_speech(start_ms, end_ms)
-
     def push(self, token: TokenDecoded, text: str) -> list[Event]:
         """Return what the next token makes certain, after the token itself."""
         events: list[Event] = [TextDelta(text, token.time_ms)] if text else []

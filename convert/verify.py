@@ -1,0 +1,109 @@
+"""Measures a result against its source, and says so as it goes."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from voxmlx import load
+
+from . import quality
+from .disk import check_room, disk_errors
+from .output import SCRATCH_PREFIX
+from .plan import Plan
+from .recipes import DtypeName
+
+__all__ = ["References", "read_references", "verify", "verify_against"]
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """What a source makes of sounds; several results may be compared with it."""
+
+    sounds: Sequence[quality.Sound]
+    readings: Sequence[quality.Reading]
+    dtype: DtypeName
+
+
+def verify(
+    plan: Plan,
+    result: Path,
+    sounds: Sequence[quality.Sound],
+    reference_dtype: DtypeName | None = None,
+) -> dict[str, Any]:
+    """Return the certificate of `result`, the content of quality.json."""
+    n_tokens = sum(sound.n_tokens for sound in sounds)
+    n_bytes = 2 * 4 * n_tokens * plan.files.config.decoder.vocab_size
+    check_room(result.parent, n_bytes, " to verify with: logits of both models")
+    with _scratch(result.parent) as directory:
+        references = read_references(plan, sounds, directory, reference_dtype)
+        return verify_against(references, plan, result, directory)
+
+
+def read_references(
+    plan: Plan,
+    sounds: Sequence[quality.Sound],
+    directory: Path,
+    dtype: DtypeName | None = None,
+) -> References:
+    """Run the source over the sounds; logits are kept in `directory`."""
+    chosen = dtype or _roomy_dtype(plan)
+    source = load(plan.files.directory, chosen)
+    readings = [quality.read(source, sound, directory) for sound in sounds]
+    return References(sounds, readings, chosen)
+
+
+def verify_against(
+    references: References, plan: Plan, result: Path, directory: Path
+) -> dict[str, Any]:
+    """Return the certificate of `result`; prints a row per sound, then the total."""
+    # MLX's quantized products on a CPU are slow, and inaccurate in half precision.
+    has_metal = mx.metal.is_available()
+    made = load(result, plan.dtype if has_metal else "float32")
+    if not has_metal and _roomy_dtype(plan) == "float32":
+        quality.dequantize(made.model)
+    results = (
+        quality.read(made, sound, directory, reference.ids)
+        for sound, reference in zip(references.sounds, references.readings, strict=True)
+    )
+    print(quality.ROW_TITLES)
+    content = quality.certificate(
+        references.sounds,
+        references.readings,
+        results,
+        references.dtype,
+        made.dtype,
+        lambda row: print(quality.table_row(row["name"], row), flush=True),
+    )
+    print(quality.table_row("all", content["total"]))
+    certificate = {
+        "recipe": plan.recipe.name,
+        "rounding": plan.rounding,
+        "bits_per_weight": plan.bits_per_weight,
+        "bytes_per_audio_token": plan.bytes_per_audio_token,
+        "n_bytes": plan.n_bytes,
+        **content,
+    }
+    print(quality.summary_line(certificate))
+    return certificate
+
+
+@contextmanager
+def _scratch(place: Path) -> Iterator[Path]:
+    with disk_errors(place):
+        directory = tempfile.TemporaryDirectory(
+            dir=place, prefix=SCRATCH_PREFIX, ignore_cleanup_errors=True
+        )
+    with directory as name:
+        yield Path(name)
+
+
+def _roomy_dtype(plan: Plan) -> DtypeName:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    fits = 4 * plan.n_weights < 0.6 * memory
+    return "float32" if fits else "bfloat16"
