@@ -68,9 +68,9 @@ def test_the_example_of_the_module_takes_its_course() -> None:
 
 def test_a_trial_that_changes_another_word_is_rolled_back() -> None:
     trial, match = opened()
-    hear(trial, match, TRAL, PAD, WORD, IT, *[PAD] * 8)
+    hear(trial, match, TRAL, PAD, WORD, IT, *[PAD] * 9)
     assert trial.is_due
-    trial.compare([TRAIL, PAD, WORD, IS, *[PAD] * 8])
+    trial.compare([TRAIL, PAD, WORD, IS, *[PAD] * 9])
     assert trial.state is TrialState.ROLLED_BACK
 
 
