@@ -29,7 +29,7 @@ class Evaluations:
         self._folder = folder
         for name in ("eval", "async_eval"):
             monkeypatch.setattr(mx, name, self._counting(getattr(mx, name)))
-        read, accept = DecodeRequest.ids, DecodeRequest.accept
+        read, accept = DecodeRequest.ids, DecodeRequest.receive_logits
 
         def counted_ids(decoding: DecodeRequest) -> Any:
             self.n_read += 1
@@ -40,7 +40,7 @@ class Evaluations:
             return accept(decoding, *logits)
 
         monkeypatch.setattr(DecodeRequest, "ids", counted_ids)
-        monkeypatch.setattr(DecodeRequest, "accept", counted_accept)
+        monkeypatch.setattr(DecodeRequest, "receive_logits", counted_accept)
 
     def counts(self) -> tuple[list[int], int, int]:
         return self.n_operations, self.n_read, self.n_chosen

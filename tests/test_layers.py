@@ -32,6 +32,7 @@ LAYERS = (
         "session",
         "streaming",
     },
+    {"file_transcript"},
     {"cli"},
     {"live", "transcribe", "doctor"},
     {"serve"},
@@ -39,7 +40,7 @@ LAYERS = (
 )
 RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # The package's own `__init__` hands out names of what lies below the commands.
-RANKS["__init__"] = RANKS["session"]
+RANKS["__init__"] = RANKS["file_transcript"]
 
 OUTSIDERS = {"convert", "benchmarks", "tests", "training"}
 

@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,6 +55,12 @@ class Checkpoint:
     def delay_ms(self) -> int:
         """The delay of a session that asks for none: `transcription_delay_ms`."""
         return self.tokenizer.delay_ms
+
+    def transcribe(self, path: Any, **options: Any) -> Any:
+        """Return the Transcript of a sound file; `transcribe_file` tells the rest."""
+        # By name: it stands above, on what sessions are.
+        module = import_module("voxmlx.file_transcript")
+        return module.transcribe_file(path, model=self, **options)
 
 
 def load(

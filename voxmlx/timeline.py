@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmlx.audio.speech import SpeechDetector
+from voxmlx.audio.values import MAX_LEVEL, first_beyond
 from voxmlx.config import (
     AUDIO_TOKEN_MS,
     RIGHT_PAD_TOKENS,
@@ -252,5 +253,11 @@ def _as_float32(samples: NDArray[Any]) -> NDArray[np.float32]:
             f"sample {first} of {len(sound)} ({samples.dtype}, shape "
             f"{list(samples.shape)}) is {samples[first]}, expected finite values; this "
             "piece was not heard"
+        )
+    if (first := first_beyond(sound)) is not None:
+        raise AudioError(
+            f"sample {first} of {len(sound)} ({samples.dtype}) is {samples[first]:g}, "
+            f"expected -1 to 1 (at most {MAX_LEVEL:g}); divide whole numbers by their "
+            "full scale, as in samples / 32768; this piece was not heard"
         )
     return sound

@@ -2,15 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
-
-import numpy as np
 
 from voxmlx import demo
-from voxmlx.audio.files import STANDARD_INPUT, AudioFile, no_words, open_audio
+from voxmlx.audio.files import STANDARD_INPUT, open_audio
 from voxmlx.cli.arguments import (
     CommandParser,
     add_model_arguments,
@@ -34,17 +31,16 @@ from voxmlx.cli.progress import SoundProgress
 from voxmlx.cli.recovery_notice import RecoveryNotice
 from voxmlx.config import DEFAULT_DELAY_MS
 from voxmlx.errors import AudioError
-from voxmlx.events import Event, Finished, SoundWarning, TextDelta
+from voxmlx.events import SoundWarning
+from voxmlx.file_transcript import Stream, file_events
 from voxmlx.session import Session
 from voxmlx.text.formats import FormatOptions, Writer, make_writer
 
 __all__ = [
     "Recognizer",
-    "Stream",
     "load_recognizer",
     "main",
     "make_parser",
-    "transcribe",
 ]
 
 _EXAMPLES = """\
@@ -75,13 +71,6 @@ exit status:
   0 done   1 an error was reported   2 wrong arguments   128+N ended by
   signal N: 130 by Ctrl-C, 143 by SIGTERM, 129 by a closed terminal window
 """
-
-
-class Stream(Protocol):
-    """One stream's timeline: what this command needs of a Session."""
-
-    def push(self, samples: np.ndarray, /) -> list[Event]: ...
-    def finish(self) -> list[Event]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,32 +120,6 @@ def load_recognizer(arguments: argparse.Namespace) -> Recognizer:
         ),
         delay_ms,
     )
-
-
-def transcribe(
-    pieces: Iterable[np.ndarray],
-    stream: Stream,
-    audio: AudioFile | None = None,
-) -> Iterator[Event]:
-    """Push 16 kHz mono pieces and finish the stream; its events as they come.
-
-    With the `audio` that the pieces come from, its warnings are among them, and one
-    if no word was heard.
-    """
-    peak = 0.0
-    has_text = False
-    for piece in pieces:
-        peak = max(peak, float(np.abs(piece).max(initial=0.0)))
-        yield from audio.take_warnings() if audio else ()
-        for event in stream.push(piece):
-            has_text = has_text or isinstance(event, TextDelta)
-            yield event
-    yield from audio.take_warnings() if audio else ()
-    for event in stream.finish():
-        has_text = has_text or isinstance(event, TextDelta)
-        if isinstance(event, Finished) and audio and not has_text:
-            yield no_words(audio.name, peak, event.duration_ms)
-        yield event
 
 
 def make_parser() -> CommandParser:
@@ -250,8 +213,7 @@ def _do(
         )
         notice = RecoveryNotice(arguments.dtype)
         try:
-            pieces = progress.follow(audio.pieces())
-            for event in transcribe(pieces, model.start(), audio):
+            for event in file_events(audio, model.start(), progress.follow):
                 if isinstance(event, SoundWarning):
                     report_warning(event)
                 with interruption.held():

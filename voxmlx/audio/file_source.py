@@ -10,6 +10,7 @@ from voxmlx.audio.block_queue import Block, BlockQueue
 from voxmlx.audio.files import AudioFile
 from voxmlx.config import SAMPLE_RATE
 from voxmlx.errors import AudioError
+from voxmlx.events import SoundWarning
 
 __all__ = ["FileSource"]
 
@@ -57,6 +58,10 @@ class FileSource:
             now = time.monotonic()
             return [Block(block.samples, now) for block in blocks]
         return blocks
+
+    def take_warnings(self) -> list[SoundWarning]:
+        """Return what was noticed about the file since the last call."""
+        return self._audio.take_warnings()
 
     def stop(self) -> None:
         """Hear nothing more; what was heard can still be read."""

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from voxmlx.audio.block_queue import Block
+from voxmlx.audio.file_source import FileSource
 from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.events import Event, Finished, TokenDecoded
 from voxmlx.live.stream_metrics import StreamMetrics
@@ -95,6 +96,8 @@ class Captions:
             if self._is_step_due():
                 self._step()
             self._tick()
+        if isinstance(self._source, FileSource):
+            self._show(self._source.take_warnings())
         while self._waiting:
             self._step()
             self._tick()
@@ -108,6 +111,8 @@ class Captions:
     def _take(self, timeout_s: float) -> None:
         if self._n_waiting >= _MAX_STEP_SAMPLES:
             return  # a file would be read to its end, and be held in memory
+        if isinstance(self._source, FileSource):
+            self._show(self._source.take_warnings())
         for block in self._source.read(timeout_s):
             if len(block.samples):
                 self._waiting.append(block)

@@ -24,6 +24,7 @@ from voxmlx.text.transcript import (
     Segment,
     Segmenter,
     SegmentRules,
+    Transcript,
     TranscriptBuilder,
     text_of,
     wrap,
@@ -41,6 +42,7 @@ __all__ = [
     "VttWriter",
     "Writer",
     "make_writer",
+    "render",
 ]
 
 
@@ -368,6 +370,21 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any], FormatOptions], Writer]] = {
     "jsonl": lambda head, options: JsonLinesWriter(head, has_tokens=options.has_tokens),
 }
 FORMATS = tuple(_MAKERS)
+
+
+def render(
+    transcript: Transcript, name: str, options: FormatOptions | None = None
+) -> str:
+    """Return a whole transcript in a format of FORMATS. json then has no tokens."""
+    writer = make_writer(name, options)
+    parts: list[str] = []
+    for segment in transcript.segments:
+        parts += [writer.feed(WordFinal(w, w.end_ms)) for w in segment.words]
+        end = UtteranceEnd(segment.start_ms, segment.end_ms, segment.end_ms)
+        parts.append(writer.feed(end))
+    parts += [writer.feed(warning) for warning in transcript.warnings]
+    parts.append(writer.feed(Finished(transcript.duration_ms, 0)))
+    return "".join([*parts, writer.end()])
 
 
 def make_writer(
