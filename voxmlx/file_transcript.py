@@ -1,6 +1,6 @@
 """A sound file and what decodes it -> events, or a Transcript."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,13 +9,17 @@ import numpy as np
 from voxmlx.audio.files import AudioFile, no_words, open_audio
 from voxmlx.audio.source import ReadableFile
 from voxmlx.checkpoint import Checkpoint, load
-from voxmlx.events import Event, Finished, TextDelta
+from voxmlx.events import Event, Finished, TextDelta, TokenDecoded
 from voxmlx.session import Session
 from voxmlx.text.transcript import Transcript
 
 __all__ = ["Stream", "file_events", "transcribe_file"]
 
 _Follow = Callable[[Iterable[np.ndarray]], Iterable[np.ndarray]]
+
+
+# Samples of a file that is read to its end.
+_ANY_LENGTH = 1 << 62
 
 
 class Stream(Protocol):
@@ -26,19 +30,33 @@ class Stream(Protocol):
 
 
 def file_events(
-    audio: AudioFile, stream: Stream, follow: _Follow = lambda pieces: pieces
+    audio: AudioFile,
+    stream: Stream,
+    follow: _Follow = lambda pieces: pieces,
+    known: Sequence[TokenDecoded] = (),
 ) -> Iterator[Event]:
     """Push a whole file and finish the stream; yield its events as they come.
 
     The file's warnings are among them, and one if no word was heard. `follow` sees
-    the pieces pass. Raises AudioError for what cannot be read.
+    the pieces pass. A Session does not decode again the ids that are `known`. Raises
+    AudioError for what cannot be read.
     """
     peak = 0.0
     has_text = False
-    for piece in follow(audio.pieces()):
-        peak = max(peak, float(np.abs(piece).max(initial=0.0)))
+
+    def pieces() -> Iterator[np.ndarray]:
+        nonlocal peak
+        for piece in follow(audio.pieces()):
+            peak = max(peak, float(np.abs(piece).max(initial=0.0)))
+            yield piece
+
+    if known and isinstance(stream, Session):
+        batches = stream.replay_pieces(pieces(), _ANY_LENGTH, known)
+    else:
+        batches = (stream.push(piece) for piece in pieces())
+    for events in batches:
         yield from audio.take_warnings()
-        for event in stream.push(piece):
+        for event in events:
             has_text = has_text or isinstance(event, TextDelta)
             yield event
     yield from audio.take_warnings()

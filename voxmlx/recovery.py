@@ -160,6 +160,12 @@ class RecoveringDecoder:
         except NotFiniteError:
             yield from self._recover()
 
+    def skip(self, speech: Sequence[bool]) -> None:
+        """Make certain what is known of positions that the network does not hear."""
+        self._decoder.skip(speech)
+        for one in self._decoder.take():
+            self._keep(one)
+
     def finish(self) -> Requests:
         """Decode what was held back, as nothing follows it."""
         try:

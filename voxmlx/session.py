@@ -1,7 +1,7 @@
 """Samples in, events out: one stream, with the network that decodes it."""
 
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
-from voxmlx.decoding import TokenDecoder
+from voxmlx.decoding import Decoded, TokenDecoder
 from voxmlx.errors import SessionError
-from voxmlx.events import Event
+from voxmlx.events import Event, TokenDecoded
 from voxmlx.forks import refuse_fork
 from voxmlx.hotwords import BOOST, HotwordTrie
 from voxmlx.model.cache import KV_BITS
@@ -121,6 +121,7 @@ class Session:
         elif hotwords:
             trie = HotwordTrie(checkpoint.tokenizer, hotwords, boost=hotword_boost)
         self._model = checkpoint.model
+        self._vocab_size = checkpoint.tokenizer.vocab_size
         open_state = partial(
             checkpoint.model.open_state,
             delay_ms,
@@ -137,6 +138,7 @@ class Session:
             n_alternatives=alternatives,
             speculation=Speculation() if speculate else None,
         )
+        self._n_skipped = 0  # audio tokens to come that are not decoded
         self._recovering = RecoveringDecoder(self._decoder, open_state)
         self.is_finished = False
         self._in_use = threading.Lock()
@@ -197,6 +199,55 @@ class Session:
             self.timeline.push(samples)
             return self._step_all()
 
+    def replay(
+        self, samples: NDArray[Any], token_ids: Sequence[int | TokenDecoded]
+    ) -> list[Event]:
+        """Hear again what an earlier session heard, and give it that session's ids.
+
+        For going on after a crash: `samples` is all sound that was pushed, as `push`
+        takes it, `token_ids` what is left of the ids. Ids that are known are not
+        decoded, only given to the network, up to 32 in a pass; what lies more than
+        12 minutes back, the network does not hear at all. Sound without an id is
+        decoded as usual; ids without sound are forgotten. Returns the events of the
+        earlier session, and what follows. Then the stream goes on with `push`.
+
+        Probabilities, alternatives and guards are those of the given TokenDecoded
+        events; a bare id has none. Raises SessionError if anything was pushed before,
+        else as `push` does.
+        """
+        pieces = self.replay_pieces([samples], len(samples), token_ids)
+        return [event for events in pieces for event in events]
+
+    def replay_pieces(
+        self,
+        pieces: Iterable[NDArray[Any]],
+        n_samples: int,
+        token_ids: Sequence[int | TokenDecoded],
+    ) -> Iterator[list[Event]]:
+        """Do as `replay`, a piece at a time: yield what each of them made certain.
+
+        The pieces hold `n_samples` in all.
+        """
+        if self.duration_ms:
+            raise SessionError(
+                "replay after push: the stream has begun; replay into a new Session"
+            )
+        known = [_known(token) for token in token_ids]
+        vocab_size = self._vocab_size
+        for one in known:
+            if not 0 <= one.token_id < vocab_size:
+                raise SessionError(
+                    f"token id {one.token_id} is outside 0..{vocab_size - 1}: is it of "
+                    "another model?"
+                )
+        n_positions = self.timeline.n_tokens_after(n_samples)
+        self._n_skipped = self._decoder.set_known(known, n_positions)
+        try:
+            for piece in pieces:
+                yield self.push(piece)
+        finally:
+            self._decoder.forget_known()
+
     def flush(self) -> list[Event]:
         """Bring out the words spoken so far without ending the stream.
 
@@ -228,6 +279,10 @@ class Session:
         SessionError in a forked child.
         """
         refuse_fork()
+        if self._n_skipped:
+            heard = self.timeline.next_audio(min(max_tokens, self._n_skipped))
+            if heard is not None:
+                return self._skip_audio(heard)
         heard = self.timeline.next_audio(max_tokens)
         if heard is not None:
             return self._decode_audio(heard)
@@ -239,6 +294,13 @@ class Session:
     def _decode_audio(self, heard: TokenAudio) -> Work:
         yield from self._recovering.step(heard.samples, heard.speech)
         return self._emit_certain()
+
+    def _skip_audio(self, heard: TokenAudio) -> Work:
+        """Give out known ids without the network, as a generator that asks nothing."""
+        self._n_skipped -= len(heard.speech)
+        self._recovering.skip(heard.speech)
+        return self._emit_certain()
+        yield
 
     def _finish(self) -> Work:
         yield from self._recovering.finish()
@@ -271,6 +333,15 @@ class Session:
             yield
         finally:
             self._in_use.release()
+
+
+def _known(token: int | TokenDecoded) -> Decoded:
+    if isinstance(token, int):
+        return Decoded(token)
+    alternatives = tuple((one.token_id, one.logprob) for one in token.alternatives)
+    return Decoded(
+        token.token_id, token.logprob, alternatives, token.guard, token.recovered
+    )
 
 
 def _run_alone(work: Work, model: VoxtralRealtime) -> list[Event]:

@@ -97,6 +97,10 @@ class Timeline:
         """Samples that have not been taken."""
         return self._n_pending
 
+    def n_tokens_after(self, n_samples: int) -> int:
+        """How many audio tokens are whole once so many samples have been pushed."""
+        return (self._n_pending + n_samples) // SAMPLES_PER_AUDIO_TOKEN
+
     @property
     def samples_wanted(self) -> int:
         """Samples to hear until the next audio token is whole; 0 if one is."""
@@ -151,6 +155,8 @@ class Timeline:
             time_ms,
             decoded.logprob,
             tuple(self._alternative(*pair) for pair in decoded.alternatives),
+            decoded.guard,
+            decoded.recovered,
         )
         events: list[Event] = [token]
         if decoded.guard is not None and decoded.guard != self._last_guard:

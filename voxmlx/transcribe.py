@@ -1,6 +1,7 @@
 """Sound files -> transcripts: `python -m voxmlx.transcribe FILE...`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -26,15 +27,16 @@ from voxmlx.cli.arguments import (
 )
 from voxmlx.cli.interruption import Interruption
 from voxmlx.cli.jobs import Job, add_output_arguments, check_output_arguments, open_jobs
-from voxmlx.cli.outputs import ResultFile, StandardOutput
-from voxmlx.cli.progress import SoundProgress
+from voxmlx.cli.progress import SoundProgress, clock
 from voxmlx.cli.recovery_notice import RecoveryNotice
+from voxmlx.cli.results import Results
 from voxmlx.config import DEFAULT_DELAY_MS
 from voxmlx.errors import AudioError
 from voxmlx.events import SoundWarning
 from voxmlx.file_transcript import Stream, file_events
 from voxmlx.session import Session
-from voxmlx.text.formats import FormatOptions, Writer, make_writer
+from voxmlx.text.formats import FormatOptions
+from voxmlx.text.journal import settings_key
 
 __all__ = [
     "Recognizer",
@@ -82,14 +84,6 @@ class Recognizer:
     delay_ms: int = DEFAULT_DELAY_MS
 
 
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """One form of a transcript, and where it goes."""
-
-    writer: Writer
-    output: StandardOutput | ResultFile
-
-
 def main(
     argv: Sequence[str] | None = None,
     *,
@@ -107,7 +101,7 @@ def load_recognizer(arguments: argparse.Namespace) -> Recognizer:
     options = word_options(arguments, checkpoint.tokenizer)
     delay_ms = chosen_delay_ms(arguments, checkpoint)
     # Probabilities cost a little and only these formats show them.
-    has_confidence = not {"json", "jsonl"}.isdisjoint(arguments.formats)
+    has_confidence = _has_confidence(arguments)
     return Recognizer(
         checkpoint.name,
         lambda: Session(
@@ -120,6 +114,10 @@ def load_recognizer(arguments: argparse.Namespace) -> Recognizer:
         ),
         delay_ms,
     )
+
+
+def _has_confidence(arguments: argparse.Namespace) -> bool:
+    return not {"json", "jsonl"}.isdisjoint(arguments.formats)
 
 
 def make_parser() -> CommandParser:
@@ -200,9 +198,9 @@ def _do(
             job.audio or open_audio(job.name, raw_rate=raw_rate(arguments))
         )
         with interruption.held():
-            results = _open_results(job, model, arguments, stack)
+            results = stack.enter_context(_results(job, model, arguments))
         if is_printed and format_name == "txt" and len(arguments.files) > 1:
-            results[0].output.write(f"==> {job.name} <==\n")
+            results.write(f"==> {job.name} <==\n")
         progress = stack.enter_context(
             # On a terminal, text that is being printed shows the progress itself.
             SoundProgress(
@@ -213,29 +211,28 @@ def _do(
         )
         notice = RecoveryNotice(arguments.dtype)
         try:
-            for event in file_events(audio, model.start(), progress.follow):
+            tokens = results.tokens
+            if tokens:
+                at = clock(tokens[-1].time_ms / 1000)
+                sys.stderr.write(
+                    f"voxmlx: {audio.name}: going on at {at}, where an earlier run was "
+                    "ended\n"
+                )
+            for event in file_events(audio, model.start(), progress.follow, tokens):
                 if isinstance(event, SoundWarning):
                     report_warning(event)
                 with interruption.held():
-                    for result in results:
-                        result.output.write(result.writer.feed(event))
+                    results.feed(event)
                 if (sentence := notice.observe(event)) is not None:
                     sys.stderr.write(f"voxmlx: {audio.name}: {sentence}\n")
         except KeyboardInterrupt:
-            for result in results:
-                result.output.write(result.writer.end())
-                if isinstance(result.output, ResultFile):
-                    result.output.keep()
+            results.keep()
             raise
         with interruption.held():
-            for result in results:
-                result.output.write(result.writer.end())
-            stack.close()  # gives the files their names
+            results.end()
 
 
-def _open_results(
-    job: Job, model: Recognizer, arguments: argparse.Namespace, stack: ExitStack
-) -> list[_Result]:
+def _results(job: Job, model: Recognizer, arguments: argparse.Namespace) -> Results:
     options = FormatOptions(
         cues=cue_rules(arguments),
         has_word_times=arguments.word_times,
@@ -243,13 +240,22 @@ def _open_results(
     )
     delay_ms = model.delay_ms if arguments.delay is None else arguments.delay
     head = {"file": job.name, "model": model.model_name, "delay_ms": delay_ms}
-    return [
-        _Result(
-            make_writer(name, options, head),
-            stack.enter_context(StandardOutput() if path is None else ResultFile(path)),
-        )
-        for name, path in job.outputs
-    ]
+    return Results(job.outputs, options, head, _settings(job, arguments))
+
+
+def _settings(job: Job, arguments: argparse.Namespace) -> str | None:
+    """What tells runs apart whose ids or events differ; None for a pipe."""
+    if job.audio is not None:
+        return None
+    status = os.stat(job.name)
+    return settings_key(
+        {
+            **word_options(arguments),
+            "sound": [status.st_size, status.st_mtime_ns],
+            "model": [arguments.dtype, arguments.kv_bits],
+            "confidence": _has_confidence(arguments),
+        }
+    )
 
 
 if __name__ == "__main__":
