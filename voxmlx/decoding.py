@@ -142,7 +142,7 @@ class TokenDecoder:
             yield from self._decode_each(self._close(trial))
 
     def take(self) -> list[Decoded]:
-        """What became certain since the last call, in order, one for each position.
+        """Return what became certain since the last call, one for each position.
 
         Inside a prompt there is no id, but NO_TOKEN.
         """

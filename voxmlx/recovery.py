@@ -179,7 +179,7 @@ class RecoveringDecoder:
                 self._give_up()
 
     def take(self) -> list[Decoded]:
-        """What became certain since the last call."""
+        """Return what became certain since the last call."""
         self._take_certain()
         certain, self._certain = self._certain, []
         return certain
