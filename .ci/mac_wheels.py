@@ -37,6 +37,19 @@ def mac_environment(python: str) -> dict[str, str]:
     }
 
 
+def lines_of(extra: str, project: dict[str, Any]) -> list[str]:
+    """Return the requirements of an extra, with those of the extras it names itself."""
+    lines: list[str] = []
+    for line in project["optional-dependencies"][extra]:
+        requirement = Requirement(line)
+        if canonicalize_name(requirement.name) == project["name"]:
+            for inner in sorted(requirement.extras):
+                lines += lines_of(inner, project)
+        else:
+            lines.append(line)
+    return lines
+
+
 def needed_on_mac(
     lines: list[str], extras: set[str], environment: dict[str, str]
 ) -> list[Requirement]:
@@ -94,7 +107,7 @@ def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     lines = list(project["project"]["dependencies"])
     for extra in args.extras:
-        lines += project["project"]["optional-dependencies"][extra]
+        lines += lines_of(extra, project["project"])
     roots = needed_on_mac(lines, set(), environment)
     requirements = [str(r) for r in roots]
     for _ in range(MAX_ROUNDS):

@@ -5,6 +5,7 @@ steady step of one session, 4 bits, half precision, both rings full. Then the sa
 without kernels of ours and with rings of 8 bits, beside a peer. Ends in one JSON line.
 """
 
+import argparse
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -145,6 +146,9 @@ def _split(
 
 
 def main() -> int:
+    argparse.ArgumentParser(
+        "python -m benchmarks.launches", description=__doc__
+    ).parse_args()
     network = full_size_network()
     # NumPy computes the spectrogram, which is uploaded with the step.
     print("mel         0 launches")

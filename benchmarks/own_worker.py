@@ -13,8 +13,8 @@ import numpy as np
 from benchmarks.peer_worker import PIECE, serve
 from voxmlx import Session, TokenDecoded, load
 from voxmlx.audio.files import open_audio
+from voxmlx.file_transcript import file_events
 from voxmlx.model.linear import matmul
-from voxmlx.transcribe import transcribe
 
 
 class Ours:
@@ -81,7 +81,7 @@ class Ours:
         with open_audio(path) as audio:
             # As the command does it.
             session = Session(self.checkpoint, speculate=True)
-            events = transcribe(audio.pieces(), session)
+            events = file_events(audio, session)
             return sum(isinstance(event, TokenDecoded) for event in events)
 
 

@@ -195,7 +195,7 @@ def make_plan(
         source_name,
         version,
         chosen,
-        rounding if chosen and not recipe.is_source_kept else None,
+        rounding if recipe.is_rounded else None,
         tuple(calibration),
         shards,
     )

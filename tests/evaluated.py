@@ -9,7 +9,7 @@ import pytest
 
 from voxmlx.model.choosing import DecodeRequest
 
-__all__ = ["Evaluations"]
+__all__ = ["Evaluations", "n_lazy_operations"]
 
 _OPERATION = re.compile("shape=rectangle")
 
@@ -26,10 +26,10 @@ class Evaluations:
         self.n_operations: list[int] = []
         self.n_read = 0
         self.n_chosen = 0
-        self._path = folder / "graph.dot"
+        self._folder = folder
         for name in ("eval", "async_eval"):
             monkeypatch.setattr(mx, name, self._counting(getattr(mx, name)))
-        read, accept = DecodeRequest.ids, DecodeRequest.accept
+        read, accept = DecodeRequest.ids, DecodeRequest.receive_logits
 
         def counted_ids(decoding: DecodeRequest) -> Any:
             self.n_read += 1
@@ -40,22 +40,29 @@ class Evaluations:
             return accept(decoding, *logits)
 
         monkeypatch.setattr(DecodeRequest, "ids", counted_ids)
-        monkeypatch.setattr(DecodeRequest, "accept", counted_accept)
+        monkeypatch.setattr(DecodeRequest, "receive_logits", counted_accept)
 
     def counts(self) -> tuple[list[int], int, int]:
         return self.n_operations, self.n_read, self.n_chosen
 
     def _counting(self, evaluate: Any) -> Any:
         def counted(*trees: Any) -> None:
-            arrays = [array for tree in trees for array in _arrays(tree)]
-            mx.export_to_dot(str(self._path), *arrays)
-            self.n_operations.append(len(_OPERATION.findall(self._path.read_text())))
+            self.n_operations.append(n_lazy_operations(trees, self._folder))
             evaluate(*trees)
 
         return counted
 
 
+def n_lazy_operations(tree: Any, folder: Path) -> int:
+    """Return how many operations are still to be done for the arrays of a tree."""
+    path = folder / "graph.dot"
+    mx.export_to_dot(str(path), *_arrays(tree))
+    return len(_OPERATION.findall(path.read_text()))
+
+
 def _arrays(tree: Any) -> list[mx.array]:
     if isinstance(tree, mx.array):
         return [tree]
+    if isinstance(tree, dict):
+        tree = tree.values()
     return [array for part in tree for array in _arrays(part)]

@@ -6,13 +6,13 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
-from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parent.parent
+from tests.markdown import GUIDE, README, ROOT, blocks
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
     "project"
 ]
@@ -57,15 +57,21 @@ def imported(folder: str) -> Iterator[tuple[str, str]]:
         place = path.relative_to(ROOT).as_posix()
         if any(place.startswith(f"{name}/") for name in deeper):
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.level == 0:
-                names = [node.module or ""]
-            else:
-                continue
-            for name in names:
-                yield name.split(".")[0], f"{place}:{node.lineno}"
+        for name, line in names_imported(path.read_text(encoding="utf-8")):
+            yield name, f"{place}:{line}"
+
+
+def names_imported(code: str) -> Iterator[tuple[str, int]]:
+    """Top-level names that some code imports, and the lines."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [node.module or ""]
+        else:
+            continue
+        for name in names:
+            yield name.split(".")[0], node.lineno
 
 
 @pytest.mark.parametrize("folder", PROGRAMS)
@@ -84,8 +90,16 @@ def test_every_import_is_of_a_package_that_the_install_names(folder: str) -> Non
     assert not missing, "\n".join(missing)
 
 
+def test_the_guides_snippets_import_what_the_plain_install_brings() -> None:
+    allowed = {name.replace("-", "_") for name in required(None)} | OURS
+    for page in [README, *GUIDE]:
+        for snippet in blocks(page, "python"):
+            for name, _ in names_imported(snippet):
+                assert name in allowed | set(sys.stdlib_module_names), page.name
+
+
 def test_every_extra_that_the_guide_names_is_there() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for page in [README, *GUIDE]:
         text = page.read_text(encoding="utf-8")
         for extras in re.findall(r"(?:\.|voxmlx-realtime)\[([\w,]+)\]", text):
             assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"])

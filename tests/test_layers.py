@@ -17,7 +17,7 @@ PACKAGE = ROOT / "voxmlx"
 # DESIGN.md's order, lowest first: a part may import its own layer and those above
 # this line, never those below. A name stands for a module or a whole package.
 LAYERS = (
-    {"errors", "config", "events", "other_package"},
+    {"errors", "config", "events", "forks", "other_package"},
     {"text", "kernels", "audio", "demo", "speculation"},
     {"model", "hotwords", "rules"},
     {
@@ -32,6 +32,7 @@ LAYERS = (
         "session",
         "streaming",
     },
+    {"file_transcript"},
     {"cli"},
     {"live", "transcribe", "doctor"},
     {"serve"},
@@ -39,7 +40,7 @@ LAYERS = (
 )
 RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # The package's own `__init__` hands out names of what lies below the commands.
-RANKS["__init__"] = RANKS["session"]
+RANKS["__init__"] = RANKS["file_transcript"]
 
 OUTSIDERS = {"convert", "benchmarks", "tests", "training"}
 

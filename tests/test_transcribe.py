@@ -26,7 +26,7 @@ from voxmlx.checkpoint import Checkpoint
 from voxmlx.errors import CheckpointError, SessionError
 from voxmlx.events import Event, Finished, TextDelta, TokenDecoded, Word, WordFinal
 from voxmlx.session import Session
-from voxmlx.transcribe import Recognizer, main, transcribe
+from voxmlx.transcribe import Recognizer, main
 
 ROOT = Path(__file__).parent.parent
 
@@ -525,21 +525,6 @@ def test_each_file_has_a_stream_of_its_own(
 ) -> None:
     assert main([talk, talk], recognizer=Shop()) == 0
     assert capsys.readouterr().out.count(TALK_TEXT) == 2
-
-
-def test_events_come_while_the_sound_is_still_being_read() -> None:
-    n_read = 0
-
-    def pieces() -> Any:
-        nonlocal n_read
-        for _ in range(3):
-            n_read += 1
-            yield np.zeros(16_000, np.float32)
-
-    events = transcribe(pieces(), Counting())
-    assert isinstance(next(events), TokenDecoded)
-    assert n_read == 1
-    assert isinstance([*events][-1], Finished)
 
 
 def test_half_an_hour_of_text_needs_little_memory(

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         Word,
         WordFinal,
     )
+    from voxmlx.file_transcript import transcribe_file
     from voxmlx.rules import GUARDS
     from voxmlx.session import Session
     from voxmlx.streaming import EventStream, stream
@@ -86,6 +87,7 @@ __all__ = [
     "load",
     "open_audio",
     "stream",
+    "transcribe_file",
 ]
 
 _HOMES = {
@@ -126,6 +128,7 @@ _HOMES = {
     "load": "checkpoint",
     "open_audio": "audio.files",
     "stream": "streaming",
+    "transcribe_file": "file_transcript",
 }
 
 

@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ import mlx.nn as nn
 
 from voxmlx.config import LEFT_PAD_TOKENS, ModelConfig
 from voxmlx.errors import CheckpointError
+from voxmlx.forks import refuse_fork
 from voxmlx.hub import locate
 from voxmlx.kernels import self_check
 from voxmlx.layouts import ModelFiles, open_model
@@ -54,6 +56,12 @@ class Checkpoint:
         """The delay of a session that asks for none: `transcription_delay_ms`."""
         return self.tokenizer.delay_ms
 
+    def transcribe(self, path: Any, **options: Any) -> Any:
+        """Return the Transcript of a sound file; `transcribe_file` tells the rest."""
+        # By name: it stands above, on what sessions are.
+        module = import_module("voxmlx.file_transcript")
+        return module.transcribe_file(path, model=self, **options)
+
 
 def load(
     model: str | Path, dtype: DtypeName = "auto", *, kv_bits: int | None = None
@@ -63,8 +71,10 @@ def load(
     `dtype` is that of weights and activations; "auto" is float16 on M1 and M2,
     bfloat16 on later chips, float32 on a CPU. `kv_bits` is deprecated: give it to
     `Session`. It is what sessions have that are not told otherwise.
-    Raises CheckpointError (ConfigError, TokenizerError) naming the file or tensor.
+    Raises CheckpointError (ConfigError, TokenizerError) naming the file or tensor;
+    SessionError in a forked child, where MLX cannot compute (see `Session`).
     """
+    refuse_fork()
     if kv_bits is None:
         kv_bits = 16
     elif kv_bits in KV_BITS:
@@ -90,6 +100,8 @@ def load(
     network.eval()
     if not mx.metal.is_available():
         transpose_weights_for_cpu(network)
+    # Nothing is left lazy, so that sessions may be opened on any thread.
+    mx.eval(network.parameters())
     mx.clear_cache()  # what packing left over
     return Checkpoint(
         name=str(model),

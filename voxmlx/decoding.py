@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from voxmlx.config import STREAMING_PAD_ID, STREAMING_WORD_ID
 from voxmlx.hotwords import HotwordMatch, HotwordTrie
-from voxmlx.model.choosing import NOT_FINITE, DecodeRequest, greedy
+from voxmlx.model.choosing import NO_TOKEN, NOT_FINITE, DecodeRequest, greedy
 from voxmlx.model.decoder import DecoderState
 from voxmlx.model.state import VoxtralState
 from voxmlx.rules import DecodeRule
@@ -23,6 +24,9 @@ __all__ = ["Decoded", "NotFiniteError", "Steps", "TokenDecoder"]
 _MAX_HELD = 64
 # Ids after a hot word that show whether the rest is what it would have been.
 _REST_TOKENS = 12
+# Of known ids the network hears the last ones: as many as a ring holds, and so many
+# before (80 s), so that no position in it has heard a prompt in the middle of speech.
+_LEAD_TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,50 @@ class TokenDecoder:
         self._n_alternatives = n_alternatives
         self._bet: _Bet | None = None
         self._certain: list[Decoded] = []
+        self._known: deque[Decoded] = deque()
+        # Positions of the stream's own prompt that are still to come: they get no id.
+        self._n_prompt = state.n_forced
+
+    def set_known(self, known: Sequence[Decoded], n_positions: int) -> int:
+        """Take the first ids from `known`; how many positions to `skip` first.
+
+        There will be audio for `n_positions`. Known ids are given to the network many
+        at a time, as a prompt is, but only the last ones: what is far back leaves no
+        trace in the rings. With hot words the last ones, which may be part of one, are
+        decoded all the same.
+        """
+        known = known[: max(0, n_positions - self._n_prompt)]
+        known = known[: self._n_settled(known)]
+        self._known = deque(known)
+        n_heard = self.state.decoder.cache.window + _LEAD_TOKENS
+        return max(0, len(known) - n_heard)
+
+    def skip(self, speech: Sequence[bool]) -> None:
+        """Take the known ids of the next positions; the network hears nothing of them."""
+        self._take_known(speech)
+
+    def forget_known(self) -> None:
+        """Decode all ids from now on."""
+        self._known.clear()
+
+    def _n_settled(self, known: Sequence[Decoded]) -> int:
+        """How many of them end where no hot word may have been helped to begin."""
+        if self._match is None:
+            return len(known)
+        match, n_settled = self._match.copy(), 0
+        for n, one in enumerate(known, 1):
+            match.observe(one.token_id, 0.0)
+            if match.is_idle:
+                n_settled = n
+        return n_settled
+
+    def arrays(self) -> list[mx.array]:
+        """All that is computed on the device, what an open trial holds included."""
+        arrays = self.state.arrays()
+        if (bet := self._bet) is not None:
+            arrays += bet.decoder.cache.arrays()
+            arrays += [bet.decoder.mlp_norms, *(p.audio for p in bet.positions)]
+        return arrays
 
     def step(self, audio: mx.array, speech: Sequence[bool]) -> Steps:
         """Decode audio embeddings [1, k, dim]; then `take` what is certain.
@@ -121,10 +169,17 @@ class TokenDecoder:
         """
         done, k = 0, audio.shape[1]
         while done < k:
+            if self._known:
+                n = min(k - done, self._n_prompt + len(self._known))
+                part = audio[:, done : done + n]
+                yield from self._replay(part, speech[done : done + n])
+                done += n
+                continue
             n = min(k - done, self._n_idle())
             if n:
                 part = audio[:, done : done + n]
                 yield from self._run(part, speech[done:])
+                self._n_prompt -= min(n, self._n_prompt)
                 done += n
             else:
                 position = _Position(audio[:, done : done + 1], speech[done])
@@ -182,6 +237,26 @@ class TokenDecoder:
             decoded = scores.decoded(n_chosen) if scores else Decoded(token_id)
             self._certain.append(decoded)
             n_chosen += 1
+
+    def _replay(self, audio: mx.array, speech: Sequence[bool]) -> Steps:
+        """Known ids at every position of `audio` [1, n, dim] after the prompt."""
+        known = self._take_known(speech)
+        yield DecodeRequest(audio, self.state, known=known)
+
+    def _take_known(self, speech: Sequence[bool]) -> list[int]:
+        """Make known ids certain, after what is left of the prompt; return all."""
+        n_prompt = min(len(speech), self._n_prompt)
+        self._n_prompt -= n_prompt
+        self._certain += [Decoded(NO_TOKEN)] * n_prompt
+        ids: list[int] = []
+        for is_speech in speech[n_prompt:]:
+            one = self._known.popleft()
+            self._observe(one.token_id, is_speech, help_given=0.0)
+            self._certain.append(one)
+            ids.append(one.token_id)
+        if self.speculation is not None:
+            self.speculation.observe(ids)
+        return [STREAMING_PAD_ID] * n_prompt + ids
 
     def _decide(self, positions: list[_Position]) -> Steps:
         """Decode positions one by one, with all that may change an id."""

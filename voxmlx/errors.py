@@ -54,7 +54,7 @@ class KernelError(VoxmlxError):
 
 
 class SessionError(VoxmlxError):
-    """A session used after it was finished."""
+    """A session that cannot be used so: finished, in use, or in a forked child."""
 
 
 class OutputError(VoxmlxError):

@@ -34,7 +34,8 @@ class TokenDecoded:
     speaks about: a word marker here says that a word ended at about `time_ms`.
     `logprob` (natural, in the model's own distribution, before any guard or hot word)
     and `alternatives` (its most probable ids, in that order) are there if they were
-    asked for.
+    asked for. `guard` names the guard without which it would have been another id,
+    `recovered` what was not finite before it.
     """
 
     token_id: int
@@ -42,6 +43,8 @@ class TokenDecoded:
     time_ms: int
     logprob: float | None = None
     alternatives: tuple[Alternative, ...] = ()
+    guard: str | None = None
+    recovered: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,11 @@ class HotwordMatch:
         self.is_broken = False
 
     @property
+    def is_idle(self) -> bool:
+        """Whether no hot word has begun, and none waits for the id after it."""
+        return self._node is self.trie.root and not self._is_written
+
+    @property
     def is_inside_word(self) -> bool:
         """Return whether the last id was text."""
         return self._last_id not in (STREAMING_PAD_ID, STREAMING_WORD_ID)

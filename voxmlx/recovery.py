@@ -88,6 +88,7 @@ class _History:
         samples, audio, speech = self._all()
         n = len(self.ids)
         kept = _Block(samples[n * SAMPLES_PER_AUDIO_TOKEN :], audio[:, n:], speech[n:])
+        mx.eval(kept.audio)
         self._blocks = deque([kept] if self.n_open else [])
         self.ids.clear()
 
@@ -144,7 +145,11 @@ class RecoveringDecoder:
 
     def arrays(self) -> list[mx.array]:
         """All that is computed on the device."""
-        return [*self._decoder.state.arrays(), *self._history.arrays()]
+        return [*self._decoder.arrays(), *self._history.arrays()]
+
+    def evaluate(self) -> None:
+        """Leave nothing lazy. What the history holds was evaluated as it came."""
+        mx.eval(self._decoder.arrays())
 
     def step(self, samples: NDArray[np.float32], speech: Sequence[bool]) -> Requests:
         """Sound [k * 1280] of k whole audio tokens; then `take` what is certain."""
@@ -154,6 +159,12 @@ class RecoveringDecoder:
             yield from self._decoder.step(audio, speech)
         except NotFiniteError:
             yield from self._recover()
+
+    def skip(self, speech: Sequence[bool]) -> None:
+        """Make certain what is known of positions that the network does not hear."""
+        self._decoder.skip(speech)
+        for one in self._decoder.take():
+            self._keep(one)
 
     def finish(self) -> Requests:
         """Decode what was held back, as nothing follows it."""

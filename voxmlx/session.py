@@ -1,6 +1,8 @@
 """Samples in, events out: one stream, with the network that decodes it."""
 
-from collections.abc import Generator, Mapping, Sequence
+import threading
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -9,9 +11,10 @@ from numpy.typing import NDArray
 
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
-from voxmlx.decoding import TokenDecoder
+from voxmlx.decoding import Decoded, TokenDecoder
 from voxmlx.errors import SessionError
-from voxmlx.events import Event
+from voxmlx.events import Event, TokenDecoded
+from voxmlx.forks import refuse_fork
 from voxmlx.hotwords import BOOST, HotwordTrie
 from voxmlx.model.cache import KV_BITS
 from voxmlx.model.choosing import DecodeRequest
@@ -29,6 +32,9 @@ MAX_ALTERNATIVES = 100
 MAX_BOOST = 20.0
 
 
+# Sessions of one process compute in turns: their checkpoint and MLX are shared.
+_computing = threading.RLock()
+
 # What a stream wants of the network next; in the end, what became certain.
 Work = Generator[Request, Any, list[Event]]
 
@@ -38,8 +44,18 @@ class Session:
 
     Sound may arrive in pieces of any size; what comes out does not depend on how it
     was cut. A session lives as long as its owner wants: nothing of it grows. It has
-    no clock, file or thread, and many sessions, each with its own delay, can share
-    one checkpoint (from one thread).
+    no clock, file or thread of its own. Many sessions, each with its own delay, can
+    share one checkpoint.
+
+    Threads: a session may be opened on one thread and pushed from others, one at a
+    time (`asyncio.to_thread`, the workers of a GUI). Two calls of `push`, `flush` or
+    `finish` at once raise SessionError for the second. Its sound is not pushed, and
+    the session stays whole. `voxmlx.stream` puts calls in order. Calls of different
+    sessions wait for each other.
+
+    Processes: MLX cannot compute in a child that was forked after a model was loaded.
+    There `load`, a session and `voxmlx.stream` raise SessionError at once. Use the
+    start method "spawn", or fork before the first `load`.
 
     The model's end-of-sequence id is masked, so it can neither end nor reset a
     session: in a live stream it only marks a pause, and a decoder that is fed it
@@ -80,6 +96,7 @@ class Session:
         for a phrase or replacement that is empty or cannot be written, and
         SessionError for any other value that is not possible.
         """
+        refuse_fork()
         if kv_bits is None:
             kv_bits = checkpoint.kv_bits
         _check_options(alternatives, pause_ms, kv_bits)
@@ -104,22 +121,27 @@ class Session:
         elif hotwords:
             trie = HotwordTrie(checkpoint.tokenizer, hotwords, boost=hotword_boost)
         self._model = checkpoint.model
+        self._vocab_size = checkpoint.tokenizer.vocab_size
         open_state = partial(
             checkpoint.model.open_state,
             delay_ms,
             kv_bits=kv_bits,
             speculates=speculate,
         )
+        with _computing:
+            state = open_state()
         self._decoder = TokenDecoder(
-            open_state(),
+            state,
             rules=rules,
             hotwords=trie,
             has_probabilities=confidence,
             n_alternatives=alternatives,
             speculation=Speculation() if speculate else None,
         )
+        self._n_skipped = 0  # audio tokens to come that are not decoded
         self._recovering = RecoveringDecoder(self._decoder, open_state)
         self.is_finished = False
+        self._in_use = threading.Lock()
         self._last_events: list[Event] = []
 
     def __enter__(self) -> Self:
@@ -170,10 +192,61 @@ class Session:
 
         `samples` is one-dimensional, of any length: float32 or float64 in [-1, 1],
         or int16. Raises AudioError for anything else and for NaN or infinite
-        values, before any of it is heard; SessionError after `finish`.
+        values, before any of it is heard; SessionError after `finish`, while another
+        thread is in a call, and in a forked child.
         """
-        self.timeline.push(samples)
-        return self._step_all()
+        with self._exclusive():
+            self.timeline.push(samples)
+            return self._step_all()
+
+    def replay(
+        self, samples: NDArray[Any], token_ids: Sequence[int | TokenDecoded]
+    ) -> list[Event]:
+        """Hear again what an earlier session heard, and give it that session's ids.
+
+        For going on after a crash: `samples` is all sound that was pushed, as `push`
+        takes it, `token_ids` what is left of the ids. Ids that are known are not
+        decoded, only given to the network, up to 32 in a pass; what lies more than
+        12 minutes back, the network does not hear at all. Sound without an id is
+        decoded as usual; ids without sound are forgotten. Returns the events of the
+        earlier session, and what follows. Then the stream goes on with `push`.
+
+        Probabilities, alternatives and guards are those of the given TokenDecoded
+        events; a bare id has none. Raises SessionError if anything was pushed before,
+        else as `push` does.
+        """
+        pieces = self.replay_pieces([samples], len(samples), token_ids)
+        return [event for events in pieces for event in events]
+
+    def replay_pieces(
+        self,
+        pieces: Iterable[NDArray[Any]],
+        n_samples: int,
+        token_ids: Sequence[int | TokenDecoded],
+    ) -> Iterator[list[Event]]:
+        """Do as `replay`, a piece at a time: yield what each of them made certain.
+
+        The pieces hold `n_samples` in all.
+        """
+        if self.duration_ms:
+            raise SessionError(
+                "replay after push: the stream has begun; replay into a new Session"
+            )
+        known = [_known(token) for token in token_ids]
+        vocab_size = self._vocab_size
+        for one in known:
+            if not 0 <= one.token_id < vocab_size:
+                raise SessionError(
+                    f"token id {one.token_id} is outside 0..{vocab_size - 1}: is it of "
+                    "another model?"
+                )
+        n_positions = self.timeline.n_tokens_after(n_samples)
+        self._n_skipped = self._decoder.set_known(known, n_positions)
+        try:
+            for piece in pieces:
+                yield self.push(piece)
+        finally:
+            self._decoder.forget_known()
 
     def flush(self) -> list[Event]:
         """Bring out the words spoken so far without ending the stream.
@@ -182,8 +255,9 @@ class Session:
         whole audio token, then the delay and 0.8 s more. The stream goes on after
         it, and its clock counts that silence.
         """
-        self.timeline.flush()
-        return self._step_all()
+        with self._exclusive():
+            self.timeline.flush()
+            return self._step_all()
 
     def finish(self) -> list[Event]:
         """End the stream: its last words, then a `Finished`.
@@ -192,16 +266,23 @@ class Session:
         equal transformers' for the same sound. A second call returns nothing. After
         a `with` block the first call returns what the block's end brought out.
         """
-        self.timeline.end()
-        events, self._last_events = self._last_events, []
-        return events + self._step_all()
+        with self._exclusive():
+            self.timeline.end()
+            events, self._last_events = self._last_events, []
+            return events + self._step_all()
 
     def work(self, max_tokens: int = MAX_AUDIO_TOKENS_PER_STEP) -> Work | None:
         """Return the work on the next whole audio tokens; None if there are none.
 
         For whoever steps several sessions together: see `Batch`. One piece of work
-        is done to its end before the next is asked for.
+        is done to its end before the next is asked for. From one thread. Raises
+        SessionError in a forked child.
         """
+        refuse_fork()
+        if self._n_skipped:
+            heard = self.timeline.next_audio(min(max_tokens, self._n_skipped))
+            if heard is not None:
+                return self._skip_audio(heard)
         heard = self.timeline.next_audio(max_tokens)
         if heard is not None:
             return self._decode_audio(heard)
@@ -214,6 +295,13 @@ class Session:
         yield from self._recovering.step(heard.samples, heard.speech)
         return self._emit_certain()
 
+    def _skip_audio(self, heard: TokenAudio) -> Work:
+        """Give out known ids without the network, as a generator that asks nothing."""
+        self._n_skipped -= len(heard.speech)
+        self._recovering.skip(heard.speech)
+        return self._emit_certain()
+        yield
+
     def _finish(self) -> Work:
         yield from self._recovering.finish()
         return self._emit_certain() + self.timeline.emit_end()
@@ -224,10 +312,36 @@ class Session:
         return [event for one in certain for event in self.timeline.emit(one)]
 
     def _step_all(self) -> list[Event]:
+        """Do all the work there is; leave nothing lazy, so that any thread may go on."""
         events: list[Event] = []
-        while (work := self.work()) is not None:
-            events += _run_alone(work, self._model)
+        with _computing:
+            while (work := self.work()) is not None:
+                events += _run_alone(work, self._model)
+            self._recovering.evaluate()
         return events
+
+    @contextmanager
+    def _exclusive(self) -> Generator[None]:
+        """Hold the session for one call. Raises SessionError if it is held already."""
+        refuse_fork()
+        if not self._in_use.acquire(blocking=False):
+            raise SessionError(
+                "another call of this session is still running; push from one thread "
+                "at a time, or use voxmlx.stream, which puts calls in order"
+            )
+        try:
+            yield
+        finally:
+            self._in_use.release()
+
+
+def _known(token: int | TokenDecoded) -> Decoded:
+    if isinstance(token, int):
+        return Decoded(token)
+    alternatives = tuple((one.token_id, one.logprob) for one in token.alternatives)
+    return Decoded(
+        token.token_id, token.logprob, alternatives, token.guard, token.recovered
+    )
 
 
 def _run_alone(work: Work, model: VoxtralRealtime) -> list[Event]:

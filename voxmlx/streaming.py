@@ -14,13 +14,13 @@ from pathlib import PurePath
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.errors import AudioError
 from voxmlx.events import Event
+from voxmlx.forks import refuse_fork
 from voxmlx.session import Session
 
 __all__ = ["EventStream", "stream"]
@@ -50,7 +50,8 @@ def stream(source: Source, checkpoint: Checkpoint, **options: Any) -> "EventStre
     follow and then a `Finished`.
 
     The next piece is awaited while one is decoded. Raises AudioError for a source of
-    another kind; the events raise what Session raises, and what the source does.
+    another kind, SessionError in a forked child. The events raise what Session raises,
+    and what the source does.
     """
     return EventStream(source, checkpoint, **options)
 
@@ -64,13 +65,14 @@ class EventStream(AsyncIterator[Event]):
 
     def __init__(self, source: Source, checkpoint: Checkpoint, **options: Any) -> None:
         """See `stream`."""
+        refuse_fork()
         _refuse_no_source(source)
         self._inputs: asyncio.Queue[NDArray[Any] | _Flush | Exception | None]
         self._inputs = asyncio.Queue()
         # One piece waits for the decoder. Flushes wait beside it: whoever asks for
         # one may be the same task that takes the events.
         self._room = asyncio.Semaphore(1)
-        self._events = self._decode(source, partial(_open, checkpoint, options))
+        self._events = self._decode(source, partial(Session, checkpoint, **options))
 
     async def __anext__(self) -> Event:
         return await anext(self._events)
@@ -175,12 +177,6 @@ async def _pieces(source: Source) -> AsyncGenerator[NDArray[Any]]:
         close = getattr(iterator, "close", None)
         if close is not None:
             await asyncio.to_thread(close)
-
-
-def _open(checkpoint: Checkpoint, options: dict[str, Any]) -> Session:
-    # The weights may have been loaded on another thread, and not be read yet.
-    mx.eval(checkpoint.model.parameters())
-    return Session(checkpoint, **options)
 
 
 async def _decoded(work: Callable[[], Result]) -> Result:

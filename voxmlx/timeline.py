@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmlx.audio.speech import SpeechDetector
+from voxmlx.audio.values import MAX_LEVEL, first_beyond
 from voxmlx.config import (
     AUDIO_TOKEN_MS,
     RIGHT_PAD_TOKENS,
@@ -96,6 +97,10 @@ class Timeline:
         """Samples that have not been taken."""
         return self._n_pending
 
+    def n_tokens_after(self, n_samples: int) -> int:
+        """How many audio tokens are whole once so many samples have been pushed."""
+        return (self._n_pending + n_samples) // SAMPLES_PER_AUDIO_TOKEN
+
     @property
     def samples_wanted(self) -> int:
         """Samples to hear until the next audio token is whole; 0 if one is."""
@@ -150,6 +155,8 @@ class Timeline:
             time_ms,
             decoded.logprob,
             tuple(self._alternative(*pair) for pair in decoded.alternatives),
+            decoded.guard,
+            decoded.recovered,
         )
         events: list[Event] = [token]
         if decoded.guard is not None and decoded.guard != self._last_guard:
@@ -252,5 +259,11 @@ def _as_float32(samples: NDArray[Any]) -> NDArray[np.float32]:
             f"sample {first} of {len(sound)} ({samples.dtype}, shape "
             f"{list(samples.shape)}) is {samples[first]}, expected finite values; this "
             "piece was not heard"
+        )
+    if (first := first_beyond(sound)) is not None:
+        raise AudioError(
+            f"sample {first} of {len(sound)} ({samples.dtype}) is {samples[first]:g}, "
+            f"expected -1 to 1 (at most {MAX_LEVEL:g}); divide whole numbers by their "
+            "full scale, as in samples / 32768; this piece was not heard"
         )
     return sound

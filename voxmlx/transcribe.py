@@ -1,16 +1,14 @@
 """Sound files -> transcripts: `python -m voxmlx.transcribe FILE...`."""
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
-
-import numpy as np
 
 from voxmlx import demo
-from voxmlx.audio.files import STANDARD_INPUT, AudioFile, no_words, open_audio
+from voxmlx.audio.files import STANDARD_INPUT, open_audio
 from voxmlx.cli.arguments import (
     CommandParser,
     add_model_arguments,
@@ -29,22 +27,22 @@ from voxmlx.cli.arguments import (
 )
 from voxmlx.cli.interruption import Interruption
 from voxmlx.cli.jobs import Job, add_output_arguments, check_output_arguments, open_jobs
-from voxmlx.cli.outputs import ResultFile, StandardOutput
-from voxmlx.cli.progress import SoundProgress
+from voxmlx.cli.progress import SoundProgress, clock
 from voxmlx.cli.recovery_notice import RecoveryNotice
+from voxmlx.cli.results import Results
 from voxmlx.config import DEFAULT_DELAY_MS
 from voxmlx.errors import AudioError
-from voxmlx.events import Event, Finished, SoundWarning, TextDelta
+from voxmlx.events import SoundWarning
+from voxmlx.file_transcript import Stream, file_events
 from voxmlx.session import Session
-from voxmlx.text.formats import FormatOptions, Writer, make_writer
+from voxmlx.text.formats import FormatOptions
+from voxmlx.text.journal import settings_key
 
 __all__ = [
     "Recognizer",
-    "Stream",
     "load_recognizer",
     "main",
     "make_parser",
-    "transcribe",
 ]
 
 _EXAMPLES = """\
@@ -77,13 +75,6 @@ exit status:
 """
 
 
-class Stream(Protocol):
-    """One stream's timeline: what this command needs of a Session."""
-
-    def push(self, samples: np.ndarray, /) -> list[Event]: ...
-    def finish(self) -> list[Event]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Recognizer:
     """A loaded model; `start` opens one stream, for one file."""
@@ -91,14 +82,6 @@ class Recognizer:
     model_name: str
     start: Callable[[], Stream]
     delay_ms: int = DEFAULT_DELAY_MS
-
-
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """One form of a transcript, and where it goes."""
-
-    writer: Writer
-    output: StandardOutput | ResultFile
 
 
 def main(
@@ -118,7 +101,7 @@ def load_recognizer(arguments: argparse.Namespace) -> Recognizer:
     options = word_options(arguments, checkpoint.tokenizer)
     delay_ms = chosen_delay_ms(arguments, checkpoint)
     # Probabilities cost a little and only these formats show them.
-    has_confidence = not {"json", "jsonl"}.isdisjoint(arguments.formats)
+    has_confidence = _has_confidence(arguments)
     return Recognizer(
         checkpoint.name,
         lambda: Session(
@@ -133,30 +116,8 @@ def load_recognizer(arguments: argparse.Namespace) -> Recognizer:
     )
 
 
-def transcribe(
-    pieces: Iterable[np.ndarray],
-    stream: Stream,
-    audio: AudioFile | None = None,
-) -> Iterator[Event]:
-    """Push 16 kHz mono pieces and finish the stream; its events as they come.
-
-    With the `audio` that the pieces come from, its warnings are among them, and one
-    if no word was heard.
-    """
-    peak = 0.0
-    has_text = False
-    for piece in pieces:
-        peak = max(peak, float(np.abs(piece).max(initial=0.0)))
-        yield from audio.take_warnings() if audio else ()
-        for event in stream.push(piece):
-            has_text = has_text or isinstance(event, TextDelta)
-            yield event
-    yield from audio.take_warnings() if audio else ()
-    for event in stream.finish():
-        has_text = has_text or isinstance(event, TextDelta)
-        if isinstance(event, Finished) and audio and not has_text:
-            yield no_words(audio.name, peak, event.duration_ms)
-        yield event
+def _has_confidence(arguments: argparse.Namespace) -> bool:
+    return not {"json", "jsonl"}.isdisjoint(arguments.formats)
 
 
 def make_parser() -> CommandParser:
@@ -237,9 +198,9 @@ def _do(
             job.audio or open_audio(job.name, raw_rate=raw_rate(arguments))
         )
         with interruption.held():
-            results = _open_results(job, model, arguments, stack)
+            results = stack.enter_context(_results(job, model, arguments))
         if is_printed and format_name == "txt" and len(arguments.files) > 1:
-            results[0].output.write(f"==> {job.name} <==\n")
+            results.write(f"==> {job.name} <==\n")
         progress = stack.enter_context(
             # On a terminal, text that is being printed shows the progress itself.
             SoundProgress(
@@ -250,30 +211,28 @@ def _do(
         )
         notice = RecoveryNotice(arguments.dtype)
         try:
-            pieces = progress.follow(audio.pieces())
-            for event in transcribe(pieces, model.start(), audio):
+            tokens = results.tokens
+            if tokens:
+                at = clock(tokens[-1].time_ms / 1000)
+                sys.stderr.write(
+                    f"voxmlx: {audio.name}: going on at {at}, where an earlier run was "
+                    "ended\n"
+                )
+            for event in file_events(audio, model.start(), progress.follow, tokens):
                 if isinstance(event, SoundWarning):
                     report_warning(event)
                 with interruption.held():
-                    for result in results:
-                        result.output.write(result.writer.feed(event))
+                    results.feed(event)
                 if (sentence := notice.observe(event)) is not None:
                     sys.stderr.write(f"voxmlx: {audio.name}: {sentence}\n")
         except KeyboardInterrupt:
-            for result in results:
-                result.output.write(result.writer.end())
-                if isinstance(result.output, ResultFile):
-                    result.output.keep()
+            results.keep()
             raise
         with interruption.held():
-            for result in results:
-                result.output.write(result.writer.end())
-            stack.close()  # gives the files their names
+            results.end()
 
 
-def _open_results(
-    job: Job, model: Recognizer, arguments: argparse.Namespace, stack: ExitStack
-) -> list[_Result]:
+def _results(job: Job, model: Recognizer, arguments: argparse.Namespace) -> Results:
     options = FormatOptions(
         cues=cue_rules(arguments),
         has_word_times=arguments.word_times,
@@ -281,13 +240,22 @@ def _open_results(
     )
     delay_ms = model.delay_ms if arguments.delay is None else arguments.delay
     head = {"file": job.name, "model": model.model_name, "delay_ms": delay_ms}
-    return [
-        _Result(
-            make_writer(name, options, head),
-            stack.enter_context(StandardOutput() if path is None else ResultFile(path)),
-        )
-        for name, path in job.outputs
-    ]
+    return Results(job.outputs, options, head, _settings(job, arguments))
+
+
+def _settings(job: Job, arguments: argparse.Namespace) -> str | None:
+    """What tells runs apart whose ids or events differ; None for a pipe."""
+    if job.audio is not None:
+        return None
+    status = os.stat(job.name)
+    return settings_key(
+        {
+            **word_options(arguments),
+            "sound": [status.st_size, status.st_mtime_ns],
+            "model": [arguments.dtype, arguments.kv_bits],
+            "confidence": _has_confidence(arguments),
+        }
+    )
 
 
 if __name__ == "__main__":

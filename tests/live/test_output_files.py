@@ -9,6 +9,7 @@ import soundfile
 from voxmlx.errors import OutputError
 from voxmlx.events import Event, Finished, TextDelta
 from voxmlx.live import output_files as module
+from voxmlx.live import recorded
 from voxmlx.live.output_files import CaptionFile, Recording
 
 
@@ -89,7 +90,7 @@ def test_what_is_too_loud_is_clipped(tmp_path: Path) -> None:
 def test_a_recording_of_more_than_37_hours_still_opens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MAX_BYTES", 1000)
+    monkeypatch.setattr(recorded, "_MAX_BYTES", 1000)
     recording = Recording(tmp_path / "a.wav")
     recording.on_audio(np.zeros(2000, np.float32))
     recording.close()

@@ -14,9 +14,13 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.serve.test_hostile import UPGRADE
-
 __all__ = ["upload_request"]
+
+_UPGRADE = (
+    b"GET /v1/realtime HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n"
+    b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 
 Attack = Callable[[random.Random], None]
 
@@ -88,7 +92,7 @@ class Attackers:
 
     def kill_socket(self, rng: random.Random) -> None:
         with self._dial() as plain:
-            plain.sendall(UPGRADE)
+            plain.sendall(_UPGRADE)
             plain.recv(1000)
             append = b'{"type": "input_audio_buffer.append", "audio": "%s"}' % (
                 b"AAAA" * rng.randrange(2000)
@@ -100,7 +104,7 @@ class Attackers:
 
     def be_silent(self, rng: random.Random) -> None:
         with self._dial() as plain:
-            plain.sendall(UPGRADE)
+            plain.sendall(_UPGRADE)
             time.sleep(rng.random() * 2)
 
     def send_half(self, rng: random.Random) -> None:
@@ -115,7 +119,7 @@ class Attackers:
 
     def flood(self, rng: random.Random) -> None:
         with self._dial() as plain:
-            plain.sendall(UPGRADE)
+            plain.sendall(_UPGRADE)
             plain.recv(1000)
             plain.sendall(_frame(0x01, b"{"))  # a message that does not end
             small = rng.choice([_frame(0x89, b"x" * 100), _frame(0x00), _frame(0x8A)])
@@ -127,7 +131,7 @@ class Attackers:
         text = json.dumps({"type": "session.update", "session": {"language": "x"}})
         giant = text.replace('"x"', f'"{"x" * 15_000_000}"').encode()
         with self._dial() as plain:
-            plain.sendall(UPGRADE)
+            plain.sendall(_UPGRADE)
             plain.recv(1000)
             plain.sendall(_frame(0x81, giant))
             for _ in range(150):

@@ -27,7 +27,6 @@ from tests.serve.loopback import PATIENCE_S, pcm16, said, until
 from tests.serve.test_command import started
 from voxmlx import Checkpoint
 
-N_LIVE = 10
 MAX_GROWTH_BYTES = 30 << 20
 
 
@@ -116,11 +115,11 @@ def upload_until_told(url: str, process: subprocess.Popen[str]) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "n_hang_ups", "patience_s"),
+    ("seconds", "n_live", "n_hang_ups", "patience_s"),
     [
         # Beside other tests, the machine may be busy with them.
-        pytest.param(6.0, 10, 5.0, id="short"),
-        pytest.param(60.0, 300, 1.0, id="long", marks=pytest.mark.slow),
+        pytest.param(5.0, 3, 5, 5.0, id="short"),
+        pytest.param(60.0, 10, 300, 1.0, id="long", marks=pytest.mark.slow),
     ],
 )
 def test_a_siege_changes_nothing(
@@ -130,21 +129,24 @@ def test_a_siege_changes_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     seconds: float,
+    n_live: int,
     n_hang_ups: int,
     patience_s: float,
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     n = round(seconds * 16_000)
     whole = np.round(sample * 32768).clip(-32768, 32767).astype(np.float32) / 32768
-    spoken = [np.resize(np.roll(whole, -16_000 * i), n) for i in range(N_LIVE)]
+    spoken = [np.resize(np.roll(whole, -16_000 * i), n) for i in range(n_live)]
     expected = [alone(demo_checkpoint, samples) for samples in spoken]
     with started("--max-sessions", "30") as (process, url):
         resources = psutil.Process(process.pid)
-        attack(url, min(seconds, 10.0), sounds)  # what is made once has been made
-        live_text(url, spoken[0][:32_000])
+        # What is made once has been made, by as many as will be there.
+        with ThreadPoolExecutor(n_live) as pool:
+            attack(url, min(seconds, 10.0), sounds)
+            list(pool.map(lambda samples: live_text(url, samples[:48_000]), spoken))
         until(lambda: is_idle(url))
         before = resources.memory_info().rss
-        with watched(url) as took_s, ThreadPoolExecutor(N_LIVE) as pool:
+        with watched(url) as took_s, ThreadPoolExecutor(n_live) as pool:
             talks = [pool.submit(live_text, url, samples) for samples in spoken]
             counts = attack(url, seconds * 0.8, sounds)
             # A disk is full where no file may grow.

@@ -10,6 +10,7 @@ from voxmlx.audio.block_queue import Block, BlockQueue
 from voxmlx.audio.files import AudioFile
 from voxmlx.config import SAMPLE_RATE
 from voxmlx.errors import AudioError
+from voxmlx.events import SoundWarning
 
 __all__ = ["FileSource"]
 
@@ -28,11 +29,15 @@ class FileSource:
     `audio`.
     """
 
-    def __init__(self, audio: AudioFile, *, speed: float | None = None) -> None:
+    def __init__(
+        self, audio: AudioFile, *, speed: float | None = None, n_skipped: int = 0
+    ) -> None:
+        """Begin after the first `n_skipped` samples."""
         self.name = audio.name
         self.is_ended = False
         self._audio = audio
         self._speed = speed
+        self._n_skipped = n_skipped
         self._is_there_whole = speed is None and not audio.is_pipe
         self._error: AudioError | None = None
         self._is_stopped = threading.Event()
@@ -57,6 +62,10 @@ class FileSource:
             now = time.monotonic()
             return [Block(block.samples, now) for block in blocks]
         return blocks
+
+    def take_warnings(self) -> list[SoundWarning]:
+        """Return what was noticed about the file since the last call."""
+        return self._audio.take_warnings()
 
     def stop(self) -> None:
         """Hear nothing more; what was heard can still be read."""
@@ -89,10 +98,10 @@ class FileSource:
 
     def _pieces(self) -> Iterator[np.ndarray]:
         if self._speed is None:
-            yield from self._audio.pieces(0.5)
+            yield from self._left(self._audio.pieces(0.5))
             return
         pending = np.zeros(0, np.float32)
-        for piece in self._audio.pieces():
+        for piece in self._left(self._audio.pieces()):
             pending = np.concatenate([pending, piece])
             n_whole = len(pending) // _BLOCK_SAMPLES * _BLOCK_SAMPLES
             for start in range(0, n_whole, _BLOCK_SAMPLES):
@@ -100,3 +109,10 @@ class FileSource:
             pending = pending[n_whole:]
         if len(pending):
             yield pending
+
+    def _left(self, pieces: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        n = self._n_skipped
+        for piece in pieces:
+            if n < len(piece):
+                yield piece[n:]
+            n = max(0, n - len(piece))

@@ -6,7 +6,6 @@ decoders get what is there.
 """
 
 from collections.abc import Iterator
-from fractions import Fraction
 
 import av
 from av.audio.codeccontext import AudioCodecContext
@@ -22,15 +21,22 @@ class PcmDecoder:
     """Interleaved samples of one of FFmpeg's formats ("s16le", "alaw", ...)."""
 
     def __init__(
-        self, content: ReadableBytes, name: str, rate: int, n_channels: int
+        self,
+        content: ReadableBytes,
+        name: str,
+        rate: int,
+        n_channels: int,
+        *,
+        block_s: float,
     ) -> None:
-        """`rate` in Hz."""
+        """`rate` in Hz. Blocks last about `block_s`, or what there is if it is 0."""
         self.format_name = name
         self.rate = rate
         self.n_channels = n_channels
         # Bytes behind the last whole sample, once all is read.
         self.n_odd_bytes = 0
         self._content = content
+        self._block_s = block_s
         codec = av.CodecContext.create(f"pcm_{name}", "r")
         assert isinstance(codec, AudioCodecContext)
         codec.sample_rate = rate
@@ -39,8 +45,9 @@ class PcmDecoder:
         bits = {"u8": 8, "alaw": 8, "mulaw": 8, "s24le": 24, "s16le": 16, "f64le": 64}
         self._step_bytes = bits.get(name, 32) // 8 * n_channels
 
-    def decoded(self, block_s: float) -> Iterator[Decoded | Lost]:
-        """Yield blocks of about `block_s` seconds, or of what there is if it is 0."""
+    def decoded(self) -> Iterator[Decoded | Lost]:
+        """Yield all sound in order."""
+        block_s = self._block_s
         n_wanted = max(_MIN_BLOCK_BYTES, round(block_s * self.rate) * self._step_bytes)
         pending = b""
         n_samples = 0
@@ -63,6 +70,6 @@ class PcmDecoder:
     def _decode(self, samples: bytes, n_before: int) -> Iterator[Decoded]:
         if not samples:
             return
-        time_s = Fraction(n_before, self.rate)
+        time_s = n_before / self.rate
         for frame in self._codec.decode(av.Packet(samples)):
             yield Decoded(as_float32(frame), self.rate, time_s)

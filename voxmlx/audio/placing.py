@@ -13,18 +13,17 @@ after 0.04 s, once the block at 1.06 s confirms it.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 
 from voxmlx.audio.decoder import Clock, Decoded, Lost
 
-__all__ = ["Placed", "Placer"]
+__all__ = ["Placed", "Placer", "joined"]
 
 # Time stamps in milliseconds, and those of a browser's recorder, are off by less.
-_JITTER_S = Fraction(1, 10)
+_JITTER_S = 0.1
 # Where stamps count samples, or packets are known to be lost.
-_EXACT_S = Fraction(1, 200)
+_EXACT_S = 0.005
 
 # A longer silence is not believed, where nothing says how long the container is.
 _MAX_GAP_S = 60
@@ -57,19 +56,20 @@ class Placer:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        # Where the next sample stands, in seconds of the sound and of the container.
-        self.position_s = Fraction(0)
-        self._expected_s: Fraction | None = None
+        # The next sample is expected at the time of one block, and so many later.
+        self._begin_s: float | None = None
+        self._n_since = 0
+        self._rate = 1
         self._held: Decoded | None = None
         self._n_lost = 0
-        self._lost_s = Fraction(0)
+        self._lost_s = 0.0
 
     def place(self, blocks: Iterable[Decoded | Lost]) -> Iterator[Placed]:
         for block in blocks:
             if isinstance(block, Lost):
                 self._n_lost += 1
                 self._lost_s += block.duration_s
-            elif self._expected_s is None:
+            elif self._begin_s is None:
                 yield from self._first(block)
             else:
                 yield from self._next(block)
@@ -83,49 +83,49 @@ class Placer:
         return self._n_lost
 
     def _first(self, block: Decoded) -> Iterator[Placed]:
-        if block.time_s is None:
-            self._expected_s = Fraction(0)
-            yield self._emit(block)
-            return
-        late_s = block.time_s - self._clock.begin_s
-        if self._n_lost == 0:
-            # What a decoder leaves out at its start is no sound of the track.
-            late_s -= block.lead_s
-        self._expected_s = block.time_s
-        if self._is_believable(late_s, block.time_s):
-            yield from self._silence(late_s, block, is_gap=False)
+        self._expect(block.time_s or 0.0, block.rate)
+        if block.time_s is not None:
+            late_s = block.time_s - self._clock.begin_s
+            if self._n_lost == 0:
+                # What a decoder leaves out at its start is no sound of the track.
+                late_s -= block.lead_s
+            if self._is_believable(late_s, block.time_s):
+                yield from self._silence(late_s, block, is_gap=False)
         yield self._emit(block)
 
     def _next(self, block: Decoded) -> Iterator[Placed]:
         if self._held is not None:
             held, self._held = self._held, None
             assert held.time_s is not None
-            assert self._expected_s is not None
-            after_s = held.time_s + Fraction(len(held.samples), held.rate)
-            is_confirmed = (
-                block.time_s is not None and abs(block.time_s - after_s) <= _JITTER_S
-            )
-            if is_confirmed:
+            after_s = held.time_s + len(held.samples) / held.rate
+            if block.time_s is not None and abs(block.time_s - after_s) <= _JITTER_S:
                 gap_s = held.time_s - self._expected_s
                 if self._is_believable(gap_s, held.time_s):
                     yield from self._silence(gap_s, held)
-                self._expected_s = held.time_s
+                self._expect(held.time_s, held.rate)
             yield self._emit(held)
-        assert self._expected_s is not None
         if block.time_s is None:
             yield self._emit(block)
             return
         step_s = block.time_s - self._expected_s
         if self._n_lost and _EXACT_S < step_s <= self._lost_s + _JITTER_S:
             yield from self._silence(step_s, block)
-            self._expected_s = block.time_s
+            self._expect(block.time_s, block.rate)
             yield self._emit(block)
         elif abs(step_s) <= (_EXACT_S if self._clock.is_exact else _JITTER_S):
             yield self._emit(block)
         else:
             self._held = block
 
-    def _is_believable(self, gap_s: Fraction, until_s: Fraction) -> bool:
+    @property
+    def _expected_s(self) -> float:
+        assert self._begin_s is not None
+        return self._begin_s + self._n_since / self._rate
+
+    def _expect(self, time_s: float, rate: int) -> None:
+        self._begin_s, self._n_since, self._rate = time_s, 0, rate
+
+    def _is_believable(self, gap_s: float, until_s: float) -> bool:
         if gap_s <= 0:
             return False
         if self._clock.may_jump and gap_s > _MAX_STEP_S:
@@ -135,20 +135,52 @@ class Placer:
         return gap_s <= _MAX_GAP_S
 
     def _silence(
-        self, gap_s: Fraction, block: Decoded, *, is_gap: bool = True
+        self, gap_s: float, block: Decoded, *, is_gap: bool = True
     ) -> Iterator[Placed]:
         n = round(gap_s * block.rate)
         while n > 0:
             n_now = min(n, _SILENCE_S * block.rate)
             zeros = np.zeros((n_now, block.samples.shape[1]), np.float32)
-            self.position_s += Fraction(n_now, block.rate)
             yield Placed(zeros, block.rate, is_gap=is_gap)
             n -= n_now
 
     def _emit(self, block: Decoded) -> Placed:
-        assert self._expected_s is not None
-        duration_s = Fraction(len(block.samples), block.rate)
-        self.position_s += duration_s
-        self._expected_s += duration_s
-        n_lost, self._n_lost, self._lost_s = self._n_lost, 0, Fraction(0)
+        if block.rate != self._rate:
+            self._expect(self._expected_s, block.rate)
+        self._n_since += len(block.samples)
+        n_lost, self._n_lost, self._lost_s = self._n_lost, 0, 0.0
         return Placed(block.samples, block.rate, n_lost=n_lost)
+
+
+def joined(blocks: Iterable[Placed], block_s: float) -> Iterator[Placed]:
+    """Put blocks of one kind together to about `block_s`, so that each costs little."""
+    pending: list[Placed] = []
+    n_pending = 0
+    for block in blocks:
+        if pending and not _is_alike(pending[0], block):
+            yield _join(pending)
+            pending, n_pending = [], 0
+        pending.append(block)
+        n_pending += len(block.samples)
+        if n_pending >= block_s * block.rate:
+            yield _join(pending)
+            pending, n_pending = [], 0
+    if pending:
+        yield _join(pending)
+
+
+def _is_alike(first: Placed, block: Placed) -> bool:
+    return (
+        block.n_lost == 0
+        and block.is_gap == first.is_gap
+        and block.rate == first.rate
+        and block.samples.shape[1] == first.samples.shape[1]
+    )
+
+
+def _join(blocks: list[Placed]) -> Placed:
+    first = blocks[0]
+    if len(blocks) == 1:
+        return first
+    samples = np.concatenate([block.samples for block in blocks])
+    return Placed(samples, first.rate, first.is_gap, first.n_lost)

@@ -26,7 +26,7 @@ from voxmlx.audio.mixing import Mixer
 from voxmlx.audio.mp3_length import Mp3Length
 from voxmlx.audio.ogg_length import OggLength
 from voxmlx.audio.pcm import PcmDecoder
-from voxmlx.audio.placing import Placed, Placer
+from voxmlx.audio.placing import Placed, Placer, joined
 from voxmlx.audio.resample import Resampler, check_rate
 from voxmlx.audio.source import ByteSource, ForwardBytes, SeekableBytes
 from voxmlx.audio.values import MAX_LEVEL, first_beyond, first_not_finite
@@ -55,7 +55,7 @@ _MAX_PADDING_S = Fraction(1, 5)
 # Of the first packets of a stream, most must be sound.
 _N_TRIED = 20
 
-_CLOCK_OF_SAMPLES = Clock(Fraction(0), None, may_jump=False, is_exact=True)
+_CLOCK_OF_SAMPLES = Clock(0.0, None, may_jump=False, is_exact=True)
 
 
 class Reading:
@@ -78,6 +78,15 @@ class Reading:
         self._ogg: OggLength | None = None
         if raw_rate is not None:
             check_rate(raw_rate, self._name)
+        try:
+            self._begin(raw_rate)
+        except BaseException:
+            if self._copy is not None:
+                self._copy.close()
+            raise
+
+    def _begin(self, raw_rate: int | None) -> None:
+        source = self._source
         head = source.peek(HEAD_BYTES)
         if not head:
             raise AudioError(f"{self._name} is empty (0 bytes), expected sound")
@@ -111,9 +120,9 @@ class Reading:
         spots = _DamagedSpots(self._name)
         chain: _Chain | None = None
         at_s = Fraction(0)
-        block_s = min(_BLOCK_S, _BLOCK_VALUES / (self.n_channels * self.rate))
-        blocks = decoder.decoded(0.0 if self._source.is_pipe else block_s)
-        for placed in self._without_padding(placer.place(self._tried(blocks))):
+        frames = placer.place(self._tried(decoder.decoded()))
+        block_s = self._block_s(self.n_channels, self.rate)
+        for placed in self._without_padding(joined(frames, block_s)):
             self._refuse_values(placed, at_s)
             yield from spots.told(placed, at_s)
             if chain is None or not chain.fits(placed):
@@ -160,11 +169,18 @@ class Reading:
             return Decoder(ForwardBytes(source, self._ogg.watch))
         return Decoder(ForwardBytes(source, self._mp3.watch))
 
+    def _block_s(self, n_channels: int, rate: int) -> float:
+        """Return how long blocks are; 0 means as they come."""
+        if self._source.is_pipe:
+            return 0.0
+        return min(_BLOCK_S, _BLOCK_VALUES / (n_channels * rate))
+
     def _open_samples(
         self, content: ReadableBytes, name: str, rate: int, n_channels: int
     ) -> PcmDecoder:
         try:
-            return PcmDecoder(content, name, rate, n_channels)
+            block_s = self._block_s(n_channels, rate)
+            return PcmDecoder(content, name, rate, n_channels, block_s=block_s)
         except (FFmpegError, ValueError):
             raise AudioError(
                 f"{self._name} is a damaged WAV: its header claims {n_channels} channels "

@@ -84,8 +84,17 @@ class ResultFile:
     until it is replaced. Failures to write raise OutputError.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, *, is_journal: bool = False, is_temporary: bool = False
+    ) -> None:
+        """A journal is written out at once, and over what a killed run has left.
+
+        The same text is expected, so that the file stays whole, until `cut` or the end
+        removes the rest. A temporary file never gets its name: its end removes it.
+        """
         self._path = path
+        self.is_journal = is_journal
+        self._is_temporary = is_temporary
         # In the same directory, since a rename is atomic only within a file system.
         self.partial_path = _partial(path)
         self._is_kept = False
@@ -93,9 +102,10 @@ class ResultFile:
     def __enter__(self) -> Self:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            is_resumed = self.is_journal and self.partial_path.exists()
             self._file = open(
                 self.partial_path,
-                "w",
+                "r+" if is_resumed else "w",
                 encoding="utf-8",
                 errors="backslashreplace",
                 newline="\n",
@@ -107,8 +117,14 @@ class ResultFile:
     def write(self, text: str) -> None:
         try:
             self._file.write(text)
+            if text and self.is_journal:
+                self._file.flush()
         except OSError as error:
             raise _unwritable(str(self._path), error) from None
+
+    def cut(self) -> None:
+        """Remove what the file holds beyond what has been written."""
+        self._file.truncate()
 
     def keep(self) -> None:
         """Keep what has been written under its partial name, whatever comes."""
@@ -125,9 +141,13 @@ class ResultFile:
             return
         try:
             self._file.flush()
+            self._file.truncate()
             os.fsync(self._file.fileno())
             self._file.close()
-            os.replace(self.partial_path, self._path)
+            if self._is_temporary:
+                self.partial_path.unlink()
+            else:
+                os.replace(self.partial_path, self._path)
         except OSError as failure:
             self._end()
             raise _unwritable(str(self._path), failure) from None

@@ -4,10 +4,11 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from voxmlx import demo
 from voxmlx.audio.channels import Channel
@@ -47,11 +48,13 @@ from voxmlx.live.captions import Captions, LiveStream, SoundSource
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
 from voxmlx.live.lag_warning import LagWarning, RecoveryWarning
 from voxmlx.live.output_files import CaptionFile, Recording
+from voxmlx.live.recorded import RecordedSound
 from voxmlx.live.remote import RemoteMetrics, RemoteStream, server_url
 from voxmlx.live.remote_events import RemoteEvents
 from voxmlx.live.stream_metrics import Figures, StreamMetrics
 from voxmlx.session import Session
 from voxmlx.text.formats import FormatOptions, make_writer
+from voxmlx.text.journal import Journal, read_journal, settings_key
 
 __all__ = ["main", "make_parser"]
 
@@ -138,6 +141,13 @@ def make_parser() -> CommandParser:
         "--record", metavar="FILE.wav", type=Path, help="also record what is heard"
     )
     results.add_argument(
+        "--resume",
+        metavar="FILE.wav",
+        type=Path,
+        help="go on with this recording, and with the --output files of its stream, "
+        "after a crash or a power cut; the .jsonl one saves decoding it again",
+    )
+    results.add_argument(
         "--plain",
         action="store_true",
         help="text alone, without colours or a status line; so it always is where "
@@ -183,6 +193,12 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             parser.error(
                 f"--output {path}: expected a name that ends in .{', .'.join(_FORMATS)}"
             )
+    if arguments.resume is not None:
+        if arguments.record is not None:
+            parser.error("--resume goes on recording there; leave --record out")
+        if arguments.server is not None:
+            parser.error("--resume is about a model on this machine, --server not")
+        arguments.record = arguments.resume
     if arguments.record is not None and arguments.record.suffix != ".wav":
         parser.error(f"--record {arguments.record}: expected a name that ends in .wav")
     if arguments.server is not None:
@@ -210,31 +226,47 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         return 0
     check_delay(arguments)
     word_options(arguments)
-    _refuse_existing(arguments)
+    resumed = _open_resumed(arguments)
+    if resumed is None:
+        _refuse_existing(arguments)
     # A missing file or microphone is reported before a model is downloaded and loaded.
     # A microphone is opened after that, or its queue would fill with sound.
-    played = _open_file(arguments)
+    played = _open_file(arguments, resumed)
     if played is None and not _may_play_the_sample(arguments):
         find_device(portaudio or import_portaudio(), _device(arguments))
     with ExitStack() as stack:
-        stream, metrics = _open_stream(arguments, stack)
+        if played is not None:
+            stack.callback(played.close)
+        stream, metrics, head = _open_stream(arguments, stack)
+        journal = _read_journal(arguments, head) if resumed is not None else None
         waiting: list[str] = []
-        source = played or _open_microphone(arguments, portaudio, waiting.append)
-        stack.callback(source.close)
+        source: SoundSource | None = played
+        if source is None:
+            source = _open_microphone(arguments, portaudio, waiting.append)
+            stack.callback(source.close)
         display = stack.enter_context(_display(arguments, source, stream))
         if isinstance(source, Microphone):
             source.notify = display.notice
         for sentence in waiting:
             display.notice(sentence)
-        files = _open_files(arguments, stack)
+        files = _open_files(arguments, head, resumed, stack)
         listeners = [
             *files,
             display,
             LagWarning(display.notice, arguments.server),
             RecoveryWarning(display.notice, arguments.dtype),
         ]
-        captions = Captions(source, stream, listeners, metrics)
+        is_recorded = arguments.record is not None
+        captions = Captions(source, stream, listeners, metrics, is_recorded=is_recorded)
         stack.enter_context(_ended_by_signals(captions))
+        if resumed is not None and journal is not None:
+            assert isinstance(stream, Session)
+            pieces, n = resumed.pieces(), resumed.n_samples
+            if not captions.replay(stream.replay_pieces(pieces, n, journal.tokens)):
+                raise KeyboardInterrupt
+            for file in files:
+                if isinstance(file, CaptionFile):
+                    file.cut()
         captions.run()
     _print_summary(metrics.figures(), arguments)
     return 0
@@ -242,10 +274,10 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
 
 def _open_stream(
     arguments: argparse.Namespace, stack: ExitStack
-) -> tuple[LiveStream, StreamMetrics]:
-    """What decodes, here or there, and what it is measured with."""
+) -> tuple[LiveStream, StreamMetrics, Mapping[str, Any]]:
+    """What decodes, here or there, what it is measured with, and what jsonl says of it."""
     if arguments.server is not None:
-        return _open_remote(arguments, stack)
+        return *_open_remote(arguments, stack), {}
     checkpoint = load_model(arguments)
     stream = Session(
         checkpoint,
@@ -255,7 +287,35 @@ def _open_stream(
         confidence=any(path.suffix == ".jsonl" for path in arguments.output),
         **word_options(arguments, checkpoint.tokenizer),
     )
-    return stream, StreamMetrics()
+    settings = {
+        **word_options(arguments),
+        "kv_bits": arguments.kv_bits,
+        "dtype": checkpoint.dtype,
+    }
+    head = {
+        "model": checkpoint.name,
+        "delay_ms": stream.delay_ms,
+        "settings": settings_key(settings),
+    }
+    return stream, StreamMetrics(), head
+
+
+def _open_resumed(arguments: argparse.Namespace) -> RecordedSound | None:
+    return None if arguments.resume is None else RecordedSound(arguments.resume)
+
+
+def _read_journal(arguments: argparse.Namespace, head: Mapping[str, Any]) -> Journal:
+    """The ids of the stream that is resumed. Raises OutputError if it was another."""
+    for path in arguments.output:
+        if path.suffix == ".jsonl":
+            journal = read_journal(path)
+            if journal.head and journal.head != {"type": "stream", **head}:
+                raise OutputError(
+                    f"{path} is of {dict(journal.head)}, this command of {head}; "
+                    "resume with the model and options of the first run"
+                )
+            return journal
+    return Journal({}, [])
 
 
 def _open_remote(
@@ -292,11 +352,16 @@ def _refuse_existing(arguments: argparse.Namespace) -> None:
             )
 
 
-def _open_file(arguments: argparse.Namespace) -> FileSource | None:
+def _open_file(
+    arguments: argparse.Namespace, resumed: RecordedSound | None
+) -> FileSource | None:
     if arguments.input is None:
         return None
     audio = open_audio(arguments.input, raw_rate=raw_rate(arguments))
-    return FileSource(audio, speed=1.0 if arguments.realtime else None)
+    # A file goes on where its recording ends, a pipe with what comes.
+    n_skipped = 0 if resumed is None or audio.is_pipe else resumed.n_samples
+    speed = 1.0 if arguments.realtime else None
+    return FileSource(audio, speed=speed, n_skipped=n_skipped)
 
 
 def _open_microphone(
@@ -342,7 +407,10 @@ def _display(
 
 
 def _open_files(
-    arguments: argparse.Namespace, stack: ExitStack
+    arguments: argparse.Namespace,
+    head: Mapping[str, Any],
+    resumed: RecordedSound | None,
+    stack: ExitStack,
 ) -> list[CaptionFile | Recording]:
     files: list[CaptionFile | Recording] = []
     for path in arguments.output:
@@ -350,12 +418,13 @@ def _open_files(
             cues=cue_rules(arguments),
             has_word_times=arguments.word_times,
             has_tokens=arguments.alternatives > 0,
+            has_ids=arguments.record is not None,
         )
-        writer = make_writer(path.suffix.removeprefix("."), options)
-        files.append(CaptionFile(path, writer))
+        writer = make_writer(path.suffix.removeprefix("."), options, head)
+        files.append(CaptionFile(path, writer, is_resumed=resumed is not None))
         stack.callback(files[-1].close)
     if arguments.record is not None:
-        files.append(Recording(arguments.record))
+        files.append(Recording(arguments.record, resumed=resumed))
         stack.callback(files[-1].close)
     return files
 

@@ -2,14 +2,16 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from voxmlx.audio.block_queue import Block
+from voxmlx.audio.file_source import FileSource
 from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.events import Event, Finished, TokenDecoded
+from voxmlx.live.recorded import to_pcm16
 from voxmlx.live.stream_metrics import StreamMetrics
 
 __all__ = ["Captions", "Listener", "LiveStream", "SoundSource"]
@@ -69,8 +71,11 @@ class Captions:
         listeners: Sequence[Listener],
         metrics: StreamMetrics,
         *,
+        is_recorded: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Move sound as it is, or if it `is_recorded`, as a recording holds it."""
+        self._is_recorded = is_recorded
         self._source = source
         self._stream = stream
         self._listeners = listeners
@@ -85,6 +90,15 @@ class Captions:
         # The source has locks that the interrupted thread may hold: the loop stops it.
         self._is_stopping = True
 
+    def replay(self, replayed: Iterable[Sequence[Event]]) -> bool:
+        """Show events of sound that was heard before; False if it was stopped."""
+        for events in replayed:
+            self._show(events)
+            self._tick()
+            if self._is_stopping:
+                return False
+        return True
+
     def run(self) -> None:
         """Return when the source has ended and every event has been shown."""
         while not self._source.is_ended:
@@ -95,6 +109,8 @@ class Captions:
             if self._is_step_due():
                 self._step()
             self._tick()
+        if isinstance(self._source, FileSource):
+            self._show(self._source.take_warnings())
         while self._waiting:
             self._step()
             self._tick()
@@ -108,13 +124,18 @@ class Captions:
     def _take(self, timeout_s: float) -> None:
         if self._n_waiting >= _MAX_STEP_SAMPLES:
             return  # a file would be read to its end, and be held in memory
+        if isinstance(self._source, FileSource):
+            self._show(self._source.take_warnings())
         for block in self._source.read(timeout_s):
-            if len(block.samples):
-                self._waiting.append(block)
-                self._n_waiting += len(block.samples)
-                self._metrics.pushed(block.samples)
+            samples = block.samples
+            if self._is_recorded:
+                samples = to_pcm16(samples).astype(np.float32) / 32768
+            if len(samples):
+                self._waiting.append(Block(samples, block.time))
+                self._n_waiting += len(samples)
+                self._metrics.pushed(samples)
                 for listener in self._listeners:
-                    listener.on_audio(block.samples)
+                    listener.on_audio(samples)
 
     def _is_step_due(self) -> bool:
         return self._n_waiting >= self._stream.samples_wanted

@@ -15,7 +15,7 @@ from rich.text import Text
 from voxmlx.cli.outputs import StandardOutput
 from voxmlx.cli.progress import clock
 from voxmlx.config import AUDIO_TOKEN_MS
-from voxmlx.events import Event, Finished, TextDelta, WordFinal
+from voxmlx.events import Event, Finished, SoundWarning, TextDelta, WordFinal
 from voxmlx.live.stream_metrics import SILENT_DB, StreamMetrics
 from voxmlx.live.wrap import Wrapper
 from voxmlx.text.formats import TxtWriter
@@ -61,6 +61,8 @@ class PlainDisplay:
 
     def on_events(self, events: Sequence[Event], /) -> None:
         for event in events:
+            if isinstance(event, SoundWarning):
+                self.notice(f"warning: {event.message}")
             text = self._writer.feed(event)
             self._is_line_open = self._is_line_open or bool(text)
             if isinstance(event, Finished):
@@ -127,7 +129,9 @@ class TerminalDisplay:
     def on_events(self, events: Sequence[Event], /) -> None:
         has_text = False
         for event in events:
-            if isinstance(event, WordFinal) and self._has_final_words:
+            if isinstance(event, SoundWarning):
+                self.notice(f"warning: {event.message}")
+            elif isinstance(event, WordFinal) and self._has_final_words:
                 self._add(event.word.lead + event.word.text, event.time_ms)
                 has_text = True
             elif isinstance(event, TextDelta) and not self._has_final_words:

@@ -1,6 +1,6 @@
 """Files of a live stream, valid at every moment: text as it comes, sound as heard."""
 
-import struct
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,18 +8,19 @@ from typing import BinaryIO
 
 import numpy as np
 
-from voxmlx.config import SAMPLE_RATE
 from voxmlx.errors import OutputError
 from voxmlx.events import Event
+from voxmlx.live.recorded import (
+    HEADER_BYTES,
+    RecordedSound,
+    to_pcm16,
+    wav_header,
+)
 from voxmlx.live.stream_metrics import StreamMetrics
 from voxmlx.text.formats import Writer
 
 __all__ = ["CaptionFile", "Recording"]
 
-_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
-_RIFF_EXTRA = _HEADER.size - 8
-_MAX_BYTES = 0xFFFFFFFF - _RIFF_EXTRA  # 37 hours; readers then take all there is
-_BYTES_PER_SAMPLE = 2
 _SYNC_EVERY_S = 1.0
 
 
@@ -29,11 +30,22 @@ class CaptionFile:
     A listener. Killed at any moment, the file holds every caption that was final.
     """
 
-    def __init__(self, path: Path, writer: Writer) -> None:
-        """Create the file. Raises OutputError if it is there or cannot be made."""
+    def __init__(self, path: Path, writer: Writer, *, is_resumed: bool = False) -> None:
+        """Create the file. Raises OutputError if it is there or cannot be made.
+
+        One that `is_resumed` may be there: the same text is written over what it
+        holds, so that it stays whole, until `cut` removes the rest.
+        """
         self._path = path
         self._writer = writer
-        self._file = _create(path)
+        self._file = _open_again(path) if is_resumed else _create(path)
+
+    def cut(self) -> None:
+        """Remove what the file holds beyond what has been written."""
+        try:
+            self._file.truncate()
+        except OSError as error:
+            raise _unwritable(self._path, error) from None
 
     def on_audio(self, samples: np.ndarray, /) -> None:
         del samples
@@ -68,19 +80,28 @@ class Recording:
     """
 
     def __init__(
-        self, path: Path, *, clock: Callable[[], float] = time.monotonic
+        self,
+        path: Path,
+        *,
+        resumed: RecordedSound | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Create the file. Raises OutputError if it is there or cannot be made."""
+        """Create the file. Raises OutputError if it is there or cannot be made.
+
+        With `resumed`, the file's own sound, go on after it.
+        """
         self._path = path
         self._clock = clock
-        self._file = _create(path)
-        self._n_bytes = 0
-        self._synced_at = clock()
-        self._write(_header(0))
+        self._file = _create(path) if resumed is None else _open_again(path)
+        self._n_bytes = 2 * resumed.n_samples if resumed is not None else 0
+        try:
+            self._file.truncate(HEADER_BYTES + self._n_bytes)
+        except OSError as error:
+            raise _unwritable(path, error) from None
+        self._sync()
 
     def on_audio(self, samples: np.ndarray, /) -> None:
-        scaled = np.clip(np.rint(samples * 32768.0), -32768, 32767)
-        pcm = scaled.astype("<i2").tobytes()
+        pcm = to_pcm16(samples).tobytes()
         self._write(pcm)
         self._n_bytes += len(pcm)
         if self._clock() - self._synced_at > _SYNC_EVERY_S:
@@ -102,9 +123,10 @@ class Recording:
         try:
             self._file.flush()
             self._file.seek(0)
-            self._file.write(_header(self._n_bytes))
+            self._file.write(wav_header(self._n_bytes))
             self._file.seek(0, 2)
             self._file.flush()
+            os.fsync(self._file.fileno())  # a power cut loses a second at most
         except OSError as error:
             raise _unwritable(self._path, error) from None
         self._synced_at = self._clock()
@@ -112,18 +134,18 @@ class Recording:
     def _write(self, data: bytes) -> None:
         try:
             self._file.write(data)
+            self._file.flush()
         except OSError as error:
             raise _unwritable(self._path, error) from None
 
 
-def _header(n_bytes: int) -> bytes:
-    n_bytes = min(n_bytes, _MAX_BYTES)
-    rate = SAMPLE_RATE
-    return _HEADER.pack(
-        *(b"RIFF", n_bytes + _RIFF_EXTRA, b"WAVE"),
-        *(b"fmt ", 16, 1, 1, rate, rate * _BYTES_PER_SAMPLE, _BYTES_PER_SAMPLE, 16),
-        *(b"data", n_bytes),
-    )
+def _open_again(path: Path) -> BinaryIO:
+    try:
+        return open(path, "r+b")
+    except FileNotFoundError:
+        return _create(path)
+    except OSError as error:
+        raise _unwritable(path, error) from None
 
 
 def _create(path: Path) -> BinaryIO:

@@ -285,10 +285,11 @@ class RingKVCache:
         )
 
     def _positions_after(self, n: int) -> NDArray[np.int32]:
-        end = (self.head + n) % self.capacity
-        held = np.minimum(self.length + n, self.capacity)
-        window = np.full_like(held, self.window)
-        return np.stack([end, held, window], axis=1).astype(np.int32)
+        positions = np.empty((len(self.head), 3), np.int32)
+        positions[:, 0] = (self.head + n) % self.capacity
+        positions[:, 1] = np.minimum(self.length + n, self.capacity)
+        positions[:, 2] = self.window
+        return positions
 
     def _visible(self, key_age: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
         """Which keys [S] each of the n newest entries, as queries, may see."""

@@ -85,8 +85,10 @@ class Layer(nn.Module):
         first_norm = self["attention_norm"]
         x, h = residual.normed(first_norm["weight"], first_norm.eps)
         branch = attention(h, layer, step)
-        x, h = Residual(x, branch, attention["o_proj"].get("bias")).normed(
-            norm["weight"] if mlp_norm is None else mlp_norm, norm.eps
+        if mlp_norm is None:
+            mlp_norm = norm["weight"]
+        x, h = add_rms_norm(
+            branch, x, mlp_norm, norm.eps, attention["o_proj"].get("bias")
         )
         return Residual(x, mlp(h), mlp["down_proj"].get("bias"))
 

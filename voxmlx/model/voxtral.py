@@ -221,8 +221,8 @@ class VoxtralRealtime(nn.Module):
             embeddings, [s.decoder for s in states], n_chosen
         )
         if logits is None:
-            for cache in (state.decoder.cache for state in states):
-                mx.eval(cache.rings)
+            for state in states:
+                mx.eval(state.decoder.cache.rings, state.token)
             return
         is_greedy = any(decoding.needs_greedy for decoding in decodings)
         best = greedy(logits) if is_greedy else None

@@ -349,9 +349,7 @@ class Scheduler:
         self._by_session.clear()
 
     def _warm_up(self) -> None:
-        """Read the weights, and do once what the first client would wait for."""
-        # They may have been loaded on another thread, and not be read yet.
-        mx.eval(self._checkpoint.model.parameters())
+        """Do once what the first client would wait for."""
         session = Session(
             self._checkpoint, delay_ms=self._delay_ms, kv_bits=self._kv_bits
         )

@@ -24,6 +24,7 @@ from voxmlx.text.transcript import (
     Segment,
     Segmenter,
     SegmentRules,
+    Transcript,
     TranscriptBuilder,
     text_of,
     wrap,
@@ -41,7 +42,12 @@ __all__ = [
     "VttWriter",
     "Writer",
     "make_writer",
+    "render",
 ]
+
+
+# Two seconds: so much is decoded again after a crash.
+_IDS_PER_LINE = 25
 
 
 class Writer(Protocol):
@@ -298,21 +304,33 @@ class JsonWriter:
 class JsonLinesWriter:
     """One object per event, as it comes, told apart by its `type`.
 
-    Ids are left out unless `has_tokens`: there are 12.5 in every second.
+    There are 12.5 ids in every second. With `has_tokens` each has a line of its own,
+    with `has_ids` 25 of them share one, else they are left out. A file with ids can be
+    gone on with after a crash: see `read_journal`.
     """
 
     def __init__(
-        self, head: Mapping[str, Any] | None = None, *, has_tokens: bool = False
+        self,
+        head: Mapping[str, Any] | None = None,
+        *,
+        has_tokens: bool = False,
+        has_ids: bool = False,
     ) -> None:
         self._head = dict(head or {})
         self._has_tokens = has_tokens
+        self._has_ids = has_ids
+        self._tokens: list[TokenDecoded] = []
 
     def feed(self, event: Event) -> str:
         text = self._opened()
         match event:
+            case TokenDecoded() if not self._has_tokens:
+                if self._has_ids:
+                    self._tokens.append(event)
+                if len(self._tokens) == _IDS_PER_LINE:
+                    text += self._ids()
+                return text
             case TokenDecoded(alternatives=alternatives):
-                if not self._has_tokens:
-                    return text
                 fields: dict[str, Any] = {
                     "type": "token",
                     "token_id": event.token_id,
@@ -320,7 +338,11 @@ class JsonLinesWriter:
                     "time_ms": event.time_ms,
                 }
                 if event.logprob is not None:
-                    fields["logprob"] = round(event.logprob, 4)
+                    fields["logprob"] = _exact(event.logprob)
+                if event.guard is not None:
+                    fields["guard"] = event.guard
+                if event.recovered is not None:
+                    fields["recovered"] = event.recovered
                 if alternatives:
                     fields["alternatives"] = [_alternative(a) for a in alternatives]
             case TextDelta():
@@ -336,11 +358,32 @@ class JsonLinesWriter:
             case SoundWarning():
                 fields = {"type": "warning"} | asdict(event)
             case Finished():
+                text += self._ids()
                 fields = {"type": "finished"} | asdict(event)
         return text + json.dumps(fields, ensure_ascii=False) + "\n"
 
     def end(self) -> str:
-        return self._opened()
+        return self._opened() + self._ids()
+
+    def _ids(self) -> str:
+        """The ids that wait for their line."""
+        tokens, self._tokens = self._tokens, []
+        if not tokens:
+            return ""
+        fields: dict[str, Any] = {
+            "type": "tokens",
+            "index": tokens[0].index,
+            "token_ids": [token.token_id for token in tokens],
+        }
+        if all(token.logprob is not None for token in tokens):
+            fields["logprobs"] = [_exact(token.logprob or 0.0) for token in tokens]
+        guards = {str(t.index): t.guard for t in tokens if t.guard is not None}
+        if guards:
+            fields["guards"] = guards
+        recovered = {str(t.index): t.recovered for t in tokens if t.recovered}
+        if recovered:
+            fields["recovered"] = recovered
+        return json.dumps(fields) + "\n"
 
     def _opened(self) -> str:
         head, self._head = self._head, {}
@@ -356,6 +399,7 @@ class FormatOptions:
     cues: CueRules = field(default_factory=CueRules)
     has_word_times: bool = False
     has_tokens: bool = False
+    has_ids: bool = False
 
 
 _MAKERS: dict[str, Callable[[Mapping[str, Any], FormatOptions], Writer]] = {
@@ -365,9 +409,26 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any], FormatOptions], Writer]] = {
         options.cues, has_word_times=options.has_word_times
     ),
     "json": lambda head, options: JsonWriter(head),
-    "jsonl": lambda head, options: JsonLinesWriter(head, has_tokens=options.has_tokens),
+    "jsonl": lambda head, options: JsonLinesWriter(
+        head, has_tokens=options.has_tokens, has_ids=options.has_ids
+    ),
 }
 FORMATS = tuple(_MAKERS)
+
+
+def render(
+    transcript: Transcript, name: str, options: FormatOptions | None = None
+) -> str:
+    """Return a whole transcript in a format of FORMATS. json then has no tokens."""
+    writer = make_writer(name, options)
+    parts: list[str] = []
+    for segment in transcript.segments:
+        parts += [writer.feed(WordFinal(w, w.end_ms)) for w in segment.words]
+        end = UtteranceEnd(segment.start_ms, segment.end_ms, segment.end_ms)
+        parts.append(writer.feed(end))
+    parts += [writer.feed(warning) for warning in transcript.warnings]
+    parts.append(writer.feed(Finished(transcript.duration_ms, 0)))
+    return "".join([*parts, writer.end()])
 
 
 def make_writer(
@@ -415,6 +476,11 @@ def _word(word: Word) -> dict[str, Any]:
     if word.confidence is not None:
         fields["confidence"] = round(word.confidence, 4)
     return fields
+
+
+def _exact(logprob: float) -> float:
+    """With nine digits, from which a float32 can be read to its last bit."""
+    return float(f"{logprob:.9g}")
 
 
 def _alternative(alternative: Alternative) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 
 from voxmlx.events import (
     Event,
@@ -287,6 +288,22 @@ class Transcript:
         """The words as they were written."""
         words = self.words
         return text_of(words) if words else ""
+
+    def to_srt(self) -> str:
+        """Return the transcript as SubRip subtitles."""
+        return self._render("srt")
+
+    def to_vtt(self) -> str:
+        """Return the transcript as WebVTT subtitles."""
+        return self._render("vtt")
+
+    def to_json(self) -> str:
+        """Return text, segments, words with their times, and warnings as JSON."""
+        return self._render("json")
+
+    def _render(self, format_name: str) -> str:
+        # By name: the formats stand above, on what a transcript is.
+        return import_module("voxmlx.text.formats").render(self, format_name)
 
 
 class TranscriptBuilder:
