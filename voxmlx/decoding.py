@@ -196,7 +196,7 @@ class TokenDecoder:
             yield from self._decide(self._settle(bet))
 
     def take(self) -> list[Decoded]:
-        """What became certain since the last call, in order, one for each position.
+        """Return what became certain since the last call, one for each position.
 
         Inside a prompt there is no id, but NO_TOKEN.
         """

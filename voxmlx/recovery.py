@@ -178,7 +178,7 @@ class RecoveringDecoder:
                 self._give_up()
 
     def take(self) -> list[Decoded]:
-        """What became certain since the last call."""
+        """Return what became certain since the last call."""
         self._settle()
         certain, self._certain = self._certain, []
         return certain

@@ -73,7 +73,7 @@ class Served:
     left_pad_tokens: int = LEFT_PAD_TOKENS
 
     def prompt_tokens(self, delay_ms: int) -> int:
-        """How many ids a stream's prompt has."""
+        """Return the number of ids in a stream's prompt."""
         return 1 + self.left_pad_tokens + delay_tokens(delay_ms)
 
 
