@@ -28,13 +28,14 @@ PICTURE = ROOT / "docs" / "live.svg"
 COLUMNS, LINES = 78, 7
 ARGUMENTS = ["--demo", "--input", str(demo.SAMPLE), "--realtime"]
 
-# The words by which the sample is nearly over, and how long to wait for them.
-LAST_WORDS = "forty nine"
+# The words by which the sample is nearly over, the sign of a pause, and how long to wait.
+LAST_WORDS = "a low of"
+SILENCE = "∅"
 PATIENCE_S = 180
 
 
 def terminal_of_a_run() -> pyte.Screen:
-    """Return the screen at the moment when LAST_WORDS are on it."""
+    """Return the screen with LAST_WORDS on it, at a moment of sound."""
     screen = pyte.Screen(COLUMNS, LINES)
     stream = pyte.ByteStream(screen)
     main, other = pty.openpty()
@@ -53,7 +54,8 @@ def terminal_of_a_run() -> pyte.Screen:
         while time.monotonic() < end:
             if select.select([main], [], [], 0.1)[0]:
                 stream.feed(os.read(main, 65_536))
-            if LAST_WORDS in " ".join(" ".join(screen.display).split()):
+            shown = " ".join(" ".join(screen.display).split())
+            if LAST_WORDS in shown and SILENCE not in shown:
                 return screen
         sys.exit(f"{LAST_WORDS!r} were not shown within {PATIENCE_S} s")
     finally:

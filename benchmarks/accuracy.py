@@ -27,7 +27,7 @@ import jiwer
 from whisper_normalizer.basic import BasicTextNormalizer
 
 from benchmarks.provenance import closing_line
-from benchmarks.speech import Utterance, utterances
+from benchmarks.speech_sets import Utterance, utterances
 from benchmarks.word_times import TimeErrors, in_one_stream
 from voxmlx import Checkpoint, Session, Transcript, demo, load
 from voxmlx.cli.arguments import run_command

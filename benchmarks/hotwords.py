@@ -22,7 +22,7 @@ import numpy as np
 from whisper_normalizer.basic import BasicTextNormalizer
 
 from benchmarks.provenance import closing_line
-from benchmarks.speech import utterances
+from benchmarks.speech_sets import utterances
 from voxmlx import Checkpoint, Event, Session, Transcript, demo, load
 from voxmlx.batch import Batch
 from voxmlx.cli.arguments import run_command

@@ -197,7 +197,7 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What came of one kind; `offset_ms` is positive where the sound is late."""
+    """Result of one kind of file; `offset_ms` is positive where the sound is late."""
 
     name: str
     correlation: float

@@ -26,7 +26,7 @@ import numpy as np
 
 from benchmarks.provenance import closing_line
 from benchmarks.ratios import Ratio
-from benchmarks.speech import utterances
+from benchmarks.speech_sets import utterances
 from voxmlx import Checkpoint, Session, TokenDecoded, demo, load
 from voxmlx.audio.files import open_audio
 from voxmlx.cli.arguments import run_command

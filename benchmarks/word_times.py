@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from benchmarks.speech import Utterance
+from benchmarks.speech_sets import Utterance
 from voxmlx import Word
 
 __all__ = ["END_LIMIT_MS", "START_LIMIT_MS", "Marked", "TimeErrors", "in_one_stream"]

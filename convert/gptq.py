@@ -38,7 +38,7 @@ _GUESS_DAMPING = 0.03
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What is known of the inputs of a product with n columns."""
+    """Statistics of the inputs of a matrix with n columns."""
 
     importance: Floats  # [n], mean 1: the damped diagonal of H
     factor: Floats  # [n, n], upper: the Cholesky factor of the inverse of H

@@ -36,7 +36,7 @@ from .word_errors import NORMALIZER, check_installed, word_errors
 __all__ = [
     "DELAY_MS",
     "ROW_TITLES",
-    "Reading",
+    "ModelReading",
     "Sound",
     "certificate",
     "dequantize",
@@ -87,7 +87,7 @@ class Sound:
 
 
 @dataclass(slots=True)
-class Reading:
+class ModelReading:
     """A model's reading of a sound: its own ids, and its logits in a file."""
 
     ids: NDArray[np.int32]  # [n]
@@ -140,7 +140,7 @@ def read(
     sound: Sound,
     directory: Path,
     history: NDArray[np.int32] | None = None,
-) -> Reading:
+) -> ModelReading:
     """Transcribe freely, then once more with `history` (None: the same ids)."""
     model = checkpoint.model
     state = model.make_state(DELAY_MS)
@@ -160,7 +160,7 @@ def read(
             file.write(block.data)
         file.flush()
         logits = np.memmap(file.name, np.float32, "r", shape=(len(forced), vocab))
-    return Reading(ids, logits, checkpoint.tokenizer.decode(ids.tolist()))
+    return ModelReading(ids, logits, checkpoint.tokenizer.decode(ids.tolist()))
 
 
 def forced_logits(
@@ -211,8 +211,8 @@ def _forced(
 
 def certificate(
     sounds: Sequence[Sound],
-    references: Sequence[Reading],
-    results: Iterable[Reading],
+    references: Sequence[ModelReading],
+    results: Iterable[ModelReading],
     reference_dtype: str,
     dtype: str,
     on_sound: Callable[[dict[str, Any]], object] = lambda _: None,
@@ -339,7 +339,7 @@ class _Tokens:
         }
 
 
-def _compare(a: Reading, b: Reading) -> _Tokens:
+def _compare(a: ModelReading, b: ModelReading) -> _Tokens:
     """Token by token: a long sound's logits are more than memory may hold."""
     tokens = _Tokens()
     assert len(a.ids) == len(b.ids) == len(a.logits) == len(b.logits)

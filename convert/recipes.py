@@ -38,7 +38,7 @@ class Recipe:
 
     @property
     def is_rounded(self) -> bool:
-        """Whether it quantizes anything in a mode that leaves a choice of scales."""
+        """Return whether the recipe has a mode that leaves a choice of scales."""
         found = [rule.precision for rule in self.rules]
         return any(p is not None and p.mode == "affine" for p in found)
 

@@ -23,10 +23,10 @@ __all__ = ["References", "read_references", "verify", "verify_against"]
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """What a source makes of sounds; several results may be compared with it."""
+    """The source's readings of sounds, for comparison with several results."""
 
     sounds: Sequence[quality.Sound]
-    readings: Sequence[quality.Reading]
+    readings: Sequence[quality.ModelReading]
     dtype: DtypeName
 
 

@@ -36,6 +36,7 @@ RETIRED = {
     r"_surroundings|try_kernels": "inventory, measure_kernels",
     r"Meter|RemoteMeter": "StreamMetrics, MetricsSink, RemoteMetrics",
     r"def (hear|say|accept|show|obey|tell|judge)\(": "push, emit, observe, on_events",
+    r"Bet|_Bet|_?bets?|_judge|_settle\(": "trial, commit, rollback",
 }
 # Where a retired name must stay: the test itself, and aliases for one version.
 ALLOWED = {
@@ -101,3 +102,22 @@ def test_the_house_names_every_module() -> None:
     modules = {name for name in modules if not name.startswith(("__", "hook-"))}
     assert modules - named == set(), "give it a place in docs/design.md"
     assert named - modules - {"__init__.py", "__main__.py", "contract.py"} == set()
+
+
+# A docstring's first line stands alone in `help()`: it does not begin mid-sentence.
+MID_SENTENCE = re.compile(r"(Of|What|Whether|Where|How|Which|Who|Why|When|As if)\b")
+
+
+def test_no_public_docstring_begins_in_mid_sentence() -> None:
+    found = [
+        f"{relative(path)}: {docstring.splitlines()[0]}"
+        for path in CODE
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(
+            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        )
+        and (docstring := ast.get_docstring(node)) is not None
+        and not getattr(node, "name", "module").startswith("_")
+        and MID_SENTENCE.match(docstring)
+    ]
+    assert found == []

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from voxmlx.audio.byte_source import ReadableFile
 from voxmlx.audio.files import AudioFile, no_words, open_audio
-from voxmlx.audio.source import ReadableFile
 from voxmlx.checkpoint import Checkpoint, load
 from voxmlx.events import Event, Finished, TextDelta, TokenDecoded
 from voxmlx.session import Session

@@ -42,7 +42,7 @@ class DecodeRule(Protocol):
         ...
 
     def refused(self) -> None:
-        """What the rule brought out was not plausible and has been rolled back."""
+        """Note that the id which the rule brought out was rolled back."""
         ...
 
     def copy(self) -> "DecodeRule":

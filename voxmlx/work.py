@@ -1,4 +1,4 @@
-"""What a stream asks of the network, whoever drives it."""
+"""Requests of a stream to the network, whoever drives it."""
 
 from collections.abc import Generator
 from dataclasses import dataclass

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from benchmarks.accuracy import error_rate, main, measure
-from benchmarks.speech import Utterance, utterances
+from benchmarks.speech_sets import Utterance, utterances
 from benchmarks.word_times import Marked, TimeErrors, in_one_stream
 from training.dataset import Utterance as Spoken
 from training.dataset import write_dataset

@@ -5,7 +5,9 @@ import sys
 
 import numpy as np
 import pytest
+from rich.progress import Progress
 
+from voxmlx.cli import progress
 from voxmlx.cli.progress import SoundProgress, clock
 
 
@@ -26,8 +28,8 @@ def render(
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
     ten_minutes = np.zeros(16_000 * 600, np.float32)
-    with SoundProgress(name, duration_s, is_hidden=is_hidden) as progress:
-        assert sum(1 for _ in progress.follow(iter([ten_minutes] * 2))) == 2
+    with SoundProgress(name, duration_s, is_hidden=is_hidden) as shown:
+        assert sum(1 for _ in shown.follow(iter([ten_minutes] * 2))) == 2
     return stderr.getvalue()
 
 
@@ -38,10 +40,26 @@ def test_a_terminal_sees_time_heard_and_speed(monkeypatch: pytest.MonkeyPatch) -
     assert "x real time" in shown
 
 
+def test_the_time_left_is_that_of_the_speed_so_far(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """20 of 60 minutes heard in 2 minutes of a clock: 10 times real time, 4:00 left."""
+    column = progress.TimeHeard()
+    bar = Progress(column)
+    task_id = bar.add_task("talk.wav", total=3600.0, completed=1200.0)
+    (task,) = bar.tasks
+    assert task.id == task_id
+    assert task.start_time is not None
+    start = task.start_time
+    monkeypatch.setattr(progress.time, "monotonic", lambda: start + 120.0)
+    assert str(column.render(task)) == "20:00 / 1:00:00  10.0x real time, 4:00 left"
+
+
 def test_sound_of_unknown_length_has_no_total(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = render(monkeypatch, Terminal(), duration_s=None)
     assert "20:00" in shown
     assert "/" not in shown
+    assert "left" not in shown
 
 
 def test_a_name_with_brackets_is_shown_as_it_is(

@@ -100,8 +100,10 @@ def test_sensitivity_ranks_every_group_and_leaves_the_model_as_it_was(
     assert rank(checkpoint, sounds, Precision(4, 64)) == rows
 
 
-def reading(ids: list[int], logits: np.ndarray, text: str) -> quality.Reading:
-    return quality.Reading(np.array(ids, np.int32), logits.astype(np.float32), text)
+def reading(ids: list[int], logits: np.ndarray, text: str) -> quality.ModelReading:
+    return quality.ModelReading(
+        np.array(ids, np.int32), logits.astype(np.float32), text
+    )
 
 
 def test_the_certificate_is_right_on_numbers_worked_out_by_hand() -> None:

@@ -6,7 +6,7 @@ import jiwer
 import numpy as np
 import pytest
 
-from benchmarks.speech import Utterance
+from benchmarks.speech_sets import Utterance
 from benchmarks.word_times import TimeErrors, in_one_stream
 from tests.held_out import KINDS, SEEN, Sentence, held_out, one_stream
 from tests.stages import session_ids

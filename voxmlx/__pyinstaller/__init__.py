@@ -1,4 +1,4 @@
-"""Where PyInstaller finds the hook by which a frozen application holds voxmlx."""
+"""Hooks for PyInstaller, so that a frozen application holds voxmlx."""
 
 from pathlib import Path
 

@@ -10,8 +10,13 @@ from typing import Self
 
 import numpy as np
 
+from voxmlx.audio.byte_source import (
+    STANDARD_INPUT,
+    ByteSource,
+    ReadableFile,
+    open_source,
+)
 from voxmlx.audio.reading import Reading
-from voxmlx.audio.source import STANDARD_INPUT, ByteSource, ReadableFile, open_source
 from voxmlx.config import SAMPLE_RATE
 from voxmlx.errors import AudioError
 from voxmlx.events import SoundWarning

@@ -1,4 +1,4 @@
-"""What bytes are, by the first of them: sound in some container, or no sound."""
+"""Kinds of files by their first bytes: sound in some container, or no sound."""
 
 from voxmlx.errors import AudioError
 

@@ -1,4 +1,4 @@
-"""How many samples an MP3 holds, by the entry that its encoder left in front.
+"""The number of samples of an MP3, from the entry of its encoder.
 
 FFmpeg uses that entry only where it can seek. Measured with FFmpeg 8.1: from a pipe
 the padding of the last packet (up to 70 ms) stays in the sound, and no length is known

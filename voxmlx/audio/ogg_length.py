@@ -1,10 +1,10 @@
-"""Where an Ogg file ends, by its last page.
+"""The end of an Ogg file, from its last page.
 
 Measured with FFmpeg 8.1: it does not tell that a file was cut, from a pipe it knows no
 length, and of a Vorbis file of one page (a second or two) it keeps the padding.
 """
 
-from voxmlx.audio.source import ByteSource
+from voxmlx.audio.byte_source import ByteSource
 
 __all__ = ["OggLength"]
 
@@ -19,7 +19,7 @@ class OggLength:
     """Watches the bytes of an Ogg file as they are read; remembers one page's worth."""
 
     def __init__(self, source: ByteSource) -> None:
-        """Where the source can seek, its end is looked at first."""
+        """If the source can seek, its end is read first."""
         self._tail = source.tail(_MAX_PAGE_BYTES)
         self._is_known = self._tail is not None
         self._tail = self._tail or b""

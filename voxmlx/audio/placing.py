@@ -1,4 +1,4 @@
-"""Decoded blocks -> sound without holes, each sample at the time its container says.
+"""DecodedSound blocks -> sound without holes, each sample at the time its container says.
 
 A track that starts late begins with silence, and a gap becomes silence. States:
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from voxmlx.audio.decoder import Clock, Decoded, Lost
+from voxmlx.audio.sound_decoder import Clock, DecodedSound, Lost
 
 __all__ = ["Placed", "Placer", "joined"]
 
@@ -60,11 +60,11 @@ class Placer:
         self._begin_s: float | None = None
         self._n_since = 0
         self._rate = 1
-        self._held: Decoded | None = None
+        self._held: DecodedSound | None = None
         self._n_lost = 0
         self._lost_s = 0.0
 
-    def place(self, blocks: Iterable[Decoded | Lost]) -> Iterator[Placed]:
+    def place(self, blocks: Iterable[DecodedSound | Lost]) -> Iterator[Placed]:
         for block in blocks:
             if isinstance(block, Lost):
                 self._n_lost += 1
@@ -82,7 +82,7 @@ class Placer:
         """Return how many packets were lost since the last block."""
         return self._n_lost
 
-    def _first(self, block: Decoded) -> Iterator[Placed]:
+    def _first(self, block: DecodedSound) -> Iterator[Placed]:
         self._expect(block.time_s or 0.0, block.rate)
         if block.time_s is not None:
             late_s = block.time_s - self._clock.begin_s
@@ -93,7 +93,7 @@ class Placer:
                 yield from self._silence(late_s, block, is_gap=False)
         yield self._emit(block)
 
-    def _next(self, block: Decoded) -> Iterator[Placed]:
+    def _next(self, block: DecodedSound) -> Iterator[Placed]:
         if self._held is not None:
             held, self._held = self._held, None
             assert held.time_s is not None
@@ -135,7 +135,7 @@ class Placer:
         return gap_s <= _MAX_GAP_S
 
     def _silence(
-        self, gap_s: float, block: Decoded, *, is_gap: bool = True
+        self, gap_s: float, block: DecodedSound, *, is_gap: bool = True
     ) -> Iterator[Placed]:
         n = round(gap_s * block.rate)
         while n > 0:
@@ -144,7 +144,7 @@ class Placer:
             yield Placed(zeros, block.rate, is_gap=is_gap)
             n -= n_now
 
-    def _emit(self, block: Decoded) -> Placed:
+    def _emit(self, block: DecodedSound) -> Placed:
         if block.rate != self._rate:
             self._expect(self._expected_s, block.rate)
         self._n_since += len(block.samples)

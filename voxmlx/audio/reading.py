@@ -8,14 +8,7 @@ from typing import BinaryIO
 import numpy as np
 from av.error import FFmpegError
 
-from voxmlx.audio.decoder import (
-    Clock,
-    Decoded,
-    Decoder,
-    Lost,
-    NoSound,
-    ReadableBytes,
-)
+from voxmlx.audio.byte_source import ByteSource, ForwardBytes, SeekableBytes
 from voxmlx.audio.kinds import (
     HEAD_BYTES,
     is_container,
@@ -25,10 +18,17 @@ from voxmlx.audio.kinds import (
 from voxmlx.audio.mixing import Mixer
 from voxmlx.audio.mp3_length import Mp3Length
 from voxmlx.audio.ogg_length import OggLength
-from voxmlx.audio.pcm import PcmDecoder
 from voxmlx.audio.placing import Placed, Placer, joined
+from voxmlx.audio.raw_pcm import RawPcmReader
 from voxmlx.audio.resample import Resampler, check_rate
-from voxmlx.audio.source import ByteSource, ForwardBytes, SeekableBytes
+from voxmlx.audio.sound_decoder import (
+    Clock,
+    DecodedSound,
+    Lost,
+    NoSound,
+    ReadableBytes,
+    SoundDecoder,
+)
 from voxmlx.audio.values import MAX_LEVEL, first_beyond, first_not_finite
 from voxmlx.audio.wav import WAV_HEAD_BYTES, WavBytes, is_wav
 from voxmlx.errors import AudioError
@@ -114,7 +114,7 @@ class Reading:
         """Yield float32 [n] at 16 kHz and warnings. Raises AudioError and OSError."""
         decoder = self._decoder
         clock = _CLOCK_OF_SAMPLES
-        if self._wav is None and not isinstance(decoder, PcmDecoder):
+        if self._wav is None and not isinstance(decoder, RawPcmReader):
             clock = decoder.clock
         placer = Placer(clock)
         spots = _DamagedSpots(self._name)
@@ -144,7 +144,7 @@ class Reading:
         if self._copy is not None:
             self._copy.close()
 
-    def _open(self, head: bytes, raw_rate: int | None) -> Decoder | PcmDecoder:
+    def _open(self, head: bytes, raw_rate: int | None) -> SoundDecoder | RawPcmReader:
         source = self._source
         refuse_no_sound(head, self._name, self._look())
         if is_wav(head[:WAV_HEAD_BYTES]):
@@ -155,7 +155,7 @@ class Reading:
                 return self._open_samples(
                     wav, form.raw_name, form.rate, form.n_channels
                 )
-            return Decoder(wav, format_name="wav", options={"ignore_length": "1"})
+            return SoundDecoder(wav, format_name="wav", options={"ignore_length": "1"})
         if raw_rate is not None and not is_container(head):
             return self._open_samples(ForwardBytes(source), "s16le", raw_rate, 1)
         if needs_seeking(head):
@@ -163,11 +163,11 @@ class Reading:
             source.raise_error()
             if not source.is_seekable:
                 self._copy = file
-            return Decoder(SeekableBytes(source, file, source.start))
+            return SoundDecoder(SeekableBytes(source, file, source.start))
         if head.startswith(b"OggS"):
             self._ogg = OggLength(source)
-            return Decoder(ForwardBytes(source, self._ogg.watch))
-        return Decoder(ForwardBytes(source, self._mp3.watch))
+            return SoundDecoder(ForwardBytes(source, self._ogg.watch))
+        return SoundDecoder(ForwardBytes(source, self._mp3.watch))
 
     def _block_s(self, n_channels: int, rate: int) -> float:
         """Return how long blocks are; 0 means as they come."""
@@ -177,10 +177,10 @@ class Reading:
 
     def _open_samples(
         self, content: ReadableBytes, name: str, rate: int, n_channels: int
-    ) -> PcmDecoder:
+    ) -> RawPcmReader:
         try:
             block_s = self._block_s(n_channels, rate)
-            return PcmDecoder(content, name, rate, n_channels, block_s=block_s)
+            return RawPcmReader(content, name, rate, n_channels, block_s=block_s)
         except (FFmpegError, ValueError):
             raise AudioError(
                 f"{self._name} is a damaged WAV: its header claims {n_channels} channels "
@@ -191,7 +191,7 @@ class Reading:
         if self._wav is not None:
             n_samples = self._wav.n_samples
             return None if n_samples is None else Fraction(n_samples, self.rate)
-        if isinstance(self._decoder, PcmDecoder):
+        if isinstance(self._decoder, RawPcmReader):
             return None
         if self._decoder.format_name == "mp3" and self._mp3.n_samples is not None:
             return Fraction(self._mp3.n_samples, self.rate)
@@ -202,14 +202,16 @@ class Reading:
     @property
     def _is_length_exact(self) -> bool:
         return (
-            isinstance(self._decoder, PcmDecoder)
+            isinstance(self._decoder, RawPcmReader)
             or self._wav is not None
             or self._ogg is not None
             or self._decoder.format_name == "mp3"
             or self._decoder.is_length_exact
         )
 
-    def _tried(self, blocks: Iterable[Decoded | Lost]) -> Iterator[Decoded | Lost]:
+    def _tried(
+        self, blocks: Iterable[DecodedSound | Lost]
+    ) -> Iterator[DecodedSound | Lost]:
         """The same blocks. Raises AudioError where the first of them are no sound."""
         n_good = n_bad = 0
         for block in blocks:
@@ -299,7 +301,7 @@ class Reading:
                 "mark of an end; how much is missing is not known",
                 end_ms,
             )
-        elif isinstance(self._decoder, PcmDecoder) and (
+        elif isinstance(self._decoder, RawPcmReader) and (
             n_odd := self._decoder.n_odd_bytes
         ):
             yield SoundWarning(

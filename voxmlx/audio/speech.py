@@ -1,4 +1,4 @@
-"""What sounds like somebody speaking, for the guards of the decoding loop."""
+"""Detection of speech, for the guards of the decoding loop."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which values a sample may have."""
+"""The values that a sample may have."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -11,7 +11,7 @@ samples alone.
 import struct
 from dataclasses import dataclass
 
-from voxmlx.audio.source import ByteSource
+from voxmlx.audio.byte_source import ByteSource
 from voxmlx.errors import AudioError
 
 __all__ = ["WavBytes", "is_wav"]

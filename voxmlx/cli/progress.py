@@ -13,14 +13,14 @@ from rich.text import Text
 
 from voxmlx.config import SAMPLE_RATE
 
-__all__ = ["SoundProgress", "clock"]
+__all__ = ["SoundProgress", "TimeHeard", "clock"]
 
 # Shorter files are done before a bar says anything.
 _LONG_S = 30.0
 
 
 class SoundProgress:
-    """A bar on stderr: time heard of the total, and the multiple of real time.
+    """A bar on stderr: time heard of the total, speed, and time left.
 
     A context manager. Shows nothing when stderr is no terminal, when `is_hidden`,
     and for sound known to be short. The bar vanishes at the end.
@@ -40,7 +40,7 @@ class SoundProgress:
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            _TimeHeard(),
+            TimeHeard(),
             console=Console(stderr=True),
             transient=True,
             disable=not self._is_shown,
@@ -64,15 +64,19 @@ class SoundProgress:
             self._bar.advance(self._task, len(piece) / SAMPLE_RATE)
 
 
-class _TimeHeard(ProgressColumn):
-    """`12:05 / 1:00:00  8.4x`: heard, total, and times real time so far."""
+class TimeHeard(ProgressColumn):
+    """`12:05 / 1:00:00  8.4x real time, 5:42 left`: heard, total, speed, time left."""
 
     def render(self, task: Task) -> Text:
         total = "" if task.total is None else f" / {clock(task.total)}"
         speed = ""
         if task.start_time is not None and task.completed > 0:
             passed_s = max(time.monotonic() - task.start_time, 1e-3)
-            speed = f"  {task.completed / passed_s:.1f}x real time"
+            times = task.completed / passed_s
+            speed = f"  {times:.1f}x real time"
+            if task.total is not None:
+                left_s = max(task.total - task.completed, 0.0) / times
+                speed += f", {clock(left_s)} left"
         return Text(f"{clock(task.completed)}{total}{speed}")
 
 

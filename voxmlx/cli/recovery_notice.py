@@ -1,4 +1,4 @@
-"""What a command says when a stream recovers."""
+"""The line that a command prints when a stream recovers."""
 
 from voxmlx.events import Event, Recovered
 

@@ -26,7 +26,7 @@ class Launch:
 
     @cached_property
     def options(self) -> dict[str, Any]:
-        """What MLX's callable takes beside the inputs."""
+        """Return the options of MLX's callable, without the inputs."""
         return {
             "template": list(self.template),
             "grid": self.grid,

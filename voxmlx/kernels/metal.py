@@ -212,7 +212,7 @@ def _window_launch(
 
 @cache
 def queries_per_read() -> int:
-    """How many queries of `window_attention` read a row together.
+    """Return how many queries of `window_attention` read a row together.
 
     Half as many on a large GPU: a threadgroup per head would not keep its cores busy.
     The last letter of a name is "s", "c" or "d" for a Pro, a Max and an Ultra.

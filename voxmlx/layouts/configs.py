@@ -79,7 +79,7 @@ _LOG_MEL_MAX = 1.5  # in transformers' preprocessor_config.json, or nowhere
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """How MLX stores a quantized matrix: bits a weight, weights a group, the mode.
+    """Parameters of a quantized matrix: bits of a weight, weights of a group, mode.
 
     Affine groups have a scale and a bias in the model's type. The other modes have
     a scale of 8 bits and no bias.

@@ -297,7 +297,7 @@ class RingKVCache:
         return (distance >= 0) & (distance < self.window)
 
     def rotates_entries(self, plan: RingStep, n: int) -> bool:
-        """Whether `attend_window` takes a step of n entries, as the product left them."""
+        """Return whether `attend_window` takes n entries as the matrix product left them."""
         return (
             self.bits == 16
             and plan.older is not None

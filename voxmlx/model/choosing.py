@@ -229,7 +229,7 @@ def greedy(logits: mx.array) -> mx.array:
 
 
 def logits_of(ids: mx.array, logits: mx.array) -> mx.array:
-    """Of logits [n, vocab], those of one id each: [n]."""
+    """Return from logits [n, vocab] the logit of one id each: [n]."""
     return mx.take_along_axis(logits, ids[:, None], axis=-1)[:, 0]
 
 

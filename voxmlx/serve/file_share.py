@@ -1,4 +1,4 @@
-"""How many files one pass of the network takes beside live streams."""
+"""The share of files in a pass of the network beside live streams."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class FileShare:
 
     @property
     def expected_s(self) -> float:
-        """How long a pass may well take: the longest of the last few, within reason."""
+        """Return the longest time of the last few passes, in seconds, within a bound."""
         return min(max(self._recent_s, default=0.0), 2 * self._pass_s)
 
     def choose(self, due: Sequence[Session]) -> list[Session]:

@@ -1,4 +1,4 @@
-"""What the system refuses the server -> what its client is told."""
+"""Errors of the operating system -> errors of the server's API."""
 
 import errno
 import logging

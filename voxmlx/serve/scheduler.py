@@ -144,7 +144,7 @@ class _Stream:
 
     @property
     def expected_at(self) -> float | None:
-        """When the next audio token is whole, if sound goes on as it came."""
+        """Return when the next audio token will be whole, if sound goes on as it came."""
         if self.came_at is None or self.is_ending:
             return None
         return self.came_at + self.session.samples_wanted / SAMPLE_RATE
@@ -520,6 +520,7 @@ class Scheduler:
         session = Session(
             self._checkpoint,
             delay_ms=options.delay_ms,
+            confidence=options.confidence,
             pause_ms=options.pause_ms,
             hotwords=made.result() if made is not None else (),
             guards=self._guards,

@@ -68,7 +68,7 @@ _FULL_RESPONSE = (
 
 
 class SocketState(ServerState):
-    """What all connections of a server share."""
+    """State that all connections of a server share."""
 
     def __init__(self, limits: Limits, max_connections: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Where a line of text may end, in any language, and where it ends best."""
+"""Line breaks of text in any language: where a line may end, and where it ends best."""
 
 import unicodedata
 from collections.abc import Sequence

@@ -77,7 +77,7 @@ class _Measured:
 
     @property
     def is_good_end(self) -> bool:
-        """Whether a line ends well before the word."""
+        """Return whether a line ends well before the word."""
         return self.n_lead > 0 or self.is_after_clause
 
 

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 import av
 from av.audio.codeccontext import AudioCodecContext
 
-from voxmlx.audio.decoder import Decoded, Lost, ReadableBytes, as_float32
+from voxmlx.audio.sound_decoder import DecodedSound, Lost, ReadableBytes, as_float32
 
-__all__ = ["PcmDecoder"]
+__all__ = ["RawPcmReader"]
 
 _MIN_BLOCK_BYTES = 1 << 12
 
 
-class PcmDecoder:
+class RawPcmReader:
     """Interleaved samples of one of FFmpeg's formats ("s16le", "alaw", ...)."""
 
     def __init__(
@@ -45,7 +45,7 @@ class PcmDecoder:
         bits = {"u8": 8, "alaw": 8, "mulaw": 8, "s24le": 24, "s16le": 16, "f64le": 64}
         self._step_bytes = bits.get(name, 32) // 8 * n_channels
 
-    def decoded(self) -> Iterator[Decoded | Lost]:
+    def decoded(self) -> Iterator[DecodedSound | Lost]:
         """Yield all sound in order."""
         block_s = self._block_s
         n_wanted = max(_MIN_BLOCK_BYTES, round(block_s * self.rate) * self._step_bytes)
@@ -67,9 +67,9 @@ class PcmDecoder:
     def close(self) -> None:
         """The bytes are left to their owner."""
 
-    def _decode(self, samples: bytes, n_before: int) -> Iterator[Decoded]:
+    def _decode(self, samples: bytes, n_before: int) -> Iterator[DecodedSound]:
         if not samples:
             return
         time_s = n_before / self.rate
         for frame in self._codec.decode(av.Packet(samples)):
-            yield Decoded(as_float32(frame), self.rate, time_s)
+            yield DecodedSound(as_float32(frame), self.rate, time_s)

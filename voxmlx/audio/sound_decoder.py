@@ -16,11 +16,11 @@ from av.stream import Discard
 
 __all__ = [
     "Clock",
-    "Decoded",
-    "Decoder",
+    "DecodedSound",
     "Lost",
     "NoSound",
     "ReadableBytes",
+    "SoundDecoder",
     "as_float32",
 ]
 
@@ -82,13 +82,13 @@ class NoSound(Exception):
 
 
 class ReadableBytes(Protocol):
-    """What FFmpeg needs of bytes; with `seek` and `tell` it seeks."""
+    """Bytes as FFmpeg reads them; with `seek` and `tell` it seeks."""
 
     def read(self, n_bytes: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class DecodedSound:
     """Float32 samples [n, channels], at `rate` Hz and from `time_s` on, if known.
 
     `lead_s`: by how much the decoder's own start-up moved the first of them.
@@ -109,7 +109,7 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """How a container counts time, in its own seconds.
+    """The clock of a container, in its own seconds.
 
     Its timeline begins at `begin_s`; no sound is later than `end_s`, if that is known.
     `may_jump`: time stamps may start anew. `is_exact`: they count samples.
@@ -121,7 +121,7 @@ class Clock:
     is_exact: bool
 
 
-class Decoder:
+class SoundDecoder:
     """One open container, and its main stream of sound."""
 
     def __init__(
@@ -218,7 +218,7 @@ class Decoder:
             is_exact=self.format_name in _EXACT_FORMATS,
         )
 
-    def decoded(self) -> Iterator[Decoded | Lost]:
+    def decoded(self) -> Iterator[DecodedSound | Lost]:
         """Yield all sound in order, and a `Lost` for what cannot be decoded."""
         # The first packet of Vorbis gives no sound, but FFmpeg may give it a time.
         is_vorbis = self._stream.codec_context.name == "vorbis"
@@ -244,7 +244,7 @@ class Decoder:
                     lead_s = max(lead_s, time_s - first_s)
                 samples = as_float32(frame)
                 if len(samples):
-                    yield Decoded(samples, frame.sample_rate, time_s, lead_s)
+                    yield DecodedSound(samples, frame.sample_rate, time_s, lead_s)
 
     def close(self) -> None:
         self._container.close()

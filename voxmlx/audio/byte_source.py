@@ -1,4 +1,4 @@
-"""Where the bytes of a sound come from: a path, standard input or a file object."""
+"""Sources of a sound's bytes: a path, standard input or a file object."""
 
 import io
 import os
@@ -26,7 +26,7 @@ _COPY_BYTES = 1 << 18
 
 
 class ReadableFile(Protocol):
-    """What a file object must have; `seek`, `tell` and `seekable` help if there."""
+    """A readable file object; `seek`, `tell` and `seekable` help if they are there."""
 
     def read(self, n_bytes: int, /) -> bytes: ...
 
