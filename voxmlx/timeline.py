@@ -17,7 +17,6 @@ from voxmlx.config import (
     SAMPLES_PER_AUDIO_TOKEN,
     delay_tokens,
 )
-from voxmlx.decoding import Decoded
 from voxmlx.errors import AudioError, SessionError
 from voxmlx.events import (
     Alternative,
@@ -27,6 +26,7 @@ from voxmlx.events import (
     Recovered,
     TokenDecoded,
 )
+from voxmlx.scores import Decoded
 from voxmlx.text.event_assembler import EventAssembler
 from voxmlx.text.tokenizer import TextStream, Tokenizer
 

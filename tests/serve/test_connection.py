@@ -243,6 +243,25 @@ def test_a_client_that_says_nothing_is_let_go(tiny_checkpoint: Checkpoint) -> No
         until(lambda: server.scheduler.n_slots == 0)
 
 
+def test_the_last_words_come_though_the_client_stops_and_stays(
+    tiny_checkpoint: Checkpoint,
+) -> None:
+    limits = Limits(quiet_s=0.3)
+    samples = on_the_wire(speech_like(16_100, seed=4))
+    expected = Session(tiny_checkpoint)
+    events = expected.push(samples) + expected.flush()
+    text = "".join(e.text for e in events if isinstance(e, TextDelta))
+    told = ""
+    with serving(tiny_checkpoint, limits=limits) as server, realtime(server) as silent:
+        for message in sound(samples):
+            silent.send(message)
+        while told != text:
+            message = json.loads(silent.recv(timeout=PATIENCE_S))
+            assert message["type"] in ("session.created", "transcription.delta")
+            told += message.get("delta", "")
+            assert text.startswith(told)
+
+
 def test_a_message_that_is_too_long_ends_its_own_connection(
     tiny_checkpoint: Checkpoint,
 ) -> None:

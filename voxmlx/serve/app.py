@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -88,7 +89,7 @@ class Service:
         )
         self._started_s = int(time.time())
         self._connections: set[Connection] = set()
-        self._uploads = Uploads(scheduler, limits, options)
+        self._uploads = Uploads(scheduler, limits, self._served)
         metrics.watch(lambda: scheduler.n_slots, lambda: scheduler.waiting_ms)
 
     @property
@@ -204,12 +205,19 @@ class Service:
             )
         return JSONResponse(self._model_object())
 
-    def _model_object(self) -> dict[str, str | int]:
+    def _model_object(self) -> dict[str, Any]:
         return {
             "id": self._served.model,
             "object": "model",
             "created": self._started_s,
             "owned_by": "voxmlx",
+            # What Mistral's package cannot read a model without.
+            "type": "base",
+            "capabilities": {
+                "completion_chat": False,
+                "audio_transcription": True,
+                "audio_transcription_realtime": True,
+            },
         }
 
     async def _transcribe(self, request: Request) -> Response:

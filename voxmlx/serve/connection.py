@@ -24,6 +24,9 @@ _POLICY_VIOLATION = 1008
 # How often to look whether a client whose sound waits may send more.
 _LOOK_S = 0.02
 
+# Less sound than that waits for more of it: two audio tokens.
+_DECODED_MS = 160
+
 # How long a client may take to read what it was sent last.
 _CLOSE_S = 2.0
 
@@ -91,7 +94,7 @@ class Connection:
         while True:
             message = await self._received()
             if message is None:
-                if self._slot.waiting_ms:
+                if self._slot.waiting_ms >= _DECODED_MS:
                     continue  # it may well be waiting for us
                 error = RequestError(
                     f"nothing was sent for {self._limits.idle_s:g} s", code="idle"
@@ -116,11 +119,18 @@ class Connection:
 
     async def _received(self) -> Message | None:
         """The next message; None if the client was idle for too long."""
-        try:
-            async with asyncio.timeout(self._limits.idle_s):
-                return await self._websocket.receive()
-        except TimeoutError:
-            return None
+        assert self._slot is not None
+        idle_s = 0.0
+        while idle_s < self._limits.idle_s:
+            wait_s = min(self._limits.quiet_s, self._limits.idle_s - idle_s)
+            try:
+                async with asyncio.timeout(wait_s):
+                    return await self._websocket.receive()
+            except TimeoutError:
+                idle_s += wait_s
+                if self._slot.waiting_ms < _DECODED_MS:
+                    self._follow(self._conversation.quiet())
+        return None
 
     async def _write(self) -> None:
         """Tell the client what there is to tell, until that is goodbye."""

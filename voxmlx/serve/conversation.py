@@ -91,6 +91,10 @@ class Conversation:
     def notice(self, notice: Notice) -> list[Effect]:
         return self.dialect.notice(notice)
 
+    def quiet(self) -> list[Effect]:
+        """Bring out the last words of a client that has sent nothing for a while."""
+        return self.dialect.quiet()
+
     def end(self) -> list[Effect]:
         """The server goes away."""
         return self.dialect.end()

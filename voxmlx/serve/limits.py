@@ -18,6 +18,8 @@ class Limits:
     head_s: float = 10.0
     # Between two pieces of a body.
     body_idle_s: float = 30.0
+    # Without a message, until the last words are brought out.
+    quiet_s: float = 5.0
     # Between two messages of a websocket.
     idle_s: float = 300.0
     # How long a client may read nothing of what it was sent.

@@ -4,30 +4,35 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from voxmlx.errors import RequestError, VoxmlxError
-from voxmlx.events import Event, Finished, TextDelta, UtteranceEnd
+from voxmlx.events import Event, Finished, TextDelta, TokenDecoded, UtteranceEnd
 from voxmlx.serve.json_object import JsonObject
 from voxmlx.serve.pcm import ENCODINGS, check_pcm_rate
 from voxmlx.serve.protocol import (
     Close,
     Dialect,
     Effect,
-    Flush,
     Flushed,
     Send,
     Served,
     TextBuffer,
+    possible_pause,
 )
 
 __all__ = ["MistralDialect"]
 
 
 class MistralDialect(Dialect):
-    """Any PCM encoding and rate; one stream, after which the connection ends."""
+    """Any PCM encoding and rate; one stream, after which the connection ends.
+
+    The stream has segments. A flush ends one, and so does the end: each is answered
+    by the `transcription.done` of the segment.
+    """
 
     def __init__(self, served: Served, session_id: str) -> None:
         super().__init__(served, session_id)
         self._text = TextBuffer()
-        self._silence_ms = 0
+        self._n_tokens = 0  # of the segment
+        self._is_prompt_told = False
         self._has_turns = False
         self._is_in_turn = False
         self._is_over = False
@@ -50,13 +55,18 @@ class MistralDialect(Dialect):
                 ]
             case UtteranceEnd(_, end_ms, _) if self._is_in_turn:
                 self._is_in_turn = False
-                end = {"time_s": self._seconds(end_ms), "end_reason": "threshold"}
+                end = {
+                    "time_s": self.client_ms(end_ms) / 1000,
+                    "end_reason": "threshold",
+                }
                 return [Send({"type": "turn.end", **end})]
-            case Flushed(silence_ms):
-                self._silence_ms += silence_ms
+            case TokenDecoded():
+                self._n_tokens += 1
                 return []
-            case Finished(duration_ms, n_tokens):
-                return [Send(self._done(duration_ms, n_tokens)), Close()]
+            case Flushed():
+                return [Send(self._done())]
+            case Finished():
+                return [Send(self._done()), Close()]
             case _:
                 return []
 
@@ -64,14 +74,16 @@ class MistralDialect(Dialect):
         if not self._has_turns or self._is_in_turn:
             return []
         self._is_in_turn = True
-        return [Send({"type": "turn.start", "time_s": self._seconds(time_ms)})]
+        return [Send({"type": "turn.start", "time_s": self.client_ms(time_ms) / 1000})]
 
-    def _seconds(self, time_ms: int) -> float:
-        """On the client's clock, which has no silence of ours."""
-        return max(0, time_ms - self._silence_ms) / 1000
-
-    def _done(self, duration_ms: int, n_tokens: int) -> dict[str, Any]:
-        n_prompt = self.served.prompt_tokens(self.options.delay_ms)
+    def _done(self) -> dict[str, Any]:
+        """Return the message about the segment, and begin another."""
+        # The prompt is read once, for all segments.
+        n_prompt = 0
+        if not self._is_prompt_told:
+            n_prompt = self.served.prompt_tokens(self.options.delay_ms)
+        self._is_prompt_told = True
+        n_tokens, self._n_tokens = self._n_tokens, 0
         return {
             "type": "transcription.done",
             "model": self.served.model,
@@ -82,7 +94,7 @@ class MistralDialect(Dialect):
                 "prompt_tokens": n_prompt,
                 "completion_tokens": n_tokens,
                 "total_tokens": n_prompt + n_tokens,
-                "prompt_audio_seconds": max(0, duration_ms - self._silence_ms) // 1000,
+                "prompt_audio_seconds": int(self.take_sent_seconds()),
             },
         }
 
@@ -115,7 +127,9 @@ class MistralDialect(Dialect):
         turns = session.section("turn_detection")
         self.choose(
             delay_ms=session.whole("target_streaming_delay_ms", self.options.delay_ms),
-            pause_ms=turns.whole("min_silence_ms", self.options.pause_ms),
+            pause_ms=possible_pause(
+                turns.whole("min_silence_ms", self.options.pause_ms)
+            ),
             hotwords=session.texts("context_bias") or self.options.hotwords,
         )
         self.encoding, self.rate = encoding, rate
@@ -127,8 +141,9 @@ class MistralDialect(Dialect):
         return self.append_audio(message)
 
     def _flush(self, _: JsonObject) -> list[Effect]:
-        # Before any sound there is nothing to bring out.
-        return [Flush()] if self.is_open else []
+        self._refuse_after_end()
+        # Before any sound there is nothing to bring out, and a client that waits.
+        return self.flush() if self.is_open else [Send(self._done())]
 
     def _end(self, _: JsonObject) -> list[Effect]:
         self._refuse_after_end()

@@ -2,22 +2,24 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from voxmlx.errors import RequestError, VoxmlxError
-from voxmlx.events import Event, Finished, TextDelta, UtteranceEnd
+from voxmlx.events import Event, Finished, TextDelta, TokenDecoded, UtteranceEnd
 from voxmlx.serve.json_object import JsonObject
-from voxmlx.serve.pcm import ENCODINGS, check_pcm_rate
+from voxmlx.serve.pcm import check_pcm_rate
 from voxmlx.serve.protocol import (
     Dialect,
     Effect,
-    Flush,
     Flushed,
     Lagging,
     Send,
     Served,
+    TextBuffer,
+    possible_pause,
 )
+from voxmlx.serve.token_logprobs import TokenLogprobs
 
 __all__ = ["OpenAiDialect"]
 
@@ -35,6 +37,9 @@ _DEFAULT_RATE = 24_000
 # Their words for how long to wait, as delays of the model's.
 _DELAYS_MS = {"minimal": 160, "low": 240, "medium": 480, "high": 960, "xhigh": 2400}
 
+# What a client may ask to hear of beyond the text; the second name is of uploads.
+_LOGPROBS = ("item.input_audio_transcription.logprobs", "logprobs")
+
 _DEFAULT_SILENCE_MS = 500
 _DEFAULT_PADDING_MS = 300
 
@@ -44,7 +49,10 @@ class _Item:
     """A turn: what was said until somebody, or a pause, committed it."""
 
     id: str
-    text: str = ""
+    text: TextBuffer = field(default_factory=TextBuffer)
+    # Of some ten minutes of speech: the text goes on, the first of them are dropped.
+    logprobs: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=4096))
+    heard_ms: int = 0  # the last word of it, on the client's clock
     is_dropped: bool = False
 
 
@@ -70,8 +78,8 @@ class OpenAiDialect(Dialect):
         self._item: _Item | None = None
         self._committed: deque[_Item] = deque()
         self._previous_id: str | None = None
-        self._silence_ms = 0
-        self._n_samples = 0  # since the last commit, at the client's rate
+        self._include: tuple[str, ...] = ()
+        self._logprobs = TokenLogprobs()
 
     def greeting(self) -> list[Effect]:
         return [self._session_message("created")]
@@ -92,12 +100,14 @@ class OpenAiDialect(Dialect):
 
     def on_event(self, event: Event | Flushed) -> list[Effect]:
         match event:
-            case TextDelta(text, time_ms):
-                return self._delta(text, time_ms)
+            case TokenDecoded():
+                self._logprobs.push(event)
+                return []
+            case TextDelta():
+                return self._delta(event)
             case UtteranceEnd(_, end_ms, _):
-                return self._turn_ends(end_ms)
-            case Flushed(silence_ms):
-                self._silence_ms += silence_ms
+                return self._turn_ends(self.client_ms(end_ms))
+            case Flushed():
                 return self._complete(self._committed.popleft())
             case Finished():
                 effects: list[Effect] = []
@@ -107,7 +117,13 @@ class OpenAiDialect(Dialect):
             case _:
                 return []
 
-    def _delta(self, text: str, time_ms: int) -> list[Effect]:
+    def after_quiet(self) -> list[Effect]:
+        """End the turn: a client that sends no silence has no pause in its sound."""
+        return [] if self._item is None else self._turn_ends(self._item.heard_ms)
+
+    def _delta(self, event: TextDelta) -> list[Effect]:
+        text, time_ms = event.text, self.client_ms(event.time_ms)
+        logprobs = self._logprobs.push(event) if self._include else []
         effects: list[Effect] = []
         if self._committed:
             item = self._committed[0]  # a commit is on its way through the decoder
@@ -118,28 +134,32 @@ class OpenAiDialect(Dialect):
         else:
             item = self._item = _Item(self.served.new_id("item"))
             if self._has_vad:
-                start_ms = self._client_ms(time_ms) - self._padding_ms
                 effects.append(
                     self._message(
                         "input_audio_buffer.speech_started",
-                        audio_start_ms=max(0, start_ms),
+                        audio_start_ms=max(0, time_ms - self._padding_ms),
                         item_id=item.id,
                     )
                 )
         if item.is_dropped:
             return effects
-        item.text += text
-        delta = {"item_id": item.id, "content_index": 0, "delta": text}
+        item.text.add(text)
+        item.heard_ms = time_ms
+        delta: dict[str, Any] = {"item_id": item.id, "content_index": 0, "delta": text}
+        if self._include:
+            item.logprobs += logprobs
+            delta["logprobs"] = logprobs
         name = "conversation.item.input_audio_transcription.delta"
         return [*effects, self._message(name, **delta)]
 
     def _turn_ends(self, end_ms: int) -> list[Effect]:
+        """End the turn at a time on the client's clock."""
         if not self._has_vad or self._item is None or self._committed:
             return []
         item = self._taken_item()
         stopped = self._message(
             "input_audio_buffer.speech_stopped",
-            audio_end_ms=self._client_ms(end_ms),
+            audio_end_ms=end_ms,
             item_id=item.id,
         )
         return [stopped, *self._commit_item(item)]
@@ -172,16 +192,17 @@ class OpenAiDialect(Dialect):
 
     def _complete(self, item: _Item) -> list[Effect]:
         """Say what an item's text is."""
-        seconds = self._n_samples / self.rate
-        self._n_samples = 0
+        seconds = self.take_sent_seconds()
         if item.is_dropped:
             return []
+        logprobs = {"logprobs": list(item.logprobs)} if self._include else {}
         return [
             self._message(
                 "conversation.item.input_audio_transcription.completed",
                 item_id=item.id,
                 content_index=0,
-                transcript=item.text.strip(),
+                transcript=item.text.pop().strip(),
+                **logprobs,
                 usage={"type": "duration", "seconds": round(seconds, 3)},
             )
         ]
@@ -190,26 +211,15 @@ class OpenAiDialect(Dialect):
         item, self._item = self._item, None
         return item or _Item(self.served.new_id("item"))
 
-    def _client_ms(self, time_ms: int) -> int:
-        """On the client's clock, which has no silence of ours."""
-        return max(0, time_ms - self._silence_ms)
-
-    def _append(self, message: JsonObject) -> list[Effect]:
-        effects = self.append_audio(message)
-        audio = message.text("audio", max_chars=None)
-        n_bytes = len(audio) * 3 // 4 - audio[-2:].count("=")
-        self._n_samples += n_bytes // ENCODINGS[self.encoding][0]
-        return effects
-
     def _commit(self, _: JsonObject) -> list[Effect]:
-        if not self.is_open or (self._n_samples == 0 and self._item is None):
+        if not self.is_open or (self.has_sent_nothing and self._item is None):
             raise RequestError(
                 "nothing was appended since the last commit",
                 code="input_audio_buffer_commit_empty",
             )
         item = self._taken_item()
         self._committed.append(item)
-        return [*self._announce(item), Flush()]
+        return [*self._announce(item), *self.flush()]
 
     def _clear(self, _: JsonObject) -> list[Effect]:
         cleared = self._message("input_audio_buffer.cleared")
@@ -219,7 +229,7 @@ class OpenAiDialect(Dialect):
         item = self._taken_item()
         item.is_dropped = True
         self._committed.append(item)
-        return [cleared, Flush()]
+        return [cleared, *self.flush()]
 
     def _update(self, message: JsonObject) -> list[Effect]:
         session = message.section("session")
@@ -231,8 +241,10 @@ class OpenAiDialect(Dialect):
         encoding, rate, name = self._new_format(session, new)
         padding_ms, has_vad, pause_ms = self._new_turns(session, new)
         wanted = self._new_transcription(session, new)
+        include = self._new_include(session)
         self.choose(
             delay_ms=self._new_delay(wanted),
+            confidence=self.options.confidence if self.is_open else bool(include),
             pause_ms=pause_ms,
             hotwords=wanted.texts("keywords") or self.options.hotwords,
         )
@@ -240,6 +252,7 @@ class OpenAiDialect(Dialect):
             self._language = wanted.text("language")
         self.encoding, self.rate, self._format = encoding, rate, name
         self._padding_ms, self._has_vad = padding_ms, has_vad
+        self._include = include
         return [self._session_message("updated")]
 
     def _update_beta(self, message: JsonObject) -> list[Effect]:
@@ -277,10 +290,18 @@ class OpenAiDialect(Dialect):
             return self._padding_ms, False, self.options.pause_ms
         turns = where.section("turn_detection")
         return (
-            turns.whole("prefix_padding_ms", self._padding_ms),
+            max(0, turns.whole("prefix_padding_ms", self._padding_ms)),
             True,
-            turns.whole("silence_duration_ms", self.options.pause_ms),
+            possible_pause(turns.whole("silence_duration_ms", self.options.pause_ms)),
         )
+
+    def _new_include(self, session: JsonObject) -> tuple[str, ...]:
+        if "include" not in session:
+            return self._include
+        include = session.texts("include")
+        if not set(include) <= set(_LOGPROBS):
+            raise session.wrong("include", f"expected {_LOGPROBS[0]}")
+        return include[:1]
 
     def _new_transcription(self, session: JsonObject, new: JsonObject) -> JsonObject:
         if session.has("input_audio_transcription"):
@@ -319,6 +340,7 @@ class OpenAiDialect(Dialect):
             "id": self.session_id,
             "object": "realtime.transcription_session",
             "expires_at": 0,
+            "include": list(self._include),
         }
         if self._is_beta:
             return session | {
@@ -344,7 +366,7 @@ class OpenAiDialect(Dialect):
     handlers: ClassVar[Mapping[str, Callable[[Any, JsonObject], list[Effect]]]] = {
         "session.update": _update,
         "transcription_session.update": _update_beta,
-        "input_audio_buffer.append": _append,
+        "input_audio_buffer.append": Dialect.append_audio,
         "input_audio_buffer.commit": _commit,
         "input_audio_buffer.clear": _clear,
     }

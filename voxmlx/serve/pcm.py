@@ -94,9 +94,9 @@ def check_pcm_rate(rate: int) -> None:
 
 
 def decode_base64(text: str) -> bytes:
-    """Raises RequestError for what is no base64."""
+    """Return the bytes of base64, with or without line breaks. Raises RequestError."""
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
         raise RequestError(
             "audio is no base64; send the bytes of the sound in standard base64",

@@ -5,6 +5,7 @@ to the client and commands to the stream come out. No sockets, threads or clocks
 """
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -16,8 +17,13 @@ from voxmlx.config import DEFAULT_DELAY_MS, LEFT_PAD_TOKENS, delay_tokens
 from voxmlx.errors import RequestError, VoxmlxError
 from voxmlx.events import Event, Finished
 from voxmlx.serve.json_object import JsonObject
-from voxmlx.serve.pcm import PcmDecoder, decode_base64
-from voxmlx.text.utterances import DEFAULT_PAUSE_MS, check_pause
+from voxmlx.serve.pcm import ENCODINGS, PcmDecoder, decode_base64
+from voxmlx.text.utterances import (
+    DEFAULT_PAUSE_MS,
+    MAX_PAUSE_MS,
+    MIN_PAUSE_MS,
+    check_pause,
+)
 
 __all__ = [
     "Close",
@@ -35,6 +41,9 @@ __all__ = [
     "Send",
     "Served",
     "StreamOptions",
+    "TextBuffer",
+    "checked_options",
+    "possible_pause",
 ]
 
 GOING_AWAY, TRY_AGAIN_LATER, INTERNAL_ERROR = 1001, 1013, 1011
@@ -50,6 +59,7 @@ class StreamOptions:
     delay_ms: int = DEFAULT_DELAY_MS
     pause_ms: int = DEFAULT_PAUSE_MS
     hotwords: tuple[str, ...] = ()
+    confidence: bool = False  # of ids and words, for clients that ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +163,10 @@ class Dialect(ABC):
         self._n_unfinished = 0  # streams that will still say `Finished`
         self._is_ending = False
         self._is_lagging = False
+        self._flushes: deque[bool] = deque()  # on their way; whether the client asked
+        self._has_unflushed = False
+        self._silence_ms = 0  # of the stream's clock that nobody sent
+        self._n_sent_bytes = 0
 
     @abstractmethod
     def greeting(self) -> list[Effect]:
@@ -195,7 +209,7 @@ class Dialect(ABC):
         """Tell the client what its stream says."""
         match notice:
             case Failed(error):
-                self.is_open = False
+                self.is_open = self._has_unflushed = False
                 code = TRY_AGAIN_LATER if error.status == 503 else INTERNAL_ERROR
                 return [self.error(error), Close(code, error.code)]
             case Lagging(lag_ms):
@@ -205,9 +219,44 @@ class Dialect(ABC):
                 return [Send(self.lag(notice))] if is_news else []
             case Finished():
                 self._n_unfinished -= 1
-                return self.on_event(notice)
+                effects = self.on_event(notice)
+                self._silence_ms = 0
+                return effects
+            case Flushed(silence_ms):
+                self._silence_ms += silence_ms
+                is_asked = self._flushes.popleft()
+                return self.on_event(notice) if is_asked else self.after_quiet()
             case _:
                 return self.on_event(notice)
+
+    def quiet(self) -> list[Effect]:
+        """Bring out the last words of a client that has sent nothing for a while."""
+        return self.flush(is_asked=False) if self._has_unflushed else []
+
+    def after_quiet(self) -> list[Effect]:
+        """Return what the client is told once `quiet` has brought out its words."""
+        return []
+
+    def flush(self, *, is_asked: bool = True) -> list[Effect]:
+        """Bring out the words so far; `on_event` sees the `Flushed` if `is_asked`."""
+        self._has_unflushed = False
+        self._flushes.append(is_asked)
+        return [Flush()]
+
+    def client_ms(self, time_ms: int) -> int:
+        """Return a stream time on the client's clock, which has no silence of ours."""
+        return max(0, time_ms - self._silence_ms)
+
+    @property
+    def has_sent_nothing(self) -> bool:
+        """Return whether no sound came since the last `take_sent_seconds`."""
+        return self._n_sent_bytes == 0
+
+    def take_sent_seconds(self) -> float:
+        """Return the duration of the sound that came since the last call."""
+        n_samples = self._n_sent_bytes // ENCODINGS[self.encoding][0]
+        self._n_sent_bytes = 0
+        return n_samples / self.rate
 
     def end(self) -> list[Effect]:
         """The server goes away: bring out what was said, then close."""
@@ -242,14 +291,18 @@ class Dialect(ABC):
             raise RequestError(
                 str(error), code="invalid_audio", param="audio"
             ) from None
-        return [*effects, PushAudio(samples)] if len(samples) else effects
+        self._n_sent_bytes += len(payload)
+        if not len(samples):
+            return effects
+        self._has_unflushed = True
+        return [*effects, PushAudio(samples)]
 
     def finish_stream(self) -> list[Effect]:
         """End the stream, which is opened if it was not."""
         effects = self.open()
         assert self._pcm is not None
         rest = self._pcm.flush()
-        self.is_open = False
+        self.is_open = self._has_unflushed = False
         return [*effects, *([PushAudio(rest)] if len(rest) else []), Finish()]
 
     def choose(self, **options: Any) -> None:
@@ -258,8 +311,9 @@ class Dialect(ABC):
         if chosen == self.options:
             return
         if self.is_open:
+            changed = [n for n in options if options[n] != getattr(self.options, n)]
             raise RequestError(
-                f"{', '.join(options)} cannot change once there is sound; send "
+                f"{', '.join(changed)} cannot change once there is sound; send "
                 "session.update before it",
                 code="session_already_started",
                 param="session",
@@ -270,6 +324,14 @@ class Dialect(ABC):
 
 # Finding the ids of so many takes the decoder's thread a third of a second, once.
 MAX_HOTWORDS, MAX_HOTWORD_CHARS = 1000, 20_000
+
+
+def possible_pause(pause_ms: int) -> int:
+    """Return the pause nearest to what a client of another server asks for.
+
+    Agents end at any error, and ask for 200 ms: shorter than any pause of ours.
+    """
+    return min(max(pause_ms, MIN_PAUSE_MS), MAX_PAUSE_MS)
 
 
 def checked_options(options: StreamOptions) -> None:

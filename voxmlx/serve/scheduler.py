@@ -433,6 +433,7 @@ class Scheduler:
         session = Session(
             self._checkpoint,
             delay_ms=options.delay_ms,
+            confidence=options.confidence,
             pause_ms=options.pause_ms,
             hotwords=made.result() if made is not None else (),
             guards=self._guards,

@@ -1,4 +1,4 @@
-"""A sound file in a request -> its transcript, in OpenAI's formats."""
+"""A sound file in a request -> its transcript, for clients of OpenAI and Mistral."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from voxmlx.errors import RequestError
 from voxmlx.events import Event, Finished
+from voxmlx.serve.event_streams import server_sent_events
 from voxmlx.serve.json_object import MAX_TEXT_CHARS
 from voxmlx.serve.limits import Limits
 from voxmlx.serve.multipart_form import MultipartForm
@@ -26,14 +27,10 @@ from voxmlx.serve.protocol import (
     Notice,
     Open,
     PushAudio,
-    StreamOptions,
+    Served,
     checked_options,
 )
-from voxmlx.serve.response_formats import (
-    RESPONSES,
-    TranscriptionParams,
-    server_sent_events,
-)
+from voxmlx.serve.response_formats import RESPONSES, TranscriptionParams
 from voxmlx.serve.scheduler import Scheduler
 from voxmlx.serve.sound_reader import SoundReader
 from voxmlx.serve.upload_body import UploadBody, UploadTotal
@@ -47,12 +44,10 @@ _AHEAD_MS = 10_000
 class Uploads:
     """All requests for transcripts of files that are being answered."""
 
-    def __init__(
-        self, scheduler: Scheduler, limits: Limits, defaults: StreamOptions
-    ) -> None:
+    def __init__(self, scheduler: Scheduler, limits: Limits, served: Served) -> None:
         self._scheduler = scheduler
         self._limits = limits
-        self._defaults = defaults
+        self._served = served
         self._total = UploadTotal(limits.max_upload_bytes)
         self._jobs: set[_Job] = set()
 
@@ -68,10 +63,11 @@ class Uploads:
         self._jobs.add(job)
         try:
             await job.receive(form)
-            params = _read_params(form.fields, self._defaults)
+            agent = request.headers.get("user-agent", "")
+            params = _read_params(form.fields, self._served, agent)
             await job.start(params, Path(form.finish()).name or "sound")
             if params.is_stream:
-                return _EventStream(job)
+                return _EventStream(job, params)
             return await _unless_gone(request, job, params)
         except BaseException:
             job.close()
@@ -91,13 +87,19 @@ class Uploads:
 Fields = dict[str, list[str]]
 
 
-def _read_params(fields: Fields, defaults: StreamOptions) -> TranscriptionParams:
-    for name, values in fields.items():
-        if max(map(len, [name, *values])) > MAX_TEXT_CHARS:
-            raise RequestError(
-                f"{name[:40]} has more than {MAX_TEXT_CHARS} characters",
-                param=name[:40],
-            )
+# Fields that only Mistral's clients send, beside the name that they give themselves.
+_MISTRAL_FIELDS = {"context_bias", "diarize", "file_id", "file_url"}
+_MISTRAL_AGENT = "mistral-client"
+
+
+def _read_params(fields: Fields, served: Served, agent: str) -> TranscriptionParams:
+    """Fields that we do not know mean nothing here: every service has its own."""
+    if (_field(fields, "diarize") or "").lower() in ("true", "1"):
+        raise RequestError(
+            "diarize is true, but speakers are not told apart", param="diarize"
+        )
+    if not set(_all(fields, "include")) <= {"logprobs"}:
+        raise RequestError("include has but one value, logprobs", param="include")
     name = _field(fields, "response_format") or "json"
     if name not in RESPONSES:
         raise RequestError(
@@ -112,26 +114,36 @@ def _read_params(fields: Fields, defaults: StreamOptions) -> TranscriptionParams
             param="timestamp_granularities",
         )
     options = replace(
-        defaults,
-        delay_ms=_whole(fields, "delay_ms", defaults.delay_ms),
-        hotwords=tuple(_all(fields, "keywords")),
+        served.options,
+        delay_ms=_whole(fields, "delay_ms", served.options.delay_ms),
+        hotwords=(*_all(fields, "keywords"), *_all(fields, "context_bias")),
+        confidence=bool(_all(fields, "include")),
     )
     checked_options(options)
     return TranscriptionParams(
         options,
         name,
         is_stream=(_field(fields, "stream") or "").lower() in ("true", "1"),
-        language=_field(fields, "language"),
-        granularities=frozenset(granularities or {"word", "segment"}),
+        granularities=frozenset(granularities),
+        is_mistral=agent.startswith(_MISTRAL_AGENT)
+        or bool(_MISTRAL_FIELDS & {*fields}),
+        model=served.model,
+        n_prompt=served.prompt_tokens(options.delay_ms),
     )
 
 
 def _all(fields: Fields, name: str) -> list[str]:
-    return [*fields.get(name, []), *fields.get(f"{name}[]", [])]
+    values = [*fields.get(name, []), *fields.get(f"{name}[]", [])]
+    if any(len(value) > MAX_TEXT_CHARS for value in values):
+        raise RequestError(
+            f"{name} has more than {MAX_TEXT_CHARS} characters", param=name
+        )
+    return values
 
 
 def _field(fields: Fields, name: str) -> str | None:
-    return fields.get(name, [""])[-1] or None
+    values = _all(fields, name)
+    return (values[-1] or None) if values else None
 
 
 def _whole(fields: Fields, name: str, default: int) -> int:
@@ -276,9 +288,9 @@ class _EventStream(StreamingResponse):
     A client may be gone before the first event is asked for.
     """
 
-    def __init__(self, job: _Job) -> None:
+    def __init__(self, job: _Job, params: TranscriptionParams) -> None:
         super().__init__(
-            server_sent_events(job.events()), media_type="text/event-stream"
+            server_sent_events(job.events(), params), media_type="text/event-stream"
         )
         self._job = job
 

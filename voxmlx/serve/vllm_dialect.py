@@ -19,7 +19,7 @@ from voxmlx.serve.protocol import (
 __all__ = ["VllmDialect"]
 
 # What a client may ask to hear of beyond vLLM's own messages.
-_INCLUDES = ("words", "lag")
+_INCLUDES = ("words", "confidence", "lag")
 
 
 class VllmDialect(Dialect):
@@ -27,7 +27,7 @@ class VllmDialect(Dialect):
 
     Beyond vLLM's: `session.update` is optional, and may also name `delay_ms`,
     `pause_ms`, `hotwords`, `rate` (of the sound, in Hz) and `include` (`words`,
-    `lag`), which it is answered for.
+    `confidence` in words, `lag`), which it is answered for.
     """
 
     def __init__(self, served: Served, session_id: str) -> None:
@@ -52,29 +52,28 @@ class VllmDialect(Dialect):
                 self._text.add(text)
                 delta: dict[str, Any] = {"type": "transcription.delta", "delta": text}
                 if self._include:
-                    delta["time_ms"] = time_ms
+                    delta["time_ms"] = self.client_ms(time_ms)
                 return [Send(delta)]
             case WordFinal(word, time_ms) if "words" in self._include:
-                return [
-                    Send(
-                        {
-                            "type": "transcription.word",
-                            "text": word.text,
-                            "lead": word.lead,
-                            "start_ms": word.start_ms,
-                            "end_ms": word.end_ms,
-                            "time_ms": time_ms,
-                        }
-                    )
-                ]
+                told: dict[str, Any] = {
+                    "type": "transcription.word",
+                    "text": word.text,
+                    "lead": word.lead,
+                    "start_ms": self.client_ms(word.start_ms),
+                    "end_ms": self.client_ms(word.end_ms),
+                    "time_ms": self.client_ms(time_ms),
+                }
+                if "confidence" in self._include:
+                    told["confidence"] = word.confidence
+                return [Send(told)]
             case UtteranceEnd() if "words" in self._include:
                 return [
                     Send(
                         {
                             "type": "transcription.utterance_end",
-                            "start_ms": event.start_ms,
-                            "end_ms": event.end_ms,
-                            "time_ms": event.time_ms,
+                            "start_ms": self.client_ms(event.start_ms),
+                            "end_ms": self.client_ms(event.end_ms),
+                            "time_ms": self.client_ms(event.time_ms),
                         }
                     )
                 ]
@@ -103,15 +102,17 @@ class VllmDialect(Dialect):
         for name in include:
             if name not in _INCLUDES:
                 raise message.wrong("include", f"expected {', '.join(_INCLUDES)}")
+        if "include" not in message:
+            include = tuple(self._include)
         rate = self._new_rate(message)
         self.choose(
+            confidence="confidence" in include,
             delay_ms=message.whole("delay_ms", self.options.delay_ms),
             pause_ms=message.whole("pause_ms", self.options.pause_ms),
             hotwords=message.texts("hotwords") or self.options.hotwords,
         )
         self.rate = rate
-        if "include" in message:
-            self._include = frozenset(include)
+        self._include = frozenset(include)
         # vLLM answers nothing, and a client of its may not expect an answer.
         ours = ("delay_ms", "pause_ms", "hotwords", "include", "rate")
         if not any(name in message for name in ours):
