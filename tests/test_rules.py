@@ -6,8 +6,6 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.evaluated import Evaluations
 from tests.scripted import PAD, WORD, ScriptedModel, scripted, vocabulary
@@ -15,7 +13,7 @@ from tests.sounds import noise, silence, speech_like
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.errors import SessionError
 from voxmlx.events import Event, GuardActed, TokenDecoded, WordFinal
-from voxmlx.rules import GUARDS, DecodeRule, PadRunGuard, RepetitionGuard
+from voxmlx.rules import GUARDS
 from voxmlx.scores import Decoded
 from voxmlx.session import Session
 from voxmlx.timeline import Timeline
@@ -194,16 +192,6 @@ def test_the_old_name_of_a_guard_is_accepted_with_a_warning() -> None:
     assert {e.guard for e in events if isinstance(e, GuardActed)} == {"pad_run"}
 
 
-def test_pauses_between_speech_add_up_to_no_rut() -> None:
-    rule = PadRunGuard()
-    for i in range(3000):
-        is_speech = i % 100 < 5
-        assert not rule.bias(is_speech) or i > 200 * 20
-        rule.observe(PAD, is_speech)
-    rule.observe(WORD, True)
-    assert rule.idle_tokens() == 201
-
-
 def test_a_loop_is_broken_and_said_to_be() -> None:
     def script(index: int, before: Sequence[int]) -> dict[int, float]:
         is_a = bool(before) and before[-1] == WORD
@@ -217,42 +205,6 @@ def test_a_loop_is_broken_and_said_to_be() -> None:
     assert 32 <= first < 48
     guards = [e for e in events if isinstance(e, GuardActed)]
     assert guards[0] == GuardActed("repetition", 80 * (first + 1))
-
-
-def test_a_word_said_again_and_again_is_no_loop() -> None:
-    rule = RepetitionGuard()
-    for _ in range(100):
-        for token_id in (WORD, A, PAD):
-            assert rule.bias(True) == {}
-            rule.observe(token_id, True)
-
-
-@given(
-    st.sampled_from([PadRunGuard, RepetitionGuard]),
-    st.lists(
-        st.tuples(
-            st.sampled_from([[PAD], [WORD, A], [A, BACK, 1001], [A], [BACK]]),
-            st.integers(1, 120),
-            st.booleans(),
-        ),
-        max_size=8,
-    ),
-)
-@settings(max_examples=60, deadline=None)
-def test_an_idle_rule_has_no_bias_for_as_long_as_it_says(
-    kind: type[PadRunGuard | RepetitionGuard],
-    stretches: list[tuple[list[int], int, bool]],
-) -> None:
-    rule: DecodeRule = kind()
-    idle_until = 0
-    stream = [(i, s) for ids, n, s in stretches for _ in range(n) for i in ids]
-    for index, (token_id, is_speech) in enumerate(stream):
-        idle_until = max(idle_until, index + rule.idle_tokens())
-        assert index >= idle_until or rule.bias(True) == {}
-        twin = rule.copy()
-        rule.observe(token_id, is_speech)
-        twin.observe(token_id, is_speech)
-        assert twin.bias(True) == rule.bias(True)
 
 
 def test_guards_that_do_not_act_leave_the_models_own_loop_alone() -> None:

@@ -1,7 +1,7 @@
 """Guesses come true where ids repeat, pay for themselves, and change no id."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,28 +12,15 @@ from hypothesis import strategies as st
 
 from tests.contract import cut
 from tests.sounds import speech_like
+from tests.test_drafts import Free
 from voxmlx import Checkpoint, Event, Session, TokenDecoded, WordFinal, demo, load
 from voxmlx.batch import Batch
-from voxmlx.config import LEGAL_DELAYS_MS, STREAMING_PAD_ID
+from voxmlx.config import LEGAL_DELAYS_MS
 from voxmlx.speculation import MAX_POSITIONS, Speculation
 
 SAMPLE, _ = soundfile.read(demo.SAMPLE, dtype="float32")
 # The tiny rings wrap every 32 ids, the encoder's every 16 frames.
 SOUND = speech_like(160_000)
-
-
-class Free(Speculation):
-    """Guesses as usual, where a pass over many takes as long as one over one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        super().passed(1, 1, 1.0)
-        super().passed(MAX_POSITIONS, 1, 1.0)
-        self.n_passes = self.n_drafted = self.n_accepted = 0
-
-    def passed(self, n_positions: int, n_chosen: int, seconds: float | None) -> None:
-        del seconds
-        super().passed(n_positions, n_chosen, 1.0)
 
 
 class Scripted(Speculation):
@@ -164,58 +151,3 @@ def test_sessions_in_a_batch_speculate_too(demo_checkpoint: Checkpoint) -> None:
         for session, events in batch.step():
             said[session] += events
     assert list(said.values()) == alone
-
-
-def test_what_repeats_is_foreseen() -> None:
-    speculation = Free()
-    phrase = [33, 1000, 1001, 32, 32, 32, 33, 1002, 32, 32]
-    speculation.observe(phrase * 4 + phrase[:2])
-    assert speculation.draft(7) == phrase[2:9]
-
-
-def test_blanks_are_foreseen_in_silence() -> None:
-    speculation = Free()
-    speculation.observe([STREAMING_PAD_ID] * 40)
-    assert speculation.draft(100) == [STREAMING_PAD_ID] * (MAX_POSITIONS - 1)
-
-
-def test_nothing_is_guessed_before_a_single_step_was_timed() -> None:
-    speculation = Speculation()
-    speculation.observe([STREAMING_PAD_ID] * 40)
-    assert speculation.draft(8) == []
-    speculation.passed(1, 1, 0.01)
-    assert speculation.draft(8) != []
-
-
-@pytest.mark.parametrize(("share", "is_worth_it"), [(0.05, True), (1.0, False)])
-def test_guesses_are_made_where_they_pay(share: float, is_worth_it: bool) -> None:
-    speculation = Speculation()
-    for n in range(1, MAX_POSITIONS + 1):
-        speculation.passed(n, 1, 1 + share * (n - 1))
-    speculation.observe([STREAMING_PAD_ID] * 40)
-    assert bool(speculation.draft(15)) == is_worth_it
-
-
-def test_one_slow_pass_is_forgotten() -> None:
-    speculation = Speculation()
-    speculation.observe([STREAMING_PAD_ID] * 40)
-    speculation.passed(1, 1, 0.01)
-    for n in range(2, MAX_POSITIONS + 1):
-        speculation.passed(n, 1, 1.0)
-    assert speculation.draft(15) == []
-    for _ in range(300):
-        speculation.passed(1, 1, 0.01)
-    assert speculation.draft(15) != []
-
-
-def test_what_is_remembered_does_not_grow() -> None:
-    speculation = Speculation()
-    rng = random.Random(0)
-    speculation.observe(endless(rng))
-    assert len(speculation._followers) <= 8192
-    assert max(map(len, speculation._followers.values())) <= 64
-
-
-def endless(rng: random.Random) -> Iterator[int]:
-    for _ in range(30_000):
-        yield rng.choice([32, 33, rng.randint(1000, 9000)])

@@ -1,6 +1,7 @@
 """Blocks come out as they went in, and a full queue waits or counts."""
 
 import threading
+import time
 
 import numpy as np
 
@@ -64,3 +65,27 @@ def test_closing_frees_who_waits_and_keeps_what_is_there() -> None:
     assert results == [False]
     assert len(queue.get(0)) == 1
     assert not queue.put(block(1), wait=False)
+
+
+def test_a_queue_holds_exactly_as_many_samples_as_it_may() -> None:
+    queue = BlockQueue(20)
+    for _ in range(2):
+        puts = [queue.put(block(n), wait=False) for n in (10, 10, 1)]
+        assert puts == [True, True, False]
+        assert len(queue.get(0)) == 2
+    assert queue.n_lost == 2
+
+
+def test_getting_waits_only_while_an_open_queue_is_empty() -> None:
+    queue = BlockQueue(10)
+    queue.put(block(1), wait=False)
+    begin = time.monotonic()
+    assert len(queue.get(20)) == 1
+    queue.close()
+    assert queue.get(20) == []
+    assert time.monotonic() - begin < 10
+    other = BlockQueue(10)
+    thread = threading.Timer(0.2, lambda: other.put(block(1), wait=False))
+    thread.start()
+    assert len(other.get(20)) == 1
+    thread.join()

@@ -81,3 +81,43 @@ def test_what_is_remembered_does_not_grow() -> None:
     assert len(detector._flags) <= 2 * 100
     assert detector.decided_ms == 6000
     assert detector.onset(0, 6000, gap_ms=150) == 5000
+
+
+def tone(level_dbfs: float, duration_ms: int) -> np.ndarray:
+    """A square wave, whose level is that of every 10 ms."""
+    amplitude = 10 ** (level_dbfs / 20)
+    return np.tile(np.float32([amplitude, -amplitude]), 8 * duration_ms)
+
+
+# The floor rises from -52 dBFS by 1 dB a second, so it is at -40 dBFS after this.
+HUM = tone(-40, 13_000)
+
+
+def test_speech_begins_12_decibels_above_the_floor_and_ends_below_6() -> None:
+    assert not heard(HUM, tone(-28.5, 50)).is_speech(13_000, 13_050)
+    assert heard(HUM, tone(-27.5, 50)).is_speech(13_000, 13_050)
+    detector = heard(HUM, tone(-25, 50), tone(-33, 50), tone(-35, 50), tone(-33, 50))
+    assert [detector.is_speech(13_000 + t, 13_050 + t) for t in (0, 50, 100, 150)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_the_floor_falls_with_the_sound_but_not_at_once() -> None:
+    assert not heard(HUM, silence(800), tone(-45, 10)).is_speech(13_050, 13_060)
+    assert heard(HUM, silence(3200), tone(-45, 10)).is_speech(13_200, 13_210)
+
+
+def test_a_constant_offset_is_silence() -> None:
+    assert not any(flags(heard(np.full(16_000, 0.5, np.float32))))
+
+
+def test_a_gap_as_long_as_asked_for_ends_a_stretch() -> None:
+    quiet, loud = silence(1600), tone(-10, 100)
+    detector = heard(quiet, loud, quiet, loud)
+    assert detector.onset(0, 400, gap_ms=100) == 300
+    assert detector.onset(0, 400, gap_ms=110) == 100
+    assert detector.onset(0, 310, gap_ms=100) == 300
+    assert detector.onset(0, 110, gap_ms=100) == 100

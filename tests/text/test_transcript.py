@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.spoken import spoken, word_lists
-from voxmlx.events import Finished, UtteranceEnd, Word, WordFinal
+from voxmlx.events import Finished, SoundWarning, UtteranceEnd, Word, WordFinal
+from voxmlx.text.formats import render
 from voxmlx.text.transcript import (
     Segment,
     Segmenter,
     SegmentRules,
     Transcript,
+    TranscriptBuilder,
     columns,
     text_of,
     wrap,
@@ -122,3 +124,59 @@ def test_the_end_of_an_utterance_ends_a_segment() -> None:
         [WordFinal(first, 600), UtteranceEnd(0, 300, 1200), WordFinal(second, 1500)]
     )
     assert [segment.text for segment in transcript.segments] == ["one", "two"]
+
+
+def said(text: str, start_ms: int, end_ms: int) -> Word:
+    return Word(text, start_ms, end_ms)
+
+
+def test_a_transcript_renders_itself_in_each_format() -> None:
+    transcript = Transcript.from_events([WordFinal(said("hello", 0, 500), 500)])
+    assert transcript.to_srt() == render(transcript, "srt")
+    assert transcript.to_vtt() == render(transcript, "vtt")
+    assert transcript.to_json() == render(transcript, "json")
+
+
+def test_a_builder_keeps_segments_warnings_and_the_duration() -> None:
+    rules = SegmentRules(pause_ms=100)
+    warning = SoundWarning("gap", "Sound is missing.", 100)
+    events = [
+        WordFinal(said("a", 0, 100), 200),
+        WordFinal(said("b", 300, 400), 500),
+        UtteranceEnd(0, 400, 1200),
+        warning,
+        WordFinal(said("c", 450, 500), 1300),
+    ]
+    builder = TranscriptBuilder(rules)
+    for event in events:
+        builder.feed(event)
+    transcript = builder.build()
+    assert transcript.duration_ms == 0
+    assert transcript.warnings == (warning,)
+    assert [segment.text for segment in transcript.segments] == ["a", "b", "c"]
+    finished = Transcript.from_events([*events, Finished(2000, 25)], rules)
+    assert finished.duration_ms == 2000
+    assert finished.segments == transcript.segments
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        # After a comma in the second half; else at the last place, wherever commas are.
+        (["aaaa", "bbbb,", "cccc", "dddd"], ["aaaa bbbb,", "cccc dddd"]),
+        (["aa,", "bbbbbb", "cccc", "dddd"], ["aa, bbbbbb cccc", "dddd"]),
+        # Exactly one half is enough.
+        (["aaaaaaaa,", "bbb", "cccc"], ["aaaaaaaa,", "bbb cccc"]),
+        # The only place is after the first word.
+        (["a", "bbbbbbbbbbbbbbbbbb"], ["a", "bbbbbbbbbbbbbbbbbb"]),
+    ],
+)
+def test_a_full_segment_ends_after_a_clause_in_its_second_half_or_as_late_as_it_can(
+    texts: list[str], expected: list[str]
+) -> None:
+    segmenter = Segmenter(SegmentRules(max_line_chars=16, max_lines=1))
+    segments: list[Segment] = []
+    for i, text in enumerate(texts):
+        segments += segmenter.push(said(text, 100 * i, 100 * i + 100))
+    segments += segmenter.flush()
+    assert [segment.text for segment in segments] == expected
