@@ -79,6 +79,14 @@ def test_a_flush_before_any_sound_is_answered() -> None:
     assert talk.commands == []
 
 
+def test_a_flush_without_new_sound_decodes_no_silence() -> None:
+    talk = Talk(MISTRAL)
+    talk.says(mistral_audio(), FLUSH)
+    (done,) = talk.says(FLUSH)
+    assert (done["type"], done["text"]) == ("transcription.done", "")
+    assert kinds(talk) == [Open, PushAudio, Flush]
+
+
 def test_turns_keep_the_clients_clock_across_a_flush() -> None:
     talk = Talk(MISTRAL)
     talk.says({"type": "session.update", "session": {"turn_detection": {}}})
