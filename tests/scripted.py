@@ -42,6 +42,9 @@ class _DecoderState:
     def copy(self) -> "_DecoderState":
         return _DecoderState(list(self.ids), self.index)
 
+    def arrays(self) -> list[mx.array]:
+        return []
+
 
 class ScriptedModel:
     """What a session needs of a VoxtralRealtime; notes what it decodes."""
@@ -61,6 +64,7 @@ class ScriptedModel:
             decoder=_DecoderState(),
             token=mx.array([[PAD]]),
             n_forced=1 + delay_tokens(delay_ms),
+            arrays=list[mx.array],
         )
 
     def encode(self, samples: mx.array, state: Any) -> mx.array:

@@ -250,7 +250,7 @@ def test_a_bet_that_is_open_at_the_end_is_settled_in_a_batch_too(
             for s in sessions
             if said[id(s)]
         )
-    assert n_open > 0, "no bet was open at an end: the test shows nothing"
+    assert n_open > 0, "no trial was open at an end: the test shows nothing"
     for session, sound in zip(sessions, sounds, strict=True):
         assert said[id(session)] == alone(tiny_checkpoint, sound, **options)
 

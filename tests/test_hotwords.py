@@ -79,12 +79,12 @@ def test_a_rare_word_is_written_as_the_user_writes_it() -> None:
     assert words(run(checkpoint, ["Voxtrail", "York"])) == ["Voxtrail", "many"]
 
 
-def test_a_word_that_is_only_begun_is_taken_back() -> None:
+def test_a_word_that_is_only_begun_is_rolled_back() -> None:
     far = [*MISHEARD[:3], {TRAIL: 12.0, TRAL: 2.0}, *MISHEARD[4:]]
     checkpoint = model(far)
-    plain = run(checkpoint, [])
-    assert run(checkpoint, ["Voxtral"]) == plain
-    assert run(checkpoint, ["Voxtral Mini"]) == plain
+    unboosted = run(checkpoint, [])
+    assert run(checkpoint, ["Voxtral"]) == unboosted
+    assert run(checkpoint, ["Voxtral Mini"]) == unboosted
 
 
 def test_a_phrase_goes_on_over_blanks_and_ends_with_a_pause() -> None:
@@ -146,7 +146,7 @@ def test_a_hot_word_is_not_written_into_a_longer_word() -> None:
         checkpoint = scripted(lambda i, _: said[i] if i < len(said) else BLANK, ninth)
         return words(run(checkpoint, ["nine"]))
 
-    # Were the bet won at once, this were "nineth", and "ninenth".
+    # Were the trial confirmed at once, this were "nineth", and "ninenth".
     assert heard({nin: 9.0, nine: 8.0}, {th: 12.0}, BLANK) == ["ninth", "nine"]
     assert heard({nin: 9.0, nine: 8.0}, {n: 12.0}, {th: 12.0}) == ["ninnth", "nine"]
     assert heard({nin: 9.0, nine: 8.0}, BLANK) == ["nine", "nine"]
@@ -167,7 +167,7 @@ def test_a_word_ends_where_no_letter_follows() -> None:
     assert ends("本", "語", "a", "é") == [True] * 3
 
 
-def test_a_hot_word_that_changes_what_follows_is_taken_back() -> None:
+def test_a_hot_word_that_changes_what_follows_is_rolled_back() -> None:
     def said_after(rest: int) -> Checkpoint:
         def script(index: int, before: Sequence[int]) -> Mapping[int, float]:
             if index == 2:
@@ -180,9 +180,9 @@ def test_a_hot_word_that_changes_what_follows_is_taken_back() -> None:
 
     assert words(run(said_after(NEW), ["Mini"])) == ["Mini", "New"]
     for rest in (YORK, PAD):
-        plain = run(said_after(rest), [])
-        assert words(plain) == ["Fox", "New"]
-        assert run(said_after(rest), ["Mini"]) == plain
+        unboosted = run(said_after(rest), [])
+        assert words(unboosted) == ["Fox", "New"]
+        assert run(said_after(rest), ["Mini"]) == unboosted
 
 
 def test_a_name_heard_as_two_words_is_one() -> None:
@@ -243,7 +243,7 @@ def test_what_comes_out_does_not_depend_on_block_size(sizes: list[int]) -> None:
         )
 
 
-def test_a_stream_that_ends_within_a_hot_word_takes_it_back() -> None:
+def test_a_stream_that_ends_within_a_hot_word_rolls_it_back() -> None:
     n_ids = len(ids(run(model([]), [])))
     said = [*[BLANK] * (n_ids - 2), MARKER, {FOX: 12.0, VOX: 9.0}]
     assert run(model(said), ["Voxtral"]) == run(model(said), [])
@@ -254,10 +254,10 @@ def test_ids_held_back_are_few() -> None:
     session = Session(model(said), hotwords=["New York"])
     for start in range(0, len(SOUND), 1280):
         session.push(SOUND[start : start + 1280])
-        bet = session._decoder._bet
-        if bet is not None:
-            assert len(bet.ids) <= 64
-            assert len(bet.positions) < len(bet.ids)
+        trial = session._decoder._trial
+        if trial is not None:
+            assert len(trial.ids) <= 64
+            assert len(trial.positions) < len(trial.ids)
 
 
 def test_a_hot_word_is_given_up_after_64_ids() -> None:
@@ -304,7 +304,7 @@ class _NotMany:
         return twin
 
 
-def test_a_trial_is_judged_with_rules_that_have_seen_its_first_id(
+def test_a_trial_is_compared_with_rules_that_have_seen_its_first_id(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(GUARDS, "not_many", _NotMany)  # pyright: ignore[reportArgumentType] -- a dict
@@ -349,9 +349,9 @@ def test_an_empty_list_computes_nothing(
             session.push(sound)
             session.finish()
         counts.append(evaluations.counts())
-    plain, empty = counts[1:]  # the first hears the silence before a stream, too
-    assert empty == plain
-    n_operations, n_read, n_chosen = plain
+    unboosted, empty = counts[1:]  # the first hears the silence before a stream, too
+    assert empty == unboosted
+    n_operations, n_read, n_chosen = unboosted
     assert sum(n_operations) > 1000
     assert n_read > 0
     assert n_chosen == 0

@@ -71,7 +71,7 @@ def test_sessions_in_8_bits_go_their_own_ways(demo_checkpoint: Checkpoint) -> No
 
 
 def test_hot_words_are_taken_back_in_8_bits(demo_checkpoint: Checkpoint) -> None:
-    # A bet that breaks goes back to a copy of the rings.
+    # A trial that is rolled back returns to a copy of the rings.
     session = Session(
         demo_checkpoint, kv_bits=8, hotwords=["turnip farm"], hotword_boost=8
     )

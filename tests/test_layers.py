@@ -25,6 +25,8 @@ LAYERS = (
         "layouts",
         "checkpoint",
         "decoding",
+        "scores",
+        "trial",
         "recovery",
         "work",
         "timeline",

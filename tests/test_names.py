@@ -36,6 +36,7 @@ RETIRED = {
     r"_surroundings|try_kernels": "inventory, measure_kernels",
     r"Meter|RemoteMeter": "StreamMetrics, MetricsSink, RemoteMetrics",
     r"def (hear|say|accept|show|obey|tell|judge)\(": "push, emit, observe, on_events",
+    r"Bet|_Bet|_?bets?|_judge|_settle\(": "trial, commit, rollback",
 }
 # Where a retired name must stay: the test itself, and aliases for one version.
 ALLOWED = {

@@ -13,10 +13,10 @@ from tests.evaluated import Evaluations
 from tests.scripted import PAD, WORD, ScriptedModel, scripted, vocabulary
 from tests.sounds import noise, silence, speech_like
 from voxmlx.checkpoint import Checkpoint
-from voxmlx.decoding import Decoded
 from voxmlx.errors import SessionError
 from voxmlx.events import Event, GuardActed, TokenDecoded, WordFinal
 from voxmlx.rules import GUARDS, DecodeRule, PadRunGuard, RepetitionGuard
+from voxmlx.scores import Decoded
 from voxmlx.session import Session
 from voxmlx.timeline import Timeline
 

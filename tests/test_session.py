@@ -22,10 +22,11 @@ from voxmlx import (
     WordFinal,
 )
 from voxmlx.config import EOS_ID
-from voxmlx.decoding import Decoded, Steps
+from voxmlx.decoding import Steps
 from voxmlx.errors import AudioError, DelayError, SessionError
 from voxmlx.model.choosing import DecodeRequest, greedy
 from voxmlx.rules import GUARDS
+from voxmlx.scores import Decoded
 
 SOUND = speech_like(4 * 16_000 + 777, seed=11)
 

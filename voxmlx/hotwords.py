@@ -71,17 +71,23 @@ class HotwordTrie:
         return not is_letter and begins != "\ufffd"
 
     def keeps_rest(
-        self, plain: Sequence[int], hot: Sequence[int], n_hot: int, *, is_inside: bool
+        self,
+        unboosted: Sequence[int],
+        boosted: Sequence[int],
+        n_phrase: int,
+        *,
+        is_inside: bool,
     ) -> bool:
-        """Return whether ids without and with a hot word, `hot[:n_hot]`, differ by it alone.
+        """Return whether ids without and with a hot word, `boosted[:n_phrase]`, differ by it alone.
 
         They are of the same positions; `is_inside` says that a word is going on at
         the first. A name may have been heard as a word more, or less, than it has, if
         about as long.
         """
-        said, written = self._words(plain, is_inside), self._words(hot, is_inside)
-        n = sum(start < n_hot for _, start in written)
-        late = len(hot) - _LATE_TOKENS
+        said = self._words(unboosted, is_inside)
+        written = self._words(boosted, is_inside)
+        n = sum(start < n_phrase for _, start in written)
+        late = len(boosted) - _LATE_TOKENS
         longest = _MAX_SWALLOWED * _n_chars(written[:n])
         return any(
             _agree(said[replaced:], written[n:], late)
@@ -139,7 +145,7 @@ class HotwordMatch:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no hot word has begun, and none waits for the id after it."""
+        """Return whether no hot word has begun, and none waits for the id after it."""
         return self._node is self.trie.root and not self._is_written
 
     @property

@@ -7,22 +7,22 @@ a new state, within the same step. Other streams of a batch notice nothing.
 States of a position, in this order:
 
     open      heard, without an id that is certain
-    settled   its id is certain and was given out; no recovery changes it
+    closed    its id is certain and was given out; no recovery changes it
 
 A recovery makes these attempts. The next one follows if ids are still not finite:
 
-    1. A new decoder's state hears the last 15 s again. The ids of settled positions
+    1. A new decoder's state hears the last 15 s again. The ids of closed positions
        are given to it, so it knows the text. Open positions are decoded as usual.
        The encoder's state is kept if it is finite. If not, a new one hears the sound.
-    2. The same without settled positions: what they hold may be the cause.
+    2. The same without closed positions: what they hold may be the cause.
     3. The open positions become blanks, and the next sound meets a new state.
 
 Example, a delay of 6 tokens: the ring of layer 3 overflows at position 500. Ids 313
-to 499 are settled. A new state hears positions 313 to 499: the first 7 are its prompt,
+to 499 are closed. A new state hears positions 313 to 499: the first 7 are its prompt,
 the other 180 have known ids. All take six passes of 32 positions. Then position 500
 is decoded, and its id carries `recovered="decoder"`.
 
-Invariants: each position gets one id, in order; a settled id never changes; a
+Invariants: each position gets one id, in order; the id of a closed one never changes; a
 recovery ends after at most three attempts; nothing here grows with the stream.
 """
 
@@ -35,9 +35,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN, STREAMING_PAD_ID
-from voxmlx.decoding import Decoded, NotFiniteError, TokenDecoder
+from voxmlx.decoding import NotFiniteError, TokenDecoder
 from voxmlx.model.choosing import NO_TOKEN, DecodeRequest
 from voxmlx.model.state import VoxtralState, all_finite
+from voxmlx.scores import Decoded
 from voxmlx.work import EncodeRequest, Requests
 
 __all__ = ["HISTORY_TOKENS", "RecoveringDecoder"]
@@ -60,11 +61,11 @@ class _Block:
 
 
 class _History:
-    """The last positions: up to HISTORY_TOKENS that are settled, then the open ones."""
+    """The last positions: up to HISTORY_TOKENS that are closed, then the open ones."""
 
     def __init__(self) -> None:
         self._blocks: deque[_Block] = deque()
-        self.ids: deque[int] = deque()  # of settled positions
+        self.ids: deque[int] = deque()  # of closed positions
         self.n_open = 0
 
     def arrays(self) -> list[mx.array]:
@@ -75,7 +76,7 @@ class _History:
         self._blocks.append(block)
         self.n_open += len(block.speech)
 
-    def settle(self, token_id: int) -> None:
+    def close(self, token_id: int) -> None:
         """The first open position has this id, or NO_TOKEN."""
         self.ids.append(token_id)
         self.n_open -= 1
@@ -83,7 +84,7 @@ class _History:
             for _ in self._blocks.popleft().speech:
                 self.ids.popleft()
 
-    def forget_settled(self) -> None:
+    def forget_closed(self) -> None:
         """Keep the open positions alone."""
         samples, audio, speech = self._all()
         n = len(self.ids)
@@ -179,19 +180,19 @@ class RecoveringDecoder:
 
     def take(self) -> list[Decoded]:
         """Return what became certain since the last call."""
-        self._settle()
+        self._take_certain()
         certain, self._certain = self._certain, []
         return certain
 
     def _recover(self) -> Requests:
-        self._settle()
+        self._take_certain()
         for n_attempts in range(2):
             if n_attempts:
-                self._history.forget_settled()
+                self._history.forget_closed()
             try:
                 yield from self._replay()
             except NotFiniteError:
-                self._settle()
+                self._take_certain()
             else:
                 return
         self._give_up()
@@ -223,16 +224,16 @@ class RecoveringDecoder:
 
     def _give_up(self) -> None:
         """Make blanks of the open positions; what follows meets a new state."""
-        self._settle()
+        self._take_certain()
         n_open = self._history.n_open
         self._history.forget()
         self._decoder.restart(self._open_state())
         for _ in range(n_open):
             self._keep(Decoded(NO_TOKEN))
 
-    def _settle(self) -> None:
+    def _take_certain(self) -> None:
         for one in self._decoder.take():
-            self._history.settle(self._keep(one))
+            self._history.close(self._keep(one))
 
     def _keep(self, one: Decoded) -> int:
         """Add what is certain of the next position; its id, or NO_TOKEN."""

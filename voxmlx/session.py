@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
-from voxmlx.decoding import Decoded, TokenDecoder
+from voxmlx.decoding import TokenDecoder
 from voxmlx.errors import SessionError
 from voxmlx.events import Event, TokenDecoded
 from voxmlx.forks import refuse_fork
@@ -21,6 +21,7 @@ from voxmlx.model.choosing import DecodeRequest
 from voxmlx.model.voxtral import MAX_AUDIO_TOKENS_PER_STEP, VoxtralRealtime
 from voxmlx.recovery import RecoveringDecoder
 from voxmlx.rules import DecodeRule, make_guards
+from voxmlx.scores import Decoded
 from voxmlx.speculation import Speculation
 from voxmlx.text.utterances import DEFAULT_PAUSE_MS, check_pause
 from voxmlx.timeline import Timeline, TokenAudio

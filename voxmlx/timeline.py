@@ -17,7 +17,6 @@ from voxmlx.config import (
     SAMPLES_PER_AUDIO_TOKEN,
     delay_tokens,
 )
-from voxmlx.decoding import Decoded
 from voxmlx.errors import AudioError, SessionError
 from voxmlx.events import (
     Alternative,
@@ -27,6 +26,7 @@ from voxmlx.events import (
     Recovered,
     TokenDecoded,
 )
+from voxmlx.scores import Decoded
 from voxmlx.text.event_assembler import EventAssembler
 from voxmlx.text.tokenizer import TextStream, Tokenizer
 
@@ -98,7 +98,7 @@ class Timeline:
         return self._n_pending
 
     def n_tokens_after(self, n_samples: int) -> int:
-        """How many audio tokens are whole once so many samples have been pushed."""
+        """Return how many audio tokens are whole after so many pushed samples."""
         return (self._n_pending + n_samples) // SAMPLES_PER_AUDIO_TOKEN
 
     @property

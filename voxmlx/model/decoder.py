@@ -28,6 +28,10 @@ class DecoderState:
     cache: RingKVCache
     mlp_norms: mx.array  # [n_layers, B, dim]
 
+    def arrays(self) -> list[mx.array]:
+        """Return all arrays that are computed on the device."""
+        return [*self.cache.arrays(), self.mlp_norms]
+
     def copy(self, step: int | None = None) -> "DecoderState":
         return DecoderState(self.cache.copy(step), self.mlp_norms)
 

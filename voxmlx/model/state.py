@@ -46,9 +46,7 @@ class VoxtralState:
 
     def arrays(self) -> list[mx.array]:
         """Return all arrays that are computed on the device."""
-        decoder = self.decoder
-        rings = decoder.cache.arrays()
-        return [*self.encoder_arrays(), *rings, decoder.mlp_norms, self.token]
+        return [*self.encoder_arrays(), *self.decoder.arrays(), self.token]
 
     def encoder_arrays(self) -> list[mx.array]:
         """Return those of the encoder."""

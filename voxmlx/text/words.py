@@ -154,7 +154,7 @@ class WordAssembler:
         """The next id and the text it completed; the words this made final."""
         if token.token_id == STREAMING_PAD_ID:
             self._n_pad += 1
-            return self._settle() if self._n_pad == SETTLE_TOKENS else []
+            return self._end_drafts() if self._n_pad == SETTLE_TOKENS else []
         if token.token_id == STREAMING_WORD_ID or self._n_pad:
             # While sub-words are being written, words that end must wait for their
             # marker: they may have ended anywhere since the last one.
@@ -166,7 +166,7 @@ class WordAssembler:
     def flush(self, text: str, duration_ms: int) -> list[Word]:
         """`text` ends the last word; no word ends after `duration_ms`."""
         words = [word for char in text for word in self._add(char)]
-        return words + self._settle(duration_ms)
+        return words + self._end_drafts(duration_ms)
 
     def _add(self, char: str, token: TokenDecoded | None = None) -> list[Word]:
         if char.isspace():
@@ -183,7 +183,7 @@ class WordAssembler:
         ):
             is_group_over = last is not None and last.group != self._group
             if is_group_over or len(self._drafts) >= _MAX_DRAFTS:
-                words = self._settle()
+                words = self._end_drafts()
             last = _Draft(self._lead, char, self._group)
             self._drafts.append(last)
             self._lead = ""
@@ -194,7 +194,7 @@ class WordAssembler:
             last.score(token)
         return words
 
-    def _settle(self, limit_ms: int | None = None) -> list[Word]:
+    def _end_drafts(self, limit_ms: int | None = None) -> list[Word]:
         """All drafts as words; none ends after `limit_ms`."""
         words: list[Word] = []
         groups = [draft.group for draft in self._drafts]
