@@ -145,7 +145,7 @@ class HotwordMatch:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no hot word has begun, and none waits for the id after it."""
+        """Return whether no hot word has begun, and none waits for the id after it."""
         return self._node is self.trie.root and not self._is_written
 
     @property

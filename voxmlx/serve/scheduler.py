@@ -68,6 +68,7 @@ from voxmlx.serve.protocol import (
     PushAudio,
 )
 from voxmlx.session import Session
+from voxmlx.speculation import Speculation
 
 __all__ = ["Kind", "MetricsSink", "Scheduler", "Slot"]
 
@@ -524,7 +525,7 @@ class Scheduler:
             pause_ms=options.pause_ms,
             hotwords=made.result() if made is not None else (),
             guards=self._guards,
-            speculate=slot.kind == "file",
+            speculate=slot.kind == "file" and Speculation(time.perf_counter),
             kv_bits=self._kv_bits,
         )
         slot.stream = _Stream(session)
