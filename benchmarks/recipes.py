@@ -48,6 +48,28 @@ COLUMNS = (
     "95 % interval",
 )
 _RESULTS = Path(__file__).parent / "results"
+_PREFACE = """# What the bits of each recipe cost
+
+The demo model, converted to each recipe and measured as `voxmlx-convert --verify` does
+it. The weights are those that are stored, the activations float32: MLX's quantized
+products on a CPU are inaccurate in half precision. The delay is 480 ms.
+
+"Same history": each token is chosen after the source's own tokens. "Own history": each
+model transcribes alone, so one other choice may shift all that follow. PAD margin: its
+lead in logits over the best other token, where the source chooses it. The interval of the
+WER is a bootstrap over the sounds. "control" has the scales of `mx.quantize`, rounded to
+the stored type before the codes are chosen.
+
+The calibration sound of `gptq` has no voice and no two words in a row in common with the
+test sentences (`training/calibration.py`).
+
+```sh
+python -m benchmarks.recipes --rounding nearest control search gptq --write
+```
+
+![bits against KL](recipes.png)
+
+"""
 CONTROL = "control"
 
 
@@ -92,7 +114,7 @@ def main() -> None:
     )
     print("\n" + closing)
     if options.write:
-        (_RESULTS / "recipes_table.md").write_text(table, encoding="utf-8")
+        (_RESULTS / "recipes.md").write_text(_PREFACE + table, encoding="utf-8")
         _plot(certificates, _RESULTS / "recipes.png")
 
 

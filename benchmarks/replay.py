@@ -1,4 +1,4 @@
-"""How long a crashed stream takes to go on: replaying its sound against decoding it.
+"""Time to resume a crashed stream: replaying its sound against decoding it.
 
     python -m benchmarks.replay --minutes 60 --demo
     python -m benchmarks.replay --minutes 60 --decoded 1 --demo

@@ -98,7 +98,7 @@ class Timeline:
         return self._n_pending
 
     def n_tokens_after(self, n_samples: int) -> int:
-        """How many audio tokens are whole once so many samples have been pushed."""
+        """Return how many audio tokens are whole after so many pushed samples."""
         return (self._n_pending + n_samples) // SAMPLES_PER_AUDIO_TOKEN
 
     @property

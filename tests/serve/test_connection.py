@@ -27,7 +27,7 @@ from voxmlx.serve.connection import Connection
 from voxmlx.serve.conversation import Conversation
 from voxmlx.serve.limits import Limits
 from voxmlx.serve.protocol import Notice
-from voxmlx.serve.scheduler import Slot
+from voxmlx.serve.slot import Slot
 from voxmlx.serve.vllm_dialect import VllmDialect
 
 FINAL = json.dumps({"type": "input_audio_buffer.commit", "final": True})

@@ -1,4 +1,4 @@
-"""What was heard, in a 16-bit WAV of ours that may have been cut anywhere."""
+"""Recordings of live: 16-bit WAV files that may have been cut anywhere."""
 
 import struct
 from collections.abc import Iterator

@@ -12,7 +12,8 @@ from voxmlx.errors import RequestError
 from voxmlx.serve.conversation import Conversation
 from voxmlx.serve.limits import Limits
 from voxmlx.serve.protocol import TRY_AGAIN_LATER, Close, Effect, Notice, Send
-from voxmlx.serve.scheduler import MetricsSink, Scheduler, Slot
+from voxmlx.serve.scheduler import MetricsSink, Scheduler
+from voxmlx.serve.slot import Slot
 
 __all__ = ["Connection"]
 

@@ -11,7 +11,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from voxmlx.serve.scheduler import Kind
+from voxmlx.serve.slot import Kind
 
 __all__ = ["Metrics"]
 

@@ -252,6 +252,11 @@ class Dialect(ABC):
         """Return whether no sound came since the last `take_sent_seconds`."""
         return self._n_sent_bytes == 0
 
+    @property
+    def has_unflushed(self) -> bool:
+        """Return whether words may be missing: new sound, or a flush on its way."""
+        return self._has_unflushed or bool(self._flushes)
+
     def take_sent_seconds(self) -> float:
         """Return the duration of the sound that came since the last call."""
         n_samples = self._n_sent_bytes // ENCODINGS[self.encoding][0]

@@ -39,18 +39,16 @@ next token is expected at 160 ms; until 150 ms, five more passes serve files.
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import mlx.core as mx
 import numpy as np
 
 from voxmlx.batch import MAX_TOKENS_PER_STEP, Batch
 from voxmlx.checkpoint import Checkpoint
-from voxmlx.config import SAMPLE_RATE, SAMPLES_PER_AUDIO_TOKEN
+from voxmlx.config import DEFAULT_DELAY_MS, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.errors import RequestError, ServerError, VoxmlxError
 from voxmlx.events import Event, Finished, Recovered, TokenDecoded
 from voxmlx.hotwords import HotwordTrie
@@ -67,10 +65,11 @@ from voxmlx.serve.protocol import (
     Open,
     PushAudio,
 )
+from voxmlx.serve.slot import Deliver, Kind, Opening, Slot, SlotStream
 from voxmlx.session import Session
 from voxmlx.speculation import Speculation
 
-__all__ = ["Kind", "MetricsSink", "Scheduler", "Slot"]
+__all__ = ["MetricsSink", "Scheduler"]
 
 _log = logging.getLogger("voxmlx.serve")
 
@@ -84,14 +83,6 @@ _FILE_PATIENCE_S = 2.0
 
 # How long after its time live sound is still waited for.
 _LATE_S = 0.03
-
-Kind = Literal["live", "file"]
-
-Deliver = Callable[[list[Notice]], None]
-
-# Arrivals of sound are told apart to so much stream time: a client may send samples
-# one by one.
-_ARRIVAL_MS = 10
 
 # How often a client is told how far behind it is.
 _LAG_INTERVAL_S = 1.0
@@ -117,84 +108,6 @@ class _NullMetrics:
     def recovered(self, cause: str, /) -> None: ...
 
 
-@dataclass(slots=True)
-class _Opening:
-    """A stream that waits for its hot words, and for the prefix of its delay."""
-
-    hotwords: Future[HotwordTrie] | None
-
-
-@dataclass(slots=True)
-class _Stream:
-    """A session, and what its client waits for. The scheduler's thread's alone."""
-
-    session: Session
-    # (stream time at its end, when it came) of sound that no id has spoken about.
-    arrivals: deque[tuple[int, float]] = field(default_factory=deque[tuple[int, float]])
-    came_at: float | None = None  # of the latest sound
-    flushing: Flushed | None = None
-    is_ending: bool = False
-
-    def note_arrival(self, end_ms: int, came_at: float) -> None:
-        """Sound up to `end_ms` of stream time came; a few times per audio token."""
-        self.came_at = came_at
-        last = self.arrivals[-1][0] if self.arrivals else -1
-        if last // _ARRIVAL_MS == end_ms // _ARRIVAL_MS:
-            self.arrivals.pop()
-        self.arrivals.append((end_ms, came_at))
-
-    @property
-    def expected_at(self) -> float | None:
-        """Return when the next audio token will be whole, if sound goes on as it came."""
-        if self.came_at is None or self.is_ending:
-            return None
-        return self.came_at + self.session.samples_wanted / SAMPLE_RATE
-
-    @property
-    def is_holding(self) -> bool:
-        """Return whether later commands wait for a flush or for the end."""
-        return self.flushing is not None or self.is_ending
-
-
-class Slot:
-    """One client's place: commands go in, on any thread; notices are delivered.
-
-    Streams follow each other in it, in the order of the commands. Nothing here waits:
-    who sends sound keeps an eye on `waiting_ms`.
-    """
-
-    def __init__(self, scheduler: "Scheduler", deliver: Deliver, kind: Kind) -> None:
-        """Made by `Scheduler.open_slot`."""
-        self._scheduler = scheduler
-        self.kind: Kind = kind
-        self.deliver = deliver
-        self.inbox: deque[tuple[Command, float]] = deque()
-        self.n_inbox_samples = 0
-        self.n_stream_samples = 0
-        self.opening: _Opening | None = None
-        self.stream: _Stream | None = None
-        self.lag_sent_at = 0.0
-        self.is_released = False
-
-    @property
-    def waiting_ms(self) -> int:
-        """Sound sent, and silence asked for, that has not been decoded."""
-        n = self.n_inbox_samples + self.n_stream_samples
-        return n * 1000 // SAMPLE_RATE
-
-    @property
-    def n_waiting_commands(self) -> int:
-        """Commands that the decoder's thread has not seen."""
-        return len(self.inbox)
-
-    def submit(self, command: Command) -> None:
-        self._scheduler.submit(self, command)
-
-    def release(self) -> None:
-        """Give the place back; a stream that is open is dropped. Any number of times."""
-        self._scheduler.release(self)
-
-
 class Scheduler:
     """Slots for `max_sessions` clients, and the thread that decodes for them.
 
@@ -208,7 +121,7 @@ class Scheduler:
         *,
         max_sessions: int,
         max_files: int | None = None,
-        delay_ms: int = 480,
+        delay_ms: int = DEFAULT_DELAY_MS,
         guards: Sequence[str] = (),
         kv_bits: int | None = None,
         metrics: MetricsSink | None = None,
@@ -510,7 +423,7 @@ class Scheduler:
                 tokenizer = self._checkpoint.tokenizer
                 made = self._hotword_maker.submit(HotwordTrie, tokenizer, hotwords)
                 made.add_done_callback(lambda _: self._wake())
-            slot.opening = _Opening(made)
+            slot.opening = Opening(made)
         made = slot.opening.hotwords
         return delay_ms not in self._prefixes and (made is None or made.done())
 
@@ -528,7 +441,7 @@ class Scheduler:
             speculate=slot.kind == "file" and Speculation(time.perf_counter),
             kv_bits=self._kv_bits,
         )
-        slot.stream = _Stream(session)
+        slot.stream = SlotStream(session)
         self._by_session[session] = slot
         self._batches[slot.kind].add(session)
 

@@ -18,7 +18,7 @@ __all__ = ["Journal", "read_journal", "settings_key"]
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """What can be read of a file: its first line, and ids from the first one on."""
+    """The readable part of a file: its first line, and ids from the first one on."""
 
     head: Mapping[str, Any]
     tokens: list[TokenDecoded]
