@@ -51,7 +51,7 @@ class _Row:
 class Batch:
     """Sessions that come and go, each exactly what it is alone.
 
-    Sound goes to a session's `timeline` (`hear`, `flush`, `end`); every `step` then
+    Sound goes to a session's `timeline` (`push`, `flush`, `end`); every `step` then
     takes all sessions with a whole audio token ready one id further, in one pass.
     A session has its own rings, delay, guards and hot words, whatever the others
     have; its id comes a step later where it has to wait for nobody else.

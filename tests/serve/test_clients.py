@@ -243,11 +243,11 @@ def test_mistral_hears_each_flushed_utterance_done(
             ) as connection:
                 halves = iter((sample[: 3 * 16_000], sample[3 * 16_000 : 6 * 16_000]))
 
-                async def say() -> None:
+                async def speak() -> None:
                     await connection.send_audio(pcm16(next(halves)))
                     await connection.flush_audio()
 
-                await say()
+                await speak()
                 async for event in connection:  # which, once left, is closed
                     told: Any = event
                     assert told.type != "error", event
@@ -257,7 +257,7 @@ def test_mistral_hears_each_flushed_utterance_done(
                         done.append(told.text)
                         if len(done) == 2:
                             break
-                        await say()
+                        await speak()
             return done, deltas
 
     done, deltas = asyncio.run(asyncio.wait_for(conversed(), PATIENCE_S))

@@ -35,7 +35,7 @@ class DecodeRequest:
 
     With `speculation`, a pass may take more than the one position whose input is
     known: guesses stand for the ids in between, and those after the first that
-    angles out wrong are taken back. Such a pass waits for its ids; where no guess
+    turns out wrong are trimmed. Such a pass waits for its ids; where no guess
     seems worth it, a run of single positions is queued before any is read.
 
     `known` are ids that stand already, of the first positions: they are not chosen

@@ -193,7 +193,7 @@ class Dialect(ABC):
         return False
 
     def receive(self, message: JsonObject) -> list[Effect]:
-        """Responder a client's message. Raises RequestError."""
+        """Answer a client's message. Raises RequestError."""
         kind = message.text("type")
         handler = self.handlers.get(kind)
         if handler is None:
