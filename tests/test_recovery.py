@@ -14,7 +14,9 @@ from tests.poison import PASSING, STATE, poison_state, poisoned_once
 from tests.sounds import speech_like
 from tests.tiny import TinyModel
 from voxmlx import Checkpoint, Event, Recovered, Session, TextDelta, TokenDecoded, load
+from voxmlx.audio.values import MAX_LEVEL
 from voxmlx.batch import Batch
+from voxmlx.errors import AudioError
 from voxmlx.kernels import Fused
 from voxmlx.recovery import HISTORY_TOKENS
 from voxmlx.rules import GUARDS
@@ -209,7 +211,9 @@ def test_the_loudest_sound_of_all_ends_no_stream(
 ) -> None:
     session = Session(tiny_checkpoint)
     events = session.push(SOUND[:30_000])
-    events += session.push(np.full(3000, 3e38, np.float32))
+    with pytest.raises(AudioError, match="expected -1 to 1"):
+        session.push(np.full(3000, 3e38, np.float32))
+    events += session.push(np.full(3000, MAX_LEVEL, np.float32))
     n_bad = len(ids(events))
     events += session.push(SOUND[30_000:]) + session.finish()
     assert len(ids(events)) == -(-(len(SOUND) + 3000) // 1280) + 10
