@@ -287,7 +287,7 @@ def test_a_recovery_is_shown_and_the_second_one_with_a_hint() -> None:
     said: list[str] = []
     warning = RecoveryWarning(said.append, "auto")
     for time_ms in (800, 1600, 2400):
-        warning.show([TextDelta("a", time_ms), Recovered("decoder", time_ms)])
+        warning.on_events([TextDelta("a", time_ms), Recovered("decoder", time_ms)])
     assert len(said) == 2
     assert "decoder" in said[0]
     assert "0.8 s" in said[0]
@@ -295,5 +295,5 @@ def test_a_recovery_is_shown_and_the_second_one_with_a_hint() -> None:
     assert "--dtype bfloat16" in said[1]
     in_float32: list[str] = []
     warning = RecoveryWarning(in_float32.append, "float32")
-    warning.show([Recovered("encoder", 80), Recovered("encoder", 160)])
+    warning.on_events([Recovered("encoder", 80), Recovered("encoder", 160)])
     assert "voxmlx.doctor" in in_float32[1]
