@@ -379,7 +379,8 @@ def _device(arguments: argparse.Namespace) -> str | int | None:
 
 def _may_play_the_sample(arguments: argparse.Namespace) -> bool:
     """Return whether --demo plays its sample where there is no microphone."""
-    return arguments.model == demo.NAME and arguments.device is None
+    is_chosen = arguments.device is not None or arguments.channel is not None
+    return arguments.model == demo.NAME and not is_chosen
 
 
 def _display(
