@@ -273,7 +273,7 @@ def table(rows: list[Row]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], allow_abbrev=False
+        description=(__doc__ or "").splitlines()[0], allow_abbrev=False
     )
     parser.add_argument("--write", metavar="FILE.md", type=Path)
     arguments = parser.parse_args()

@@ -1,6 +1,6 @@
 """A sound file and what decodes it -> events, or a Transcript."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from voxmlx.text.transcript import Transcript
 
 __all__ = ["Stream", "file_events", "transcribe_file"]
 
-_Follow = Callable[[Iterable[np.ndarray]], Iterable[np.ndarray]]
+_Follow = Callable[[Iterator[np.ndarray]], Iterator[np.ndarray]]
 
 
 # Samples of a file that is read to its end.

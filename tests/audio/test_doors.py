@@ -60,19 +60,23 @@ class Doors:
             monkeypatch.setattr(f"{module}.load_model", lambda _: checkpoint)
         monkeypatch.setattr("voxmlx.transcribe.load_model", lambda _: checkpoint)
 
+    def _said(self, status: int) -> tuple[int, str, str]:
+        out, err = self._capsys.readouterr()
+        return status, out, err
+
     def path(self, path: Path, *options: str) -> tuple[int, str, str]:
         status = transcribe(["--demo", *options, str(path)])
-        return status, *self._capsys.readouterr()
+        return self._said(status)
 
     def pipe(self, path: Path, *options: str) -> tuple[int, str, str]:
         with subprocess.Popen(["cat", str(path)], stdout=subprocess.PIPE) as cat:
             self._monkeypatch.setattr("sys.stdin", cat.stdout)
             status = transcribe(["--demo", *options, "-"])
-        return status, *self._capsys.readouterr()
+        return self._said(status)
 
     def live(self, path: Path, *options: str) -> tuple[int, str, str]:
         status = live(["--demo", "--plain", *options, "--input", str(path)])
-        return status, *self._capsys.readouterr()
+        return self._said(status)
 
     def upload(self, path: Path) -> dict[str, Any]:
         with httpx.Client(base_url=self._server.http, timeout=PATIENCE_S) as client:

@@ -57,6 +57,8 @@ class Paced:
 class Counting:
     """A stream whose ids are sums of the samples of each audio token."""
 
+    delay_ms: int | None = None
+
     def __init__(self, clock: Clock, cost_s: float = 0.0, until_s: float = 1e9) -> None:
         self._clock = clock
         self._cost_s = cost_s

@@ -155,12 +155,10 @@ class Reading:
         refuse_no_sound(head, self._name, self._look())
         if is_wav(head[:WAV_HEAD_BYTES]):
             self._wav = wav = WavBytes(source)
-            if wav.format.raw_name is not None:
-                form = wav.format
+            form, raw_name = wav.format, wav.format.raw_name
+            if raw_name is not None:
                 check_rate(form.rate, self._name)
-                return self._open_samples(
-                    wav, form.raw_name, form.rate, form.n_channels
-                )
+                return self._open_samples(wav, raw_name, form.rate, form.n_channels)
             return SoundDecoder(wav, format_name="wav", options={"ignore_length": "1"})
         if raw_rate is not None and not is_container(head):
             return self._open_samples(ForwardBytes(source), "s16le", raw_rate, 1)
