@@ -147,7 +147,7 @@ def _split(
 
 def main() -> int:
     argparse.ArgumentParser(
-        "python -m benchmarks.launches", description=__doc__
+        "python -m benchmarks.launches", description=__doc__, allow_abbrev=False
     ).parse_args()
     network = full_size_network()
     # NumPy computes the spectrogram, which is uploaded with the step.

@@ -75,7 +75,7 @@ CONTROL = "control"
 
 def main() -> None:
     """Print a Markdown table as it is measured, then one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--model", default=demo.NAME)
     parser.add_argument(
         "--audio",

@@ -25,7 +25,7 @@ N_WEIGHTS = 4.42e9  # of the full-size model's matrices
 
 def main() -> None:
     """Print a table, then one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--group-size", type=int, default=64, choices=(32, 64, 128))
     options = parser.parse_args()

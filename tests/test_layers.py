@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "voxmlx"
 
-# DESIGN.md's order, lowest first: a part may import its own layer and those above
+# docs/design.md's order, lowest first: a part may import its own layer and those above
 # this line, never those below. A name stands for a module or a whole package.
 LAYERS = (
     {"errors", "config", "events", "forks", "other_package"},
@@ -101,7 +101,7 @@ def imports_of_ours(path: Path) -> Iterator[tuple[str, int]]:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_part_has_a_layer(module: str) -> None:
-    assert part_of(module) in RANKS, "give it a place in LAYERS and in DESIGN.md"
+    assert part_of(module) in RANKS, "give it a place in LAYERS and in docs/design.md"
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -16,6 +16,7 @@ from tests.test_drafts import Free
 from voxmlx import Checkpoint, Event, Session, TokenDecoded, WordFinal, demo, load
 from voxmlx.batch import Batch
 from voxmlx.config import LEGAL_DELAYS_MS
+from voxmlx.errors import SessionError
 from voxmlx.speculation import MAX_POSITIONS, Speculation
 
 SAMPLE, _ = soundfile.read(demo.SAMPLE, dtype="float32")
@@ -151,3 +152,39 @@ def test_sessions_in_a_batch_speculate_too(demo_checkpoint: Checkpoint) -> None:
         for session, events in batch.step():
             said[session] += events
     assert list(said.values()) == alone
+
+
+def test_a_fixed_draft_length_makes_a_run_that_repeats_exactly(
+    demo_checkpoint: Checkpoint,
+) -> None:
+    expected = ids(heard(demo_checkpoint, SAMPLE))
+    counts: list[tuple[int, int, int]] = []
+    fixed = Speculation(draft_length=3)
+    for _ in range(2):
+        fixed = Speculation(draft_length=3)
+        session = Session(demo_checkpoint, speculate=fixed)
+        assert ids(session.push(SAMPLE) + session.finish()) == expected
+        counts.append((fixed.n_passes, fixed.n_drafted, fixed.n_accepted))
+    assert counts[0] == counts[1]
+    assert 0 < fixed.n_accepted < fixed.n_drafted
+    assert fixed.draft(10) == fixed.draft(3)
+    assert len(fixed.draft(10)) == 3
+    assert len(fixed.draft(2)) == 2
+
+
+def test_only_the_clock_that_is_handed_in_is_read(demo_checkpoint: Checkpoint) -> None:
+    def run(seconds: float) -> tuple[int, int]:
+        ticks = iter(range(1_000_000))
+        speculation = Speculation(lambda: seconds * next(ticks))
+        session = Session(demo_checkpoint, speculate=speculation)
+        session.push(SAMPLE)
+        assert next(ticks) > 10
+        return speculation.n_passes, speculation.n_drafted
+
+    assert run(0.01) == run(0.01)
+
+
+@pytest.mark.parametrize("length", [0, -1, MAX_POSITIONS])
+def test_a_draft_length_that_no_pass_has_is_refused(length: int) -> None:
+    with pytest.raises(SessionError, match=str(length)):
+        Speculation(draft_length=length)

@@ -43,7 +43,7 @@ _VARIANTS = (
 
 def main() -> None:
     """Write a sound per voice, and words.json that says what each of them says."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,28 @@
-"""Many sessions on one network, stepped together: weights are read once for all."""
+"""Many sessions on one network, stepped together: weights are read once for all.
+
+A session says as a generator (`Session.work`) what it wants of the network. A row of a
+batch is a session and where its generator stands:
+
+    idle       no generator: the session waits for a whole audio token
+    encoding   it wants sound encoded: up to `max_tokens` audio tokens
+    decoding   it wants ids, for one pass or more
+
+A step does the following, so a row may go through all states in one step:
+
+    idle      -> encoding   if `session.work` has something to do
+    encoding  -> decoding   all rows that encode do so in one call
+    decoding  -> decoding   one pass for all rows; this one has not ended its request
+    decoding  -> decoding   it has, and wants another: that waits for the next step
+    any       -> idle       the generator ends, with the events that became certain
+
+Example: A has one audio token, B a backlog of 8 and C a trial to compare over 5
+positions. One call encodes 1 + 8 tokens. The pass decodes one position of A, one of B and
+one of C. A is idle again with its event. B and C go on in the next 7 and 4 steps, with
+A beside them whenever it has sound.
+
+Invariants: a session's events are those it has alone; no row waits for another; at the
+end of a step no row is encoding that could have been encoded in it.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,7 +51,7 @@ class _Row:
 class Batch:
     """Sessions that come and go, each exactly what it is alone.
 
-    Sound goes to a session's `timeline` (`hear`, `flush`, `end`); every `step` then
+    Sound goes to a session's `timeline` (`push`, `flush`, `end`); every `step` then
     takes all sessions with a whole audio token ready one id further, in one pass.
     A session has its own rings, delay, guards and hot words, whatever the others
     have; its id comes a step later where it has to wait for nobody else.

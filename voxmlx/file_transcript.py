@@ -1,12 +1,13 @@
 """A sound file and what decodes it -> events, or a Transcript."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from voxmlx.audio.byte_source import ReadableFile
+from voxmlx.audio.channels import Channel
 from voxmlx.audio.files import AudioFile, no_words, open_audio
 from voxmlx.checkpoint import Checkpoint, load
 from voxmlx.events import Event, Finished, TextDelta, TokenDecoded
@@ -15,7 +16,7 @@ from voxmlx.text.transcript import Transcript
 
 __all__ = ["Stream", "file_events", "transcribe_file"]
 
-_Follow = Callable[[Iterable[np.ndarray]], Iterable[np.ndarray]]
+_Follow = Callable[[Iterator[np.ndarray]], Iterator[np.ndarray]]
 
 
 # Samples of a file that is read to its end.
@@ -72,16 +73,18 @@ def transcribe_file(
     *,
     model: str | Path | Checkpoint,
     raw_rate: int | None = None,
+    channel: Channel = None,
     **options: Any,
 ) -> Transcript:
     """Transcribe a sound or film file, a pipe, or an open file object.
 
-    `path` and `raw_rate` are those of `open_audio`, `options` those of `Session`.
+    `path`, `raw_rate` and `channel` are those of `open_audio`, `options` those of
+    `Session`.
     `model` is a directory, a Hub id ("demo": the tiny model), or a loaded Checkpoint.
     `Transcript.warnings` says what was wrong with the file. Raises AudioError for what
     is no sound, and CheckpointError.
     """
-    with open_audio(path, raw_rate=raw_rate) as audio:
+    with open_audio(path, raw_rate=raw_rate, channel=channel) as audio:
         checkpoint = model if isinstance(model, Checkpoint) else load(model)
         session = Session(checkpoint, **{"speculate": True, **options})
         return Transcript.from_events(file_events(audio, session))

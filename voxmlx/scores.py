@@ -1,4 +1,4 @@
-"""How an id is chosen from logits, and the probabilities that belong to it."""
+"""Choice of an id with biases, and the probabilities that belong to it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
 
@@ -75,7 +76,7 @@ class Session:
         hotword_boost: float = BOOST,
         replacements: Mapping[str, str] | None = None,
         pause_ms: int = DEFAULT_PAUSE_MS,
-        speculate: bool = False,
+        speculate: bool | Speculation = False,
         kv_bits: int | None = None,
     ) -> None:
         """Open a stream whose text lags the sound by `delay_ms`.
@@ -89,7 +90,8 @@ class Session:
         `replacements` what final words to write otherwise (not the TextDeltas, which
         are sooner). An UtteranceEnd comes after `pause_ms` without speech. `speculate`
         decodes sound that is there already, a file's or a backlog's, several ids at a
-        time where that is faster; it changes no id. `kv_bits` is how the session
+        time where that is faster; it changes no id. A Speculation instead of True has its
+        own clock or draft length, and is of this session alone. `kv_bits` is how the session
         remembers the last eleven minutes: 16 (the default) in the model's dtype, 8 in
         about half the memory.
 
@@ -123,11 +125,16 @@ class Session:
             trie = HotwordTrie(checkpoint.tokenizer, hotwords, boost=hotword_boost)
         self._model = checkpoint.model
         self._vocab_size = checkpoint.tokenizer.vocab_size
+        # A session's own loop has a clock; another's hands in a Speculation of its own.
+        if isinstance(speculate, Speculation):
+            speculation = speculate
+        else:
+            speculation = Speculation(perf_counter) if speculate else None
         open_state = partial(
             checkpoint.model.open_state,
             delay_ms,
             kv_bits=kv_bits,
-            speculates=speculate,
+            speculates=speculation is not None,
         )
         with _computing:
             state = open_state()
@@ -137,7 +144,7 @@ class Session:
             hotwords=trie,
             has_probabilities=confidence,
             n_alternatives=alternatives,
-            speculation=Speculation() if speculate else None,
+            speculation=speculation,
         )
         self._n_skipped = 0  # audio tokens to come that are not decoded
         self._recovering = RecoveringDecoder(self._decoder, open_state)

@@ -11,6 +11,7 @@ from voxmlx import demo
 from voxmlx.audio.files import STANDARD_INPUT, open_audio
 from voxmlx.cli.arguments import (
     CommandParser,
+    add_channel_argument,
     add_model_arguments,
     add_raw_arguments,
     add_subtitle_arguments,
@@ -135,6 +136,11 @@ def make_parser() -> CommandParser:
         "input; with --demo the default is its own sample",
     )
     add_raw_arguments(parser)
+    add_channel_argument(
+        parser,
+        "the channel to transcribe, from 1, or mix for the mean of all (default: mix; "
+        "where channels cancel each other, the loudest)",
+    )
     add_output_arguments(parser)
     parser.add_argument(
         "--no-speculation",
@@ -195,7 +201,10 @@ def _do(
     is_printed = path is None and format_name != "json"
     with ExitStack() as stack:
         audio = stack.enter_context(
-            job.audio or open_audio(job.name, raw_rate=raw_rate(arguments))
+            job.audio
+            or open_audio(
+                job.name, raw_rate=raw_rate(arguments), channel=arguments.channel
+            )
         )
         with interruption.held():
             results = stack.enter_context(_results(job, model, arguments))
@@ -251,7 +260,7 @@ def _settings(job: Job, arguments: argparse.Namespace) -> str | None:
     return settings_key(
         {
             **word_options(arguments),
-            "sound": [status.st_size, status.st_mtime_ns],
+            "sound": [status.st_size, status.st_mtime_ns, arguments.channel],
             "model": [arguments.dtype, arguments.kv_bits],
             "confidence": _has_confidence(arguments),
         }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import OutputContainer
 
 __all__ = ["KINDS", "make_file", "make_film"]
 
@@ -51,9 +52,7 @@ def make_film(path: Path, sound: np.ndarray, late_s: float) -> Path:
     return path
 
 
-def _add_sound(
-    file: av.container.OutputContainer, codec: str, rate: int
-) -> av.AudioStream:
+def _add_sound(file: OutputContainer, codec: str, rate: int) -> av.AudioStream:
     stream = file.add_stream(codec, rate=rate)
     assert isinstance(stream, av.AudioStream)
     stream.codec_context.layout = "mono"
@@ -62,7 +61,7 @@ def _add_sound(
 
 
 def _encode(
-    file: av.container.OutputContainer,
+    file: OutputContainer,
     stream: av.AudioStream,
     sound: np.ndarray,
     late_s: float = 0.0,

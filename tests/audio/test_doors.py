@@ -60,19 +60,23 @@ class Doors:
             monkeypatch.setattr(f"{module}.load_model", lambda _: checkpoint)
         monkeypatch.setattr("voxmlx.transcribe.load_model", lambda _: checkpoint)
 
+    def _said(self, status: int) -> tuple[int, str, str]:
+        out, err = self._capsys.readouterr()
+        return status, out, err
+
     def path(self, path: Path, *options: str) -> tuple[int, str, str]:
         status = transcribe(["--demo", *options, str(path)])
-        return status, *self._capsys.readouterr()
+        return self._said(status)
 
     def pipe(self, path: Path, *options: str) -> tuple[int, str, str]:
         with subprocess.Popen(["cat", str(path)], stdout=subprocess.PIPE) as cat:
             self._monkeypatch.setattr("sys.stdin", cat.stdout)
             status = transcribe(["--demo", *options, "-"])
-        return status, *self._capsys.readouterr()
+        return self._said(status)
 
-    def live(self, path: Path) -> tuple[int, str, str]:
-        status = live(["--demo", "--plain", "--input", str(path)])
-        return status, *self._capsys.readouterr()
+    def live(self, path: Path, *options: str) -> tuple[int, str, str]:
+        status = live(["--demo", "--plain", *options, "--input", str(path)])
+        return self._said(status)
 
     def upload(self, path: Path) -> dict[str, Any]:
         with httpx.Client(base_url=self._server.http, timeout=PATIENCE_S) as client:
@@ -192,6 +196,20 @@ def test_inverted_stereo_is_heard_from_one_channel(
     _, out, err = doors.path(path, "--format", "json")
     assert [w["code"] for w in json.loads(out)["warnings"]] == ["inverted"]
     assert "cancel each other" in err
+
+
+def test_a_channel_that_is_asked_for_is_heard_alone(
+    tmp_path: Path, sound: np.ndarray, doors: Doors
+) -> None:
+    path = tmp_path / "call.wav"
+    hum = np.sin(np.arange(len(sound)) * 0.05).astype(np.float32) / 2
+    soundfile.write(path, np.stack([hum, sound], axis=1), 16_000)
+    for door in (doors.path, doors.pipe, doors.live):
+        status, out, _ = door(path, "--channel", "2")
+        assert (status, out.strip()) == (0, TEXT)
+    status, out, err = doors.path(path, "--channel", "3")
+    assert (status, out) == (1, "")
+    assert "has 2 channels, expected channel 3; choose one from 1 to 2, or mix" in err
 
 
 PAGE = b"<!DOCTYPE html>\n<html><body>" + b"<p>404</p>" * 400

@@ -75,6 +75,21 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_one_channel_comes_out_as_it_is_and_mix_is_the_mean(tmp_path: Path) -> None:
+    left, right = (noise(16_001, seed=i) for i in (1, 2))
+    path = tmp_path / "two.wav"
+    soundfile.write(path, np.stack([left, -left + right / 9], axis=1), 16_000, "FLOAT")
+    heard = {}
+    for channel in (1, 2, "mix"):
+        with open_audio(path, channel=channel) as audio:
+            heard[channel] = np.concatenate(list(audio.pieces(0.3)))
+    assert np.array_equal(heard[1], left)
+    assert np.array_equal(heard[2], -left + right / 9)
+    assert np.allclose(heard["mix"], right / 18, atol=1e-6)
+    with pytest.raises(AudioError, match="has 2 channels, expected channel 3"):
+        open_audio(path, channel=3)
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("rate", [16_000, 44_100])
 def test_sound_is_the_mean_of_its_channels_at_16_khz(

@@ -46,7 +46,7 @@ def test_the_time_left_is_that_of_the_speed_so_far(
     """20 of 60 minutes heard in 2 minutes of a clock: 10 times real time, 4:00 left."""
     column = progress.TimeHeard()
     bar = Progress(column)
-    task_id = bar.add_task("talk.wav", total=3600.0, completed=1200.0)
+    task_id = bar.add_task("talk.wav", total=3600.0, completed=1200)
     (task,) = bar.tasks
     assert task.id == task_id
     assert task.start_time is not None

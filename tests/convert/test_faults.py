@@ -17,6 +17,7 @@ from convert.__main__ import convert, main
 from convert.output import Output
 from convert.plan import make_plan
 from convert.recipes import RECIPES
+from convert.rounding import Nearest
 from tests.convert.directories import read_tensors
 from tests.convert.interrupted import (
     SHARD_BYTES,
@@ -51,7 +52,7 @@ def test_a_source_that_vanishes_is_named_and_not_the_destination(
 
     def make() -> None:
         with making.opened():
-            making.write_weights(lambda _: None)
+            making.write_weights(Nearest("bfloat16"), lambda _: None)
             making.write_description()
 
     with pytest.raises(CheckpointError, match=f"{name} cannot be read: No such file"):
@@ -103,7 +104,7 @@ def test_a_source_that_changes_meanwhile_is_one_line_and_leaves_nothing(
         pytest.raises(CheckpointError, match=f"{WEIGHTS} has changed since"),
         making.opened(),
     ):
-        making.write_weights(lambda _: change(copied / WEIGHTS))
+        making.write_weights(Nearest("bfloat16"), lambda _: change(copied / WEIGHTS))
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 

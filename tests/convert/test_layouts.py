@@ -86,7 +86,7 @@ def test_a_recipe_rounded_to_nearest_is_what_mlx_quantizes_the_network_to(
     expected = load(source, "float32").model
     modules = dict(found.model.named_modules())
 
-    def same(path: str, _: nn.Module) -> bool | dict[str, int]:
+    def same(path: str, _: nn.Module) -> bool | dict[str, int | str]:
         module = modules[path]
         if not isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding):
             return False
@@ -110,7 +110,7 @@ def test_a_quantized_directory_loads_as_it_is_and_converted(
     direct = load(directory, "float32")
     modules = dict(direct.model.named_modules())
 
-    def same(path: str, _: nn.Module) -> bool | dict[str, int]:
+    def same(path: str, _: nn.Module) -> bool | dict[str, int | str]:
         chosen = isinstance(modules[path], nn.QuantizedLinear | nn.QuantizedEmbedding)
         return {"bits": bits, "group_size": 64} if chosen else False
 

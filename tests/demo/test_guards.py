@@ -1,5 +1,7 @@
 """Guards bring out no words where nobody speaks, and free real speech from a rut."""
 
+from typing import Any
+
 import mlx.core as mx
 import pytest
 
@@ -38,7 +40,7 @@ def in_a_rut(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Checkpo
     decoder = checkpoint.model.decoder
     step_together = decoder.step_together
 
-    def stuck(*given: object, **options: object) -> mx.array | None:
+    def stuck(*given: Any, **options: Any) -> mx.array | None:
         logits = step_together(*given, **options)
         if logits is None:
             return None

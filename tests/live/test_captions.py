@@ -57,6 +57,8 @@ class Paced:
 class Counting:
     """A stream whose ids are sums of the samples of each audio token."""
 
+    delay_ms: int | None = None
+
     def __init__(self, clock: Clock, cost_s: float = 0.0, until_s: float = 1e9) -> None:
         self._clock = clock
         self._cost_s = cost_s
@@ -287,7 +289,7 @@ def test_a_recovery_is_shown_and_the_second_one_with_a_hint() -> None:
     said: list[str] = []
     warning = RecoveryWarning(said.append, "auto")
     for time_ms in (800, 1600, 2400):
-        warning.show([TextDelta("a", time_ms), Recovered("decoder", time_ms)])
+        warning.on_events([TextDelta("a", time_ms), Recovered("decoder", time_ms)])
     assert len(said) == 2
     assert "decoder" in said[0]
     assert "0.8 s" in said[0]
@@ -295,5 +297,5 @@ def test_a_recovery_is_shown_and_the_second_one_with_a_hint() -> None:
     assert "--dtype bfloat16" in said[1]
     in_float32: list[str] = []
     warning = RecoveryWarning(in_float32.append, "float32")
-    warning.show([Recovered("encoder", 80), Recovered("encoder", 160)])
+    warning.on_events([Recovered("encoder", 80), Recovered("encoder", 160)])
     assert "voxmlx.doctor" in in_float32[1]

@@ -343,7 +343,6 @@ def test_trouble_is_one_line_and_exit_status_1(
         ["--plai"],
         ["--channel", "0"],
         ["--channel", "left"],
-        ["--channel", "1", "--input", "talk.wav"],
     ],
 )
 def test_wrong_arguments_exit_with_2(arguments: list[str]) -> None:

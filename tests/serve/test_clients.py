@@ -228,6 +228,44 @@ def test_mistral_transcribes_in_real_time(
     assert "".join(deltas) == events[-1].text
 
 
+def test_mistral_hears_each_flushed_utterance_done(
+    server: Loopback, sample: np.ndarray
+) -> None:
+    """As LiveKit's and Pipecat's services do: a flush at each pause that they hear."""
+
+    async def conversed() -> tuple[list[str], str]:
+        async with Mistral(api_key="none", server_url=server.http) as client:
+            realtime = RealtimeTranscription(client.sdk_configuration)
+            done: list[str] = []
+            deltas = ""
+            async with await realtime.connect(
+                model="demo", server_url=server.ws
+            ) as connection:
+                halves = iter((sample[: 3 * 16_000], sample[3 * 16_000 : 6 * 16_000]))
+
+                async def speak() -> None:
+                    await connection.send_audio(pcm16(next(halves)))
+                    await connection.flush_audio()
+
+                await speak()
+                async for event in connection:  # which, once left, is closed
+                    told: Any = event
+                    assert told.type != "error", event
+                    if told.type == "transcription.text.delta":
+                        deltas += told.text
+                    elif told.type == "transcription.done":
+                        done.append(told.text)
+                        if len(done) == 2:
+                            break
+                        await speak()
+            return done, deltas
+
+    done, deltas = asyncio.run(asyncio.wait_for(conversed(), PATIENCE_S))
+    assert len(done) == 2
+    assert all(text.strip() for text in done)
+    assert "".join(done) == deltas
+
+
 # ---------------------------------------------------------------- vLLM
 
 

@@ -79,6 +79,14 @@ def test_a_flush_before_any_sound_is_answered() -> None:
     assert talk.commands == []
 
 
+def test_a_flush_without_new_sound_decodes_no_silence() -> None:
+    talk = Talk(MISTRAL)
+    talk.says(mistral_audio(), FLUSH)
+    (done,) = talk.says(FLUSH)
+    assert (done["type"], done["text"]) == ("transcription.done", "")
+    assert kinds(talk) == [Open, PushAudio, Flush]
+
+
 def test_turns_keep_the_clients_clock_across_a_flush() -> None:
     talk = Talk(MISTRAL)
     talk.says({"type": "session.update", "session": {"turn_detection": {}}})
@@ -240,7 +248,20 @@ def test_a_turn_that_its_client_commits_waits_for_the_commit() -> None:
     talk.says(append(2400))
     assert [m["type"].rpartition(".")[2] for m in quiet(talk)] == ["delta"]
     told = talk.says({"type": "input_audio_buffer.commit"})
-    assert told[-1]["transcript"] == "flushed flushed"
+    assert told[-1]["transcript"] == "flushed"
+    assert kinds(talk) == [Open, PushAudio, Flush]
+
+
+def test_a_clear_without_new_sound_decodes_no_silence() -> None:
+    talk = Talk(OPENAI)
+    clear = {"type": "input_audio_buffer.clear"}
+    talk.says(append(2400))
+    for _ in range(3):
+        (cleared,) = talk.says(clear)
+        assert cleared["type"] == "input_audio_buffer.cleared"
+    assert kinds(talk) == [Open, PushAudio, Flush]
+    (error,) = talk.says({"type": "input_audio_buffer.commit"})
+    assert error["error"]["code"] == "input_audio_buffer_commit_empty"
 
 
 def test_mistrals_transcript_is_not_done_because_its_client_is_quiet() -> None:

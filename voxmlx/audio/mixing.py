@@ -1,6 +1,8 @@
-"""Many channels -> one: their mean, unless they cancel each other in it."""
+"""Many channels -> one: one of them, or their mean unless they cancel in it."""
 
 import numpy as np
+
+from voxmlx.audio.channels import Channel
 
 __all__ = ["Mixer"]
 
@@ -19,14 +21,17 @@ _N_TOLD = 3
 
 
 class Mixer:
-    """The mean of the channels of one stream.
+    """The mean of the channels of one stream, or one channel.
 
-    A window of 0.1 s in which channels cancel each other (inverted stereo) comes from
-    the loudest of them alone. What comes out does not depend on the blocks.
+    `channel` is a number from 1, "mix" for the plain mean, or None. With None, a window
+    of 0.1 s in which channels cancel each other (inverted stereo) comes from the
+    loudest of them alone. What comes out does not depend on the blocks.
     """
 
-    def __init__(self, n_channels: int, rate: int) -> None:
+    def __init__(self, n_channels: int, rate: int, channel: Channel = None) -> None:
+        assert not isinstance(channel, int) or 1 <= channel <= n_channels
         self.n_channels = n_channels
+        self._channel = channel
         self._window = max(1, round(_WINDOW_S * rate))
         self._pending = np.zeros((0, n_channels), np.float32)
         self._chosen: int | None = None
@@ -41,6 +46,10 @@ class Mixer:
         """Float32 [n, channels] -> float32 [m], whole windows of what there is."""
         if self.n_channels == 1:
             return block[:, 0]
+        if isinstance(self._channel, int):
+            return block[:, self._channel - 1].copy()
+        if self._channel == "mix":
+            return block.mean(axis=1, dtype=np.float32)
         pending = np.concatenate([self._pending, block])
         n_whole = len(pending) // self._window * self._window
         self._pending = pending[n_whole:].copy()

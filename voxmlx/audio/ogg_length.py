@@ -20,9 +20,9 @@ class OggLength:
 
     def __init__(self, source: ByteSource) -> None:
         """If the source can seek, its end is read first."""
-        self._tail = source.tail(_MAX_PAGE_BYTES)
-        self._is_known = self._tail is not None
-        self._tail = self._tail or b""
+        tail = source.tail(_MAX_PAGE_BYTES)
+        self._is_known = tail is not None
+        self._tail = tail or b""
 
     def watch(self, piece: bytes) -> None:
         """See the next bytes of the file."""

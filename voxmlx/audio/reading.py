@@ -9,6 +9,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from voxmlx.audio.byte_source import ByteSource, ForwardBytes, SeekableBytes
+from voxmlx.audio.channels import Channel
 from voxmlx.audio.kinds import (
     HEAD_BYTES,
     is_container,
@@ -64,12 +65,15 @@ class Reading:
     `length_s` is what the header promises, None if it does not.
     """
 
-    def __init__(self, source: ByteSource, raw_rate: int | None) -> None:
+    def __init__(
+        self, source: ByteSource, raw_rate: int | None, channel: Channel = None
+    ) -> None:
         """Read the header. Raises AudioError for what is no sound, and OSError.
 
         `raw_rate` is the rate in Hz of bytes without a header: 16-bit mono samples.
-        None refuses such bytes.
+        None refuses such bytes. `channel` is the channel to hear, as `Mixer` has it.
         """
+        self._channel: Channel = channel
         self._source = source
         self._name = source.name
         self._wav: WavBytes | None = None
@@ -105,6 +109,7 @@ class Reading:
         self.n_channels = self._decoder.n_channels
         try:
             check_rate(self.rate, self._name)
+            self._check_channel(self.n_channels)
         except AudioError:
             self.close()
             raise
@@ -128,7 +133,8 @@ class Reading:
             if chain is None or not chain.fits(placed):
                 if chain is not None:
                     yield from chain.flush()
-                chain = _Chain(self._name, placed)
+                self._check_channel(placed.samples.shape[1])
+                chain = _Chain(self._name, placed, self._channel)
             yield from chain.push(placed.samples, at_s)
             at_s += Fraction(len(placed.samples), placed.rate)
         self._source.raise_error()
@@ -149,12 +155,10 @@ class Reading:
         refuse_no_sound(head, self._name, self._look())
         if is_wav(head[:WAV_HEAD_BYTES]):
             self._wav = wav = WavBytes(source)
-            if wav.format.raw_name is not None:
-                form = wav.format
+            form, raw_name = wav.format, wav.format.raw_name
+            if raw_name is not None:
                 check_rate(form.rate, self._name)
-                return self._open_samples(
-                    wav, form.raw_name, form.rate, form.n_channels
-                )
+                return self._open_samples(wav, raw_name, form.rate, form.n_channels)
             return SoundDecoder(wav, format_name="wav", options={"ignore_length": "1"})
         if raw_rate is not None and not is_container(head):
             return self._open_samples(ForwardBytes(source), "s16le", raw_rate, 1)
@@ -351,6 +355,14 @@ class Reading:
             f"{raw}"
         )
 
+    def _check_channel(self, n_channels: int) -> None:
+        if isinstance(self._channel, int) and self._channel > n_channels:
+            has = "1 channel" if n_channels == 1 else f"{n_channels} channels"
+            raise AudioError(
+                f"{self._name} has {has}, expected channel {self._channel}; choose "
+                f"one from 1 to {n_channels}, or mix"
+            )
+
     def _quoted(self) -> str:
         return "FILE" if self._source.is_pipe else shlex.quote(self._name)
 
@@ -361,10 +373,10 @@ class Reading:
 class _Chain:
     """Channels -> one, and its rate -> 16 kHz, for sound of one form."""
 
-    def __init__(self, name: str, first: Placed) -> None:
+    def __init__(self, name: str, first: Placed, channel: Channel) -> None:
         self._name = name
         self._rate = first.rate
-        self._mixer = Mixer(first.samples.shape[1], first.rate)
+        self._mixer = Mixer(first.samples.shape[1], first.rate, channel)
         self._resampler = Resampler(first.rate)
         self._is_told = False
         self._at_s = Fraction(0)

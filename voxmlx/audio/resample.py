@@ -34,7 +34,7 @@ class Resampler:
         """Float32 [n] at the input's rate -> float32 [m] at 16 kHz.
 
         The filter looks ahead, so the last few milliseconds come with the next
-        call or with `finish`.
+        call or with `flush`.
         """
         if self._stream is None:
             return samples

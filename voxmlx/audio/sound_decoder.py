@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
+from typing import Any, Protocol
 
 import av
 import numpy as np
@@ -290,9 +290,8 @@ def as_float32(frame: AudioFrame) -> np.ndarray:
     name = frame.format.name
     if name in _DTYPES and (n_channels == 1 or not frame.format.is_planar):
         # What to_ndarray gives, several times faster.
-        values = np.frombuffer(
-            frame.planes[0], _DTYPES[name], frame.samples * n_channels
-        )
+        plane: Any = frame.planes[0]  # has the buffer protocol, which its stub omits
+        values = np.frombuffer(plane, _DTYPES[name], frame.samples * n_channels)
         values = values.reshape(-1, n_channels)
     elif frame.format.is_planar:
         values = frame.to_ndarray().T

@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypedDict
 
 import voxmlx
 from voxmlx import demo
+from voxmlx.audio.channels import Channel
 from voxmlx.checkpoint import Checkpoint, load
 from voxmlx.cli.interruption import Interrupted
 from voxmlx.cli.standard_streams import robust_standard_streams
@@ -30,6 +31,7 @@ __all__ = [
     "MODEL_VARIABLE",
     "CommandParser",
     "WordOptions",
+    "add_channel_argument",
     "add_model_arguments",
     "add_raw_arguments",
     "add_subtitle_arguments",
@@ -141,6 +143,22 @@ def add_raw_arguments(parser: argparse.ArgumentParser) -> None:
         help="the same, and their sample rate; sound with a header says its own "
         f"(default: {SAMPLE_RATE})",
     )
+
+
+def add_channel_argument(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup,  # pyright: ignore[reportPrivateUsage] -- argparse has no public name for it
+    help_text: str,
+) -> None:
+    """Add --channel: the number of a channel from 1, or mix."""
+    parser.add_argument("--channel", metavar="N", type=_channel, help=help_text)
+
+
+def _channel(text: str) -> Channel:
+    if text == "mix":
+        return "mix"
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is neither mix nor a channel, from 1")
 
 
 def raw_rate(arguments: argparse.Namespace) -> int | None:

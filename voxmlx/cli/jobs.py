@@ -109,7 +109,9 @@ def open_jobs(arguments: argparse.Namespace, pipes: ExitStack) -> tuple[list[Job
     jobs: list[Job] = []
     for name, outputs in left:
         try:
-            audio = open_audio(name, raw_rate=raw_rate(arguments))
+            audio = open_audio(
+                name, raw_rate=raw_rate(arguments), channel=arguments.channel
+            )
         except AudioError as error:
             report_error(error)
             continue

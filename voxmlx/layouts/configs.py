@@ -138,8 +138,8 @@ def _precision(name: str, content: Mapping[str, Any]) -> Precision:
     bits, group_sizes = _MODES[mode]
     if precision.bits not in bits or precision.group_size not in group_sizes:
         raise ConfigError(
-            f"{name}: {precision.bits} bits in groups of {precision.group_size}, "
-            f"expected bits in {bits} and groups in {group_sizes}"
+            f"{name}: {precision.bits} bits in groups of {precision.group_size} for mode "
+            f"{mode!r}, expected bits in {bits} and groups in {group_sizes}"
         )
     return precision
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from voxmlx import demo
-from voxmlx.audio.channels import Channel
 from voxmlx.audio.file_source import FileSource
 from voxmlx.audio.files import STANDARD_INPUT, open_audio
 from voxmlx.audio.microphone import (
@@ -24,6 +23,7 @@ from voxmlx.audio.microphone import (
 from voxmlx.cli.arguments import (
     KEY_VARIABLE,
     CommandParser,
+    add_channel_argument,
     add_model_arguments,
     add_raw_arguments,
     add_subtitle_arguments,
@@ -106,12 +106,10 @@ def make_parser() -> CommandParser:
         metavar="NAME_OR_N",
         help="microphone: its number, or a part of its name (default: the system's)",
     )
-    sound.add_argument(
-        "--channel",
-        metavar="N",
-        type=_channel,
-        help="the microphone's input N, from 1, or mix for the mean of all (default: "
-        "the input that carries sound)",
+    add_channel_argument(
+        sound,
+        "the microphone's input or the file's channel N, from 1, or mix for the mean "
+        "of all (default: the input that carries sound; a file's channels are mixed)",
     )
     sound.add_argument(
         "--list-devices", action="store_true", help="list the microphones and exit"
@@ -184,8 +182,6 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.input is not None and arguments.device is not None:
         parser.error("--device and --input are two sources of sound; give one")
-    if arguments.input is not None and arguments.channel is not None:
-        parser.error("--channel is about the microphone, --input is another source")
     if arguments.realtime and arguments.input in (None, STANDARD_INPUT):
         parser.error("--realtime goes with --input FILE")
     for path in arguments.output:
@@ -209,14 +205,6 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
                     f"--{option} is about a model on this machine, --server not"
                 )
     return arguments
-
-
-def _channel(text: str) -> Channel:
-    if text == "mix":
-        return "mix"
-    if text.isdecimal() and int(text) > 0:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is neither mix nor an input, from 1")
 
 
 def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
@@ -357,7 +345,9 @@ def _open_file(
 ) -> FileSource | None:
     if arguments.input is None:
         return None
-    audio = open_audio(arguments.input, raw_rate=raw_rate(arguments))
+    audio = open_audio(
+        arguments.input, raw_rate=raw_rate(arguments), channel=arguments.channel
+    )
     # A file goes on where its recording ends, a pipe with what comes.
     n_skipped = 0 if resumed is None or audio.is_pipe else resumed.n_samples
     speed = 1.0 if arguments.realtime else None
@@ -389,7 +379,8 @@ def _device(arguments: argparse.Namespace) -> str | int | None:
 
 def _may_play_the_sample(arguments: argparse.Namespace) -> bool:
     """Return whether --demo plays its sample where there is no microphone."""
-    return arguments.model == demo.NAME and arguments.device is None
+    is_chosen = arguments.device is not None or arguments.channel is not None
+    return arguments.model == demo.NAME and not is_chosen
 
 
 def _display(

@@ -141,7 +141,7 @@ class Captions:
         return self._n_waiting >= self._stream.samples_wanted
 
     def _step(self) -> None:
-        """Push what waits, whole blocks up to the largest step; metrics its tokens."""
+        """Push what waits, whole blocks up to the largest step; measure its tokens."""
         taken: list[Block] = []
         n_taken = 0
         wanted = self._stream.samples_wanted

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from time import perf_counter
 from typing import Any
 
 import mlx.core as mx
@@ -36,7 +35,7 @@ class DecodeRequest:
 
     With `speculation`, a pass may take more than the one position whose input is
     known: guesses stand for the ids in between, and those after the first that
-    angles out wrong are taken back. Such a pass waits for its ids; where no guess
+    turns out wrong are trimmed. Such a pass waits for its ids; where no guess
     seems worth it, a run of single positions is queued before any is read.
 
     `known` are ids that stand already, of the first positions: they are not chosen
@@ -93,7 +92,7 @@ class DecodeRequest:
 
     def _begin_pass(self, speculation: Speculation, n: int) -> None:
         # The first pass may still wait for its audio, and says nothing of others.
-        self._began = perf_counter() if self.n_done else None
+        self._began = speculation.now() if self.n_done else None
         self._draft = [] if self._is_doubtful else speculation.draft(n)
         self._is_doubtful = False
 
@@ -156,7 +155,7 @@ class DecodeRequest:
             self.state.token = mx.array([ids[-1:]], mx.int32)
             self._chosen.append(ids)
         speculation.observe(ids)
-        speculation.passed(n, len(ids), self._seconds())
+        speculation.passed(n, len(ids), self._seconds(speculation))
 
     def _read(self, speculation: Speculation) -> None:
         """Tell `speculation` what a run of single positions gave, and took."""
@@ -164,12 +163,13 @@ class DecodeRequest:
         self._unread = []
         n_finite = ids.index(NOT_FINITE) if NOT_FINITE in ids else len(ids)
         speculation.observe(ids[:n_finite])
-        seconds = self._seconds()
+        seconds = self._seconds(speculation)
         for _ in ids:
             speculation.passed(1, 1, seconds and seconds / len(ids))
 
-    def _seconds(self) -> float | None:
-        return None if self._began is None else perf_counter() - self._began
+    def _seconds(self, speculation: Speculation) -> float | None:
+        now = speculation.now()
+        return None if self._began is None or now is None else now - self._began
 
     def _verified(self, logits: mx.array, best: "_Unread") -> list[int]:
         """The ids up to the first that no guess was right about.

@@ -85,10 +85,9 @@ class Layer(nn.Module):
         first_norm = self["attention_norm"]
         x, h = residual.normed(first_norm["weight"], first_norm.eps)
         branch = attention(h, layer, step)
-        if mlp_norm is None:
-            mlp_norm = norm["weight"]
+        weight: mx.array = norm["weight"] if mlp_norm is None else mlp_norm
         x, h = add_rms_norm(
-            branch, x, mlp_norm, norm.eps, attention["o_proj"].get("bias")
+            branch, x, weight, norm.eps, attention["o_proj"].get("bias")
         )
         return Residual(x, mlp(h), mlp["down_proj"].get("bias"))
 

@@ -88,11 +88,13 @@ class LogMel:
         B, F, _ = windows.shape
         if F == 0:
             return np.zeros((B, 0, self.n_bins), np.float32)
-        spectrum = np.fft.rfft(windows * self._hann)
-        power = np.square(spectrum.real) + np.square(spectrum.imag)
-        log_power = np.log10(np.maximum(power @ self._filters, 1e-10))
-        log_mel = (np.maximum(log_power, self.log_floor) + 4.0) / 4.0
-        return log_mel.astype(np.float32)
+        # What is not finite passes through without a warning: who reads ids sees it.
+        with np.errstate(invalid="ignore", over="ignore"):
+            spectrum = np.fft.rfft(windows * self._hann)
+            power = np.square(spectrum.real) + np.square(spectrum.imag)
+            log_power = np.log10(np.maximum(power @ self._filters, 1e-10))
+            log_mel = (np.maximum(log_power, self.log_floor) + 4.0) / 4.0
+            return log_mel.astype(np.float32)
 
 
 def mel_filter_bank(n_bins: int, n_freq: int, rate: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""RotaryEmbedding angles that stay exact however long a stream runs."""
+"""Rotary angles that stay exact however long a stream runs."""
 
 import math
 

@@ -77,7 +77,7 @@ class Conversation:
         return [Send(message)]
 
     def receive(self, text: str | bytes) -> list[Effect]:
-        """Responder a message, whatever it is."""
+        """Answer a message, whatever it is."""
         event_id = None
         try:
             message = read_message(text)

@@ -142,8 +142,8 @@ class MistralDialect(Dialect):
 
     def _flush(self, _: JsonObject) -> list[Effect]:
         self._refuse_after_end()
-        # Before any sound there is nothing to bring out, and a client that waits.
-        return self.flush() if self.is_open else [Send(self._done())]
+        # Without new sound there is nothing to bring out, and a client that waits.
+        return self.flush() if self.has_unflushed else [Send(self._done())]
 
     def _end(self, _: JsonObject) -> list[Effect]:
         self._refuse_after_end()

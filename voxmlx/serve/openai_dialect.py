@@ -218,12 +218,16 @@ class OpenAiDialect(Dialect):
                 code="input_audio_buffer_commit_empty",
             )
         item = self._taken_item()
+        if not self.has_unflushed:  # all of it is out
+            return self._commit_item(item)
         self._committed.append(item)
         return [*self._announce(item), *self.flush()]
 
     def _clear(self, _: JsonObject) -> list[Effect]:
         cleared = self._message("input_audio_buffer.cleared")
-        if not self.is_open:
+        if not self.is_open or not self.has_unflushed:
+            self._item = None
+            self.take_sent_seconds()
             return [cleared]
         # What the decoder heard it cannot forget: its words are not passed on.
         item = self._taken_item()

@@ -193,7 +193,7 @@ class Dialect(ABC):
         return False
 
     def receive(self, message: JsonObject) -> list[Effect]:
-        """Responder a client's message. Raises RequestError."""
+        """Answer a client's message. Raises RequestError."""
         kind = message.text("type")
         handler = self.handlers.get(kind)
         if handler is None:
@@ -251,6 +251,11 @@ class Dialect(ABC):
     def has_sent_nothing(self) -> bool:
         """Return whether no sound came since the last `take_sent_seconds`."""
         return self._n_sent_bytes == 0
+
+    @property
+    def has_unflushed(self) -> bool:
+        """Return whether words may be missing: new sound, or a flush on its way."""
+        return self._has_unflushed or bool(self._flushes)
 
     def take_sent_seconds(self) -> float:
         """Return the duration of the sound that came since the last call."""

@@ -43,7 +43,7 @@ Responder = Callable[[AsyncIterator[Event], TranscriptionParams], Awaitable[Resp
 
 
 class Answer:
-    """What an answer holds, collected from events one at a time."""
+    """Contents of an answer, collected from events one at a time."""
 
     def __init__(self, params: TranscriptionParams) -> None:
         self._params = params

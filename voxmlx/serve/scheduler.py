@@ -67,6 +67,7 @@ from voxmlx.serve.protocol import (
 )
 from voxmlx.serve.slot import Deliver, Kind, Opening, Slot, SlotStream
 from voxmlx.session import Session
+from voxmlx.speculation import Speculation
 
 __all__ = ["MetricsSink", "Scheduler"]
 
@@ -437,7 +438,7 @@ class Scheduler:
             pause_ms=options.pause_ms,
             hotwords=made.result() if made is not None else (),
             guards=self._guards,
-            speculate=slot.kind == "file",
+            speculate=slot.kind == "file" and Speculation(time.perf_counter),
             kv_bits=self._kv_bits,
         )
         slot.stream = SlotStream(session)

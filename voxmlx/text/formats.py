@@ -53,8 +53,8 @@ _IDS_PER_LINE = 25
 class Writer(Protocol):
     """One stream's events become one file.
 
-    Whatever `feed` and `finish` return is to be appended; after each the file is
-    complete as far as it goes (a JsonWriter's is empty until `finish`).
+    Whatever `feed` and `end` return is to be appended; after each the file is
+    complete as far as it goes (a JsonWriter's is empty until `end`).
     """
 
     def feed(self, event: Event, /) -> str: ...
