@@ -76,7 +76,7 @@ class TimeHeard(ProgressColumn):
             speed = f"  {times:.1f}x real time"
             if task.total is not None:
                 left_s = max(task.total - task.completed, 0.0) / times
-                speed += f", {clock(left_s)} left"
+                speed += f", {clock(round(left_s))} left"
         return Text(f"{clock(task.completed)}{total}{speed}")
 
 
