@@ -58,7 +58,7 @@ def report() -> None:
         n_all += len(tried)
         n_noticed += len(noticed)
     print(row("all", n_noticed, n_all))
-    print("\nNot noticed (`python -m mutmut show NAME` shows one):\n")
+    print("\nNot noticed (`mutmut show NAME` shows one):\n")
     print("\n".join(left))
 
 
