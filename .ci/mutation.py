@@ -41,8 +41,8 @@ def main() -> int:
 
 def report() -> None:
     """Print a table for each file, and the faults that no test has noticed."""
-    print("| file | faults | noticed | share |\n|---|---|---|---|")
-    n_all = n_noticed = 0
+    print("| file | faults | tried | noticed | share of tried |\n|---|---|---|---|---|")
+    n_all = n_tried = n_noticed = 0
     left: list[str] = []
     for path in config().only_mutate:
         faults = SourceFileMutationData(path=Path(path))
@@ -54,17 +54,18 @@ def report() -> None:
         tried = {k: v for k, v in statuses.items() if v not in NOT_TRIED}
         noticed = [name for name, status in tried.items() if status in NOTICED]
         left += [f"{v}: {k}" for k, v in tried.items() if v not in NOTICED]
-        print(row(path, len(noticed), len(tried)))
-        n_all += len(tried)
+        print(row(path, len(statuses), len(tried), len(noticed)))
+        n_all += len(statuses)
+        n_tried += len(tried)
         n_noticed += len(noticed)
-    print(row("all", n_noticed, n_all))
+    print(row("all", n_all, n_tried, n_noticed))
     print("\nNot noticed (`mutmut show NAME` shows one):\n")
     print("\n".join(left))
 
 
-def row(name: str, n_noticed: int, n: int) -> str:
-    share = f"{n_noticed / n:.1%}" if n else "not tried"
-    return f"| {name} | {n} | {n_noticed} | {share} |"
+def row(name: str, n: int, n_tried: int, n_noticed: int) -> str:
+    share = f"{n_noticed / n_tried:.1%}" if n_tried else "not tried"
+    return f"| {name} | {n} | {n_tried} | {n_noticed} | {share} |"
 
 
 if __name__ == "__main__":

@@ -162,3 +162,35 @@ def test_a_position_that_was_never_timed_is_believed_to_cost_2_percent(
         speculation.observe([2000 + i, A, B, 3000 + i])
     speculation.observe([4000, A, B])
     assert speculation.draft(1) == ([3000] if is_worth_it else [])
+
+
+def test_a_fixed_draft_length_is_kept_without_any_timing() -> None:
+    speculation = Speculation(draft_length=3)
+    speculation.observe([P] * 40)
+    assert speculation.draft(10) == [P] * 3
+    assert speculation.draft(2) == [P] * 2
+    assert speculation.now() is None
+    assert Speculation(lambda: 2.5).now() == 2.5
+
+
+def timed(*passes: tuple[int, float]) -> Speculation:
+    """A stream of PAD tokens, of which so many positions took so long."""
+    speculation = Speculation()
+    speculation.observe([P] * 40)
+    for n_positions, seconds in passes:
+        speculation.passed(n_positions, 1, seconds)
+    return speculation
+
+
+def test_the_quickest_of_the_last_four_passes_counts() -> None:
+    slow, quick = (16, 100.0), (16, 1.0)
+    assert len(timed((1, 1.0), quick, *[slow] * 3).draft(15)) == 15
+    assert len(timed((1, 1.0), quick, *[slow] * 4).draft(15)) == 11
+
+
+def test_a_length_that_was_not_tried_for_256_passes_is_tried_again() -> None:
+    begin = [(1, 1.0), (16, 100.0)]
+    assert len(timed(*begin, *[(1, 1.0)] * 256).draft(15)) == 11
+    assert len(timed(*begin, *[(1, 1.0)] * 257).draft(15)) == 15
+    # The pass over one position is what all others are compared with.
+    assert len(timed((1, 1.0), *[(4, 1.0)] * 300).draft(15)) == 15

@@ -77,3 +77,12 @@ def test_a_stream_that_ends_inside_a_key_says_the_words_as_heard() -> None:
         WordFinal(Word("hello", 40, 840, None, ""), 1000),
         UtteranceEnd(40, 840, 1000),
     ]
+
+
+def test_no_word_ends_after_the_stream() -> None:
+    assembler = EventAssembler({}, 800)
+    pushed(assembler, HELLO)
+    assert assembler.flush("", 820) == [
+        WordFinal(Word("hello", 20, 820, None, ""), 820),
+        UtteranceEnd(20, 820, 820),
+    ]

@@ -83,3 +83,29 @@ def test_a_line_of_another_form_is_refused(tmp_path: Path, content: str) -> None
     path.write_text(content, encoding="utf-8")
     with pytest.raises(HotwordError, match=r"names\.txt, line \d is"):
         read_replacements(path)
+
+
+def test_the_words_of_a_replacement_share_whole_milliseconds() -> None:
+    replacements = Replacements({"abc": "a b c"})
+    written = replacements.push(Word("“abc", 0, 100, None, ""))
+    assert [(w.text, w.start_ms, w.end_ms) for w in written] == [
+        ("“a", 0, 33),
+        ("b", 33, 66),
+        ("c", 66, 100),
+    ]
+
+
+def test_words_held_for_a_longer_key_all_come_out() -> None:
+    replacements = Replacements({"a b c": "x", "a": "1", "b": "2"})
+    assert replacements.push(Word("a", 0, 10, None, "")) == []
+    assert replacements.push(Word("b", 10, 20, None, " ")) == []
+    assert [word.text for word in replacements.flush()] == ["1", "2"]
+
+
+def test_a_bad_line_of_a_file_is_named_by_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    with pytest.raises(HotwordError, match="give a file of replacements, one per line"):
+        read_replacements(path)
+    path.write_text("a = b\nc\n", encoding="utf-8")
+    with pytest.raises(HotwordError, match="line 2 is 'c', expected: heard = written"):
+        read_replacements(path)
