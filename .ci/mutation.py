@@ -59,7 +59,7 @@ def report() -> None:
         n_tried += len(tried)
         n_noticed += len(noticed)
     print(row("all", n_all, n_tried, n_noticed))
-    print("\nNot noticed (`python -m mutmut show NAME` shows one):\n")
+    print("\nNot noticed (`mutmut show NAME` shows one):\n")
     print("\n".join(left))
 
 
