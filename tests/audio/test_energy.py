@@ -86,7 +86,7 @@ def test_what_is_remembered_does_not_grow() -> None:
 def tone(level_dbfs: float, duration_ms: int) -> np.ndarray:
     """A square wave, whose level is that of every 10 ms."""
     amplitude = 10 ** (level_dbfs / 20)
-    return np.tile(np.float32([amplitude, -amplitude]), 8 * duration_ms)
+    return np.tile(np.array([amplitude, -amplitude], np.float32), 8 * duration_ms)
 
 
 # The floor rises from -52 dBFS by 1 dB a second, so it is at -40 dBFS after this.
