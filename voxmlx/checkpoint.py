@@ -26,6 +26,7 @@ from voxmlx.layouts.embedding import (
 )
 from voxmlx.layouts.finite import is_finite
 from voxmlx.layouts.tensors import PACKED, packed_path
+from voxmlx.memory import little_cache
 from voxmlx.model import VoxtralRealtime
 from voxmlx.model.cache import KV_BITS
 from voxmlx.model.linear import transpose_weights_for_cpu
@@ -111,13 +112,13 @@ def load(
     target = _resolve(dtype)
     self_check(files.config, target, kv_bits)
     network = empty_network(files, tokenizer.left_pad_tokens)
-    network.load_weights(list(read_parameters(files, target)), strict=True)
-    network.eval()
-    if not mx.metal.is_available():
-        transpose_weights_for_cpu(network)
-    # Nothing is left lazy, so that sessions may be opened on any thread.
-    mx.eval(network.parameters())
-    mx.clear_cache()  # what packing left over
+    with little_cache():
+        network.load_weights(list(read_parameters(files, target)), strict=True)
+        network.eval()
+        if not mx.metal.is_available():
+            transpose_weights_for_cpu(network)
+        # Nothing is left lazy, so that sessions may be opened on any thread.
+        mx.eval(network.parameters())
     return Checkpoint(
         name=str(model),
         config=files.config,

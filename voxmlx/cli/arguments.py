@@ -18,6 +18,7 @@ from voxmlx.errors import VoxmlxError
 from voxmlx.events import SoundWarning
 from voxmlx.hotwords import BOOST, read_hotwords
 from voxmlx.layouts.embedding import DEFAULT_EMBEDDING_BITS, EMBEDDING_BITS
+from voxmlx.memory import limit_memory
 from voxmlx.other_package import warn_of_other_package
 from voxmlx.rules import GUARDS
 from voxmlx.session import MAX_ALTERNATIVES, MAX_BOOST
@@ -332,9 +333,11 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 
 def load_model(arguments: argparse.Namespace) -> Checkpoint:
     """The model that the arguments ask for. Raises CheckpointError."""
-    return load(
+    checkpoint = load(
         arguments.model, arguments.dtype, embedding_bits=arguments.embedding_bits
     )
+    limit_memory()
+    return checkpoint
 
 
 def check_delay(arguments: argparse.Namespace) -> None:

@@ -27,6 +27,7 @@ from voxmlx.doctor.machine import this_machine
 from voxmlx.doctor.report import Report, StepTimes
 from voxmlx.kernels.switches import VARIABLE, kernel_switches
 from voxmlx.layouts.embedding import DEFAULT_EMBEDDING_BITS
+from voxmlx.memory import limit_memory
 from voxmlx.session import Session
 
 __all__ = ["examine", "main", "make_parser"]
@@ -102,6 +103,7 @@ def examine(
     checkpoint = None
     if model is not None:
         checkpoint = load(model, embedding_bits=embedding_bits)
+        limit_memory()
     config = FULL_SIZE if checkpoint is None else checkpoint.config
     name = "the full model" if model is None else Path(model).name
     dtype = best_dtype()
