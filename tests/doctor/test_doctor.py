@@ -32,6 +32,7 @@ from voxmlx.doctor.report import Report
 from voxmlx.errors import DeviceError
 from voxmlx.kernels import metal
 from voxmlx.kernels.switches import (
+    CHOOSABLE,
     NAMES,
     STOCK_ATTENTION,
     VARIABLE,
@@ -115,7 +116,7 @@ def test_a_wrong_choice_of_kernels_is_one_line(
     kernel_switches.cache_clear()
     assert capsys.readouterr().err == (
         "voxmlx: error: VOXMLX_KERNELS=fast: 'fast' is no kernel; use on, off, or some "
-        f"of {','.join(NAMES)}\n"
+        f"of {','.join(CHOOSABLE)}\n"
     )
 
 
