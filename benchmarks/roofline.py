@@ -21,6 +21,7 @@ from benchmarks.launches import full_size_network, traced_decoder, traced_encode
 from benchmarks.provenance import closing_line
 from voxmlx import Checkpoint, load
 from voxmlx.config import AUDIO_TOKEN_MS, SAMPLES_PER_AUDIO_TOKEN, ModelConfig
+from voxmlx.decoding.loop import greedy_ids
 from voxmlx.doctor.estimate import (
     FULL_SIZE,
     RECIPES,
@@ -90,7 +91,7 @@ def measured(checkpoint: Checkpoint, kv_bits: int, n: int = 60) -> tuple[int, fl
     taken: list[float] = []
     for _ in range(n):
         start = time.perf_counter()
-        model.step(samples, state)
+        greedy_ids(model, samples, state)
         taken.append(1000 * (time.perf_counter() - start))
     taken.sort()
     return stored_bytes(checkpoint), taken[len(taken) // 2]

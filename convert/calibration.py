@@ -24,6 +24,7 @@ from voxmlx.config import (
     EncoderConfig,
     delay_tokens,
 )
+from voxmlx.decoding.loop import greedy_ids
 from voxmlx.errors import AudioError
 from voxmlx.kernels import gelu
 from voxmlx.layouts import ModelFiles
@@ -166,7 +167,7 @@ class Calibration:
         found: list[mx.array] = []
         for sound in self._sounds:
             samples = _padded(sound, model)
-            ids = model.step(samples, model.make_state(DELAY_MS))[0]
+            ids = greedy_ids(model, samples, model.make_state(DELAY_MS))
             tokens = np.concatenate([prompt, ids[ids >= 0][:-1]])
             found.append(mx.array(tokens[None].astype(np.int32)))
         mx.clear_cache()

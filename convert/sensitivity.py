@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from voxmlx import Checkpoint, load
 from voxmlx.cli.arguments import run_command
+from voxmlx.decoding.loop import greedy_ids
 from voxmlx.layouts.configs import Precision
 
 from .quality import Sound, forced_logits, read_sounds
@@ -87,7 +88,7 @@ def _prepared(
     model = checkpoint.model
     padded = sound.padded_by(model.left_pad_tokens)
     samples = np.pad(padded, (0, model.mel.lookahead))
-    ids = model.step(mx.array(samples)[None], model.make_state())[0]
+    ids = greedy_ids(model, samples[None], model.make_state())
     ids = ids[ids >= 0]
     return samples, ids, _logits(checkpoint, samples, ids)
 

@@ -14,11 +14,11 @@ from voxmlx.checkpoint import Checkpoint, load
 from voxmlx.cli.interruption import Interrupted
 from voxmlx.cli.standard_streams import robust_standard_streams
 from voxmlx.config import LEGAL_DELAYS_MS, SAMPLE_RATE, delay_tokens
+from voxmlx.decoding.hotwords import BOOST, read_hotwords
+from voxmlx.decoding.rules import GUARDS
 from voxmlx.errors import VoxmlxError
 from voxmlx.events import SoundWarning
-from voxmlx.hotwords import BOOST, read_hotwords
 from voxmlx.other_package import warn_of_other_package
-from voxmlx.rules import GUARDS
 from voxmlx.session import MAX_ALTERNATIVES, MAX_BOOST
 from voxmlx.text.formats import CueRules
 from voxmlx.text.replacements import read_replacements
