@@ -161,7 +161,7 @@ class Calibration:
 
     def _ids(self) -> list[mx.array]:
         """The tokens [1, n] that the decoder is given for each sound."""
-        model = load(self._files.directory, _name(self._dtype)).model
+        model = load(self._files.directory, _name(self._dtype), embedding_bits=16).model
         n_prompt = 1 + model.left_pad_tokens + delay_tokens(DELAY_MS)
         prompt = [BOS_ID] + [STREAMING_PAD_ID] * (n_prompt - 1)
         found: list[mx.array] = []

@@ -130,7 +130,9 @@ def _run(options: argparse.Namespace) -> int:
     sounds = read_sounds(options.audio)
     precision = Precision(options.bits, options.group_size)
     print(f"{'group':38} {'weights':>12} {'RMS error':>10} {'per MB saved':>13}")
-    for row in rank(load(options.model, "float32"), sounds, precision):
+    for row in rank(
+        load(options.model, "float32", embedding_bits=16), sounds, precision
+    ):
         print(
             f"{row.group:38} {row.n_weights:12,} {row.error:10.5f} "
             f"{row.error_per_saved_mb:13.6f}"

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "voxmlx"
 # docs/design.md's order, lowest first: a part may import its own layer and those above
 # this line, never those below. A name stands for a module or a whole package.
 LAYERS = (
-    {"errors", "config", "events", "forks", "other_package"},
+    {"errors", "config", "events", "forks", "memory", "other_package"},
     {"text", "kernels", "audio", "demo"},
     {"model"},
     {"decoding"},

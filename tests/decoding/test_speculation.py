@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.contract import cut
-from tests.sounds import speech_like
 from tests.decoding.test_drafts import Free
+from tests.sounds import speech_like
 from voxmlx import Checkpoint, Event, Session, TokenDecoded, WordFinal, demo, load
 from voxmlx.batch import Batch
 from voxmlx.config import LEGAL_DELAYS_MS
