@@ -1,4 +1,4 @@
-"""What was heard of a set, in a JSONL file that is gone on with after an interruption."""
+"""Hypotheses of a set, in a JSONL file that is gone on with after an interruption."""
 
 import json
 import os
@@ -7,16 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
-from benchmarks.hearing import Reading
+from benchmarks.passage_decoder import PassageReading
 from voxmlx.errors import OutputError
 from voxmlx.events import Word
 
-__all__ = ["Hypotheses", "Hypothesis", "Run"]
+__all__ = ["Hypotheses", "Hypothesis", "WerRun"]
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """What decides the hypotheses: another run never goes on in the same file."""
+class WerRun:
+    """All that decides hypotheses: another run never goes on in the same file."""
 
     set: str
     model: str
@@ -40,7 +40,7 @@ class Hypothesis:
     words: tuple[Word, ...] = ()
 
     @classmethod
-    def of(cls, reading: Reading) -> "Hypothesis":
+    def of(cls, reading: PassageReading) -> "Hypothesis":
         """Keep of a reading what the figures need."""
         passage = reading.passage
         marks = passage.word_ends_ms
@@ -62,7 +62,7 @@ class Hypotheses:
     written when a run was cut off goes.
     """
 
-    def __init__(self, path: Path, run: Run) -> None:
+    def __init__(self, path: Path, run: WerRun) -> None:
         """Raises OutputError for a file of another run, or one that cannot be written."""
         self.path = path
         self._run = run

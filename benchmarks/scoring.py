@@ -1,4 +1,4 @@
-"""What was said against what was heard: errors by kind, and an alignment to read."""
+"""Errors of a text by kind, and an alignment to read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

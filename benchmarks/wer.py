@@ -40,9 +40,9 @@ from rich.progress import (
 from benchmarks.corpora.layouts import LAYOUTS, sets_in
 from benchmarks.corpora.passages import n_passages, passages
 from benchmarks.corpora.recording import SpeechSet
-from benchmarks.hearing import hear
-from benchmarks.hypotheses import Hypotheses, Hypothesis, Run
+from benchmarks.hypotheses import Hypotheses, Hypothesis, WerRun
 from benchmarks.normalizers import NORMALIZERS, normalizers_for
+from benchmarks.passage_decoder import decode_passages
 from benchmarks.provenance import closing_line, recipe_of
 from benchmarks.published import PublishedRow, published
 from benchmarks.ratios import Spread
@@ -154,7 +154,7 @@ def _measured(
 ) -> list[WerRow]:
     """Hear what of a set was not heard before, and score all of it."""
     long_form = arguments.long_form
-    run = Run(
+    run = WerRun(
         speech.name,
         checkpoint.name,
         recipe_of(checkpoint),
@@ -175,7 +175,7 @@ def _measured(
             task = bar.add_task(
                 f"{speech.name} {delay_ms} ms", total=max(0, total - len(before))
             )
-            for reading in hear(
+            for reading in decode_passages(
                 checkpoint,
                 waiting,
                 delay_ms=delay_ms,
@@ -193,7 +193,7 @@ def _measured(
         return rows_of(run, hypotheses, normalizers, lag=lag)
 
 
-def _file_name(run: Run) -> str:
+def _file_name(run: WerRun) -> str:
     form = "-long" if run.is_long_form else ""
     name = f"{run.set}--{run.model.rstrip('/').rpartition('/')[2]}--{run.dtype}"
     name += f"--kv{run.kv_bits}--{run.delay_ms}ms{form}.jsonl"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.hypotheses import Hypothesis, Run
+from benchmarks.hypotheses import Hypothesis, WerRun
 from benchmarks.normalizers import Normalizer
 from benchmarks.published import PublishedRow
 from benchmarks.scoring import Errors, Score, aligned_lines, score
@@ -58,7 +58,7 @@ class Worst:
 class WerRow:
     """Figures of one run with one normalizer; rates are shares, not per cent."""
 
-    run: Run
+    run: WerRun
     normalizer: str
     measure: str
     errors: Errors
@@ -81,7 +81,7 @@ class WerRow:
 
 
 def rows_of(
-    run: Run,
+    run: WerRun,
     hypotheses: Iterable[Hypothesis],
     normalizers: Sequence[Normalizer],
     *,
@@ -203,7 +203,7 @@ def _title(row: WerRow) -> str:
     return f"{run.set}, {_system(run)}, {run.delay_ms} ms, {row.normalizer}"
 
 
-def _system(run: Run) -> str:
+def _system(run: WerRun) -> str:
     model = run.model.rstrip("/").rpartition("/")[2]
     return f"{model}, {run.recipe}, {run.dtype}"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.corpora.recording import Recording, SpeechSet, TimedText
+from benchmarks.corpora.recording import CorpusRecording, SpeechSet, TimedText
 from voxmlx.errors import AudioError
 
 __all__ = ["find"]
@@ -38,7 +38,7 @@ def find(path: Path, split: str) -> list[SpeechSet]:
     return [SpeechSet(f"ami-ihm/{split}", "en", read)]
 
 
-def _read(root: Path, annotations: Path, split: str) -> Iterator[Recording]:
+def _read(root: Path, annotations: Path, split: str) -> Iterator[CorpusRecording]:
     headsets = {file.name: file for file in root.rglob("*.Headset-*.wav")}
     channels = _channels(annotations)
     for file in sorted((annotations / "segments").glob("*.segments.xml")):
@@ -50,7 +50,7 @@ def _read(root: Path, annotations: Path, split: str) -> Iterator[Recording]:
         if sound is None:
             raise AudioError(f"{meeting}.Headset-{channel}.wav is not under {root}")
         segments = tuple(_segments(annotations, file, f"{meeting}.{agent}"))
-        yield Recording(sound, segments)
+        yield CorpusRecording(sound, segments)
 
 
 def _channels(annotations: Path) -> dict[tuple[str, str], int]:

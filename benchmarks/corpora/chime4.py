@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.corpora.recording import Recording, SpeechSet, TimedText
+from benchmarks.corpora.recording import CorpusRecording, SpeechSet, TimedText
 from voxmlx.errors import AudioError
 
 __all__ = ["find"]
@@ -31,7 +31,7 @@ def _texts_file(data: Path, part: str, kind: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _read(data: Path, part: str, kind: str) -> Iterator[Recording]:
+def _read(data: Path, part: str, kind: str) -> Iterator[CorpusRecording]:
     file = _texts_file(data, part, kind)
     assert file is not None
     audio = data / "audio" / "16kHz"
@@ -53,4 +53,4 @@ def _read(data: Path, part: str, kind: str) -> Iterator[Recording]:
         if name not in sounds:
             raise AudioError(f"{file} names {name}, but it is not under {track}")
         text = " ".join(re.sub(r"<[^>]*>|\[[^]]*\]|[~*]", " ", text).split())
-        yield Recording(sounds[name], (TimedText(name, text),))
+        yield CorpusRecording(sounds[name], (TimedText(name, text),))

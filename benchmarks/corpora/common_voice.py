@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.corpora.recording import Recording, SpeechSet, TimedText
+from benchmarks.corpora.recording import CorpusRecording, SpeechSet, TimedText
 from voxmlx.errors import AudioError
 
 __all__ = ["find"]
@@ -25,10 +25,10 @@ def find(path: Path, split: str) -> list[SpeechSet]:
     ]
 
 
-def _read(folder: Path, split: str) -> Iterator[Recording]:
+def _read(folder: Path, split: str) -> Iterator[CorpusRecording]:
     with (folder / f"{split}.tsv").open(encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
             sound = folder / "clips" / row["path"]
             if not sound.is_file():
                 raise AudioError(f"{sound} does not exist, but {split}.tsv names it")
-            yield Recording(sound, (TimedText(row["path"], row["sentence"]),))
+            yield CorpusRecording(sound, (TimedText(row["path"], row["sentence"]),))

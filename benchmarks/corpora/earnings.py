@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.corpora.recording import Recording, SpeechSet, TimedText, sound_at
+from benchmarks.corpora.recording import CorpusRecording, SpeechSet, TimedText, sound_at
 from voxmlx.errors import AudioError
 
 __all__ = ["find"]
@@ -26,12 +26,12 @@ def _name(folder: Path) -> str:
     return "earnings21" if is_21 or "21" in folder.name else "earnings22"
 
 
-def _read(folder: Path) -> Iterator[Recording]:
+def _read(folder: Path) -> Iterator[CorpusRecording]:
     for file in sorted((folder / "transcripts" / "nlp_references").glob("*.nlp")):
         sound = sound_at(folder / "media" / file.stem)
         if sound is None:
             raise AudioError(f"{file} has no sound in {folder / 'media'}")
-        yield Recording(sound, (TimedText(file.stem, _text(file)),))
+        yield CorpusRecording(sound, (TimedText(file.stem, _text(file)),))
 
 
 def _text(file: Path) -> str:

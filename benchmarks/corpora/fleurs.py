@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.corpora.recording import Recording, SpeechSet, TimedText
+from benchmarks.corpora.recording import CorpusRecording, SpeechSet, TimedText
 from voxmlx.errors import AudioError
 
 __all__ = ["LANGUAGES", "find"]
@@ -56,7 +56,7 @@ def _texts(folder: Path, split: str) -> dict[str, str]:
         return {row[1]: row[2] for row in rows}
 
 
-def _read(folder: Path, split: str) -> Iterator[Recording]:
+def _read(folder: Path, split: str) -> Iterator[CorpusRecording]:
     texts = _texts(folder, split)
     archive = folder / "audio" / f"{split}.tar.gz"
     if archive.is_file():
@@ -65,9 +65,9 @@ def _read(folder: Path, split: str) -> Iterator[Recording]:
                 name = Path(member.name).name
                 file = members.extractfile(member)
                 # The archive keeps its members in memory unless that is undone.
-                members.members = []
+                members.members = []  # pyright: ignore[reportAttributeAccessIssue] -- not in the stubs
                 if file is not None and name in texts:
-                    yield Recording(file.read(), (TimedText(name, texts[name]),))
+                    yield CorpusRecording(file.read(), (TimedText(name, texts[name]),))
         return
     for name, text in texts.items():
         sound = folder / "audio" / split / name
@@ -76,4 +76,4 @@ def _read(folder: Path, split: str) -> Iterator[Recording]:
                 f"{sound} does not exist, but {split}.tsv names it; unpack "
                 f"audio/{split}.tar.gz there"
             )
-        yield Recording(sound, (TimedText(name, text),))
+        yield CorpusRecording(sound, (TimedText(name, text),))

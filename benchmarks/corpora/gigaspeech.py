@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.corpora.recording import Recording, SpeechSet, TimedText
+from benchmarks.corpora.recording import CorpusRecording, SpeechSet, TimedText
 from voxmlx.errors import AudioError
 
 __all__ = ["find"]
@@ -28,7 +28,7 @@ def find(path: Path, split: str) -> list[SpeechSet]:
     return [SpeechSet(f"gigaspeech/{split}", "en", partial(_read, path, split))]
 
 
-def _read(folder: Path, split: str) -> Iterator[Recording]:
+def _read(folder: Path, split: str) -> Iterator[CorpusRecording]:
     subset = "{" + split.upper() + "}"
     for audio in _audios(folder / "GigaSpeech.json"):
         if subset not in audio.get("subsets", ()):
@@ -41,7 +41,7 @@ def _read(folder: Path, split: str) -> Iterator[Recording]:
             for row in sorted(audio["segments"], key=lambda row: row["begin_time"])
             if subset in row.get("subsets", (subset,)) and (text := _text(row))
         )
-        yield Recording(sound, segments)
+        yield CorpusRecording(sound, segments)
 
 
 def _text(row: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.corpora.recording import Recording, SpeechSet, TimedText
+from benchmarks.corpora.recording import CorpusRecording, SpeechSet, TimedText
 from voxmlx.errors import AudioError
 
 __all__ = ["find"]
@@ -18,7 +18,7 @@ def find(path: Path, split: str) -> list[SpeechSet]:
     return [SpeechSet(f"kaldi/{path.name}", None, partial(_read, path))]
 
 
-def _read(folder: Path) -> Iterator[Recording]:
+def _read(folder: Path) -> Iterator[CorpusRecording]:
     texts = _table(folder / "text")
     sounds = _table(folder / "wav.scp")
     by_sound: dict[str, list[TimedText]] = {}
@@ -38,7 +38,7 @@ def _read(folder: Path) -> Iterator[Recording]:
                 "its command once, and name what that wrote"
             )
         segments.sort(key=lambda segment: segment.start_s)
-        yield Recording(path, tuple(segments))
+        yield CorpusRecording(path, tuple(segments))
 
 
 def _table(file: Path) -> dict[str, str]:

@@ -12,9 +12,9 @@ from benchmarks.corpora import (
     gigaspeech,
     kaldi,
     librispeech,
-    manifest,
     marked,
     meanwhile,
+    nemo_manifest,
     stm,
     switchboard,
     text_files,
@@ -35,7 +35,7 @@ LAYOUTS: dict[str, Callable[[Path, str], list[SpeechSet]]] = {
     "kaldi": kaldi.find,
     "fleurs": fleurs.find,
     "common_voice": common_voice.find,
-    "manifest": manifest.find,
+    "nemo": nemo_manifest.find,
     "librispeech": librispeech.find,
     "switchboard": switchboard.find,
     "stm": stm.find,
@@ -53,7 +53,7 @@ def sets_in(
     if not path.exists():
         raise AudioError(f"{path} does not exist, expected a folder or a manifest")
     if path.is_file():
-        return manifest.find(path, split)
+        return nemo_manifest.find(path, split)
     for name, find in LAYOUTS.items():
         if layout in (None, name) and (sets := find(path, split)):
             return sets

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.corpora.recording import Recording, SpeechSet, TimedText, sound_at
+from benchmarks.corpora.recording import CorpusRecording, SpeechSet, TimedText, sound_at
 from voxmlx.errors import AudioError
 
 __all__ = ["find"]
@@ -20,11 +20,11 @@ def find(path: Path, split: str) -> list[SpeechSet]:
     return [SpeechSet(f"librispeech/{p.name}", "en", partial(_read, p)) for p in parts]
 
 
-def _read(part: Path) -> Iterator[Recording]:
+def _read(part: Path) -> Iterator[CorpusRecording]:
     for chapter in sorted(part.rglob("*.trans.txt")):
         for line in chapter.read_text("utf-8").splitlines():
             name, _, text = line.partition(" ")
             sound = sound_at(chapter.parent / name)
             if sound is None:
                 raise AudioError(f"{chapter} names {name}, but no sound is beside it")
-            yield Recording(sound, (TimedText(name, text),))
+            yield CorpusRecording(sound, (TimedText(name, text),))

@@ -1,10 +1,10 @@
-"""What training.dataset writes: sentences with the end of every word."""
+"""Sentences with the end of every word, as training.dataset writes them."""
 
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.corpora.recording import Recording, SpeechSet, TimedText
+from benchmarks.corpora.recording import CorpusRecording, SpeechSet, TimedText
 from training.dataset import Dataset
 
 __all__ = ["find"]
@@ -18,8 +18,8 @@ def find(path: Path, split: str) -> list[SpeechSet]:
     return [SpeechSet(path.resolve().name, "en", partial(_read, path))]
 
 
-def _read(folder: Path) -> Iterator[Recording]:
+def _read(folder: Path) -> Iterator[CorpusRecording]:
     for i, item in enumerate(Dataset(folder)):
         ends_ms = tuple(end / 16 for end in item.word_ends)
         segment = TimedText(f"{i:05d}", " ".join(item.words), word_ends_ms=ends_ms)
-        yield Recording(item.samples, (segment,))
+        yield CorpusRecording(item.samples, (segment,))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.corpora.recording import Recording, SpeechSet, TimedText, sound_at
+from benchmarks.corpora.recording import CorpusRecording, SpeechSet, TimedText, sound_at
 from voxmlx.audio.files import open_audio
 from voxmlx.errors import AudioError
 
@@ -23,7 +23,7 @@ def find(path: Path, split: str) -> list[SpeechSet]:
     return [SpeechSet("meanwhile", "en", partial(_read, path), is_long_form=True)]
 
 
-def _read(folder: Path) -> Iterator[Recording]:
+def _read(folder: Path) -> Iterator[CorpusRecording]:
     rows = json.loads((folder / "meanwhile.json").read_text("utf-8"))
     for name, row in rows.items():
         sound = sound_at(folder / name, folder / "audio" / name)
@@ -35,7 +35,7 @@ def _read(folder: Path) -> Iterator[Recording]:
         if length_s is not None and length_s <= end_s - start_s + _SLACK_S:
             start_s, end_s = 0.0, None
         text = " ".join(row["text"].split())
-        yield Recording(sound, (TimedText(name, text, start_s, end_s),))
+        yield CorpusRecording(sound, (TimedText(name, text, start_s, end_s),))
 
 
 def _seconds(time: str) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.corpora.recording import Recording, SpeechSet, TimedText
+from benchmarks.corpora.recording import CorpusRecording, SpeechSet, TimedText
 from voxmlx.audio.files import AudioFile, open_audio
 from voxmlx.config import SAMPLE_RATE
 
@@ -73,12 +73,12 @@ def n_passages(speech: SpeechSet, *, is_long_form: bool | None = None) -> int:
     return sum(min(n, 1) if long_form else n for n in sizes)
 
 
-def _is_whole(recording: Recording) -> bool:
+def _is_whole(recording: CorpusRecording) -> bool:
     segment = recording.segments[0]
     return len(recording.segments) == 1 and not segment.start_s and not segment.end_s
 
 
-def _whole(recording: Recording) -> Passage:
+def _whole(recording: CorpusRecording) -> Passage:
     """One passage of all that is said, and of the sound around it as little as can be."""
     first, last = recording.segments[0], recording.segments[-1]
     ends = [segment.end_s for segment in recording.segments]
@@ -98,7 +98,7 @@ def _whole(recording: Recording) -> Passage:
 
 
 def _part(
-    recording: Recording, start_s: float, end_s: float | None
+    recording: CorpusRecording, start_s: float, end_s: float | None
 ) -> Iterator[np.ndarray]:
     """Yield the pieces of a recording between two times."""
     start = round(start_s * SAMPLE_RATE)
@@ -113,7 +113,7 @@ def _part(
             yield part
 
 
-def _pieces(recording: Recording) -> Iterator[np.ndarray]:
+def _pieces(recording: CorpusRecording) -> Iterator[np.ndarray]:
     sound = recording.sound
     if isinstance(sound, np.ndarray):
         yield sound
@@ -122,7 +122,7 @@ def _pieces(recording: Recording) -> Iterator[np.ndarray]:
         yield from audio.pieces(_PIECE_S)
 
 
-def _opened(recording: Recording, sound: Path | bytes) -> AudioFile:
+def _opened(recording: CorpusRecording, sound: Path | bytes) -> AudioFile:
     channel = recording.channel
     if isinstance(sound, Path):
         return open_audio(sound, channel=channel)
@@ -130,7 +130,7 @@ def _opened(recording: Recording, sound: Path | bytes) -> AudioFile:
     return open_audio(io.BytesIO(sound), name=name, channel=channel)
 
 
-def _cut(recording: Recording, segments: list[TimedText]) -> Iterator[Passage]:
+def _cut(recording: CorpusRecording, segments: list[TimedText]) -> Iterator[Passage]:
     """Cut segments, which may overlap, out of a recording that is read once."""
     if not segments:
         return

@@ -1,4 +1,4 @@
-"""What a corpus gives: recordings, and the texts that are said in them."""
+"""Recordings of a corpus, and the texts that are said in them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 from voxmlx.audio.channels import Channel
 
-__all__ = ["SOUNDS", "Recording", "SpeechSet", "TimedText", "sound_at"]
+__all__ = ["SOUNDS", "CorpusRecording", "SpeechSet", "TimedText", "sound_at"]
 
 # Suffixes of sound files, the most likely first.
 SOUNDS = (".flac", ".wav", ".sph", ".mp3", ".opus", ".ogg", ".m4a", ".webm", ".mp4")
@@ -26,7 +26,7 @@ class TimedText:
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class CorpusRecording:
     """A sound that is not read yet, and its segments in order.
 
     `sound` is a path, the bytes of a file, or samples [n] at 16 kHz. Words that are
@@ -50,7 +50,7 @@ class SpeechSet:
 
     name: str
     language: str | None
-    read: Callable[[], Iterator[Recording]]
+    read: Callable[[], Iterator[CorpusRecording]]
     is_long_form: bool = False
     count: Callable[[], int] | None = None
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.corpora.recording import Recording, SpeechSet, TimedText, sound_at
+from benchmarks.corpora.recording import CorpusRecording, SpeechSet, TimedText, sound_at
 from voxmlx.errors import AudioError
 
 __all__ = ["find"]
@@ -41,7 +41,7 @@ def _split_folders(path: Path, split: str) -> Iterator[Path]:
     yield path / split
 
 
-def _read(root: Path, files: list[Path], prefix: str) -> Iterator[Recording]:
+def _read(root: Path, files: list[Path], prefix: str) -> Iterator[CorpusRecording]:
     for file in files:
         by_sound: dict[tuple[str, str], list[tuple[float, float, str]]] = {}
         for line in file.read_text("utf-8").splitlines():
@@ -54,7 +54,7 @@ def _read(root: Path, files: list[Path], prefix: str) -> Iterator[Recording]:
         for (name, channel), rows in by_sound.items():
             rows.sort()
             sound = _sound(root, file, name)
-            yield Recording(
+            yield CorpusRecording(
                 sound,
                 tuple(
                     TimedText(f"{name}-{channel}-{start:.2f}", text, start, end)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.corpora.recording import Recording, SpeechSet, TimedText
+from benchmarks.corpora.recording import CorpusRecording, SpeechSet, TimedText
 from voxmlx.errors import AudioError
 
 __all__ = ["find"]
@@ -21,7 +21,7 @@ def find(path: Path, split: str) -> list[SpeechSet]:
     return [SpeechSet("switchboard/ms98", "en", read)] if files else []
 
 
-def _read(root: Path, files: list[Path]) -> Iterator[Recording]:
+def _read(root: Path, files: list[Path]) -> Iterator[CorpusRecording]:
     sounds = {
         file.stem: file
         for pattern in ("sw*.sph", "sw*.wav", "sw*.flac")
@@ -40,7 +40,7 @@ def _read(root: Path, files: list[Path]) -> Iterator[Recording]:
             for row in rows
             if len(row) == 4 and (text := _spoken(row[3]))
         )
-        yield Recording(sound, segments, 1 if side == "A" else 2)
+        yield CorpusRecording(sound, segments, 1 if side == "A" else 2)
 
 
 def _spoken(text: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.corpora.recording import SOUNDS, Recording, SpeechSet, TimedText
+from benchmarks.corpora.recording import SOUNDS, CorpusRecording, SpeechSet, TimedText
 
 __all__ = ["find"]
 
@@ -17,11 +17,11 @@ def find(path: Path, split: str) -> list[SpeechSet]:
     return [SpeechSet(path.resolve().name, None, partial(_read, path))]
 
 
-def _read(folder: Path) -> Iterator[Recording]:
+def _read(folder: Path) -> Iterator[CorpusRecording]:
     for text in sorted(folder.rglob("*.txt")):
         sounds = (text.with_suffix(suffix) for suffix in SOUNDS)
         sound = next((one for one in sounds if one.is_file()), None)
         if sound is not None:
             name = text.relative_to(folder).with_suffix("").as_posix()
             said = " ".join(text.read_text("utf-8").split())
-            yield Recording(sound, (TimedText(name, said),))
+            yield CorpusRecording(sound, (TimedText(name, said),))

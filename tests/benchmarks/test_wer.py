@@ -11,9 +11,9 @@ import pytest
 
 from benchmarks import wer
 from benchmarks.corpora.passages import Passage
-from benchmarks.hearing import Reading, hear
-from benchmarks.hypotheses import Hypothesis, Run
+from benchmarks.hypotheses import Hypothesis, WerRun
 from benchmarks.normalizers import NORMALIZERS, normalizers_for
+from benchmarks.passage_decoder import PassageReading, decode_passages
 from benchmarks.published import published
 from benchmarks.scoring import Errors, aligned_lines, score
 from benchmarks.wer_table import markdown, rows_of
@@ -25,7 +25,7 @@ from voxmlx import Word, demo, load
 # What the demo model hears there, and texts that differ from it in known ways.
 HEARD = ("turn on the heating", "what time is it", "turn on the lights")
 
-RUN = Run("a/set", "demo", "float32", "float32", 16, 480, False)
+RUN = WerRun("a/set", "demo", "float32", "float32", 16, 480, False)
 
 
 def distance(said: Sequence[str], heard: Sequence[str]) -> int:
@@ -115,15 +115,15 @@ def test_an_interrupted_command_goes_on_to_the_same_table(
     paths = [five[4]]
     whole = run(paths, tmp_path / "whole")
 
-    def interrupted(*args: object, **options: object) -> Iterator[Reading]:
-        yield next(hear(*args, **options))  # pyright: ignore -- passed on
+    def interrupted(*args: object, **options: object) -> Iterator[PassageReading]:
+        yield next(decode_passages(*args, **options))  # pyright: ignore -- passed on
         raise KeyboardInterrupt
 
     broken = tmp_path / "broken"
     arguments = [*map(str, paths), "--output", str(broken), "--dtype", "float32"]
-    monkeypatch.setattr(wer, "hear", interrupted)
+    monkeypatch.setattr(wer, "decode_passages", interrupted)
     assert wer.main(arguments) == 130
-    monkeypatch.setattr(wer, "hear", hear)
+    monkeypatch.setattr(wer, "decode_passages", decode_passages)
     (file,) = broken.glob("*.jsonl")
     with file.open("a") as lines:
         lines.write('{"id": "2-talk.wav", "said": "lig')  # cut off
@@ -136,7 +136,7 @@ def test_an_interrupted_command_goes_on_to_the_same_table(
     assert kept[0] == kept[1]
     assert [row["hours"] for row in whole] == [row["hours"] for row in again]
     # Nothing is heard again, whatever it is measured with.
-    monkeypatch.setattr(wer, "hear", lambda *_, passages=(), **__: iter(()))
+    monkeypatch.setattr(wer, "decode_passages", lambda *_, passages=(), **__: iter(()))
     other = run(paths, broken, "--normalizers", "none", "characters")
     assert [row["measure"] for row in other] == ["WER", "CER"]
 
@@ -250,7 +250,7 @@ def test_an_hour_of_sound_grows_memory_by_less_than_20_mb(is_long_form: bool) ->
 
     n_passages = 4 if is_long_form else 180
     waiting = (Passage(str(i), "", pieces) for i in range(n_passages))
-    readings = hear(checkpoint, waiting, delay_ms=480, n_streams=4)
+    readings = decode_passages(checkpoint, waiting, delay_ms=480, n_streams=4)
     sound_s = sum(reading.sound_s for reading in readings)
     assert sound_s == 3600
     # The rings are full after the first tenth.

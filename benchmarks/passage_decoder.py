@@ -12,15 +12,15 @@ from voxmlx.batch import Batch
 from voxmlx.config import SAMPLE_RATE, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.events import Finished, Word, WordFinal
 
-__all__ = ["Reading", "hear"]
+__all__ = ["PassageReading", "decode_passages"]
 
 # A stream that has less than this to hear gets its next piece.
 _LOW_SAMPLES = 16 * SAMPLES_PER_AUDIO_TOKEN
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What was heard of a passage; `busy_s` is time since the reading before it."""
+class PassageReading:
+    """Words that were heard in a passage; `busy_s` is time since the one before it."""
 
     passage: Passage
     words: tuple[Word, ...]
@@ -47,14 +47,14 @@ class _Stream:
     n_samples: int = 0
 
 
-def hear(
+def decode_passages(
     checkpoint: Checkpoint,
     passages: Iterator[Passage],
     *,
     delay_ms: int,
     kv_bits: int = 16,
     n_streams: int = 8,
-) -> Iterator[Reading]:
+) -> Iterator[PassageReading]:
     """Yield what is heard of each passage, as it is done: not in order.
 
     `n_streams` sessions are stepped together. Only the pieces that they are about to
@@ -83,7 +83,7 @@ def hear(
                 now = time.perf_counter()
                 sound_s = stream.n_samples / SAMPLE_RATE
                 words = tuple(stream.words)
-                yield Reading(stream.passage, words, sound_s, now - started)
+                yield PassageReading(stream.passage, words, sound_s, now - started)
                 started = time.perf_counter()
 
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from benchmarks.corpora.recording import Recording, SpeechSet, TimedText
+from benchmarks.corpora.recording import CorpusRecording, SpeechSet, TimedText
 from voxmlx.errors import AudioError
 
 __all__ = ["find"]
@@ -45,7 +45,7 @@ def _row(file: Path, number: int, line: str, *, is_sure: bool) -> dict[str, Any]
     return None
 
 
-def _read(file: Path) -> Iterator[Recording]:
+def _read(file: Path) -> Iterator[CorpusRecording]:
     with file.open(encoding="utf-8") as lines:
         rows = (
             (number, _row(file, number, line, is_sure=True))
@@ -59,7 +59,7 @@ def _read(file: Path) -> Iterator[Recording]:
                 raise AudioError(f"{path} does not exist, but {file} names it")
             segments = [_segment(sound, number, row) for number, row in group]
             segments.sort(key=lambda segment: segment.start_s)
-            yield Recording(path, tuple(segments))
+            yield CorpusRecording(path, tuple(segments))
 
 
 def _segment(sound: str, number: int, row: dict[str, Any]) -> TimedText:
