@@ -18,17 +18,13 @@ PACKAGE = ROOT / "voxmlx"
 # this line, never those below. A name stands for a module or a whole package.
 LAYERS = (
     {"errors", "config", "events", "forks", "memory", "other_package"},
-    {"text", "kernels", "audio", "demo", "speculation"},
-    {"model", "hotwords", "rules"},
+    {"text", "kernels", "audio", "demo"},
+    {"model"},
+    {"decoding"},
     {
         "hub",
         "layouts",
         "checkpoint",
-        "decoding",
-        "scores",
-        "trial",
-        "recovery",
-        "work",
         "timeline",
         "batch",
         "session",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from voxmlx.batch import Batch
     from voxmlx.checkpoint import Checkpoint, load
     from voxmlx.config import LEGAL_DELAYS_MS
+    from voxmlx.decoding.rules import GUARDS
     from voxmlx.errors import (
         AudioError,
         CheckpointError,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     )
     from voxmlx.file_transcript import transcribe_file
     from voxmlx.memory import MemoryLimits, limit_memory
-    from voxmlx.rules import GUARDS
     from voxmlx.session import Session
     from voxmlx.streaming import EventStream, stream
     from voxmlx.text.transcript import Segment, Transcript
@@ -106,7 +106,7 @@ _HOMES = {
     "Event": "events",
     "EventStream": "streaming",
     "Finished": "events",
-    "GUARDS": "rules",
+    "GUARDS": "decoding.rules",
     "GuardActed": "events",
     "HotwordError": "errors",
     "KernelError": "errors",

@@ -14,16 +14,16 @@ from voxmlx.checkpoint import Checkpoint, load
 from voxmlx.cli.interruption import Interrupted
 from voxmlx.cli.standard_streams import robust_standard_streams
 from voxmlx.config import LEGAL_DELAYS_MS, SAMPLE_RATE, delay_tokens
+from voxmlx.decoding.hotwords import BOOST, read_hotwords
+from voxmlx.decoding.rules import GUARDS
 from voxmlx.errors import VoxmlxError
 from voxmlx.events import SoundWarning
-from voxmlx.hotwords import BOOST, read_hotwords
 from voxmlx.layouts.embedding import DEFAULT_EMBEDDING_BITS, EMBEDDING_BITS
 from voxmlx.memory import limit_memory
 from voxmlx.other_package import warn_of_other_package
-from voxmlx.rules import GUARDS
 from voxmlx.session import MAX_ALTERNATIVES, MAX_BOOST
-from voxmlx.text.formats import CueRules
 from voxmlx.text.replacements import read_replacements
+from voxmlx.text.subtitles import CueRules
 from voxmlx.text.tokenizer import Tokenizer
 from voxmlx.text.utterances import DEFAULT_PAUSE_MS, MAX_PAUSE_MS, MIN_PAUSE_MS
 
