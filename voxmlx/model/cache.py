@@ -62,7 +62,7 @@ class RingStep:
 
     @property
     def meta(self) -> mx.array:
-        """What `positions` computes, for attention; one array for all layers."""
+        """Return what `positions` computes, for attention; one array for all layers."""
         if self._meta is None:
             assert self.positions is not None
             self._meta = mx.array(self.positions())
@@ -70,7 +70,7 @@ class RingStep:
 
     @property
     def meta_of_older(self) -> mx.array:
-        """What `older` computes, for attention; one array for all layers."""
+        """Return what `older` computes, for attention; one array for all layers."""
         if self._meta is None:
             assert self.older is not None
             self._meta = mx.array(self.older())
