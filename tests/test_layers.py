@@ -198,7 +198,9 @@ def test_the_build_lists_every_package() -> None:
     assert sorted(listed) == sorted(found | {"voxmlx.convert"})
 
 
-@pytest.mark.parametrize("path", sorted(SOURCES), ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", sorted(SOURCES), ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_types_are_strict_but_where_mlx_nn_is_imported(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
     names = {name for name, _ in imports(path)}
