@@ -30,9 +30,9 @@ LAYERS = (
         "session",
         "streaming",
     },
-    {"file_transcript"},
+    {"file_transcript", "alignment"},
     {"cli"},
-    {"live", "transcribe", "doctor"},
+    {"live", "transcribe", "align", "doctor"},
     {"serve"},
     {"__main__", "__pyinstaller"},
 )
