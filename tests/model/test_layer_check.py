@@ -61,9 +61,7 @@ def ids_of(checkpoint: Checkpoint) -> list[int]:
     (sound,) = read_sounds([demo.SAMPLE], with_transcripts=False)
     samples = sound.samples[None]
     steps = np.split(samples, range(1280, samples.shape[1], 1280), axis=1)
-    return [
-        i for s in steps for i in greedy_ids(checkpoint.model, s, state)[0].tolist()
-    ]
+    return [i for s in steps for i in greedy_ids(checkpoint.model, s, state).tolist()]
 
 
 @needs_compiler
@@ -225,4 +223,5 @@ def test_a_compiled_layer_launches_what_python_builds() -> None:
         mx.export_function(lambda *_: None, compare, mx.zeros(1))
     for compiled, built in found.values():
         assert compiled == built
-    assert layer._enter.body.__name__ == "_entered"
+    graphs = [one for one in vars(layer).values() if isinstance(one, CompiledGraph)]
+    assert "_entered" in {graph.body.__name__ for graph in graphs}
