@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +20,7 @@ from rich.progress import (
 from voxmlx.cli.arguments import CommandParser, run_command
 from voxmlx.hub import locate
 from voxmlx.layouts import ModelFiles, open_model
+from voxmlx.layouts.recipes import DEFAULT_RECIPE, RECIPES, DtypeName
 from voxmlx.text.tokenizer import Tokenizer
 
 from . import quality
@@ -29,7 +30,6 @@ from .gptq import Gptq, Search
 from .manifest import MANIFEST_NAME, check
 from .output import Advance, Output
 from .plan import SHARD_BYTES, Plan, make_plan
-from .recipes import DEFAULT_RECIPE, RECIPES, DtypeName
 from .rounding import (
     DEFAULT_ROUNDING,
     ROUNDINGS,
@@ -247,7 +247,7 @@ def _own_dtype(files: ModelFiles) -> DtypeName:
 
 
 @contextmanager
-def _progress(plan: Plan) -> Iterator[Advance]:
+def _progress(plan: Plan) -> Generator[Advance]:
     total = sum(tensor.n_bytes for tensor in plan.files.tensors.values())
     bar = Progress(
         TextColumn("{task.description}", markup=False),

@@ -5,6 +5,9 @@ layer is read, applied to all of the sound, and forgotten. So what is held is th
 between two layers, one layer, and the sums of its inputs: 1.5 GB in float32.
 """
 
+# pyright: standard
+# mlx.nn has no types.
+
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
@@ -28,6 +31,7 @@ from voxmlx.decoding.loop import greedy_ids
 from voxmlx.errors import AudioError
 from voxmlx.kernels import gelu
 from voxmlx.layouts import ModelFiles
+from voxmlx.layouts.recipes import DtypeName
 from voxmlx.model import VoxtralRealtime
 from voxmlx.model.attention import begin_step
 from voxmlx.model.cache import RingKVCache
@@ -38,7 +42,6 @@ from voxmlx.model.rope import RotaryEmbedding
 from voxmlx.text.tokenizer import Tokenizer
 
 from .quality import DELAY_MS, Sound, read_sounds
-from .recipes import DtypeName
 
 __all__ = ["MAX_SECONDS", "Calibration", "read_calibration"]
 

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,12 @@ from typing import Any
 import mlx.core as mx
 
 from voxmlx import limit_memory, load
+from voxmlx.layouts.recipes import DtypeName
 
 from . import quality
 from .disk import check_room, disk_errors
 from .output import SCRATCH_PREFIX
 from .plan import Plan
-from .recipes import DtypeName
 
 __all__ = ["References", "read_references", "verify", "verify_against"]
 
@@ -98,7 +98,7 @@ def verify_against(
 
 
 @contextmanager
-def _scratch(place: Path) -> Iterator[Path]:
+def _scratch(place: Path) -> Generator[Path]:
     with disk_errors(place):
         directory = tempfile.TemporaryDirectory(
             dir=place, prefix=SCRATCH_PREFIX, ignore_cleanup_errors=True

@@ -22,8 +22,8 @@ from voxmlx.layouts.embedding import DEFAULT_EMBEDDING_BITS, EMBEDDING_BITS
 from voxmlx.memory import limit_memory
 from voxmlx.other_package import warn_of_other_package
 from voxmlx.session import MAX_ALTERNATIVES, MAX_BOOST
-from voxmlx.text.formats import CueRules
 from voxmlx.text.replacements import read_replacements
+from voxmlx.text.subtitles import CueRules
 from voxmlx.text.tokenizer import Tokenizer
 from voxmlx.text.utterances import DEFAULT_PAUSE_MS, MAX_PAUSE_MS, MIN_PAUSE_MS
 
@@ -78,6 +78,10 @@ class CommandParser(argparse.ArgumentParser):
             **options,
         )
         add_version_argument(self)
+
+    def option_names(self) -> list[str]:
+        """Return the names of all options, as they are typed."""
+        return [name for action in self._actions for name in action.option_strings]
 
     def error(self, message: str) -> NoReturn:
         """Write what is wrong as one line to stderr, and exit with status 2."""
