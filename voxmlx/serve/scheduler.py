@@ -214,12 +214,13 @@ class Scheduler:
         slots = list(self._slots)
         for slot in slots:
             self._run_commands(slot)
-        is_live_due = self._batches["live"].n_due > 0
-        if is_live_due and not self._are_files_starving():
+        is_file_due = self._batches["file"].n_due > 0
+        is_starving = is_file_due and self._share.is_starving(self._clock())
+        if self._batches["live"].n_due and not is_starving:
             self._step("live", None)
         elif self._openings.is_due:
             self._step_prefix()
-        elif self._batches["file"].n_due and not self._file_pause_s():
+        elif is_file_due and not self._file_pause_s():
             self._step_files(has_live=any(slot.kind == "live" for slot in slots))
         for slot in slots:
             self._finish_flush(slot)
@@ -241,11 +242,6 @@ class Scheduler:
             if slot.kind == "live" and slot.stream is not None
         )
         return self._share.pause_s(self._clock(), expected)
-
-    def _are_files_starving(self) -> bool:
-        if not self._batches["file"].n_due:
-            return False
-        return self._share.is_starving(self._clock())
 
     def _step_prefix(self) -> None:
         try:
