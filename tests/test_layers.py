@@ -36,6 +36,7 @@ LAYERS = (
     },
     {"file_transcript"},
     {"cli"},
+    {"client"},
     {"live", "transcribe", "doctor"},
     {"serve"},
     {"__main__", "__pyinstaller"},
