@@ -45,9 +45,9 @@ def talk(tmp_path: Path) -> str:
     return write_sound(tmp_path / "talk.wav")
 
 
-def write_sound(path: Path, duration_s: float = 3.0, **options: str) -> str:
+def write_sound(path: Path, duration_s: float = 3.0) -> str:
     path.parent.mkdir(exist_ok=True, parents=True)
-    soundfile.write(path, speech_like(round(16_000 * duration_s)), 16_000, **options)
+    soundfile.write(path, speech_like(round(16_000 * duration_s)), 16_000)
     return str(path)
 
 
@@ -165,7 +165,7 @@ def test_times_of_segments_are_said_to_be_estimated(
 def test_sound_that_not_all_servers_read_goes_as_flac(
     fake: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    talk = write_sound(tmp_path / "talk.aiff", format="AIFF")
+    talk = write_sound(tmp_path / "talk.aiff")
     assert main([talk, "--server", fake.url]) == 0
     assert capsys.readouterr().out == f"{WORDS}\n"
     (taken,) = fake.received

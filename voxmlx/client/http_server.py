@@ -16,7 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from voxmlx.errors import ServerError
 
-__all__ = ["Response", "HttpServer", "Upload", "base_url"]
+__all__ = ["HttpServer", "Response", "Upload", "base_url"]
 
 # For a connection, and for a server that takes nothing of a body.
 _MOVE_S = 60.0
@@ -159,13 +159,16 @@ class HttpServer:
         headers: Mapping[str, str],
         send: Callable[[HTTPConnection], None],
     ) -> Response:
+        if self._is_aborted:
+            raise ServerError("stopped")
         connection, target = self._connection(path)
         try:
             with self._lock:
-                if self._is_aborted:
-                    raise ServerError("stopped")
                 self._open.add(connection)
             self._reach(connection)
+            with self._lock:  # from here on its socket is there to be shut down
+                if self._is_aborted:
+                    raise ServerError("stopped")
             connection.putrequest(method, target, skip_accept_encoding=True)
             for name, value in {**headers, **self._own_headers()}.items():
                 connection.putheader(name, value)

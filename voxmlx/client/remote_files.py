@@ -39,7 +39,7 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is asked of a server and done with its answers, for all files.
+    """Settings for all files: what is asked of a server and done with its answers.
 
     `needs_times` says that text alone is of no use.
     """
