@@ -102,6 +102,7 @@ def test_our_server_gives_the_files_that_this_machine_gives(
     assert told[1]["delay_ms"] == 480
 
 
+@pytest.mark.slow
 def test_a_pipe_and_one_channel_give_the_same_text(
     ours: Loopback, sample: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -277,6 +278,7 @@ def test_a_server_that_stays_full_is_given_up(
     assert "all taken; tried for 2 s (--reconnect)" in line
 
 
+@pytest.mark.slow
 def test_more_jobs_than_a_server_takes_wait_for_each_other(
     checkpoint: Checkpoint, sample: str, tmp_path: Path
 ) -> None:

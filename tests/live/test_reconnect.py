@@ -113,6 +113,7 @@ def test_a_server_that_is_killed_and_started_again_costs_no_word(
     assert summary.startswith("voxmlx: heard 0:09")
 
 
+@pytest.mark.slow
 def test_vllm_may_break_off_several_times(
     checkpoint: Checkpoint, talk: Path, here: Path, tmp_path: Path
 ) -> None:
@@ -147,6 +148,7 @@ def test_a_server_that_shuts_down_for_a_while_costs_no_word(
     same_files(tmp_path, here)
 
 
+@pytest.mark.slow
 def test_a_silent_connection_is_given_up(
     server: Loopback,
     talk: Path,
@@ -167,6 +169,7 @@ def test_a_silent_connection_is_given_up(
     assert "does not answer any more (ping timeout)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_server_without_a_place_is_asked_again(
     checkpoint: Checkpoint, talk: Path, here: Path, tmp_path: Path
 ) -> None:
@@ -244,6 +247,7 @@ def test_a_server_that_lets_us_in_and_breaks_off_is_not_tried_for_ever(
     assert "has ended the connection" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_sound_beyond_what_is_kept_is_said_to_be_lost(
     server: Loopback,
     talk: Path,

@@ -183,7 +183,7 @@ def test_a_reload_keeps_captions_and_choices_until_they_are_cleared(
     page.open(server.http)
     page.wait("document.getElementById('model').textContent === 'demo'")
     again = page.value(SHOWN).split()
-    assert again[:8] == shown[:8]  # the last one may not have been final
+    assert again[: len(shown)] == shown
     assert page.value("document.getElementById('captions').lang") == "de"
     assert text_of(page, "size") == "125 %"
     page.value(
@@ -245,6 +245,7 @@ def test_a_wrong_key_is_told_and_never_shown(
         wait_for_state(page, "Ended")
 
 
+@pytest.mark.slow
 def test_a_full_server_is_asked_again(demo_checkpoint: Checkpoint, page: Page) -> None:
     with serving(demo_checkpoint, max_sessions=1) as server:
         slot = server.scheduler.open_slot(lambda _: None)
@@ -311,7 +312,7 @@ def test_a_phone_shows_captions_on_most_of_its_screen(
     server: Loopback, page: Page, sample: np.ndarray, tmp_path: Path
 ) -> None:
     path = tmp_path / "talk.flac"
-    soundfile.write(path, sample, 16_000)
+    soundfile.write(path, sample[: 12 * 16_000], 16_000)
     page.resize(360, 640)
     page.open(server.http)
     drop(page, path)
@@ -353,6 +354,7 @@ def test_full_screen_is_captions_in_high_contrast(server: Loopback, page: Page) 
     page.wait("!document.body.classList.contains('is-stage')")
 
 
+@pytest.mark.slow
 def test_a_microphone_is_chosen_and_changed_while_it_is_heard(
     server: Loopback, page: Page
 ) -> None:

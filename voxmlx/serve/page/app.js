@@ -273,7 +273,10 @@ async function start() {
   };
   addEventListener("keydown", onKey);
   addEventListener("pointerdown", closeMenu);
-  addEventListener("pagehide", flush);
+  addEventListener("pagehide", () => {
+    captions.end(); // what is shown is kept
+    flush();
+  });
   acceptDrops();
   captions.restore(blocks());
 
