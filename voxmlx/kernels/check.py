@@ -9,6 +9,7 @@ import mlx.core as mx
 
 from voxmlx.config import ModelConfig
 from voxmlx.kernels.cases import Case, cases
+from voxmlx.kernels.evaluation import evaluate
 from voxmlx.kernels.switches import (
     COMPILED_LAYERS,
     NAMES,
@@ -131,7 +132,7 @@ def run_case(case: Case, slowest_s: float = _SLOWEST_S) -> CaseResult:
 
 def computed(run: Callable[[], Sequence[mx.array]]) -> Sequence[mx.array]:
     arrays = run()
-    mx.eval(arrays)
+    evaluate(arrays)
     return arrays
 
 
