@@ -123,10 +123,10 @@ def test_vllm_may_break_off_several_times(
     def trouble(websocket: ServerConnection) -> None:
         nonlocal n_breaks
         n_breaks += 1
-        vllm._n_tokens = {1: 60, 2: 70}.get(n_breaks, 1 << 30)
+        vllm.n_tokens = {1: 60, 2: 70}.get(n_breaks, 1 << 30)
         abort(websocket)
 
-    vllm._trouble = trouble
+    vllm.trouble = trouble
     with listening(vllm) as url:
         assert live(talk, tmp_path, "--server", url, "--model", "voxtral") == 0
     assert n_breaks == 3

@@ -1,6 +1,5 @@
 """Requests to a server of OpenAI's dialect: bodies streamed, answers whole."""
 
-import json
 import select
 import socket
 import ssl
@@ -14,6 +13,7 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from voxmlx.cli.json_fields import fields_in, fields_of
 from voxmlx.errors import ServerError
 
 __all__ = ["HttpServer", "Response", "Upload", "base_url"]
@@ -67,18 +67,14 @@ class Response:
     @property
     def content(self) -> Mapping[str, Any]:
         """Return the JSON object in the body; one without fields if there is none."""
-        try:
-            content = json.loads(self.body)
-        except ValueError:
-            return {}
-        return content if isinstance(content, dict) else {}
+        return fields_in(self.body)
 
     @property
     def message(self) -> str:
         """Return what the server says about an error, on one line."""
-        told: Any = self.content.get("error", self.content)
-        if isinstance(told, dict):
-            told = told.get("message") or told.get("detail")
+        told = self.content.get("error", self.content)
+        if fields := fields_of(told):
+            told = fields.get("message") or fields.get("detail")
         text = (
             told
             if isinstance(told, str)

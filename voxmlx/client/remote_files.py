@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from voxmlx.audio.channels import Channel
 from voxmlx.audio.files import AudioFile, open_audio
+from voxmlx.cli.json_fields import fields_of
 from voxmlx.client.answered_words import Answered, answered_events, read_answer
 from voxmlx.client.http_server import HttpServer, Response, Upload
 from voxmlx.client.sound_upload import flac_pieces, is_read_by_all
@@ -65,8 +66,8 @@ def find_model(server: HttpServer, wanted: str | None) -> ServedModel:
         return ServedModel(wanted, False)
     if answer.status != 200:
         raise _refusal(server, answer)
-    listed = answer.content.get("data")
-    entries = [one for one in listed if isinstance(one, dict)] if listed else []
+    listed: object = answer.content.get("data")
+    entries = [fields_of(one) for one in listed] if isinstance(listed, list) else []
     names = [str(one.get("id")) for one in entries]
     is_ours = any(one.get("owned_by") == "voxmlx" for one in entries)
     if is_ours:  # there is one, whatever a client calls it

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -113,8 +113,9 @@ class _FlacWriter:
         import av
 
         self._av = av
-        self._container = av.open(file, "w", format="flac")
-        self._stream = self._container.add_stream("flac", rate=SAMPLE_RATE)
+        # PyAV's types leave out what kind of packets a container takes.
+        self._container: Any = av.open(file, "w", format="flac")
+        self._stream: Any = self._container.add_stream("flac", rate=SAMPLE_RATE)
         self._stream.codec_context.layout = "mono"
         self._stream.codec_context.format = "s16"
         self._n_samples = 0

@@ -1,7 +1,7 @@
 """A progress bar for each file that is being sent, on a terminal."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -44,7 +44,7 @@ class UploadProgress:
         self._bars.stop()
 
     @contextmanager
-    def file(self, name: str) -> Iterator[Callable[[int, int], None]]:
+    def file(self, name: str) -> Generator[Callable[[int, int], None]]:
         """Show a file; the function takes bytes sent and bytes in all. From any thread."""
         task = self._bars.add_task(name, total=None, state="")
 

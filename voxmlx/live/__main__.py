@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -432,7 +432,7 @@ def _open_files(
 
 
 @contextmanager
-def _ended_by_signals(captions: Captions) -> Iterator[None]:
+def _ended_by_signals(captions: Captions) -> Generator[None]:
     """SIGINT, SIGTERM or SIGHUP once ends the captions; a second one stops at once.
 
     More are ignored until the process has ended: files are being closed.

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from voxmlx.cli.json_fields import fields_of
 from voxmlx.config import DEFAULT_DELAY_MS, SAMPLE_RATE, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.errors import ServerError
 from voxmlx.events import Event, Finished, TextDelta
@@ -315,8 +316,7 @@ class RemoteStream:
 
     def _note_session(self, message: Mapping[str, Any]) -> None:
         """Our server says which delay a stream has, and how far it lags."""
-        session = message.get("session")
-        if self.delay_ms is None and isinstance(session, dict):
+        if self.delay_ms is None and (session := fields_of(message.get("session"))):
             delay_ms = session.get("delay_ms")
             self.delay_ms = delay_ms if isinstance(delay_ms, int) else None
         lag_ms = message.get("lag_ms")

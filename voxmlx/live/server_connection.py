@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+from voxmlx.cli.json_fields import fields_in, fields_of
 from voxmlx.errors import ServerError
 
 __all__ = ["ServerConnection", "server_url"]
@@ -116,9 +117,9 @@ class ServerConnection:
         """Give the connection up for an `error` that the server has sent."""
         detail = message.get("error")
         code = message.get("code")
-        if isinstance(detail, dict):  # OpenAI's form
-            code = detail.get("code", code)
-            detail = detail.get("message")
+        if fields := fields_of(detail):  # OpenAI's form
+            code = fields.get("code", code)
+            detail = fields.get("message")
         self.error = ServerError(
             f"the server {self._url} says: {detail}",
             may_return=code in _PASSING_CODES,
@@ -140,11 +141,7 @@ class ServerConnection:
             raise self.error
 
     def _take(self, text: str | bytes) -> None:
-        try:
-            message = json.loads(text)
-        except ValueError:
-            message = None
-        if isinstance(message, dict):
+        if message := fields_in(text):
             self.inbox.append(message)
         else:
             self.fail("speaks no JSON")
@@ -209,11 +206,8 @@ def _connect(url: str, key: str | None, ping_timeout_s: float, stack: ExitStack)
 
 def _refusal(response: Any) -> str:
     """Why, as far as the answer to a handshake says."""
-    try:
-        told = json.loads(response.body or b"").get("error")
-        text = told.get("message") if isinstance(told, dict) else str(told)
-    except (ValueError, AttributeError):
-        text = response.reason_phrase
+    told = fields_in(response.body or b"").get("error")
+    text = fields_of(told).get("message") or told or response.reason_phrase
     hint = "; give the right --api-key" if response.status_code == 401 else ""
     return f" (HTTP {response.status_code}: {text}){hint}"
 
