@@ -1,4 +1,4 @@
-"""What MLX's stubs have no types for, with types: evaluation, and NumPy's view."""
+"""Evaluation and NumPy's view of arrays, with the types that MLX leaves out."""
 
 from typing import Any
 
