@@ -1,4 +1,4 @@
-"""Evaluation and NumPy's view of arrays, with the types that MLX leaves out."""
+"""MLX's evaluation and NumPy's view of arrays, with types that MLX's stubs lack."""
 
 from typing import Any
 
