@@ -10,20 +10,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     Progress,
     TextColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 
 from voxmlx.cli.arguments import CommandParser, run_command
+from voxmlx.config import AUDIO_TOKEN_MS
 from voxmlx.hub import locate
 from voxmlx.layouts import ModelFiles, open_model
 from voxmlx.text.tokenizer import Tokenizer
 
 from . import quality
-from .calibration import Calibration, read_calibration
+from .calibration import Calibration, OnHeard, read_calibration
 from .disk import amount
 from .gptq import Gptq, Search
 from .manifest import MANIFEST_NAME, check
@@ -214,8 +213,8 @@ def convert(
     if output.finish_interrupted(lambda made: quality.is_certified(made, sounds)):
         return plan
     with output.opened():
-        with _progress(plan) as advance:
-            output.write_weights(_rounder(plan), advance)
+        with _progress(plan) as (advance, on_heard):
+            output.write_weights(_rounder(plan, on_heard), advance)
         output.write_description()
         if sounds:
             result = verify(plan, output.model, sounds, reference_dtype)
@@ -228,9 +227,10 @@ def convert(
     return plan
 
 
-def _rounder(plan: Plan) -> Rounder:
+def _rounder(plan: Plan, on_heard: OnHeard) -> Rounder:
     if plan.rounding == "gptq":
-        return Gptq(Calibration(plan.files, plan.calibration), plan.dtype)
+        calibration = Calibration(plan.files, plan.calibration, on_heard)
+        return Gptq(calibration, plan.dtype)
     if plan.rounding == "search":
         return Search(plan.dtype)
     return Nearest(plan.dtype)
@@ -247,20 +247,37 @@ def _own_dtype(files: ModelFiles) -> DtypeName:
 
 
 @contextmanager
-def _progress(plan: Plan) -> Iterator[Advance]:
+def _progress(plan: Plan) -> Iterator[tuple[Advance, OnHeard]]:
+    """A bar of source bytes; while GPTQ listens, one of that too."""
     total = sum(tensor.n_bytes for tensor in plan.files.tensors.values())
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        TextColumn("{task.fields[done]}", markup=False),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         disable=not sys.stderr.isatty(),
     )
+    n_done = 0
     with bar:
-        task = bar.add_task(f"converting to {plan.recipe.name}", total=total)
-        yield lambda n: bar.advance(task, n)
+        task = bar.add_task(f"converting to {plan.recipe.name}", total=total, done="")
+        listening = bar.add_task("listening", total=None, done="", visible=False)
+
+        def advance(n: int) -> None:
+            nonlocal n_done
+            n_done += n
+            of_all = f"{amount(n_done)} of {amount(total)}"
+            bar.update(task, completed=n_done, done=of_all)
+
+        def on_heard(n: int, of_all: int) -> None:
+            seconds = (
+                f"{n * AUDIO_TOKEN_MS // 1000} of {of_all * AUDIO_TOKEN_MS // 1000} s"
+            )
+            is_over = n == of_all
+            bar.update(listening, completed=n, total=of_all, done=seconds)
+            bar.update(listening, visible=not is_over)
+
+        yield advance, on_heard
 
 
 if __name__ == "__main__":

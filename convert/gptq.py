@@ -23,6 +23,7 @@ from voxmlx.layouts.configs import Precision
 
 from .affine import Floats, Rounded
 from .calibration import Calibration
+from .products import gram
 from .recipes import DtypeName
 from .rounding import Nearest, Round, as_stored
 from .search import nearest_codes, search
@@ -34,6 +35,9 @@ __all__ = ["Gptq", "Inputs", "Search", "gptq"]
 _DAMPING = 0.01
 # The same where H is a guess: more of it is not to be trusted.
 _GUESS_DAMPING = 0.03
+
+# A triangle of this size is inverted as any matrix.
+_SMALL = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +51,29 @@ class Inputs:
     def of(cls, hessian: mx.array, damping: float = _DAMPING) -> "Inputs":
         """Make them of H = X^T X [n, n], float32."""
         n = hessian.shape[0]
-        mean = mx.trace(hessian).item() / n
-        scaled = hessian / mean if mean else mx.zeros((n, n))
-        damped = scaled + damping * mx.eye(n)
+        damped = np.array(hessian)
+        mean = np.trace(damped, dtype=np.float64) / n
+        damped /= np.float32(mean or 1)
+        damped[np.diag_indices(n)] += np.float32(damping)
         # H = M M^T with M upper: reversed, that is an ordinary Cholesky factor. Then
         # H^-1 = M^-T M^-1, so U is the inverse of M: no inverse of H is needed.
-        with mx.stream(mx.cpu):
-            lower = mx.linalg.cholesky(damped[::-1, ::-1])
-            factor = mx.linalg.tri_inv(lower)[::-1, ::-1]
-            mx.eval(factor)
-        return cls(np.array(mx.diag(damped)), np.array(factor))
+        lower = np.linalg.cholesky(damped[::-1, ::-1])
+        factor = np.ascontiguousarray(_inverse(lower)[::-1, ::-1])
+        importance = np.diag(damped).astype(np.float32)
+        return cls(importance, factor)
+
+
+def _inverse(lower: Floats) -> Floats:
+    """The inverse of a lower triangle [n, n], by halves: nearly all is products."""
+    n = len(lower)
+    if n <= _SMALL:
+        return np.linalg.inv(lower)
+    half = n // 2
+    result = np.zeros_like(lower)
+    first = result[:half, :half] = _inverse(lower[:half, :half])
+    last = result[half:, half:] = _inverse(lower[half:, half:])
+    result[half:, :half] = -last @ (lower[half:, :half] @ first)
+    return result
 
 
 def gptq(
@@ -108,11 +125,7 @@ class Search:
                 self._dtype,
                 lambda rows: search(rows, precision, self._dtype),
             )
-        total = mx.array(0.0)
-        for rows in source.blocks(module, mx.float32):
-            total = total + rows.T @ rows
-            mx.eval(total)
-        inputs = Inputs.of(total, _GUESS_DAMPING)
+        inputs = Inputs.of(gram(source.blocks(module, mx.float32)), _GUESS_DAMPING)
         return as_stored(
             module,
             precision,

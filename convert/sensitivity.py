@@ -16,7 +16,8 @@ from voxmlx import Checkpoint, load
 from voxmlx.cli.arguments import run_command
 from voxmlx.layouts.configs import Precision
 
-from .quality import Sound, forced_logits, read_sounds
+from .quality import Sound, read_sounds
+from .reading import forced_logits
 
 __all__ = ["GROUPS", "SensitivityRow", "main", "rank"]
 

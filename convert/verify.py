@@ -16,6 +16,8 @@ from . import quality
 from .disk import check_room, disk_errors
 from .output import SCRATCH_PREFIX
 from .plan import Plan
+from .products import dequantize, use_numpy
+from .reading import read
 from .recipes import DtypeName
 
 __all__ = ["References", "read_references", "verify", "verify_against"]
@@ -54,7 +56,9 @@ def read_references(
     """Run the source over the sounds; logits are kept in `directory`."""
     chosen = dtype or _roomy_dtype(plan)
     source = load(plan.files.directory, chosen)
-    readings = [quality.read(source, sound, directory) for sound in sounds]
+    if chosen == "float32":
+        use_numpy(source.model)
+    readings = list(read(source, sounds, directory))
     return References(sounds, readings, chosen)
 
 
@@ -66,11 +70,10 @@ def verify_against(
     has_metal = mx.metal.is_available()
     made = load(result, plan.dtype if has_metal else "float32")
     if not has_metal and _roomy_dtype(plan) == "float32":
-        quality.dequantize(made.model)
-    results = (
-        quality.read(made, sound, directory, reference.ids)
-        for sound, reference in zip(references.sounds, references.readings, strict=True)
-    )
+        dequantize(made.model)
+        use_numpy(made.model)
+    ids = [reading.ids for reading in references.readings]
+    results = read(made, references.sounds, directory, ids)
     print(quality.ROW_TITLES)
     content = quality.certificate(
         references.sounds,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from convert import quality
+from convert import quality, reading
 from convert.__main__ import convert, main
 from convert.affine import Rounded
 from convert.calibration import Calibration, read_calibration
@@ -89,7 +89,7 @@ def test_sums_taken_layer_by_layer_are_those_of_the_whole_network(
     with monkeypatch.context() as patch:
         for module in (layer, attention):
             patch.setattr(module, "matmul", watched)
-        list(quality.forced_logits(checkpoint, samples, ids[ids >= 0]))
+        list(reading.forced_logits(checkpoint, samples, ids[ids >= 0]))
     calibration = Calibration(open_model(source), [sound])
     assert len(sums) == 4 * 4
     for path in sorted(sums, key=lambda path: (path.startswith("decoder"), path)):
