@@ -51,7 +51,7 @@ class Inputs:
     def of(cls, hessian: mx.array, damping: float = _DAMPING) -> "Inputs":
         """Make them of H = X^T X [n, n], float32."""
         n = hessian.shape[0]
-        damped = np.array(hessian)
+        damped: Floats = np.array(hessian)
         mean = np.trace(damped, dtype=np.float64) / n
         damped /= np.float32(mean or 1)
         damped[np.diag_indices(n)] += np.float32(damping)
