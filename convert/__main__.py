@@ -27,6 +27,7 @@ from .disk import amount
 from .gptq import Gptq, Search
 from .manifest import MANIFEST_NAME, check
 from .output import Advance, Output
+from .peer_layouts import LAYOUT_NAMES, LayoutName, why_not_awni
 from .plan import SHARD_BYTES, Plan, make_plan
 from .recipes import DEFAULT_RECIPE, RECIPES, DtypeName
 from .rounding import (
@@ -62,8 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"recipe {options.recipe} stores {fixed}, --dtype says {options.dtype}; "
             "leave one of them out"
         )
-    if (reason := _wrong_rounding(options)) is not None:
-        parser.error(reason)
+    for reason in (_wrong_rounding(options), _wrong_layout(options)):
+        if reason is not None:
+            parser.error(reason)
     return run_command(lambda: _run(options))
 
 
@@ -80,6 +82,14 @@ def _wrong_rounding(options: argparse.Namespace) -> str | None:
     if options.calibrate and options.rounding != "gptq":
         return "--calibrate is for --rounding gptq; give both or neither"
     return None
+
+
+def _wrong_layout(options: argparse.Namespace) -> str | None:
+    """Why the recipe does not fit --layout; None: it does."""
+    if options.layout != "awni":
+        return None
+    found = [rule.precision for rule in RECIPES[options.recipe].rules]
+    return why_not_awni([p for p in found if p is not None])
 
 
 def make_parser() -> CommandParser:
@@ -119,6 +129,14 @@ def make_parser() -> CommandParser:
         metavar="AUDIO",
         help="sounds, or folders of them, that gptq listens to; demo is the demo "
         "model's",
+    )
+    parser.add_argument(
+        "--layout",
+        choices=LAYOUT_NAMES,
+        default="voxmlx",
+        help="whose names the result has: another program's, to use the weights there "
+        "(awni: awni/voxmlx, one number of bits only); voxmlx reads all of them "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--dtype",
@@ -171,6 +189,7 @@ def _run(options: argparse.Namespace) -> int:
         reference_dtype=options.reference_dtype,
         rounding=options.rounding or DEFAULT_ROUNDING,
         calibration=read_calibration(options.calibrate),
+        layout=options.layout,
     )
     if options.upload is not None:
         print(upload(options.destination, options.upload))
@@ -187,6 +206,7 @@ def convert(
     reference_dtype: DtypeName | None = None,
     rounding: RoundingName = DEFAULT_ROUNDING,
     calibration: Sequence[quality.Sound] = (),
+    layout: LayoutName = "voxmlx",
     shard_bytes: int = SHARD_BYTES,
 ) -> Plan:
     """Make `destination` from `source`, whole or not at all.
@@ -208,6 +228,7 @@ def convert(
         shard_bytes,
         rounding,
         calibration,
+        layout,
     )
     output = Output(destination, plan)
     if output.finish_interrupted(lambda made: quality.is_certified(made, sounds)):

@@ -140,13 +140,14 @@ class Gptq:
     def __init__(self, calibration: Calibration, dtype: DtypeName) -> None:
         self._calibration = calibration
         self._dtype: DtypeName = dtype
-        self._nearest = Nearest(dtype)
+        self._search = Search(dtype)
         self._path: str | None = None
         self._inputs: Inputs | None = None
 
     def begin(self, module: Module, precision: Precision, source: Source) -> Round:
-        if precision.mode != "affine":
-            return self._nearest.begin(module, precision, source)
+        if precision.mode != "affine" or ".ada." in module.path:
+            # The delay's matrices run once per stream: nothing is known of inputs.
+            return self._search.begin(module, precision, source)
         inputs = self._inputs_of(packed_path(module.path))
         return as_stored(
             module,
