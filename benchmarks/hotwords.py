@@ -26,8 +26,8 @@ from benchmarks.speech_sets import utterances
 from voxmlx import Checkpoint, Event, Session, Transcript, demo, load
 from voxmlx.batch import Batch
 from voxmlx.cli.arguments import run_command
+from voxmlx.decoding.hotwords import BOOST
 from voxmlx.errors import AudioError
-from voxmlx.hotwords import BOOST
 
 __all__ = ["HotwordCase", "HotwordRow", "cases", "heard", "in_noise", "main", "measure"]
 

@@ -26,9 +26,9 @@ from voxmlx.audio.files import open_audio
 from voxmlx.batch import Batch
 from voxmlx.cli.arguments import add_model_arguments, run_command
 from voxmlx.config import AUDIO_TOKEN_MS, DEFAULT_DELAY_MS, SAMPLES_PER_AUDIO_TOKEN
+from voxmlx.decoding.choosing import greedy
 from voxmlx.live.stream_metrics import peak_memory_mb
 from voxmlx.model.attention import begin_step
-from voxmlx.model.choosing import greedy
 from voxmlx.model.layer import Residual
 
 STEPS_PER_MINUTE = 60_000 // AUDIO_TOKEN_MS

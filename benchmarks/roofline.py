@@ -10,7 +10,7 @@ JSON line.
 import argparse
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import mlx.core as mx
@@ -21,6 +21,7 @@ from benchmarks.launches import full_size_network, traced_decoder, traced_encode
 from benchmarks.provenance import closing_line
 from voxmlx import Checkpoint, load
 from voxmlx.config import AUDIO_TOKEN_MS, SAMPLES_PER_AUDIO_TOKEN, ModelConfig
+from voxmlx.decoding.loop import greedy_ids
 from voxmlx.doctor.estimate import (
     FULL_SIZE,
     RECIPES,
@@ -29,6 +30,7 @@ from voxmlx.doctor.estimate import (
     ring_bytes,
     weight_bytes,
 )
+from voxmlx.layouts.embedding import EMBEDDING_BITS
 
 # Published memory bandwidths, GB/s; of a chip in two sizes, the smaller.
 APPLE_GB_PER_S = {
@@ -39,7 +41,7 @@ APPLE_GB_PER_S = {
 }  # fmt: skip
 _COPIED_BYTES = 256_000_000
 
-__all__ = ["BytesRead", "bytes_read", "copy_bytes_per_s", "main"]
+__all__ = ["BytesRead", "bytes_read", "copy_bytes_per_s", "default_model_bytes", "main"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,17 @@ def bytes_read(
     )
 
 
+def default_model_bytes() -> dict[tuple[int, int], int]:
+    """Return bytes of a step at full windows by bits of embedding and of rings."""
+    found: dict[tuple[int, int], int] = {}
+    for embedding_bits in EMBEDDING_BITS:
+        of_weight = 16 if embedding_bits == 16 else embedding_bits + 0.5
+        recipe = replace(RECIPES["default"], embedding=of_weight)
+        for kv_bits in (16, 8):
+            found[embedding_bits, kv_bits] = bytes_read(recipe, kv_bits).total
+    return found
+
+
 def copy_bytes_per_s(n_bytes: int = _COPIED_BYTES) -> float:
     """Bytes read and written per second when an array far over any cache is copied."""
     if not mx.metal.is_available():
@@ -90,7 +103,7 @@ def measured(checkpoint: Checkpoint, kv_bits: int, n: int = 60) -> tuple[int, fl
     taken: list[float] = []
     for _ in range(n):
         start = time.perf_counter()
-        model.step(samples, state)
+        greedy_ids(model, samples, state)
         taken.append(1000 * (time.perf_counter() - start))
     taken.sort()
     return stored_bytes(checkpoint), taken[len(taken) // 2]
@@ -121,7 +134,16 @@ def main() -> int:
             f"{12.5 * read.total / 1e9:.0f} GB/s for real time, here (copying "
             f"{speed / 1e9:.1f} GB/s) at least {read.floor_ms(speed):.0f} ms"
         )
-    network = full_size_network(arguments.recipe)
+    compared = default_model_bytes()
+    print("\nthe default model at full windows, bytes a step")
+    for (embedding_bits, ring_bits), n_bytes in compared.items():
+        print(
+            f"  --embedding-bits {embedding_bits:<3} --kv-bits {ring_bits:<3} "
+            f"{n_bytes / 1e9:.2f} GB"
+        )
+    print()
+    # Launches do not depend on bits.
+    network = full_size_network()
     traces = {
         "decoder": traced_decoder(network, kv_bits=kv_bits),
         "encoder": traced_encoder(network),
@@ -162,6 +184,9 @@ def main() -> int:
             launches={part: t.n_launches for part, t in traces.items()},
             bytes_written={part: t.bytes_written for part, t in traces.items()},
             copy_gb_per_s=speed / 1e9,
+            default_model={
+                f"embedding {e}, rings {r}": n for (e, r), n in compared.items()
+            },
             floor_ms={
                 "start": opening.floor_ms(speed),
                 "full": full.floor_ms(speed),

@@ -24,13 +24,14 @@ from voxmlx.config import (
     EncoderConfig,
     delay_tokens,
 )
+from voxmlx.decoding.loop import decode_together
+from voxmlx.decoding.network_requests import DecodeRequest
 from voxmlx.errors import AudioError
 from voxmlx.kernels import gelu
 from voxmlx.layouts import ModelFiles
 from voxmlx.model import VoxtralRealtime
 from voxmlx.model.attention import begin_step
 from voxmlx.model.cache import RingKVCache
-from voxmlx.model.choosing import DecodeRequest
 from voxmlx.model.decoder import time_embedding
 from voxmlx.model.layer import Layer, Residual
 from voxmlx.model.rope import RotaryEmbedding
@@ -185,12 +186,12 @@ class Calibration:
                 for x in audio[start : start + _ROWS]
             ]
             while left := [request for request in requests if not request.is_done]:
-                network.decode_together(left)
+                decode_together(network, left)
                 done = n_heard + sum(request.n_done for request in requests)
                 self._on_heard(done, n_all)
             n_heard += sum(request.n_done for request in requests)
             for request in requests:
-                ids = request.ids()[0]
+                ids = request.ids()
                 tokens = np.concatenate([prompt, ids[ids >= 0]])[: len(ids)]
                 known = mx.array(tokens[None].astype(np.int32))
                 inputs.append(request.audio + network.decoder.embed(known))

@@ -16,7 +16,8 @@ from voxmlx.config import (
     STREAMING_PAD_ID,
     delay_tokens,
 )
-from voxmlx.model.choosing import DecodeRequest
+from voxmlx.decoding.loop import decode_together
+from voxmlx.decoding.network_requests import DecodeRequest
 
 from .disk import disk_errors
 from .quality import DELAY_MS, ModelReading, Sound
@@ -68,8 +69,8 @@ def read_together(
     audio = _encoded(checkpoint, padded)
     requests = [DecodeRequest(x, model.make_state(DELAY_MS)) for x in audio]
     while left := [request for request in requests if not request.is_done]:
-        model.decode_together(left)
-    chosen = [ids[ids >= 0] for ids in (request.ids()[0] for request in requests)]
+        decode_together(model, left)
+    chosen = [ids[ids >= 0] for ids in (request.ids() for request in requests)]
     forced = chosen if histories is None else histories
     vocab = checkpoint.config.decoder.vocab_size
     readings: list[ModelReading] = []

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from voxmlx import Checkpoint, load
 from voxmlx.cli.arguments import run_command
+from voxmlx.decoding.loop import greedy_ids
 from voxmlx.layouts.configs import Precision
 
 from .quality import Sound, read_sounds
@@ -88,7 +89,7 @@ def _prepared(
     model = checkpoint.model
     padded = sound.padded_by(model.left_pad_tokens)
     samples = np.pad(padded, (0, model.mel.lookahead))
-    ids = model.step(mx.array(samples)[None], model.make_state())[0]
+    ids = greedy_ids(model, samples[None], model.make_state())
     ids = ids[ids >= 0]
     return samples, ids, _logits(checkpoint, samples, ids)
 
@@ -130,7 +131,9 @@ def _run(options: argparse.Namespace) -> int:
     sounds = read_sounds(options.audio)
     precision = Precision(options.bits, options.group_size)
     print(f"{'group':38} {'weights':>12} {'RMS error':>10} {'per MB saved':>13}")
-    for row in rank(load(options.model, "float32"), sounds, precision):
+    for row in rank(
+        load(options.model, "float32", embedding_bits=16), sounds, precision
+    ):
         print(
             f"{row.group:38} {row.n_weights:12,} {row.error:10.5f} "
             f"{row.error_per_saved_mb:13.6f}"

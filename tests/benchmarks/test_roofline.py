@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.roofline import BytesRead, bytes_read
+from benchmarks.roofline import BytesRead, bytes_read, default_model_bytes
 from voxmlx.doctor.estimate import RECIPES
 
 # One decoder layer: q and o 3072 x 4096 each, k and v 3072 x 1024, three of 3072 x 9216.
@@ -30,3 +30,9 @@ def test_full_rings_are_read_whole() -> None:
 
 def test_a_floor_is_bytes_over_bandwidth() -> None:
     assert BytesRead(weights=30_000_000, rings=4_000_000).floor_ms(68e9) == 0.5
+
+
+def test_the_default_model_is_read_in_less_than_3_4_gb() -> None:
+    found = default_model_bytes()
+    assert found[16, 16] == pytest.approx(4.14e9, rel=0.002)
+    assert found[8, 8] <= 3.4e9

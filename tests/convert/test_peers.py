@@ -91,7 +91,8 @@ def answers_of(
 ) -> dict[str, np.ndarray]:
     """What the peer makes of the inputs; it writes `directory` first from a source."""
     place = directory.parent
-    np.savez(place / "inputs.npz", **inputs_of(peer))
+    inputs = inputs_of(peer)
+    np.savez(place / "inputs.npz", embeddings=inputs["embeddings"], mel=inputs["mel"])
     script = Path(__file__).with_name("peers.py")
     names = [source or "", directory, place / "inputs.npz", place / "out.npz"]
     clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}

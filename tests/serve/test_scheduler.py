@@ -20,13 +20,15 @@ import pytest
 
 from tests.poison import poisoned_once
 from tests.sounds import speech_like
-from voxmlx import Checkpoint, Session
+from voxmlx import Checkpoint, Session, batch
 from voxmlx.batch import Batch
+from voxmlx.decoding.hotwords import HotwordTrie
+from voxmlx.decoding.loop import decode_together
+from voxmlx.decoding.network_requests import DecodeRequest
+from voxmlx.decoding.rules import GUARDS
 from voxmlx.errors import RequestError
 from voxmlx.events import Event, Finished, Recovered, TokenDecoded
-from voxmlx.hotwords import HotwordTrie
-from voxmlx.model.voxtral import DecodeRequest, VoxtralRealtime
-from voxmlx.rules import GUARDS
+from voxmlx.model.voxtral import VoxtralRealtime
 from voxmlx.serve import scheduler as scheduling
 from voxmlx.serve.file_share import FileShare
 from voxmlx.serve.metrics import Metrics
@@ -227,17 +229,16 @@ def test_a_tick_of_eight_clients_reads_each_weight_once(
         scheduler._tick()
     path, n_together = tmp_path / "step.dot", list[int]()
     weights = dict(mlx.utils.tree_flatten(model.parameters()))
-    decode_together = type(model).decode_together
 
-    def traced(self: VoxtralRealtime, decodings: Sequence[DecodeRequest]) -> None:
+    def traced(model: VoxtralRealtime, decodings: Sequence[DecodeRequest]) -> None:
         """Record what is still to be computed, before anybody asks for it."""
-        decode_together(self, decodings)
+        decode_together(model, decodings)
         n_together.append(len(decodings))
         tokens = [decoding.state.token for decoding in decodings]
         mx.export_to_dot(str(path), *tokens, **weights)
 
     monkeypatch.setattr(mx, "async_eval", lambda *_: None)
-    monkeypatch.setattr(type(model), "decode_together", traced)
+    monkeypatch.setattr(batch, "decode_together", traced)
     for client in clients:
         client.says(speech_like(1280, seed=1))
     scheduler._tick()

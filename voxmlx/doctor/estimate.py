@@ -15,6 +15,7 @@ from voxmlx.config import (
     ModelConfig,
 )
 from voxmlx.kernels import SCALE_BYTES
+from voxmlx.layouts.embedding import DEFAULT_EMBEDDING_BITS
 
 __all__ = [
     "FULL_SIZE",
@@ -52,8 +53,10 @@ class RecipeBits:
     decoder_mlp: float
 
 
-# What `python -m convert` makes; groups of 64 weights have 32 bits of their own.
+# The default model, quantized at load, and what `python -m convert` makes. Groups of 64
+# weights have 32 bits of their own.
 RECIPES = {
+    "default": RecipeBits(4.5, 4.5, DEFAULT_EMBEDDING_BITS + 0.5, 4.5, 4.5),
     "bf16": RecipeBits(16, 16, 16, 16, 16),
     "q8": RecipeBits(8.5, 8.5, 8.5, 8.5, 8.5),
     "q6": RecipeBits(6.5, 6.5, 6.5, 6.5, 6.5),

@@ -15,8 +15,8 @@ from voxmlx.cli.arguments import (
     load_model,
     run_command,
 )
+from voxmlx.decoding.rules import GUARDS
 from voxmlx.errors import ServerError
-from voxmlx.rules import GUARDS
 from voxmlx.serve.access import Access, read_host, read_key, read_origin
 
 __all__ = ["main", "make_parser"]

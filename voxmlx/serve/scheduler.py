@@ -49,10 +49,11 @@ import numpy as np
 from voxmlx.batch import MAX_TOKENS_PER_STEP, Batch
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.config import DEFAULT_DELAY_MS, SAMPLES_PER_AUDIO_TOKEN
+from voxmlx.decoding.hotwords import HotwordTrie
+from voxmlx.decoding.loop import MAX_AUDIO_TOKENS_PER_STEP
+from voxmlx.decoding.speculation import Speculation
 from voxmlx.errors import RequestError, ServerError, VoxmlxError
 from voxmlx.events import Event, Finished, Recovered, TokenDecoded
-from voxmlx.hotwords import HotwordTrie
-from voxmlx.model.voxtral import MAX_AUDIO_TOKENS_PER_STEP
 from voxmlx.serve.file_share import FileShare
 from voxmlx.serve.protocol import (
     Command,
@@ -67,7 +68,6 @@ from voxmlx.serve.protocol import (
 )
 from voxmlx.serve.slot import Deliver, Kind, Opening, Slot, SlotStream
 from voxmlx.session import Session
-from voxmlx.speculation import Speculation
 
 __all__ = ["MetricsSink", "Scheduler"]
 

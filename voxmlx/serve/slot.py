@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from voxmlx.config import SAMPLE_RATE
-from voxmlx.hotwords import HotwordTrie
+from voxmlx.decoding.hotwords import HotwordTrie
 from voxmlx.serve.protocol import Command, Flushed, Notice
 from voxmlx.session import Session
 

@@ -1,37 +1,34 @@
-"""Logits -> ids: the greedy choice, and several positions at a time by guessing."""
+"""Requests of a stream to the network, whoever drives it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmlx.config import EOS_ID, STREAMING_PAD_ID
+from voxmlx.config import STREAMING_PAD_ID
+from voxmlx.decoding.choosing import Choose, doubtful, logits_of
+from voxmlx.decoding.decoded import NO_TOKEN, NOT_FINITE
+from voxmlx.decoding.speculation import Speculation
 from voxmlx.model.state import VoxtralState
-from voxmlx.speculation import Speculation
 
-__all__ = ["NOT_FINITE", "NO_TOKEN", "Choose", "DecodeRequest", "greedy", "logits_of"]
+__all__ = ["DecodeRequest", "EncodeRequest", "Request", "Requests"]
 
-# Stands in `step`'s result where a row is still inside its prompt.
-NO_TOKEN = -1
-# Stands in the place of an id whose logits held an infinity or a NaN.
-NOT_FINITE = -2
 
-# How an id is chosen: logits [1, vocab] -> id [1] int32.
-Choose = Callable[[mx.array], mx.array]
+@dataclass(frozen=True, slots=True)
+class EncodeRequest:
+    """Samples [1, n] of one stream, to become audio embeddings."""
 
-# Of several positions in one pass, an id is taken only where it leads by more than
-# so many of its logit's last places; else it is left to a pass of its own.
-DOUBT_ULPS = 16
+    samples: NDArray[np.float32]
+    state: VoxtralState
 
 
 @dataclass(slots=True)
 class DecodeRequest:
-    """Audio embeddings [1, k, dim] of one stream on their way to ids [1, k].
+    """Audio embeddings [1, k, dim] of one stream on their way to ids [k].
 
     With `speculation`, a pass may take more than the one position whose input is
     known: guesses stand for the ids in between, and those after the first that
@@ -178,10 +175,10 @@ class DecodeRequest:
         where that might decide, the position is left to a pass of its own.
         """
         n = logits.shape[0]
-        doubtful: Any = _doubtful(logits, best.ids).tolist()
+        is_doubtful: Any = doubtful(logits, best.ids).tolist()
         ids: list[int] = []
         for i, token_id in enumerate(best.read()):
-            if doubtful[i] or token_id == NOT_FINITE:
+            if is_doubtful[i] or token_id == NOT_FINITE:
                 break
             if self.choose is not None:
                 chosen: Any = self.choose(logits[i : i + 1]).item()
@@ -192,13 +189,13 @@ class DecodeRequest:
         return ids
 
     def ids(self) -> NDArray[np.int32]:
-        """Ids [1, k], one per audio token; waits until they are computed."""
+        """Ids [k], one per audio token; waits until they are computed."""
         ids = [
             token_id
             for part in self._chosen
             for token_id in (part if isinstance(part, list) else part.read())
         ]
-        return np.array([ids], np.int32)
+        return np.array(ids, np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,33 +215,7 @@ class _Unread:
         ]
 
 
-def greedy(logits: mx.array) -> mx.array:
-    """The most probable id of each row of [B, vocab] that is not EOS: [B] int32.
-
-    Where a row holds a NaN, that may be taken for the greatest, or be overlooked
-    beside numbers, as MLX's backends have it: `logits_of` tells which.
-    """
-    possible = mx.where(_is_eos(logits.shape[-1]), -mx.inf, logits)
-    return mx.argmax(possible, axis=-1).view(mx.int32)  # a cast would be a launch
-
-
-def logits_of(ids: mx.array, logits: mx.array) -> mx.array:
-    """Return from logits [n, vocab] the logit of one id each: [n]."""
-    return mx.take_along_axis(logits, ids[:, None], axis=-1)[:, 0]
-
-
-def _doubtful(logits: mx.array, best: mx.array) -> mx.array:
-    """Whether the `best` id leads the next by so little that rounding decides: [n]."""
-    ids = mx.arange(logits.shape[-1])
-    others = (ids != best[:, None]) & ~_is_eos(logits.shape[-1])
-    second = mx.where(others, logits, -mx.inf).max(axis=-1)
-    first = logits_of(best, logits)
-    doubt = DOUBT_ULPS * mx.finfo(logits.dtype).eps * mx.abs(first)
-    return (first - second).astype(mx.float32) < doubt
-
-
-@cache
-def _is_eos(vocab_size: int) -> mx.array:
-    mask = mx.arange(vocab_size) == EOS_ID
-    mx.eval(mask)
-    return mask
+# A stream yields requests, and is sent embeddings [1, k, dim] for an EncodeRequest, ids [k]
+# for a DecodeRequest. A generator, so that its driver may serve many streams in one pass.
+Request = EncodeRequest | DecodeRequest
+Requests = Generator[Request, Any, None]

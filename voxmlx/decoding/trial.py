@@ -53,11 +53,11 @@ from math import log
 import mlx.core as mx
 
 from voxmlx.config import STREAMING_PAD_ID, STREAMING_WORD_ID
-from voxmlx.hotwords import HotwordMatch
+from voxmlx.decoding.decoded import Decoded
+from voxmlx.decoding.hotwords import HotwordMatch
+from voxmlx.decoding.rules import DecodeRule
 from voxmlx.model.decoder import DecoderState
 from voxmlx.model.state import VoxtralState
-from voxmlx.rules import DecodeRule
-from voxmlx.scores import Decoded
 
 __all__ = [
     "MAX_HELD",

@@ -35,11 +35,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN, STREAMING_PAD_ID
-from voxmlx.decoding import NotFiniteError, TokenDecoder
-from voxmlx.model.choosing import NO_TOKEN, DecodeRequest
+from voxmlx.decoding.decoded import NO_TOKEN, Decoded
+from voxmlx.decoding.network_requests import DecodeRequest, EncodeRequest, Requests
+from voxmlx.decoding.token_decoder import NotFiniteError, TokenDecoder
 from voxmlx.model.state import VoxtralState, all_finite
-from voxmlx.scores import Decoded
-from voxmlx.work import EncodeRequest, Requests
 
 __all__ = ["HISTORY_TOKENS", "RecoveringDecoder"]
 

@@ -8,9 +8,9 @@ import mlx.core as mx
 import pytest
 
 from tests.scripted import PAD, WORD, vocabulary
-from voxmlx.hotwords import HotwordMatch, HotwordTrie
-from voxmlx.scores import Decoded
-from voxmlx.trial import (
+from voxmlx.decoding.decoded import Decoded
+from voxmlx.decoding.hotwords import HotwordMatch, HotwordTrie
+from voxmlx.decoding.trial import (
     MAX_HELD,
     REST_TOKENS,
     GuardTrial,

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.contract import cut
+from tests.decoding.test_drafts import Free
 from tests.sounds import speech_like
-from tests.test_drafts import Free
 from voxmlx import Checkpoint, Event, Session, TokenDecoded, WordFinal, demo, load
 from voxmlx.batch import Batch
 from voxmlx.config import LEGAL_DELAYS_MS
+from voxmlx.decoding.speculation import MAX_POSITIONS, Speculation
 from voxmlx.errors import SessionError
-from voxmlx.speculation import MAX_POSITIONS, Speculation
 
 SAMPLE, _ = soundfile.read(demo.SAMPLE, dtype="float32")
 # The tiny rings wrap every 32 ids, the encoder's every 16 frames.

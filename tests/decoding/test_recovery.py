@@ -16,10 +16,10 @@ from tests.tiny import TinyModel
 from voxmlx import Checkpoint, Event, Recovered, Session, TextDelta, TokenDecoded, load
 from voxmlx.audio.values import MAX_LEVEL
 from voxmlx.batch import Batch
+from voxmlx.decoding.recovery import HISTORY_TOKENS
+from voxmlx.decoding.rules import GUARDS
 from voxmlx.errors import AudioError
 from voxmlx.kernels import Fused
-from voxmlx.recovery import HISTORY_TOKENS
-from voxmlx.rules import GUARDS
 
 SOUND = speech_like(3 * 16_000 + 777, seed=11)
 # To shrink an example of a whole stream takes minutes.

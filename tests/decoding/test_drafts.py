@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from voxmlx.config import STREAMING_PAD_ID
-from voxmlx.speculation import MAX_POSITIONS, Speculation
+from voxmlx.decoding.speculation import MAX_POSITIONS, Speculation
 
 
 class Free(Speculation):

@@ -7,14 +7,15 @@ from collections.abc import Generator, Mapping, Sequence
 import mlx.core as mx
 
 from voxmlx.config import STREAMING_PAD_ID
-from voxmlx.hotwords import HotwordMatch, HotwordTrie
-from voxmlx.model.choosing import NO_TOKEN, NOT_FINITE, DecodeRequest
+from voxmlx.decoding.decoded import NO_TOKEN, NOT_FINITE, Decoded
+from voxmlx.decoding.hotwords import HotwordMatch, HotwordTrie
+from voxmlx.decoding.network_requests import DecodeRequest
+from voxmlx.decoding.rules import DecodeRule
+from voxmlx.decoding.scores import Choice, Scores
+from voxmlx.decoding.speculation import Speculation
+from voxmlx.decoding.trial import GuardTrial, HotwordTrial, Position, Trial, TrialState
 from voxmlx.model.decoder import DecoderState
 from voxmlx.model.state import VoxtralState
-from voxmlx.rules import DecodeRule
-from voxmlx.scores import Choice, Decoded, Scores
-from voxmlx.speculation import Speculation
-from voxmlx.trial import GuardTrial, HotwordTrial, Position, Trial, TrialState
 
 __all__ = ["NotFiniteError", "Steps", "TokenDecoder"]
 

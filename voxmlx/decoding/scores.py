@@ -1,31 +1,15 @@
 """Choice of an id with biases, and the probabilities that belong to it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from voxmlx.model.choosing import greedy
+from voxmlx.decoding.choosing import greedy
+from voxmlx.decoding.decoded import Decoded
 
-__all__ = ["Choice", "Decoded", "Scores"]
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """One id, and what was asked for about it.
-
-    `guard` names the rule without which it would have been another id.
-    `alternatives` are pairs of id and log-probability, most probable first.
-    `recovered` names what was not finite, at the first id from a new state.
-    """
-
-    token_id: int
-    logprob: float | None = None
-    alternatives: tuple[tuple[int, float], ...] = ()
-    guard: str | None = None
-    recovered: str | None = None
+__all__ = ["Choice", "Scores"]
 
 
 class Scores:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.scripted import PAD, WORD
-from voxmlx.rules import (
+from voxmlx.decoding.rules import (
     GUARDS,
     DecodeRule,
     PadRunGuard,

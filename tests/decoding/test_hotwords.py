@@ -15,10 +15,10 @@ from tests.evaluated import Evaluations
 from tests.scripted import PAD, WORD, scripted, vocabulary
 from tests.sounds import speech_like
 from voxmlx.checkpoint import Checkpoint
+from voxmlx.decoding.hotwords import HotwordMatch, HotwordTrie, read_hotwords
+from voxmlx.decoding.rules import GUARDS
 from voxmlx.errors import HotwordError, TokenizerError
 from voxmlx.events import Event, TextDelta, TokenDecoded, WordFinal
-from voxmlx.hotwords import HotwordMatch, HotwordTrie, read_hotwords
-from voxmlx.rules import GUARDS
 from voxmlx.session import Session
 
 WORDS = vocabulary(" Vox", "tral", "trail", " Fox", " New", " York", " Mini", " many")
