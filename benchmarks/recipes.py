@@ -31,10 +31,10 @@ from convert.calibration import Calibration, read_calibration
 from convert.disk import amount, write_whole
 from convert.plan import Plan
 from convert.quality import Sound, read_sounds
-from convert.recipes import RECIPES, DtypeName
 from convert.verify import References, read_references, verify_against
 from voxmlx import demo
 from voxmlx.layouts.configs import Precision
+from voxmlx.layouts.recipes import RECIPES, DtypeName
 
 __all__ = ["COLUMNS", "main"]
 

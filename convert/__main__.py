@@ -19,6 +19,7 @@ from voxmlx.cli.arguments import CommandParser, run_command
 from voxmlx.config import AUDIO_TOKEN_MS
 from voxmlx.hub import locate
 from voxmlx.layouts import ModelFiles, open_model
+from voxmlx.layouts.recipes import DEFAULT_RECIPE, RECIPES, DtypeName
 from voxmlx.text.tokenizer import Tokenizer
 
 from . import quality
@@ -29,7 +30,6 @@ from .manifest import MANIFEST_NAME, check
 from .output import Advance, Output
 from .peer_layouts import LAYOUT_NAMES, LayoutName, why_not_awni
 from .plan import SHARD_BYTES, Plan, make_plan
-from .recipes import DEFAULT_RECIPE, RECIPES, DtypeName
 from .rounding import (
     DEFAULT_ROUNDING,
     ROUNDINGS,

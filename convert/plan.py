@@ -12,11 +12,11 @@ import mlx.core as mx
 from voxmlx.layouts import ModelFiles, Module
 from voxmlx.layouts.configs import Precision, our_architecture
 from voxmlx.layouts.header import ITEM_BYTES
+from voxmlx.layouts.recipes import DtypeName, Recipe, precisions
 
 from .disk import Stamp
 from .peer_layouts import WRITTEN, LayoutName, fitted, peer_config
 from .quality import Sound
-from .recipes import DtypeName, Recipe, precisions
 from .rounding import DEFAULT_ROUNDING, RoundingName
 
 __all__ = ["INDEX_NAME", "SHARD_BYTES", "OutputTensor", "Plan", "Shard", "make_plan"]

@@ -11,6 +11,7 @@ from typing import Any
 import mlx.core as mx
 
 from voxmlx import limit_memory, load
+from voxmlx.layouts.recipes import DtypeName
 
 from . import quality
 from .disk import check_room, disk_errors
@@ -18,7 +19,6 @@ from .output import SCRATCH_PREFIX
 from .plan import Plan
 from .products import dequantize, use_numpy
 from .reading import read
-from .recipes import DtypeName
 
 __all__ = ["References", "read_references", "verify", "verify_against"]
 
