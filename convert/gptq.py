@@ -6,7 +6,8 @@ that together they undo as much of it as H lets them. With U the upper Cholesky 
 of H^-1 (H^-1 = U^T U) the move is -(error / U[c, c]) U[c, c:] (arXiv:2210.17323).
 
 The scales of a group are searched when its first column is reached, on the moved
-weights, and errors of columns with larger inputs count for more.
+weights, and errors of columns with larger inputs count for more. `refinement.py` then
+looks back at what was chosen.
 
 Differences to `mlx_lm.quant.gptq`: scales by search and not over the whole range,
 rounded to the stored type before codes are chosen; any number of bits; the embedding
@@ -25,6 +26,7 @@ from voxmlx.layouts.recipes import DtypeName
 from .affine import Floats, Rounded
 from .calibration import Calibration
 from .products import gram
+from .refinement import refined
 from .rounding import Nearest, Round, as_stored
 from .search import nearest_codes, search
 from .source import Source
@@ -44,8 +46,13 @@ _SMALL = 64
 class Inputs:
     """Statistics of the inputs of a matrix with n columns."""
 
-    importance: Floats  # [n], mean 1: the damped diagonal of H
+    hessian: Floats  # [n, n], damped; its diagonal has a mean of about 1
     factor: Floats  # [n, n], upper: the Cholesky factor of the inverse of H
+
+    @property
+    def importance(self) -> Floats:
+        """How much the error of each column [n] matters by itself."""
+        return np.diag(self.hessian)
 
     @classmethod
     def of(cls, hessian: mx.array, damping: float = _DAMPING) -> "Inputs":
@@ -59,8 +66,7 @@ class Inputs:
         # H^-1 = M^-T M^-1, so U is the inverse of M: no inverse of H is needed.
         lower = np.linalg.cholesky(damped[::-1, ::-1])
         factor = np.ascontiguousarray(_inverse(lower)[::-1, ::-1])
-        importance = np.diag(damped).astype(np.float32)
-        return cls(importance, factor)
+        return cls(damped, factor)
 
 
 def _inverse(lower: Floats) -> Floats:
@@ -100,7 +106,8 @@ def gptq(
             errors[j] = (column - (code * scale + bias)) / factor[j, j]
             by_column[j + 1 :] -= np.outer(factor[j, j + 1 :], errors[j])
         moved[:, part.stop :] -= errors.T @ inputs.factor[part, part.stop :]
-    return Rounded(codes, scales, biases)
+    found = Rounded(codes, scales, biases)
+    return refined(rows, found, inputs.hessian, precision, dtype)
 
 
 class Search:

@@ -17,8 +17,8 @@ from voxmlx.cli.arguments import run_command
 from voxmlx.decoding.loop import greedy_ids
 from voxmlx.layouts.configs import Precision
 
+from .model_reading import forced_logits
 from .quality import Sound, read_sounds
-from .reading import forced_logits
 
 __all__ = ["GROUPS", "SensitivityRow", "main", "rank"]
 

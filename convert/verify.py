@@ -15,10 +15,10 @@ from voxmlx.layouts.recipes import DtypeName
 
 from . import quality
 from .disk import check_room, disk_errors
+from .model_reading import read
 from .output import SCRATCH_PREFIX
 from .plan import Plan
 from .products import dequantize, use_numpy
-from .reading import read
 
 __all__ = ["References", "read_references", "verify", "verify_against"]
 

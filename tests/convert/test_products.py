@@ -7,7 +7,7 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 
-from convert import products, reading
+from convert import model_reading, products
 from tests.sounds import speech_like
 from voxmlx import load
 
@@ -54,9 +54,9 @@ def test_a_network_that_numpy_multiplies_for_gives_the_same_logits(
     model = checkpoint.model
     samples = np.pad(speech_like(64_000), (0, model.mel.lookahead))
     ids = np.arange(9, dtype=np.int32)
-    before = np.concatenate(list(reading.forced_logits(checkpoint, samples, ids)))
+    before = np.concatenate(list(model_reading.forced_logits(checkpoint, samples, ids)))
     products.use_numpy(model)
     left = [m for _, m in model.named_modules() if type(m) is nn.Linear]
     assert not left
-    after = np.concatenate(list(reading.forced_logits(checkpoint, samples, ids)))
+    after = np.concatenate(list(model_reading.forced_logits(checkpoint, samples, ids)))
     np.testing.assert_allclose(after, before, atol=1e-4)

@@ -24,8 +24,9 @@ from .quality import DELAY_MS, ModelReading, Sound
 
 __all__ = ["forced_logits", "read", "read_together"]
 
-# Positions of the decoder per pass, of all streams: bounds the memory logits take.
+# Positions per pass, of one stream and of all: bounds what scores and logits take.
 _POSITIONS = 64
+_ALL_POSITIONS = 256
 # Sounds that are read side by side, as long as they are short.
 _ROWS = 16
 _GROUP_TOKENS = 4000
@@ -112,7 +113,7 @@ def _encoded(
     model = checkpoint.model
     states = [model.make_state(DELAY_MS) for _ in samples]
     parts: list[list[mx.array]] = [[] for _ in samples]
-    piece = max(1, _POSITIONS // len(samples)) * SAMPLES_PER_AUDIO_TOKEN
+    piece = _positions(len(samples)) * SAMPLES_PER_AUDIO_TOKEN
     for start in range(0, max(map(len, samples)), piece):
         left = [i for i, x in enumerate(samples) if len(x) > start]
         blocks = [mx.array(samples[i][start : start + piece])[None] for i in left]
@@ -122,6 +123,10 @@ def _encoded(
     joined = [mx.concatenate(of_one, axis=1) for of_one in parts]
     mx.eval(joined)
     return joined
+
+
+def _positions(n_streams: int) -> int:
+    return max(1, min(_POSITIONS, _ALL_POSITIONS // n_streams))
 
 
 def _forced(
@@ -138,7 +143,7 @@ def _forced(
         np.concatenate([prompt, ids[:-1]])[: x.shape[1]]
         for x, ids in zip(audio, histories, strict=True)
     ]
-    size = max(1, _POSITIONS // len(audio))
+    size = _positions(len(audio))
     for start in range(0, max(map(len, tokens)), size):
         left = [i for i, known in enumerate(tokens) if len(known) > start]
         inputs: list[mx.array] = []
