@@ -38,7 +38,8 @@ def refined(
     codes = rounded.codes.copy()
     scales, biases = rounded.scales.copy(), rounded.biases.copy()
     errors = _weights(rounded) - rows
-    slopes: Floats = errors @ hessian  # half the gradient of each row's error
+    # Half the gradient of each row's error.
+    slopes = (errors @ hessian).astype(np.float32, copy=False)
     for _ in range(_SWEEPS):
         for i, start in enumerate(range(0, rows.shape[1], size)):
             part = slice(start, start + size)
