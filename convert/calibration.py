@@ -6,6 +6,9 @@ Between the encoder and the decoder, the decoder is loaded whole once, 7 GB of 1
 for the ids that it makes of the sound.
 """
 
+# pyright: standard
+# mlx.nn has no types.
+
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -267,8 +270,12 @@ def _through(
         setattr(layer[owner], attribute, module)
     for i, (x, ring) in enumerate(zip(hidden, rings, strict=True)):
         parts: list[mx.array] = []
-        for start in range(0, x.shape[1], _POSITIONS):
-            piece = x[:, start : start + _POSITIONS]
+        # Alike in size: MLX compiles very short steps, and a watched product cannot be.
+        # A step of the encoder is a whole number of audio tokens.
+        n_parts = -(-x.shape[1] // _POSITIONS)
+        size = -(-x.shape[1] // (4 * n_parts)) * 4
+        for start in range(0, x.shape[1], size):
+            piece = x[:, start : start + size]
             step = begin_step([ring], rotary, [piece.shape[1]], attention.n_kv_heads)
             residual = layer(Residual(piece), 0, step, norm)
             whole, _ = residual.normed(

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
+from voxmlx.kernels.evaluation import as_numpy
 from voxmlx.layouts import Module, packed_path
 from voxmlx.layouts.configs import Precision
 from voxmlx.layouts.recipes import DtypeName
@@ -58,7 +59,7 @@ class Inputs:
     def of(cls, hessian: mx.array, damping: float = _DAMPING) -> "Inputs":
         """Make them of H = X^T X [n, n], float32."""
         n = hessian.shape[0]
-        damped: Floats = np.array(hessian)
+        damped = np.array(as_numpy(hessian), np.float32)
         mean = np.trace(damped, dtype=np.float64) / n
         damped /= np.float32(mean or 1)
         damped[np.diag_indices(n)] += np.float32(damping)

@@ -18,6 +18,7 @@ from voxmlx.config import (
 )
 from voxmlx.decoding.loop import decode_together
 from voxmlx.decoding.network_requests import DecodeRequest
+from voxmlx.kernels.evaluation import as_numpy, evaluate
 
 from .disk import disk_errors
 from .quality import DELAY_MS, ModelReading, Sound
@@ -121,7 +122,7 @@ def _encoded(
         for i, x in zip(left, found, strict=True):
             parts[i].append(x)
     joined = [mx.concatenate(of_one, axis=1) for of_one in parts]
-    mx.eval(joined)
+    evaluate(joined)
     return joined
 
 
@@ -157,9 +158,9 @@ def _forced(
         of_left = [states[i] for i in left]
         logits = model.decoder.step_together(inputs, of_left, n_logits)
         if logits is None:
-            mx.eval([state.cache.arrays() for state in of_left])
+            evaluate([state.cache.arrays() for state in of_left])
             continue
-        rows = np.array(logits.astype(mx.float32))
+        rows = np.asarray(as_numpy(logits.astype(mx.float32)), np.float32)
         ends = np.cumsum(n_logits)
         for i, n, end in zip(left, n_logits, ends.tolist(), strict=True):
             if n:

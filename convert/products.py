@@ -5,6 +5,9 @@ one of NumPy's wheels. `convert` multiplies much, and in float32 there. So it is
 NumPy what MLX would do on a Mac.
 """
 
+# pyright: standard
+# mlx.nn has no types.
+
 from collections.abc import Iterable
 from typing import Any
 
