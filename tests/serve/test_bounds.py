@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -363,8 +363,8 @@ def test_no_file_of_a_client_has_a_name(
         assert list(tmp_path.iterdir()) == []
 
 
-def refused(error: OSError) -> Callable[[SoundReader, bytes], None]:
-    def write(_: SoundReader, __: bytes) -> None:
+def refused(error: OSError) -> Callable[[SoundReader, bytes], Awaitable[None]]:
+    async def write(_: SoundReader, __: bytes) -> None:
         raise error
 
     return write
@@ -392,7 +392,7 @@ def test_what_the_system_refuses_is_an_error_object(
         httpx.Client(base_url=server.http, timeout=PATIENCE_S) as client,
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(SoundReader, "_write", refused(error))
+            patch.setattr(SoundReader, "write", refused(error))
             answer = post(client)
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
         assert "Traceback" not in answer.text

@@ -18,7 +18,7 @@ from voxmlx.kernels.switches import (
     kernel_switches,
 )
 
-__all__ = ["CaseResult", "check_kernels", "run_case", "self_check"]
+__all__ = ["CaseResult", "check_kernels", "checked", "run_case", "self_check"]
 
 BUDGET_S = 0.8
 
@@ -41,7 +41,8 @@ class CaseResult:
     fault: str | None
 
 
-_done: set[tuple[ModelConfig, str, int]] = set()
+checked: set[tuple[ModelConfig, str, int]] = set()
+"""Sizes, dtypes and bits of rings whose kernels were tried."""
 
 
 def self_check(config: ModelConfig, dtype: mx.Dtype, kv_bits: int) -> None:
@@ -53,9 +54,9 @@ def self_check(config: ModelConfig, dtype: mx.Dtype, kv_bits: int) -> None:
     """
     chosen = kernel_switches()
     key = (config, str(dtype), kv_bits)
-    if key in _done or not mx.metal.is_available():
+    if key in checked or not mx.metal.is_available():
         return
-    _done.add(key)
+    checked.add(key)
     check_kernels(cases(config, dtype, kv_bits), chosen)
 
 

@@ -80,11 +80,11 @@ class Fused:
     def __init__(self, body: Callable[..., mx.array]) -> None:
         self.body = body
         self.name = body.__name__.removesuffix("_reference")
-        self._compiled = mx.compile(body)
+        self.compiled = mx.compile(body)
 
     def __call__(self, *arrays: mx.array) -> mx.array:
         if has_metal() and kernel_switches().is_on(self.name):
-            return self._compiled(*arrays)
+            return self.compiled(*arrays)
         return self.body(*arrays)
 
 
