@@ -1,8 +1,5 @@
 """The cost of a conversion: its logits and text against the source's."""
 
-# pyright: standard
-# mlx.nn has no types.
-
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
