@@ -1,4 +1,4 @@
-"""What MLX's stubs have no types for, with types: evaluation, and NumPy's view."""
+"""MLX's evaluation and NumPy's view of arrays, with types that MLX's stubs lack."""
 
 from typing import Any
 
