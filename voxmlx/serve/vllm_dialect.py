@@ -114,7 +114,7 @@ class VllmDialect(Dialect):
             confidence="confidence" in include,
             delay_ms=message.whole("delay_ms", self.options.delay_ms),
             pause_ms=message.whole("pause_ms", self.options.pause_ms),
-            hotwords=message.texts("hotwords") or self.options.hotwords,
+            hotwords=message.texts("hotwords", self.options.hotwords),
         )
         self.rate = rate
         self._include = frozenset(include)
