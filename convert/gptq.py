@@ -52,7 +52,7 @@ class Inputs:
 
     @property
     def importance(self) -> Floats:
-        """How much the error of each column [n] matters by itself."""
+        """Weights [n] of the errors of columns, each by itself."""
         return np.diag(self.hessian)
 
     @classmethod
