@@ -20,5 +20,5 @@ def evaluate_async(*trees: object) -> None:
 
 
 def as_numpy(array: mx.array) -> NDArray[Any]:
-    """Return an evaluated array as NumPy sees it, without a copy."""
+    """Return an array as NumPy sees it, without a copy; waits for it."""
     return np.array(array, copy=False)  # pyright: ignore[reportUnknownVariableType]

@@ -46,6 +46,11 @@ class VllmDialect(Dialect):
     def error(self, error: RequestError, event_id: str | None = None) -> Send:
         return Send({"type": "error", "error": str(error), "code": error.code})
 
+    def end(self) -> list[Effect]:
+        # What comes now is about sound that is cut. A client of vLLM's knows no such word.
+        told = [Send({"type": "session.ending"})] if self._include else []
+        return [*told, *super().end()]
+
     def on_event(self, event: Event | Flushed) -> list[Effect]:
         match event:
             case TextDelta(text, time_ms):
