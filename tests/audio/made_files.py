@@ -36,9 +36,11 @@ def make_file(
     return path
 
 
-def make_film(path: Path, sound: np.ndarray, late_s: float) -> Path:
+def make_film(
+    path: Path, sound: np.ndarray, late_s: float, container: str = "matroska"
+) -> Path:
     """Write a film of black pictures from 0 s on, whose sound begins at `late_s`."""
-    with av.open(str(path), "w", format="matroska") as file:
+    with av.open(str(path), "w", format=container) as file:
         video = file.add_stream("mpeg4", rate=5)
         video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
         audio = _add_sound(file, "aac", 44_100)

@@ -13,9 +13,11 @@ from voxmlx.audio.channels import Channel
 from voxmlx.audio.kinds import (
     HEAD_BYTES,
     is_container,
+    is_mp4,
     needs_seeking,
     refuse_no_sound,
 )
+from voxmlx.audio.long_mp4 import open_mp4
 from voxmlx.audio.mixing import Mixer
 from voxmlx.audio.mp3_length import Mp3Length
 from voxmlx.audio.ogg_length import OggLength
@@ -162,6 +164,9 @@ class Reading:
             return SoundDecoder(wav, format_name="wav", options={"ignore_length": "1"})
         if raw_rate is not None and not is_container(head):
             return self._open_samples(ForwardBytes(source), "s16le", raw_rate, 1)
+        if is_mp4(head):
+            decoder, self._copy = open_mp4(source, head)
+            return decoder
         if needs_seeking(head):
             file = source.file_from_start()
             source.raise_error()

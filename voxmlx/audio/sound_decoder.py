@@ -12,7 +12,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Discard
+from av.stream import Discard, Stream
 
 __all__ = [
     "Clock",
@@ -22,6 +22,8 @@ __all__ = [
     "ReadableBytes",
     "SoundDecoder",
     "as_float32",
+    "open_container",
+    "packets_of",
 ]
 
 # Containers of sound and films. What FFmpeg knows besides are text, pictures, games'
@@ -132,27 +134,30 @@ class SoundDecoder:
         options: Mapping[str, str] | None = None,
     ) -> None:
         """Read the header. Raises FFmpegError, and NoSound if there is no sound."""
-        # No part of a file may name another file or an address to be opened.
-        allowed = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
-        self._container: InputContainer = av.open(
-            content,
-            mode="r",
-            format=format_name,
-            options=allowed | dict(options or {}),
-            buffer_size=_BUFFER_BYTES,
-            metadata_errors="replace",
-        )
+        self._container = open_container(content, format_name, options)
         try:
             self._stream = self._choose()
         except BaseException:
             self._container.close()
             raise
         self.format_name: str = self._container.format.name
+        # What is better known than FFmpeg knows it.
+        self.known_length_s: Fraction | None = None
         codec = self._stream.codec_context
         self.rate: int = codec.sample_rate
         self.n_channels: int = codec.layout.nb_channels
         if codec.name in _CHECKED_CODECS:
             codec.options = {"err_detect": "crccheck+explode"}
+
+    @property
+    def stream_index(self) -> int:
+        """Return the number of the stream that is decoded, from 0, among all."""
+        return self._stream.index
+
+    @property
+    def track(self) -> int:
+        """Return the number of the stream that is decoded, from 0, among those of sound."""
+        return self._container.streams.audio.index(self._stream)
 
     @property
     def n_streams(self) -> int:
@@ -163,6 +168,8 @@ class SoundDecoder:
     def length_s(self) -> Fraction | None:
         """Return how long the header says the sound is; None if it does not."""
         stream = self._stream
+        if self.known_length_s is not None:
+            return self.known_length_s
         if self._is_plain_caf:
             # FFmpeg shortens the duration where the file is cut, but not this.
             return Fraction(stream.frames, self.rate)
@@ -220,16 +227,17 @@ class SoundDecoder:
 
     def decoded(self) -> Iterator[DecodedSound | Lost]:
         """Yield all sound in order, and a `Lost` for what cannot be decoded."""
+        codec = self._stream.codec_context
         # The first packet of Vorbis gives no sound, but FFmpeg may give it a time.
-        is_vorbis = self._stream.codec_context.name == "vorbis"
+        is_vorbis = codec.name == "vorbis"
         time_base = float(self._stream.time_base or 0)
         first_s: float | None = None
-        for packet in self._packets():
+        for packet in self.packets():
             if packet is None:
                 yield Lost(0.0)
                 continue
             try:
-                frames = packet.decode()
+                frames = codec.decode(packet)
             except EOFError:
                 continue
             except FFmpegError:
@@ -269,19 +277,41 @@ class SoundDecoder:
             raise NoSound("has a sound track of unknown form")
         return best
 
-    def _packets(self) -> Iterator[Packet | None]:
+    def packets(self) -> Iterator[Packet | None]:
         """Yield packets; None where the container could not be read."""
-        n_errors = 0
-        while n_errors < _MAX_ERRORS:
-            try:
-                for packet in self._container.demux(self._stream):
-                    n_errors = 0
-                    yield packet
-            except FFmpegError:
-                n_errors += 1
-                yield None
-            else:
-                return
+        return packets_of(self._container, self._stream)
+
+
+def open_container(
+    content: ReadableBytes,
+    format_name: str | None = None,
+    options: Mapping[str, str] | None = None,
+) -> InputContainer:
+    """Read a header. Raises FFmpegError. No file or address in it is opened."""
+    allowed = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
+    return av.open(
+        content,
+        mode="r",
+        format=format_name,
+        options=allowed | dict(options or {}),
+        buffer_size=_BUFFER_BYTES,
+        metadata_errors="replace",
+    )
+
+
+def packets_of(container: InputContainer, stream: Stream) -> Iterator[Packet | None]:
+    """Yield a stream's packets; None where the container could not be read."""
+    n_errors = 0
+    while n_errors < _MAX_ERRORS:
+        try:
+            for packet in container.demux(stream):
+                n_errors = 0
+                yield packet
+        except FFmpegError:
+            n_errors += 1
+            yield None
+        else:
+            return
 
 
 def as_float32(frame: AudioFrame) -> np.ndarray:
