@@ -2,6 +2,7 @@
 
 import io
 import os
+import select
 import stat
 import sys
 import tempfile
@@ -78,6 +79,16 @@ class ByteSource:
         piece = self._read_checked(n_bytes)
         self.is_at_end = not piece
         return piece
+
+    def has_more(self) -> bool:
+        """Return whether a read would not wait, as far as can be known."""
+        if not self.is_pipe:
+            return True
+        try:
+            number = self._file.fileno()  # pyright: ignore[reportAttributeAccessIssue]
+            return bool(select.select([number], [], [], 0)[0])
+        except (AttributeError, OSError, ValueError):
+            return False
 
     def file_from_start(self) -> BinaryIO:
         """Return a seekable file with all the bytes. Raises OSError.

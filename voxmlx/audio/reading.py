@@ -21,7 +21,7 @@ from voxmlx.audio.long_mp4 import open_mp4
 from voxmlx.audio.mixing import Mixer
 from voxmlx.audio.mp3_length import Mp3Length
 from voxmlx.audio.ogg_length import OggLength
-from voxmlx.audio.placing import Placed, Placer, joined
+from voxmlx.audio.placing import Placed, Placer
 from voxmlx.audio.raw_pcm import RawPcmReader
 from voxmlx.audio.resample import Resampler, check_rate
 from voxmlx.audio.sound_decoder import (
@@ -32,14 +32,14 @@ from voxmlx.audio.sound_decoder import (
     ReadableBytes,
     SoundDecoder,
 )
-from voxmlx.audio.values import MAX_LEVEL, first_beyond, first_not_finite
+from voxmlx.audio.values import MAX_LEVEL, are_in_bounds, first_beyond, first_not_finite
 from voxmlx.audio.wav import WAV_HEAD_BYTES, WavBytes, is_wav
 from voxmlx.errors import AudioError
 from voxmlx.events import SoundWarning
 
 __all__ = ["Reading"]
 
-# Sound of a file is handled in blocks of this; that of a pipe as it comes.
+# How long a block is at most.
 _BLOCK_S = 0.5
 
 # 1 MB of float32: what bounds a block where channels are many.
@@ -127,9 +127,10 @@ class Reading:
         spots = _DamagedSpots(self._name)
         chain: _Chain | None = None
         at_s = Fraction(0)
-        frames = placer.place(self._tried(decoder.decoded()))
-        block_s = self._block_s(self.n_channels, self.rate)
-        for placed in self._without_padding(joined(frames, block_s)):
+        # Sound is handled in blocks of this; that of a pipe in shorter ones as it comes.
+        block_s = min(_BLOCK_S, _BLOCK_VALUES / (self.n_channels * self.rate))
+        blocks = decoder.decoded(block_s, self._source.has_more)
+        for placed in self._without_padding(placer.place(self._tried(blocks))):
             self._refuse_values(placed, at_s)
             yield from spots.told(placed, at_s)
             if chain is None or not chain.fits(placed):
@@ -178,18 +179,11 @@ class Reading:
             return SoundDecoder(ForwardBytes(source, self._ogg.watch))
         return SoundDecoder(ForwardBytes(source, self._mp3.watch))
 
-    def _block_s(self, n_channels: int, rate: int) -> float:
-        """Return how long blocks are; 0 means as they come."""
-        if self._source.is_pipe:
-            return 0.0
-        return min(_BLOCK_S, _BLOCK_VALUES / (n_channels * rate))
-
     def _open_samples(
         self, content: ReadableBytes, name: str, rate: int, n_channels: int
     ) -> RawPcmReader:
         try:
-            block_s = self._block_s(n_channels, rate)
-            return RawPcmReader(content, name, rate, n_channels, block_s=block_s)
+            return RawPcmReader(content, name, rate, n_channels)
         except (FFmpegError, ValueError):
             raise AudioError(
                 f"{self._name} is a damaged WAV: its header claims {n_channels} channels "
@@ -227,7 +221,7 @@ class Reading:
             if isinstance(block, Lost):
                 n_bad += 1
             else:
-                n_good += 1
+                n_good += block.n_frames
             if n_good + n_bad <= _N_TRIED and n_bad > 10 > n_good:
                 raise self._damaged()
             yield block
@@ -261,6 +255,8 @@ class Reading:
                 yield block
 
     def _refuse_values(self, placed: Placed, at_s: Fraction) -> None:
+        if are_in_bounds(placed.samples):
+            return
         flat = placed.samples.reshape(-1)
         n_channels = placed.samples.shape[1]
         if (bad := first_not_finite(flat)) is not None:

@@ -1,6 +1,6 @@
 """Any container and codec -> blocks of samples with their times, through FFmpeg."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
@@ -50,6 +50,10 @@ _CHECKED_CODECS = ("flac", "tta", "ac3", "eac3", "wavpack", "mlp", "truehd")
 # (Ogg counts them too, but for Vorbis FFmpeg interpolates, up to 16 ms wrongly.)
 _EXACT_FORMATS = ("flac",)
 
+# Frames whose time stamps are off by less follow each other.
+_ROW_S = 0.02
+_EXACT_ROW_S = 0.001
+
 # Containers whose time stamps may start anew: parts put one after the other,
 # broadcasts that are joined or left.
 _JUMPING_FORMATS = ("mpegts", "mpeg", "ogg", "asf", "flv", "aac", "mp3")
@@ -94,12 +98,14 @@ class DecodedSound:
     """Float32 samples [n, channels], at `rate` Hz and from `time_s` on, if known.
 
     `lead_s`: by how much the decoder's own start-up moved the first of them.
+    `n_frames` of FFmpeg were put together, each at the time that follows.
     """
 
     samples: np.ndarray
     rate: int
     time_s: float | None
     lead_s: float = 0.0
+    n_frames: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +127,55 @@ class Clock:
     end_s: float | None
     may_jump: bool
     is_exact: bool
+
+
+class _Row:
+    """Frames of one form that follow each other, on their way into one block."""
+
+    def __init__(self, tolerance_s: float) -> None:
+        self._tolerance_s = tolerance_s
+        self._parts: list[np.ndarray] = []
+        self._n_samples = self._rate = 0
+        self._time_s: float | None = None
+        self._lead_s = 0.0
+
+    @property
+    def duration_s(self) -> float:
+        return self._n_samples / self._rate if self._rate else 0.0
+
+    def push(self, frame: AudioFrame, packet_s: float | None) -> Iterator[DecodedSound]:
+        """Add a frame of a packet at `packet_s`; yield those it does not follow."""
+        n_samples, rate, time_s = frame.samples, frame.sample_rate, frame.time
+        if not n_samples:
+            return
+        samples = as_float32(frame)
+        if self._parts and not (
+            rate == self._rate
+            and samples.shape[1] == self._parts[0].shape[1]
+            and self._is_next(time_s)
+        ):
+            yield from self.flush()
+        if not self._parts:
+            self._rate, self._time_s, self._lead_s = rate, time_s, 0.0
+            if time_s is not None and packet_s is not None:
+                self._lead_s = max(0.0, time_s - packet_s)
+        self._parts.append(samples)
+        self._n_samples += n_samples
+
+    def flush(self) -> Iterator[DecodedSound]:
+        """Yield what there is as one block."""
+        parts, self._parts = self._parts, []
+        self._n_samples = 0
+        if parts:
+            samples = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            yield DecodedSound(
+                samples, self._rate, self._time_s, self._lead_s, len(parts)
+            )
+
+    def _is_next(self, time_s: float | None) -> bool:
+        if time_s is None or self._time_s is None:
+            return time_s is self._time_s
+        return abs(time_s - self._time_s - self.duration_s) <= self._tolerance_s
 
 
 class SoundDecoder:
@@ -225,15 +280,24 @@ class SoundDecoder:
             is_exact=self.format_name in _EXACT_FORMATS,
         )
 
-    def decoded(self) -> Iterator[DecodedSound | Lost]:
-        """Yield all sound in order, and a `Lost` for what cannot be decoded."""
+    def decoded(
+        self, block_s: float, has_more: Callable[[], bool]
+    ) -> Iterator[DecodedSound | Lost]:
+        """Yield all sound in order, and a `Lost` for what cannot be decoded.
+
+        Packets that follow each other are put together to about `block_s`, so that
+        each costs little. Where no more of the source is there yet (`has_more`),
+        nothing is held back.
+        """
         codec = self._stream.codec_context
         # The first packet of Vorbis gives no sound, but FFmpeg may give it a time.
         is_vorbis = codec.name == "vorbis"
         time_base = float(self._stream.time_base or 0)
+        row = _Row(_EXACT_ROW_S if self.format_name in _EXACT_FORMATS else _ROW_S)
         first_s: float | None = None
         for packet in self.packets():
             if packet is None:
+                yield from row.flush()
                 yield Lost(0.0)
                 continue
             try:
@@ -241,18 +305,16 @@ class SoundDecoder:
             except EOFError:
                 continue
             except FFmpegError:
+                yield from row.flush()
                 yield Lost((packet.duration or 0) * time_base)
                 continue
             if first_s is None or not is_vorbis:
                 first_s = None if packet.pts is None else packet.pts * time_base
             for frame in frames:
-                time_s = frame.time
-                lead_s = 0.0
-                if time_s is not None and first_s is not None:
-                    lead_s = max(lead_s, time_s - first_s)
-                samples = as_float32(frame)
-                if len(samples):
-                    yield DecodedSound(samples, frame.sample_rate, time_s, lead_s)
+                yield from row.push(frame, first_s)
+            if row.duration_s >= block_s or not has_more():
+                yield from row.flush()
+        yield from row.flush()
 
     def close(self) -> None:
         self._container.close()
@@ -315,25 +377,28 @@ def packets_of(container: InputContainer, stream: Stream) -> Iterator[Packet | N
 
 
 def as_float32(frame: AudioFrame) -> np.ndarray:
-    """Return the samples of a frame, [n, channels]."""
+    """Return the samples of a frame, [n, channels], each channel in one piece if it was."""
     n_channels = frame.layout.nb_channels
     name = frame.format.name
-    if name in _DTYPES and (n_channels == 1 or not frame.format.is_planar):
-        # What to_ndarray gives, several times faster.
-        plane: Any = frame.planes[0]  # has the buffer protocol, which its stub omits
-        values = np.frombuffer(plane, _DTYPES[name], frame.samples * n_channels)
-        values = values.reshape(-1, n_channels)
-    elif frame.format.is_planar:
-        values = frame.to_ndarray().T
+    if name not in _DTYPES:
+        values = frame.to_ndarray()
+        values = values.T if frame.format.is_planar else values.reshape(-1, n_channels)
     else:
-        values = frame.to_ndarray().reshape(-1, n_channels)
+        # What to_ndarray gives, several times faster.
+        planes: Any = frame.planes  # have the buffer protocol, which their stub omits
+        dtype, n = _DTYPES[name], frame.samples
+        if len(planes) > 1:
+            values = np.array([np.frombuffer(plane, dtype, n) for plane in planes]).T
+        else:
+            values = np.frombuffer(planes[0], dtype, n * n_channels)
+            values = values.reshape(-1, n_channels)
+    if values.dtype == np.float32:
+        return values
     if values.dtype == np.uint8:
         return (values.astype(np.float32) - 128) / 128
     if values.dtype == np.int16:
         return values.astype(np.float32) / 2**15
     if values.dtype == np.int32:
         return values.astype(np.float32) / 2**31
-    if values.dtype == np.float32:
-        return values
     with np.errstate(over="ignore"):  # infinite values are refused further on
         return values.astype(np.float32)
