@@ -1,8 +1,8 @@
-"""Put faults into ten core files, and count which of them the tests notice.
+"""Put faults into core files, and count which of them the tests notice.
 
 python .ci/mutation.py                 all faults, then a table for each file
 python .ci/mutation.py --report        the table of the last run
-python .ci/mutation.py voxmlx.rules    the faults of one module
+python .ci/mutation.py voxmlx.decoding.rules    the faults of one module
 """
 
 import argparse
@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--report", action="store_true", help="show the last run only")
     parser.add_argument("--max-children", type=int, default=1, help="processes at once")
     parser.add_argument(
-        "module", nargs="*", help="modules to try, such as voxmlx.rules"
+        "module", nargs="*", help="modules to try, such as voxmlx.decoding.rules"
     )
     arguments = parser.parse_args()
     if not arguments.report:

@@ -2,7 +2,7 @@
 
 python -m benchmarks.hotwords FOLDER... [--noise 0.02] [--listed 1 5] [--boosts 1 2 4]
 
-A FOLDER is what benchmarks.accuracy takes; white noise of RMS --noise is added to it.
+A FOLDER is what benchmarks.wer takes; white noise of RMS --noise is added to it.
 Every utterance is first heard without hot words. Where that misses a word (of --letters
 or more: nobody lists `is` or `oh`), the word is listed, with others that are missed
 elsewhere; where none is missed, only such others, none of which is said. Prints a row
@@ -26,8 +26,8 @@ from benchmarks.speech_sets import utterances
 from voxmlx import Checkpoint, Event, Session, Transcript, demo, load
 from voxmlx.batch import Batch
 from voxmlx.cli.arguments import run_command
+from voxmlx.decoding.hotwords import BOOST
 from voxmlx.errors import AudioError
-from voxmlx.hotwords import BOOST
 
 __all__ = ["HotwordCase", "HotwordRow", "cases", "heard", "in_noise", "main", "measure"]
 

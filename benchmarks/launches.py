@@ -17,11 +17,11 @@ from mlx.utils import tree_flatten, tree_unflatten
 from benchmarks.full_size_checkpoint import FULL_SIZE
 from benchmarks.graph import Trace, on_metal, trace
 from benchmarks.provenance import closing_line
-from convert.recipes import DEFAULT_RECIPE, RECIPES, precisions
 from voxmlx.config import LEFT_PAD_TOKENS, ModelConfig
+from voxmlx.decoding.choosing import greedy, logits_of
 from voxmlx.layouts import model_modules, packed_path
+from voxmlx.layouts.recipes import DEFAULT_RECIPE, RECIPES, precisions
 from voxmlx.model.cache import RingKVCache
-from voxmlx.model.choosing import greedy, logits_of
 from voxmlx.model.voxtral import VoxtralRealtime
 
 # awni/voxmlx 0.0.2, its graph counted in the same way: nodes that launch. Each of 64

@@ -13,6 +13,8 @@ import numpy as np
 from benchmarks.peer_worker import PIECE, serve
 from voxmlx import Session, TokenDecoded, load
 from voxmlx.audio.files import open_audio
+from voxmlx.decoding.loop import decode_all
+from voxmlx.decoding.network_requests import DecodeRequest
 from voxmlx.file_transcript import file_events
 from voxmlx.model.linear import matmul
 
@@ -31,7 +33,7 @@ class Ours:
         audio = mx.random.normal((1, 1, self.checkpoint.config.decoder.dim))
 
         def step() -> None:
-            self.model.decode(audio, state)
+            decode_all(self.model, DecodeRequest(audio, state))
 
         return step
 

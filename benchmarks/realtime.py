@@ -18,17 +18,16 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from benchmarks.accuracy import recipe_of
-from benchmarks.provenance import closing_line
+from benchmarks.provenance import closing_line, recipe_of
 from benchmarks.ratios import Spread
 from voxmlx import Checkpoint, Session, TextDelta, TokenDecoded, demo, load
 from voxmlx.audio.files import open_audio
 from voxmlx.batch import Batch
 from voxmlx.cli.arguments import add_model_arguments, run_command
 from voxmlx.config import AUDIO_TOKEN_MS, DEFAULT_DELAY_MS, SAMPLES_PER_AUDIO_TOKEN
+from voxmlx.decoding.choosing import greedy
 from voxmlx.live.stream_metrics import peak_memory_mb
 from voxmlx.model.attention import begin_step
-from voxmlx.model.choosing import greedy
 from voxmlx.model.layer import Residual
 
 STEPS_PER_MINUTE = 60_000 // AUDIO_TOKEN_MS

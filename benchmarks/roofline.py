@@ -21,14 +21,17 @@ from benchmarks.launches import full_size_network, traced_decoder, traced_encode
 from benchmarks.provenance import closing_line
 from voxmlx import Checkpoint, load
 from voxmlx.config import AUDIO_TOKEN_MS, SAMPLES_PER_AUDIO_TOKEN, ModelConfig
+from voxmlx.decoding.loop import greedy_ids
 from voxmlx.doctor.estimate import (
+    ESTIMATED,
     FULL_SIZE,
-    RECIPES,
-    RecipeBits,
+    default_model,
     median_s,
     ring_bytes,
     weight_bytes,
 )
+from voxmlx.layouts.embedding import EMBEDDING_BITS
+from voxmlx.layouts.recipes import Recipe
 
 # Published memory bandwidths, GB/s; of a chip in two sizes, the smaller.
 APPLE_GB_PER_S = {
@@ -38,8 +41,9 @@ APPLE_GB_PER_S = {
     "M4": 120, "M4 Pro": 273, "M4 Max": 410,
 }  # fmt: skip
 _COPIED_BYTES = 256_000_000
+_RECIPES = {recipe.name: recipe for recipe in ESTIMATED}
 
-__all__ = ["BytesRead", "bytes_read", "copy_bytes_per_s", "main"]
+__all__ = ["BytesRead", "bytes_read", "copy_bytes_per_s", "default_model_bytes", "main"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class BytesRead:
 
 
 def bytes_read(
-    recipe: RecipeBits,
+    recipe: Recipe,
     kv_bits: int = 16,
     config: ModelConfig = FULL_SIZE,
     *,
@@ -68,6 +72,16 @@ def bytes_read(
     return BytesRead(
         weight_bytes(recipe, config), int(share * ring_bytes(kv_bits, config))
     )
+
+
+def default_model_bytes() -> dict[tuple[int, int], int]:
+    """Return bytes of a step at full windows by bits of embedding and of rings."""
+    found: dict[tuple[int, int], int] = {}
+    for embedding_bits in EMBEDDING_BITS:
+        recipe = default_model(embedding_bits)
+        for kv_bits in (16, 8):
+            found[embedding_bits, kv_bits] = bytes_read(recipe, kv_bits).total
+    return found
 
 
 def copy_bytes_per_s(n_bytes: int = _COPIED_BYTES) -> float:
@@ -90,7 +104,7 @@ def measured(checkpoint: Checkpoint, kv_bits: int, n: int = 60) -> tuple[int, fl
     taken: list[float] = []
     for _ in range(n):
         start = time.perf_counter()
-        model.step(samples, state)
+        greedy_ids(model, samples, state)
         taken.append(1000 * (time.perf_counter() - start))
     taken.sort()
     return stored_bytes(checkpoint), taken[len(taken) // 2]
@@ -106,11 +120,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").splitlines()[0], allow_abbrev=False
     )
-    parser.add_argument("--recipe", choices=RECIPES, default="q4")
+    parser.add_argument("--recipe", choices=_RECIPES, default="q4")
     parser.add_argument("--kv-bits", type=int, choices=(8, 16), default=16)
     parser.add_argument("--model", help="time a step of this one: directory, id, demo")
     arguments = parser.parse_args()
-    recipe, kv_bits = RECIPES[arguments.recipe], arguments.kv_bits
+    recipe, kv_bits = _RECIPES[arguments.recipe], arguments.kv_bits
     speed = copy_bytes_per_s()
     opening = bytes_read(recipe, kv_bits, share=0)
     full = bytes_read(recipe, kv_bits)
@@ -121,7 +135,16 @@ def main() -> int:
             f"{12.5 * read.total / 1e9:.0f} GB/s for real time, here (copying "
             f"{speed / 1e9:.1f} GB/s) at least {read.floor_ms(speed):.0f} ms"
         )
-    network = full_size_network(arguments.recipe)
+    compared = default_model_bytes()
+    print("\nthe default model at full windows, bytes a step")
+    for (embedding_bits, ring_bits), n_bytes in compared.items():
+        print(
+            f"  --embedding-bits {embedding_bits:<3} --kv-bits {ring_bits:<3} "
+            f"{n_bytes / 1e9:.2f} GB"
+        )
+    print()
+    # Launches do not depend on bits.
+    network = full_size_network()
     traces = {
         "decoder": traced_decoder(network, kv_bits=kv_bits),
         "encoder": traced_encoder(network),
@@ -162,6 +185,9 @@ def main() -> int:
             launches={part: t.n_launches for part, t in traces.items()},
             bytes_written={part: t.bytes_written for part, t in traces.items()},
             copy_gb_per_s=speed / 1e9,
+            default_model={
+                f"embedding {e}, rings {r}": n for (e, r), n in compared.items()
+            },
             floor_ms={
                 "start": opening.floor_ms(speed),
                 "full": full.floor_ms(speed),

@@ -3,7 +3,7 @@
 python -m benchmarks.speculation [FOLDER...] [--model demo] [--delays 80 480 2400]
                                  [--seconds 60] [--turns 5]
 
-Transcribes what a FOLDER holds (as benchmarks.accuracy reads it; the demo's sample
+Transcribes what a FOLDER holds (as benchmarks.wer reads it; the demo's sample
 without one), as one stream of at most so many seconds, with and without speculation in
 turn, and checks that the ids are equal. Prints per folder and delay how many guesses
 were accepted, how many ids a pass gave, and how many times faster the decoding was;
@@ -31,8 +31,8 @@ from voxmlx import Checkpoint, Session, TokenDecoded, demo, load
 from voxmlx.audio.files import open_audio
 from voxmlx.cli.arguments import run_command
 from voxmlx.config import SAMPLE_RATE
+from voxmlx.decoding.speculation import MAX_POSITIONS, Speculation
 from voxmlx.errors import VoxmlxError
-from voxmlx.speculation import MAX_POSITIONS, Speculation
 
 __all__ = ["SpeculationRow", "main", "measure", "pass_costs"]
 
@@ -106,7 +106,7 @@ def _decoded(
 def pass_costs(checkpoint: Checkpoint, n_turns: int = 20) -> dict[int, float]:
     """Median seconds of a decoder pass, by its number of positions, in turn."""
     decoder = checkpoint.model.decoder
-    state = checkpoint.model.open_state(speculates=True).decoder
+    state = checkpoint.model.open_state(n_trimmable=MAX_POSITIONS).decoder
     taken: dict[int, list[float]] = {n: [] for n in LENGTHS}
     for _ in range(n_turns):
         for n in LENGTHS:

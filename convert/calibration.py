@@ -24,9 +24,11 @@ from voxmlx.config import (
     EncoderConfig,
     delay_tokens,
 )
+from voxmlx.decoding.loop import greedy_ids
 from voxmlx.errors import AudioError
 from voxmlx.kernels import gelu
 from voxmlx.layouts import ModelFiles
+from voxmlx.layouts.recipes import DtypeName
 from voxmlx.model import VoxtralRealtime
 from voxmlx.model.attention import begin_step
 from voxmlx.model.cache import RingKVCache
@@ -37,7 +39,6 @@ from voxmlx.model.rope import RotaryEmbedding
 from voxmlx.text.tokenizer import Tokenizer
 
 from .quality import DELAY_MS, Sound, read_sounds
-from .recipes import DtypeName
 
 __all__ = ["MAX_SECONDS", "Calibration", "read_calibration"]
 
@@ -160,13 +161,13 @@ class Calibration:
 
     def _ids(self) -> list[mx.array]:
         """The tokens [1, n] that the decoder is given for each sound."""
-        model = load(self._files.directory, _name(self._dtype)).model
+        model = load(self._files.directory, _name(self._dtype), embedding_bits=16).model
         n_prompt = 1 + model.left_pad_tokens + delay_tokens(DELAY_MS)
         prompt = [BOS_ID] + [STREAMING_PAD_ID] * (n_prompt - 1)
         found: list[mx.array] = []
         for sound in self._sounds:
             samples = _padded(sound, model)
-            ids = model.step(samples, model.make_state(DELAY_MS))[0]
+            ids = greedy_ids(model, samples, model.make_state(DELAY_MS))
             tokens = np.concatenate([prompt, ids[ids >= 0][:-1]])
             found.append(mx.array(tokens[None].astype(np.int32)))
         mx.clear_cache()

@@ -41,6 +41,7 @@ def model_card(plan: Plan, name: str, quality: dict[str, Any] | None) -> str:
 
 def _quality_rows(quality: dict[str, Any]) -> list[str]:
     total = quality["total"]
+    at_load = quality.get("embedding_bits_at_load")
     against = f"the source in {quality['reference_dtype']}"
     rows = [
         f"| measured against | {against}, {total['n_tokens']} tokens of "
@@ -54,6 +55,8 @@ def _quality_rows(quality: dict[str, Any]) -> list[str]:
         f"| PAD margin, mean (source) | {_number(total['pad_margin'])} "
         f"({_number(total['reference_pad_margin'])}) |",
     ]
+    if at_load is not None:
+        rows.append(f"| embedding, when loaded | {at_load} bits, in these figures |")
     if total["wer"] is not None:
         rows.append(
             f"| WER (source), {quality['normaliser']} | {total['wer']:.2%} "

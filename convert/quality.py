@@ -26,6 +26,8 @@ from voxmlx.config import (
     STREAMING_PAD_ID,
     delay_tokens,
 )
+from voxmlx.decoding.loop import decode_all
+from voxmlx.decoding.network_requests import DecodeRequest
 from voxmlx.errors import AudioError
 from voxmlx.model import VoxtralRealtime
 from voxmlx.model.linear import transpose_weights_for_cpu
@@ -147,7 +149,9 @@ def read(
     padded = sound.padded_by(model.left_pad_tokens)
     samples = np.pad(padded, (0, model.mel.lookahead))
     audio = list(_encoded(checkpoint, samples))
-    ids = np.concatenate([model.decode(part, state)[0] for part in audio])
+    ids = np.concatenate(
+        [decode_all(model, DecodeRequest(part, state)) for part in audio]
+    )
     ids = ids[ids >= 0]
     forced = ids if history is None else history
     vocab = checkpoint.config.decoder.vocab_size

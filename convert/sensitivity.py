@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from voxmlx import Checkpoint, load
 from voxmlx.cli.arguments import run_command
+from voxmlx.decoding.loop import greedy_ids
 from voxmlx.layouts.configs import Precision
 
 from .quality import Sound, forced_logits, read_sounds
@@ -74,8 +75,7 @@ def rank(
         for path, module in chosen.items():
             module.weight = kept[path]
         n_weights = sum(weight.size for weight in kept.values())
-        stored = precision.bits + 32 / precision.group_size
-        saved = n_weights * (_UNQUANTIZED_BITS - stored) / 8
+        saved = n_weights * (_UNQUANTIZED_BITS - precision.stored_bits) / 8
         rows.append(SensitivityRow(group, n_weights, saved, (squares / n) ** 0.5))
     return sorted(rows, key=lambda row: row.error_per_saved_mb, reverse=True)
 
@@ -87,7 +87,7 @@ def _prepared(
     model = checkpoint.model
     padded = sound.padded_by(model.left_pad_tokens)
     samples = np.pad(padded, (0, model.mel.lookahead))
-    ids = model.step(mx.array(samples)[None], model.make_state())[0]
+    ids = greedy_ids(model, samples[None], model.make_state())
     ids = ids[ids >= 0]
     return samples, ids, _logits(checkpoint, samples, ids)
 
@@ -129,7 +129,9 @@ def _run(options: argparse.Namespace) -> int:
     sounds = read_sounds(options.audio)
     precision = Precision(options.bits, options.group_size)
     print(f"{'group':38} {'weights':>12} {'RMS error':>10} {'per MB saved':>13}")
-    for row in rank(load(options.model, "float32"), sounds, precision):
+    for row in rank(
+        load(options.model, "float32", embedding_bits=16), sounds, precision
+    ):
         print(
             f"{row.group:38} {row.n_weights:12,} {row.error:10.5f} "
             f"{row.error_per_saved_mb:13.6f}"

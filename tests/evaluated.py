@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from voxmlx.model.choosing import DecodeRequest
+from voxmlx.decoding.network_requests import DecodeRequest
 
 __all__ = ["Evaluations", "n_lazy_operations"]
 
@@ -19,7 +19,7 @@ class Evaluations:
 
     `n_operations` has the operations of each graph that was handed over, in order;
     `n_read` counts times that ids were read back, `n_chosen` ids chosen by anything
-    but the model's own loop.
+    but `greedy` for all streams at once.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """A model that says what a script tells it, in place of the network."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.config import LEFT_PAD_TOKENS, delay_tokens
-from voxmlx.model.choosing import NO_TOKEN, DecodeRequest, greedy
 from voxmlx.text.tokenizer import Tokenizer
 
 __all__ = ["PAD", "WORD", "ScriptedModel", "scripted", "vocabulary"]
@@ -35,35 +34,50 @@ def vocabulary(*words: str) -> Tokenizer:
 
 
 @dataclass(slots=True)
+class _Ring:
+    """Positions that can be taken back: there is nothing on a device."""
+
+    n_positions: int = 0
+    rings: list[mx.array] = field(default_factory=list[mx.array])
+
+    def trim(self, n: int) -> None:
+        self.n_positions -= n
+
+
+@dataclass(slots=True)
 class _DecoderState:
-    ids: list[int] = field(default_factory=list)
-    index: int = 0
+    """Ids that the network was given, the prompt's among them."""
+
+    n_prompt: int
+    ids: list[int] = field(default_factory=list[int])
+    cache: _Ring = field(default_factory=_Ring)
 
     def copy(self) -> "_DecoderState":
-        return _DecoderState(list(self.ids), self.index)
+        return _DecoderState(self.n_prompt, list(self.ids), replace(self.cache))
 
     def arrays(self) -> list[mx.array]:
         return []
 
 
 class ScriptedModel:
-    """What a session needs of a VoxtralRealtime; notes what it decodes."""
+    """What a session needs of a VoxtralRealtime; counts the positions it steps."""
 
     def __init__(self, script: Script, vocab_size: int) -> None:
         self.mel = SimpleNamespace(lookahead=40)
         self.n_silent_samples = (LEFT_PAD_TOKENS - 1) * 1280 + self.mel.lookahead
-        self.calls: list[int] = []
+        self.n_positions = 0
         self._script = script
         self._vocab_size = vocab_size
 
     def open_state(
-        self, delay_ms: int, *, kv_bits: int = 16, speculates: bool = False
+        self, delay_ms: int, *, kv_bits: int = 16, n_trimmable: int = 0
     ) -> Any:
-        del kv_bits, speculates
+        del kv_bits, n_trimmable
+        n_forced = 1 + delay_tokens(delay_ms)
         return SimpleNamespace(
-            decoder=_DecoderState(),
+            decoder=_DecoderState(n_forced + 1),
             token=mx.array([[PAD]]),
-            n_forced=1 + delay_tokens(delay_ms),
+            n_forced=n_forced,
             arrays=list[mx.array],
         )
 
@@ -71,27 +85,33 @@ class ScriptedModel:
         del state
         return mx.zeros((1, samples.shape[1] // 1280, 1))
 
-    def finish(self, decoding: DecodeRequest) -> np.ndarray:
-        audio, choose = decoding.audio, decoding.choose
-        state: Any = decoding.state
-        ids: list[int] = []
-        self.calls.append(audio.shape[1])
-        for _ in range(audio.shape[1]):
-            if state.n_forced > 0:
-                state.n_forced -= 1
-                ids.append(NO_TOKEN)
-                continue
-            decoder = state.decoder
-            if decoder.index:
-                decoder.ids += state.token[0].tolist()
-            logits = np.zeros((1, self._vocab_size), np.float32)
-            for token_id, logit in self._script(decoder.index, decoder.ids).items():
-                logits[0, token_id] = logit
-            decoder.index += 1
-            best = (choose or greedy)(mx.array(logits))
-            state.token = best[:, None]
-            ids += cast("list[int]", best.tolist())
-        return np.array([ids], np.int32)
+    def logits_together(
+        self,
+        audio: Sequence[mx.array],
+        tokens: Sequence[mx.array],
+        states: Sequence[Any],
+        n_logits: Sequence[int],
+    ) -> mx.array | None:
+        del audio
+        rows: list[np.ndarray] = []
+        for given, state, n in zip(tokens, states, n_logits, strict=True):
+            decoder: _DecoderState = state.decoder
+            ids: Any = given[0].tolist()
+            for i, token_id in enumerate(ids, 1):
+                # What was trimmed is written over.
+                del decoder.ids[decoder.cache.n_positions :]
+                decoder.ids.append(token_id)
+                decoder.cache.n_positions += 1
+                if i > len(ids) - n:
+                    rows.append(self._logits(decoder.ids[decoder.n_prompt :]))
+            self.n_positions += len(ids)
+        return mx.array(np.stack(rows)) if rows else None
+
+    def _logits(self, before: Sequence[int]) -> np.ndarray:
+        logits = np.zeros(self._vocab_size, np.float32)
+        for token_id, logit in self._script(len(before), before).items():
+            logits[token_id] = logit
+        return logits
 
 
 def scripted(script: Script, tokenizer: Tokenizer) -> Checkpoint:

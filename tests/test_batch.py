@@ -25,8 +25,9 @@ from voxmlx import (
     load,
 )
 from voxmlx.batch import Batch
-from voxmlx.model.choosing import DecodeRequest
-from voxmlx.rules import GUARDS, PadRunGuard, RepetitionGuard
+from voxmlx.decoding.loop import decode_together, greedy_ids
+from voxmlx.decoding.network_requests import DecodeRequest
+from voxmlx.decoding.rules import GUARDS, PadRunGuard, RepetitionGuard
 
 DELAYS_MS = (80, 160, 240, 480, 480, 960, 1200, 2400)
 SOUNDS = [
@@ -276,7 +277,7 @@ def test_a_step_of_eight_sessions_holds_each_weight_once(
     states = [model.make_state(ms) for ms in DELAYS_MS]
     # Each in its own place: some inside their prompt, some far behind it.
     for i, state in enumerate(states):
-        model.step(mx.array(speech_like(1280 * 15 * i + 40, seed=i))[None], state)
+        greedy_ids(model, speech_like(1280 * 15 * i + 40, seed=i)[None], state)
     monkeypatch.setattr(mx, "async_eval", lambda *_: None)
     samples = [mx.array(speech_like(1280, seed=i))[None] for i in range(8)]
     decodings = [
@@ -285,7 +286,7 @@ def test_a_step_of_eight_sessions_holds_each_weight_once(
             model.encode_together(samples, states), states, strict=True
         )
     ]
-    model.decode_together(decodings)
+    decode_together(model, decodings)
     assert {decoding.is_done for decoding in decodings} == {True}
     path = tmp_path / "step.dot"
     weights = dict(mlx.utils.tree_flatten(model.parameters()))

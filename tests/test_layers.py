@@ -17,18 +17,14 @@ PACKAGE = ROOT / "voxmlx"
 # docs/design.md's order, lowest first: a part may import its own layer and those above
 # this line, never those below. A name stands for a module or a whole package.
 LAYERS = (
-    {"errors", "config", "events", "forks", "other_package"},
-    {"text", "kernels", "audio", "demo", "speculation"},
-    {"model", "hotwords", "rules"},
+    {"errors", "config", "events", "forks", "memory", "other_package"},
+    {"text", "kernels", "audio", "demo"},
+    {"model"},
+    {"decoding"},
     {
         "hub",
         "layouts",
         "checkpoint",
-        "decoding",
-        "scores",
-        "trial",
-        "recovery",
-        "work",
         "timeline",
         "batch",
         "session",

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from tests.sounds import speech_like
-from voxmlx import Session, decoding
+from voxmlx import Session
 from voxmlx.checkpoint import Checkpoint
+from voxmlx.decoding import token_decoder
+from voxmlx.decoding.rules import GUARDS
 from voxmlx.errors import SessionError
 from voxmlx.events import Event, TokenDecoded
-from voxmlx.rules import GUARDS
 
 OPTIONS: dict[str, Any] = {
     "delay_ms": 240,
@@ -85,7 +86,7 @@ def test_sound_in_pieces_gives_the_same_as_whole(tiny_checkpoint: Checkpoint) ->
 def test_what_is_far_back_is_not_heard_and_its_events_come_all_the_same(
     tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "_LEAD_TOKENS", 20)
+    monkeypatch.setattr(token_decoder, "_LEAD_TOKENS", 20)
     window = tiny_checkpoint.config.decoder.sliding_window
     sound = speech_like(1280 * (window + 100))
     first, second = (Session(tiny_checkpoint, **OPTIONS) for _ in range(2))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from tests.contract import cut, piece_sizes
+from tests.driven import drive
 from tests.sounds import speech_like
 from voxmlx import (
     LEGAL_DELAYS_MS,
@@ -22,11 +23,10 @@ from voxmlx import (
     WordFinal,
 )
 from voxmlx.config import EOS_ID
-from voxmlx.decoding import Steps
+from voxmlx.decoding.choosing import greedy
+from voxmlx.decoding.network_requests import DecodeRequest
+from voxmlx.decoding.rules import GUARDS
 from voxmlx.errors import AudioError, DelayError, SessionError
-from voxmlx.model.choosing import DecodeRequest, greedy
-from voxmlx.rules import GUARDS
-from voxmlx.scores import Decoded
 
 SOUND = speech_like(4 * 16_000 + 777, seed=11)
 
@@ -308,16 +308,14 @@ def test_logprobs_are_those_of_the_models_logits(tiny_checkpoint: Checkpoint) ->
         seen.append(np.array(logits[0], np.float64))
         return greedy(logits)
 
+    def noted(request: DecodeRequest) -> None:
+        request.choose = choose
+
     plain = Session(tiny_checkpoint)
-
-    def run(audio: mx.array, speech: Sequence[bool]) -> Steps:
-        del speech
-        token_ids = yield DecodeRequest(audio, plain._decoder.state, choose)
-        plain._decoder._certain += [Decoded(token_id) for token_id in token_ids]
-
-    plain._decoder._run = run
-    assert ids(plain.push(SOUND[:30_000]) + plain.finish()) == [
-        t.token_id for t in tokens
+    plain.timeline.push(SOUND[:30_000])
+    plain.timeline.end()
+    assert ids(drive(plain, tiny_checkpoint.model, noted)) == [
+        token.token_id for token in tokens
     ]
     for token, logits in zip(tokens, seen, strict=True):
         logprobs = logits - np.log(np.exp(logits - logits.max()).sum()) - logits.max()

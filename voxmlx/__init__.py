@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from voxmlx.batch import Batch
     from voxmlx.checkpoint import Checkpoint, load
     from voxmlx.config import LEGAL_DELAYS_MS
+    from voxmlx.decoding.rules import GUARDS
     from voxmlx.errors import (
         AudioError,
         CheckpointError,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
         WordFinal,
     )
     from voxmlx.file_transcript import transcribe_file
-    from voxmlx.rules import GUARDS
+    from voxmlx.memory import MemoryLimits, limit_memory
     from voxmlx.session import Session
     from voxmlx.streaming import EventStream, stream
     from voxmlx.text.transcript import Segment, Transcript
@@ -66,6 +67,7 @@ __all__ = [
     "GuardActed",
     "HotwordError",
     "KernelError",
+    "MemoryLimits",
     "Microphone",
     "OutputError",
     "Recovered",
@@ -84,6 +86,7 @@ __all__ = [
     "Word",
     "WordFinal",
     "__version__",
+    "limit_memory",
     "load",
     "open_audio",
     "stream",
@@ -103,11 +106,12 @@ _HOMES = {
     "Event": "events",
     "EventStream": "streaming",
     "Finished": "events",
-    "GUARDS": "rules",
+    "GUARDS": "decoding.rules",
     "GuardActed": "events",
     "HotwordError": "errors",
     "KernelError": "errors",
     "LEGAL_DELAYS_MS": "config",
+    "MemoryLimits": "memory",
     "Microphone": "audio.microphone",
     "OutputError": "errors",
     "Recovered": "events",
@@ -125,6 +129,7 @@ _HOMES = {
     "VoxmlxError": "errors",
     "Word": "events",
     "WordFinal": "events",
+    "limit_memory": "memory",
     "load": "checkpoint",
     "open_audio": "audio.files",
     "stream": "streaming",

@@ -28,11 +28,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from voxmlx.decoding.loop import decode_together
+from voxmlx.decoding.network_requests import DecodeRequest, EncodeRequest, Request
 from voxmlx.events import Event
-from voxmlx.model.choosing import DecodeRequest
 from voxmlx.model.voxtral import VoxtralRealtime
 from voxmlx.session import Session, Work
-from voxmlx.work import EncodeRequest, Request
 
 __all__ = ["MAX_TOKENS_PER_STEP", "Batch"]
 
@@ -133,10 +133,10 @@ class Batch:
                 waiting.append((row, row.wanted))
         if not waiting:
             return
-        self._model.decode_together([decoding for _, decoding in waiting])
+        decode_together(self._model, [decoding for _, decoding in waiting])
         for row, decoding in waiting:
             if decoding.is_done:
-                self._resume(row, decoding.ids()[0].tolist(), said)
+                self._resume(row, decoding.ids().tolist(), said)
 
     def _resume(
         self, row: _Row, answer: Any, said: list[tuple[Session, list[Event]]]

@@ -18,8 +18,15 @@ from voxmlx.hub import locate
 from voxmlx.kernels import self_check
 from voxmlx.layouts import ModelFiles, open_model
 from voxmlx.layouts.configs import Precision
+from voxmlx.layouts.embedding import (
+    DEFAULT_EMBEDDING_BITS,
+    EMBEDDING,
+    quantized_embedding,
+    with_quantized_embedding,
+)
 from voxmlx.layouts.finite import is_finite
 from voxmlx.layouts.tensors import PACKED, packed_path
+from voxmlx.memory import little_cache
 from voxmlx.model import VoxtralRealtime
 from voxmlx.model.cache import KV_BITS
 from voxmlx.model.linear import transpose_weights_for_cpu
@@ -50,6 +57,8 @@ class Checkpoint:
     dtype: str
     kv_bits: int = 16
     """Of a session that is not told its own; deprecated."""
+    embedding_bits: int | None = None
+    """Bits that the tied embedding was given at load; None: it is as it is stored."""
 
     @property
     def delay_ms(self) -> int:
@@ -64,13 +73,19 @@ class Checkpoint:
 
 
 def load(
-    model: str | Path, dtype: DtypeName = "auto", *, kv_bits: int | None = None
+    model: str | Path,
+    dtype: DtypeName = "auto",
+    *,
+    kv_bits: int | None = None,
+    embedding_bits: int = DEFAULT_EMBEDDING_BITS,
 ) -> Checkpoint:
     """Load a model, in any layout we know, from a directory or a Hub id.
 
     `dtype` is that of weights and activations; "auto" is float16 on M1 and M2,
     bfloat16 on later chips, float32 on a CPU. `kv_bits` is deprecated: give it to
-    `Session`. It is what sessions have that are not told otherwise.
+    `Session`. It is what sessions have that are not told otherwise. `embedding_bits`
+    (8 or 6) is for a file that keeps the tied embedding in 16 bits beside quantized
+    layers: the embedding is quantized while it is read. 16 leaves it as it is.
     Raises CheckpointError (ConfigError, TokenizerError) naming the file or tensor;
     SessionError in a forked child, where MLX cannot compute (see `Session`).
     """
@@ -89,20 +104,21 @@ def load(
         )
     # Where float32 is meant, MLX shall not multiply with 10 bits: it looks once.
     os.environ.setdefault("MLX_ENABLE_TF32", "0")
-    files = open_model(locate(model))
+    stored = open_model(locate(model))
+    files = with_quantized_embedding(stored, embedding_bits)
     tokenizer = Tokenizer.from_file(
         files.tokenizer_path, files.config.decoder.vocab_size
     )
     target = _resolve(dtype)
     self_check(files.config, target, kv_bits)
     network = empty_network(files, tokenizer.left_pad_tokens)
-    network.load_weights(list(read_parameters(files, target)), strict=True)
-    network.eval()
-    if not mx.metal.is_available():
-        transpose_weights_for_cpu(network)
-    # Nothing is left lazy, so that sessions may be opened on any thread.
-    mx.eval(network.parameters())
-    mx.clear_cache()  # what packing left over
+    with little_cache():
+        network.load_weights(list(read_parameters(files, target)), strict=True)
+        network.eval()
+        if not mx.metal.is_available():
+            transpose_weights_for_cpu(network)
+        # Nothing is left lazy, so that sessions may be opened on any thread.
+        mx.eval(network.parameters())
     return Checkpoint(
         name=str(model),
         config=files.config,
@@ -110,6 +126,7 @@ def load(
         tokenizer=tokenizer,
         dtype=str(target).removeprefix("mlx.core."),
         kv_bits=kv_bits,
+        embedding_bits=None if files is stored else embedding_bits,
     )
 
 
@@ -232,12 +249,23 @@ def _packed(
     for packed, parts in _packings(files):
         if not f"{packed}.".startswith(f"{under}." if under else ""):
             continue
+        if _is_quantized_at_load(files, packed):
+            stored.pop(files.tensors[f"{packed}.weight"].stored_name)
+            made = quantized_embedding(files, files.precisions[packed], dtype)
+            yield from ((f"{packed}.{suffix}", part) for suffix, part in made.items())
+            continue
         for suffix in _PARAMETERS:
             rows = [_take(files, stored, f"{part}.{suffix}") for part in parts]
             if any(row is not None for row in rows):
                 array = _joined(rows, files, parts)
                 del rows
                 yield f"{packed}.{suffix}", _checked(f"{packed}.{suffix}", array, dtype)
+
+
+def _is_quantized_at_load(files: ModelFiles, path: str) -> bool:
+    """Return whether the embedding at `path` gets bits that its file has not."""
+    is_stored = f"{path}.scales" in files.tensors
+    return path == EMBEDDING and path in files.precisions and not is_stored
 
 
 def _packings(files: ModelFiles) -> Iterator[tuple[str, tuple[str, ...]]]:

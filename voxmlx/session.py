@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
-from voxmlx.decoding import TokenDecoder
+from voxmlx.decoding.decoded import Decoded
+from voxmlx.decoding.hotwords import BOOST, HotwordTrie
+from voxmlx.decoding.loop import MAX_AUDIO_TOKENS_PER_STEP, compute
+from voxmlx.decoding.network_requests import Request
+from voxmlx.decoding.recovery import RecoveringDecoder
+from voxmlx.decoding.rules import DecodeRule, make_guards
+from voxmlx.decoding.speculation import MAX_POSITIONS, Speculation
+from voxmlx.decoding.token_decoder import TokenDecoder
 from voxmlx.errors import SessionError
 from voxmlx.events import Event, TokenDecoded
 from voxmlx.forks import refuse_fork
-from voxmlx.hotwords import BOOST, HotwordTrie
 from voxmlx.model.cache import KV_BITS
-from voxmlx.model.choosing import DecodeRequest
-from voxmlx.model.voxtral import MAX_AUDIO_TOKENS_PER_STEP, VoxtralRealtime
-from voxmlx.recovery import RecoveringDecoder
-from voxmlx.rules import DecodeRule, make_guards
-from voxmlx.scores import Decoded
-from voxmlx.speculation import Speculation
+from voxmlx.model.voxtral import VoxtralRealtime
 from voxmlx.text.utterances import DEFAULT_PAUSE_MS, check_pause
 from voxmlx.timeline import Timeline, TokenAudio
-from voxmlx.work import EncodeRequest, Request
 
 __all__ = ["MAX_ALTERNATIVES", "MAX_BOOST", "Session", "Work"]
 
@@ -134,7 +134,8 @@ class Session:
             checkpoint.model.open_state,
             delay_ms,
             kv_bits=kv_bits,
-            speculates=speculation is not None,
+            # All positions of a pass may have to be taken back.
+            n_trimmable=MAX_POSITIONS if speculation is not None else 0,
         )
         with _computing:
             state = open_state()
@@ -355,13 +356,9 @@ def _known(token: int | TokenDecoded) -> Decoded:
 def _run_alone(work: Work, model: VoxtralRealtime) -> list[Event]:
     """Do the work of one stream by itself."""
     try:
-        wanted = next(work)
+        request = next(work)
         while True:
-            match wanted:
-                case EncodeRequest(samples, state):
-                    wanted = work.send(model.encode(samples, state))
-                case DecodeRequest():
-                    wanted = work.send(model.finish(wanted)[0].tolist())
+            request = work.send(compute(model, request))
     except StopIteration as end:
         return end.value
 

@@ -17,6 +17,7 @@ from voxmlx.config import (
     SAMPLES_PER_AUDIO_TOKEN,
     delay_tokens,
 )
+from voxmlx.decoding.decoded import Decoded
 from voxmlx.errors import AudioError, SessionError
 from voxmlx.events import (
     Alternative,
@@ -26,7 +27,6 @@ from voxmlx.events import (
     Recovered,
     TokenDecoded,
 )
-from voxmlx.scores import Decoded
 from voxmlx.text.event_assembler import EventAssembler
 from voxmlx.text.tokenizer import TextStream, Tokenizer
 

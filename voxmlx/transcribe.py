@@ -261,7 +261,11 @@ def _settings(job: Job, arguments: argparse.Namespace) -> str | None:
         {
             **word_options(arguments),
             "sound": [status.st_size, status.st_mtime_ns, arguments.channel],
-            "model": [arguments.dtype, arguments.kv_bits],
+            "model": [
+                arguments.dtype,
+                arguments.kv_bits,
+                arguments.embedding_bits,
+            ],
             "confidence": _has_confidence(arguments),
         }
     )

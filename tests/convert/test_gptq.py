@@ -17,6 +17,7 @@ from convert.search import search
 from tests.convert.interrupted import SHARD_BYTES, Killed, contents, dies_at
 from tests.sounds import speech_like
 from voxmlx import load
+from voxmlx.decoding.loop import greedy_ids
 from voxmlx.errors import AudioError
 from voxmlx.layouts import open_model
 from voxmlx.layouts.configs import Precision
@@ -85,7 +86,7 @@ def test_sums_taken_layer_by_layer_are_those_of_the_whole_network(
         return real(linear, x)
 
     samples = np.pad(sound.padded_by(model.left_pad_tokens), (0, model.mel.lookahead))
-    ids = model.step(mx.array(samples)[None], model.make_state(480))[0]
+    ids = greedy_ids(model, samples[None], model.make_state(480))
     with monkeypatch.context() as patch:
         for module in (layer, attention):
             patch.setattr(module, "matmul", watched)

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.hotwords import HotwordCase, HotwordRow, cases, heard, in_noise, measure
 from tests.held_out import KINDS, held_out
 from voxmlx import Checkpoint, load
-from voxmlx.hotwords import BOOST
+from voxmlx.decoding.hotwords import BOOST
 
 # White noise in which the model misses a word in every third sentence.
 NOISE = 0.02

@@ -84,6 +84,8 @@ def test_words_are_where_the_synthesisers_mark_them(delay_ms: int) -> None:
     ]
     sound, marks = in_one_stream(said, pause_s=0.7)
     errors = TimeErrors.of(marks, transcript(sound, delay_ms).words)
+    assert errors is not None
+    assert errors.start_within is not None
     assert errors.n_words >= 0.9 * len(marks)
     assert errors.end_within >= 0.95  # within 80 ms
     assert errors.start_within >= 0.90  # within 160 ms

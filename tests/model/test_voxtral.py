@@ -7,7 +7,10 @@ import pytest
 from tests.sounds import speech_like
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.config import EOS_ID, LEFT_PAD_TOKENS, SAMPLES_PER_AUDIO_TOKEN
-from voxmlx.model.choosing import NO_TOKEN, greedy
+from voxmlx.decoding.choosing import greedy
+from voxmlx.decoding.decoded import NO_TOKEN
+from voxmlx.decoding.loop import decode_all, greedy_ids
+from voxmlx.decoding.network_requests import DecodeRequest
 from voxmlx.session import Session
 
 SECONDS = 12
@@ -25,7 +28,7 @@ def test_the_first_id_comes_once_the_prompt_is_heard(
     tiny_checkpoint: Checkpoint, sound: np.ndarray, delay_ms: int
 ) -> None:
     model = tiny_checkpoint.model
-    ids = model.step(mx.array(sound), model.make_state(delay_ms))[0]
+    ids = greedy_ids(model, sound, model.make_state(delay_ms))
     n_prompt = LEFT_PAD_TOKENS + delay_ms // 80 + 1
     assert (ids[: n_prompt - 1] == NO_TOKEN).all()
     assert (ids[n_prompt - 1 :] >= 0).all()
@@ -54,11 +57,11 @@ def test_a_copied_state_goes_its_own_way(
     half = sound.shape[1] // 2
     first, second = mx.array(sound[:, :half]), mx.array(sound[:, half:])
     state = model.make_state(480)
-    model.step(first, state)
+    greedy_ids(model, first, state)
     copy = state.copy()
-    expected = model.step(second, state)
-    model.step(mx.array(speech_like(20_000, seed=8))[None], copy.copy())
-    np.testing.assert_array_equal(model.step(second, copy), expected)
+    expected = greedy_ids(model, second, state)
+    greedy_ids(model, speech_like(20_000, seed=8)[None], copy.copy())
+    np.testing.assert_array_equal(greedy_ids(model, second, copy), expected)
 
 
 @pytest.mark.parametrize("delay_ms", [80, 2400])
@@ -68,13 +71,13 @@ def test_an_opened_stream_goes_on_as_one_that_heard_the_silence_itself(
     model = tiny_checkpoint.model
     n = model.n_silent_samples
     fresh = model.make_state(delay_ms)
-    heard = model.step(mx.array(sound[:, :n]), fresh)
-    assert heard.shape == (1, LEFT_PAD_TOKENS - 1)
+    heard = greedy_ids(model, sound[:, :n], fresh)
+    assert heard.shape == (LEFT_PAD_TOKENS - 1,)
     rest = mx.array(sound[:, n:])
-    expected = model.step(rest, fresh)
+    expected = greedy_ids(model, rest, fresh)
     first, second = model.open_state(delay_ms), model.open_state(delay_ms)
     for state in (first, second):
-        np.testing.assert_array_equal(model.step(rest, state), expected)
+        np.testing.assert_array_equal(greedy_ids(model, rest, state), expected)
     assert second.decoder.cache.n_slots == fresh.decoder.cache.n_slots
 
 
@@ -101,7 +104,7 @@ def test_a_pass_is_queued_only_when_the_one_before_has_ended(
     # Two passes that are both on their way give a ring two owners, and it is copied.
     model = tiny_checkpoint.model
     state = model.open_state(80)
-    model.step(sound[:, : 40 * 1280], state)
+    greedy_ids(model, sound[:, : 40 * 1280], state)
     cache = state.decoder.cache
     assert cache.n_slots == cache.capacity
 
@@ -126,7 +129,7 @@ def test_a_pass_is_queued_only_when_the_one_before_has_ended(
     with monkeypatch.context() as patched:
         patched.setattr(mx, "eval", waited)
         patched.setattr(mx, "async_eval", queued)
-        model.decode(audio, state)
+        decode_all(model, DecodeRequest(audio, state))
     assert [what for what, _ in order] == ["waited", "queued"] * 8
     tokens = [token for _, token in order]
     for pass_queued, then_waited in zip(tokens[1:-1:2], tokens[2::2], strict=True):

@@ -14,7 +14,11 @@ import numpy as np
 
 from voxmlx import demo
 from voxmlx.checkpoint import Checkpoint, best_dtype, load
-from voxmlx.cli.arguments import CommandParser, run_command
+from voxmlx.cli.arguments import (
+    CommandParser,
+    add_embedding_argument,
+    run_command,
+)
 from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.doctor.estimate import FULL_SIZE, estimates, measured_speed
 from voxmlx.doctor.inventory import cached_models, microphones
@@ -22,6 +26,8 @@ from voxmlx.doctor.kernel_report import measure_kernels
 from voxmlx.doctor.machine import this_machine
 from voxmlx.doctor.report import Report, StepTimes
 from voxmlx.kernels.switches import VARIABLE, kernel_switches
+from voxmlx.layouts.embedding import DEFAULT_EMBEDDING_BITS
+from voxmlx.memory import limit_memory
 from voxmlx.session import Session
 
 __all__ = ["examine", "main", "make_parser"]
@@ -63,6 +69,7 @@ def make_parser() -> CommandParser:
         const=demo.NAME,
         help="the same with the tiny model that comes with the package",
     )
+    add_embedding_argument(parser)
     parser.add_argument(
         "--kv-bits",
         type=int,
@@ -74,7 +81,9 @@ def make_parser() -> CommandParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    report = examine(arguments.model, arguments.kv_bits)
+    report = examine(
+        arguments.model, arguments.kv_bits, embedding_bits=arguments.embedding_bits
+    )
     if arguments.json:
         sys.stdout.write(json.dumps(report.as_json()) + "\n")
     else:
@@ -82,11 +91,19 @@ def _run(arguments: argparse.Namespace) -> int:
     return 1 if report.faults else 0
 
 
-def examine(model: str | None = None, kv_bits: int = 16) -> Report:
+def examine(
+    model: str | None = None,
+    kv_bits: int = 16,
+    *,
+    embedding_bits: int = DEFAULT_EMBEDDING_BITS,
+) -> Report:
     """Examine this machine, and a model if one is named. Raises VoxmlxError."""
     kernel_switches()  # a wrong VOXMLX_KERNELS is refused before any work
     machine = this_machine()
-    checkpoint = None if model is None else load(model)
+    checkpoint = None
+    if model is not None:
+        checkpoint = load(model, embedding_bits=embedding_bits)
+        limit_memory()
     config = FULL_SIZE if checkpoint is None else checkpoint.config
     name = "the full model" if model is None else Path(model).name
     dtype = best_dtype()

@@ -78,7 +78,14 @@ exit status:
 """
 
 # What no client can ask of a server.
-_LOCAL_ONLY = ("dtype", "kv_bits", "no_guards", "hotword_boost", "alternatives")
+_LOCAL_ONLY = (
+    "dtype",
+    "kv_bits",
+    "embedding_bits",
+    "no_guards",
+    "hotword_boost",
+    "alternatives",
+)
 
 # What grows with the stream (json) cannot be written as it comes.
 _FORMATS = ("txt", "srt", "vtt", "jsonl")
@@ -279,6 +286,7 @@ def _open_stream(
         **word_options(arguments),
         "kv_bits": arguments.kv_bits,
         "dtype": checkpoint.dtype,
+        "embedding_bits": checkpoint.embedding_bits,
     }
     head = {
         "model": checkpoint.name,

@@ -1,4 +1,4 @@
-"""The whole network, driven by sound: samples in, one token id per 80 ms out."""
+"""The whole network: sound -> audio embeddings; these and ids -> logits."""
 
 from collections.abc import Generator, Iterator, Sequence
 
@@ -12,24 +12,19 @@ from voxmlx.config import (
     DEFAULT_DELAY_MS,
     LEFT_PAD_TOKENS,
     SAMPLES_PER_AUDIO_TOKEN,
+    STREAMING_PAD_ID,
     ModelConfig,
     delay_tokens,
 )
 from voxmlx.kernels import self_check
 from voxmlx.model.adapter import Adapter
-from voxmlx.model.choosing import Choose, DecodeRequest, greedy, logits_of
 from voxmlx.model.decoder import Decoder
 from voxmlx.model.encoder import Encoder
 from voxmlx.model.mel import LogMel
 from voxmlx.model.stacking import concat_positions, split
 from voxmlx.model.state import VoxtralState, all_finite
-from voxmlx.speculation import MAX_POSITIONS
 
-__all__ = ["MAX_AUDIO_TOKENS_PER_STEP", "VoxtralRealtime"]
-
-# Sound is worked off in blocks of this many audio tokens (2.56 s): weights are
-# read once for all of them, and memory stays bounded for any amount of sound.
-MAX_AUDIO_TOKENS_PER_STEP = 32
+__all__ = ["Samples", "VoxtralRealtime"]
 
 # Positions of the silence before a stream that are decoded in one pass.
 _PREPARED_TOKENS = 8
@@ -73,20 +68,18 @@ class VoxtralRealtime(nn.Module):
         delay_ms: int = DEFAULT_DELAY_MS,
         *,
         kv_bits: int = 16,
-        speculates: bool = False,
+        n_trimmable: int = 0,
     ) -> VoxtralState:
         """A stream that has heard `n_silent_samples`; computed once per kind.
 
-        `kv_bits`, one of KV_BITS, is how the decoder's rings keep their numbers. A
-        stream that `speculates` has room to take positions back. Raises DelayError
-        for a delay the model was not trained for.
+        `kv_bits`, one of KV_BITS, is how the decoder's rings keep their numbers. The
+        last `n_trimmable` positions can be taken back. Raises DelayError for a delay
+        the model was not trained for.
         """
         for _ in self.prepare(delay_ms, kv_bits=kv_bits):
             pass
         kind = delay_tokens(delay_ms), kv_bits
-        # One more than a pass takes: all of them may have to be taken back.
-        step = MAX_POSITIONS + 1 if speculates else None
-        return self._after_silence[kind].copy(step)
+        return self._after_silence[kind].copy(n_trimmable + 1)
 
     def prepare(self, delay_ms: int, *, kv_bits: int = 16) -> Iterator[None]:
         """Compute what `open_state` copies, in passes of a few positions each.
@@ -119,10 +112,19 @@ class VoxtralRealtime(nn.Module):
         audio, encoded = self._silence
         state.mel, state.encoder = encoded.mel.copy(), encoded.encoder.copy()
         for start in range(0, audio.shape[1], _PREPARED_TOKENS):
-            self.decode(audio[:, start : start + _PREPARED_TOKENS], state)
-            mx.eval(state.decoder.cache.rings, state.token)
+            self._step_prompt(audio[:, start : start + _PREPARED_TOKENS], state)
             yield
         return state
+
+    def _step_prompt(self, audio: mx.array, state: VoxtralState) -> None:
+        """Take a state through positions [1, n, dim] whose next ids are all forced."""
+        n = audio.shape[1]
+        pads = mx.full((1, n), STREAMING_PAD_ID, mx.int32)
+        tokens = mx.concatenate([state.token, pads[:, 1:]], axis=1)
+        self.logits_together([audio], [tokens], [state], [0])
+        state.token = pads[:, :1]
+        state.n_forced -= n
+        mx.eval(state.decoder.cache.rings, state.token)
 
     def is_prepared(self, delay_ms: int, *, kv_bits: int = 16) -> bool:
         """Return whether `open_state` copies at once. Raises DelayError."""
@@ -134,7 +136,7 @@ class VoxtralRealtime(nn.Module):
         """A fresh stream, about to hear its prompt.
 
         The stream begins with `left_pad_tokens` of silence, as the model was trained;
-        feeding them is `step`'s caller's first duty (see `Session`). `position` is
+        its owner feeds them first (see `Session`). `position` is
         where the decoder's rotary counter starts (the encoder's at four times it).
         Raises DelayError for a delay the model was not trained for.
         """
@@ -146,20 +148,6 @@ class VoxtralRealtime(nn.Module):
             token=mx.full((1, 1), BOS_ID, mx.int32),
             n_forced=self.left_pad_tokens + n_delay,
         )
-
-    def step(self, samples: Samples, state: VoxtralState) -> NDArray[np.int32]:
-        """Samples [1, n] float32 -> greedy token ids [1, k], one per audio token.
-
-        An id is NO_TOKEN while the prompt is not over. The end-of-sequence id is
-        never chosen: a stream has no end but its owner's, and a decoder fed its own
-        EOS goes on where no training sequence ever went.
-        """
-        block = MAX_AUDIO_TOKENS_PER_STEP * SAMPLES_PER_AUDIO_TOKEN
-        ids = [np.zeros((1, 0), np.int32)]
-        for start in range(0, samples.shape[1], block):
-            audio = self.encode(samples[:, start : start + block], state)
-            ids.append(self.decode(audio, state))
-        return np.concatenate(ids, axis=1)
 
     def encode(self, samples: Samples, state: VoxtralState) -> mx.array:
         """Samples [1, n] -> audio embeddings [1, k, dim] of the tokens now whole."""
@@ -186,58 +174,22 @@ class VoxtralRealtime(nn.Module):
         mx.async_eval(audio)
         return audio
 
-    def decode(
-        self, audio: mx.array, state: VoxtralState, choose: Choose | None = None
-    ) -> NDArray[np.int32]:
-        """Audio embeddings [1, k, dim] -> token ids [1, k] as `step` gives them.
+    def logits_together(
+        self,
+        audio: Sequence[mx.array],
+        tokens: Sequence[mx.array],
+        states: Sequence[VoxtralState],
+        n_logits: Sequence[int],
+    ) -> mx.array | None:
+        """Step each stream's decoder by its own positions; weights are read once for all.
 
-        `choose`, instead of `greedy`, is called once for every position after the
-        prompt, in order.
+        The input of a position is its embedding of `audio` [1, n, dim] and the id
+        before it, of `tokens` [1, n]; n is at least 1. Returns logits [R, vocab] of each
+        stream's last `n_logits` positions, in order; None if that is none at all.
         """
-        return self.finish(DecodeRequest(audio, state, choose))
-
-    def finish(self, decoding: "DecodeRequest") -> NDArray[np.int32]:
-        """Take one stream to the end of its audio: its ids [1, k]."""
-        while not decoding.is_done:
-            self.decode_together([decoding])
-        return decoding.ids()
-
-    def decode_together(self, decodings: Sequence["DecodeRequest"]) -> None:
-        """Take each of the streams one pass further, the same for all of them.
-
-        Positions whose input tokens are all known go through together, so a stream
-        inside its prompt takes many at once, and one after it takes one; or as many
-        as it speculates on, and keeps those that were right.
-        """
-        queued = [decoding.state.token for decoding in decodings]
-        parts = [decoding.next_inputs() for decoding in decodings]
-        tokens = concat_positions([tokens for _, tokens in parts])
-        sizes = [tokens.shape[1] for _, tokens in parts]
-        embedded = split(self.decoder.embed(tokens), sizes)
-        embeddings = [audio + x for (audio, _), x in zip(parts, embedded, strict=True)]
-        n_chosen = [d.takes(n) for d, n in zip(decodings, sizes, strict=True)]
-        states = [d.state for d in decodings]
-        logits = self.decoder.step_together(
-            embeddings, [s.decoder for s in states], n_chosen
+        sizes = [part.shape[1] for part in tokens]
+        embedded = split(self.decoder.embed(concat_positions(tokens)), sizes)
+        embeddings = [a + x for a, x in zip(audio, embedded, strict=True)]
+        return self.decoder.step_together(
+            embeddings, [state.decoder for state in states], n_logits
         )
-        if logits is None:
-            for state in states:
-                mx.eval(state.decoder.cache.rings, state.token)
-            return
-        is_greedy = any(decoding.needs_greedy for decoding in decodings)
-        best = greedy(logits) if is_greedy else None
-        leading = None if best is None else logits_of(best, logits)
-        first, waited_for = 0, list[mx.array]()
-        for decoding, n in zip(decodings, n_chosen, strict=True):
-            if n:
-                rows = slice(first, first + n)
-                of_best = None if best is None else best[rows]
-                of_leading = None if leading is None else leading[rows]
-                waited_for.append(
-                    decoding.receive_logits(logits[rows], of_best, of_leading)
-                )
-            first += n
-        # The next pass is built while this one runs, but handed over only now that it
-        # has ended: a ring that a queued pass still reads would be copied, not written.
-        mx.eval(queued)
-        mx.async_eval([state.token for state in states], waited_for)

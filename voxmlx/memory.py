@@ -1,0 +1,54 @@
+"""Limits of what MLX wires and keeps on a Mac, from the machine's figures."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+__all__ = ["MemoryLimits", "limit_memory", "little_cache"]
+
+# What steps free and take again is less than the smallest cache. A share of what the
+# machine has left is for what grows: rings that are copied, more sessions.
+_SMALLEST_CACHE = 128 * 2**20
+_LARGEST_CACHE = 2**30
+_CACHE_SHARE = 1 / 8
+
+_CACHE_WHILE_LOADING = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLimits:
+    """Bytes that macOS may not page out, and bytes that MLX keeps for later arrays."""
+
+    wired_bytes: int
+    cache_bytes: int
+
+
+def limit_memory() -> MemoryLimits | None:
+    """Set MLX's limits for this process, after `load`; None without Metal.
+
+    Weights stay in memory between steps: MLX wires what it holds, up to what macOS lets
+    a GPU use. MLX by itself wires nothing, and keeps any number of freed bytes; here it
+    keeps an eighth of what is left, from 128 MB to 1 GB. Every command calls this. An
+    application with other models may prefer limits of its own.
+    """
+    if not mx.metal.is_available():
+        return None
+    usable = int(mx.device_info()["max_recommended_working_set_size"])
+    spare = max(0, usable - mx.get_active_memory())
+    cache = min(max(int(spare * _CACHE_SHARE), _SMALLEST_CACHE), _LARGEST_CACHE)
+    mx.set_wired_limit(usable)
+    mx.set_cache_limit(cache)
+    return MemoryLimits(usable, cache)
+
+
+@contextmanager
+def little_cache() -> Iterator[None]:
+    """Let MLX give back what it frees, as long as weights are read and joined."""
+    before = mx.set_cache_limit(_CACHE_WHILE_LOADING)
+    try:
+        yield
+    finally:
+        mx.clear_cache()
+        mx.set_cache_limit(before)
