@@ -7,8 +7,9 @@ from pathlib import Path
 import av
 import numpy as np
 from av.container import OutputContainer
+from av.stream import Disposition
 
-__all__ = ["KINDS", "make_file", "make_film"]
+__all__ = ["KINDS", "make_file", "make_film", "make_tracks"]
 
 # Suffix: (container, codec, rate).
 KINDS: dict[str, tuple[str, str, int]] = {
@@ -33,6 +34,29 @@ def make_file(
     container, codec, rate = KINDS[kind]
     with av.open(str(path), "w", format=container, options=dict(options or {})) as file:
         _encode(file, _add_sound(file, codec, rate), sound)
+    return path
+
+
+def make_tracks(
+    path: Path,
+    tracks: Mapping[str, np.ndarray],
+    container: str,
+    marked: str | None = None,
+) -> Path:
+    """Write sound tracks by their languages, of which `marked` is the main one."""
+    with av.open(str(path), "w", format=container) as file:
+        streams: list[tuple[av.AudioStream, np.ndarray]] = []
+        for language, sound in tracks.items():
+            stream = _add_sound(file, "aac", 48_000)
+            stream.metadata["language"] = language
+            if marked is not None:
+                is_marked = language == marked
+                stream.disposition = (
+                    Disposition.default if is_marked else Disposition(0)
+                )
+            streams.append((stream, sound))
+        for stream, sound in streams:
+            _encode(file, stream, sound)
     return path
 
 

@@ -33,26 +33,29 @@ _PART_ENTRIES = 8_192
 _MAX_PEEKED_BYTES = 1 << 18
 
 
-def open_mp4(source: ByteSource, head: bytes) -> tuple[SoundDecoder, BinaryIO | None]:
+def open_mp4(
+    source: ByteSource, head: bytes, track: int | None
+) -> tuple[SoundDecoder, BinaryIO | None]:
     """Open what begins with `head`; also return the copy of what a pipe gave, if any.
 
+    `track` is the sound track to decode, from 1; None is the one for most.
     Raises FFmpegError, NoSound, AudioError and OSError.
     """
     if source.is_seekable:
-        return _open_file(source, source.file_from_start(), head), None
+        return _open_file(source, source.file_from_start(), head, track), None
     if needs_seeking(head):
         copy = source.file_from_start()
-        return _or_close(copy, lambda: _open_file(source, copy, head))
+        return _or_close(copy, lambda: _open_file(source, copy, head, track))
     # A pipe whose index comes first is read as it comes.
     n_index = _index_end(FileContent(io.BytesIO(head), 0))
     if n_index is None:
-        return SoundDecoder(ForwardBytes(source)), None
+        return SoundDecoder(ForwardBytes(source), track=track), None
     if n_index <= _MAX_PEEKED_BYTES:
         movie = _movie(FileContent(io.BytesIO(source.peek(n_index)), 0))
         if movie is None or not (movie.is_fragmented or _is_long(movie)):
-            return _short(SoundDecoder(ForwardBytes(source)), movie), None
+            return _short(SoundDecoder(ForwardBytes(source), track=track), movie), None
     copy = source.new_copy()
-    return _or_close(copy, lambda: _open_pipe(source, copy, n_index))
+    return _or_close(copy, lambda: _open_pipe(source, copy, n_index, track))
 
 
 def _or_close(
@@ -65,38 +68,46 @@ def _or_close(
         raise
 
 
-def _open_file(source: ByteSource, file: BinaryIO, head: bytes) -> SoundDecoder:
+def _open_file(
+    source: ByteSource, file: BinaryIO, head: bytes, track: int | None
+) -> SoundDecoder:
     source.raise_error()
     position = file.tell()
     content = FileContent(file, source.start)
     movie = _movie(content)
     if movie is not None and movie.is_fragmented:
         before = content.read_at(0, movie.end)
-        return _PartsDecoder(fragment_parts(source, before, file.read), None)
-    if movie is not None and (decoder := _long(source, movie, content)) is not None:
+        return _PartsDecoder(fragment_parts(source, before, file.read), None, track)
+    if (
+        movie is not None
+        and (decoder := _long(source, movie, content, track)) is not None
+    ):
         return decoder
     if needs_seeking(head):
-        return _short(SoundDecoder(SeekableBytes(source, file, source.start)), movie)
+        seekable = SeekableBytes(source, file, source.start)
+        return _short(SoundDecoder(seekable, track=track), movie)
     file.seek(position)
-    return _short(SoundDecoder(ForwardBytes(source)), movie)
+    return _short(SoundDecoder(ForwardBytes(source), track=track), movie)
 
 
-def _open_pipe(source: ByteSource, copy: BinaryIO, n_index: int) -> SoundDecoder:
+def _open_pipe(
+    source: ByteSource, copy: BinaryIO, n_index: int, track: int | None
+) -> SoundDecoder:
     """Open a pipe whose index is long, or that is in fragments."""
     source.copy_to(copy, n_index)
     content = FileContent(copy, 0)
     movie = _movie(content)
     if movie is not None and movie.is_fragmented:
         before = content.read_at(0, n_index)
-        return _PartsDecoder(fragment_parts(source, before, source.read), None)
+        return _PartsDecoder(fragment_parts(source, before, source.read), None, track)
     if movie is not None:
         sound = PipeContent(source, n_index)
-        if (decoder := _long(source, movie, sound, is_pipe=True)) is not None:
+        if (decoder := _long(source, movie, sound, track, is_pipe=True)) is not None:
             return decoder
     copy.seek(0, io.SEEK_END)
     source.copy_to(copy)
     source.raise_error()
-    return SoundDecoder(SeekableBytes(source, copy, 0))
+    return SoundDecoder(SeekableBytes(source, copy, 0), track=track)
 
 
 def _short(decoder: SoundDecoder, movie: Movie | None) -> SoundDecoder:
@@ -104,24 +115,36 @@ def _short(decoder: SoundDecoder, movie: Movie | None) -> SoundDecoder:
 
     FFmpeg's is off where a track starts late: by the silence, or by half a packet.
     """
-    if movie is not None and decoder.n_streams == len(movie.tracks):
-        decoder.known_length_s = movie.tracks[decoder.track].length_s
+    if movie is not None and len(decoder.tracks) == len(movie.tracks):
+        decoder.known_length_s = movie.tracks[decoder.track - 1].length_s
     return decoder
 
 
 def _long(
-    source: ByteSource, movie: Movie, sound: Mp4Content, *, is_pipe: bool = False
+    source: ByteSource,
+    movie: Movie,
+    sound: Mp4Content,
+    track: int | None,
+    *,
+    is_pipe: bool = False,
 ) -> SoundDecoder | None:
     """Return a decoder of parts; None where FFmpeg reads the whole file as well."""
     if not _is_long(movie):
         return None
     tracks = movie.tracks
-    track = next((track for track in tracks if track.is_enabled), tracks[0])
-    if (is_pipe or track.has_one_size) and track.must_be_searched:
+    if track is None:
+        enabled = [n for n, one in enumerate(tracks, 1) if one.is_enabled]
+        track = enabled[0] if enabled else 1
+    if track > len(tracks):
+        return None  # FFmpeg says what there is
+    chosen = tracks[track - 1]
+    if (is_pipe or chosen.has_one_size) and chosen.must_be_searched:
         return None
-    windows = track.windows(_PART_ENTRIES)
+    windows = chosen.windows(_PART_ENTRIES)
     parts = (WindowPart(source, sound, window) for window in windows)
-    return _PartsDecoder(parts, track.length_s)
+    decoder = _PartsDecoder(parts, chosen.length_s, None)
+    decoder.track, decoder.tracks = track, [one.language for one in tracks]
+    return decoder
 
 
 def _is_long(movie: Movie) -> bool:
@@ -152,11 +175,13 @@ def _index_end(content: Mp4Content) -> int | None:
 class _PartsDecoder(SoundDecoder):
     """A decoder of short MP4 files that follow each other: one track, cut into parts."""
 
-    def __init__(self, parts: Iterator[Mp4Part], length_s: Fraction | None) -> None:
+    def __init__(
+        self, parts: Iterator[Mp4Part], length_s: Fraction | None, track: int | None
+    ) -> None:
         """Read the header of the first. Raises FFmpegError and NoSound."""
         self._parts = parts
         self._first = next(parts)
-        super().__init__(self._first)
+        super().__init__(self._first, track=track)
         self.known_length_s = length_s
 
     @property

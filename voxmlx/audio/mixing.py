@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from voxmlx.audio.channels import Channel
+from voxmlx.audio.channels import SPLIT, FileChannel
 
 __all__ = ["Mixer"]
 
@@ -23,12 +23,13 @@ _N_TOLD = 3
 class Mixer:
     """The mean of the channels of one stream, or one channel.
 
-    `channel` is a number from 1, "mix" for the plain mean, or None. With None, a window
+    `channel` is a number from 1, "mix" for the plain mean, "split" for all of them as
+    they are, or None. With None, a window
     of 0.1 s in which channels cancel each other (inverted stereo) comes from the
     loudest of them alone. What comes out does not depend on the blocks.
     """
 
-    def __init__(self, n_channels: int, rate: int, channel: Channel = None) -> None:
+    def __init__(self, n_channels: int, rate: int, channel: FileChannel = None) -> None:
         assert not isinstance(channel, int) or 1 <= channel <= n_channels
         self.n_channels = n_channels
         self._channel = channel
@@ -43,7 +44,12 @@ class Mixer:
         return self._chosen if self._n_cancelled >= _N_TOLD else None
 
     def push(self, block: np.ndarray) -> np.ndarray:
-        """Float32 [n, channels] -> float32 [m], whole windows of what there is."""
+        """Float32 [n, channels] -> float32 [m], whole windows of what there is.
+
+        With "split" it is [n, channels] as it came.
+        """
+        if self._channel == SPLIT:
+            return block
         if self.n_channels == 1:
             return block[:, 0]
         if isinstance(self._channel, int):
@@ -60,6 +66,8 @@ class Mixer:
     def flush(self) -> np.ndarray:
         """Return the rest, float32 [m]."""
         pending, self._pending = self._pending, self._pending[:0]
+        if self._channel == SPLIT:
+            return pending
         if self.n_channels == 1:
             return pending[:, 0]
         return self._mix(pending) if len(pending) else _mean(pending)

@@ -65,6 +65,14 @@ class SoundTrack:
         self._edit = self._read_edit(parts.get(b"edts"))
 
     @property
+    def language(self) -> str:
+        """Return its language in three letters, "" if it is not said."""
+        at = 40 if self._media_head[8] else 28
+        (packed,) = struct.unpack_from(">H", self._media_head, at)
+        letters = "".join(chr((packed >> n & 31) + 0x60) for n in (10, 5, 0))
+        return "" if letters == "und" or not letters.isalpha() else letters
+
+    @property
     def length_s(self) -> Fraction:
         """Return how long the track is played, with the silence before it."""
         edit, duration = self._edit, self._tables.duration

@@ -62,7 +62,7 @@ class Span:
 
 
 class SampleTables:
-    """Where a track's samples stand, how long they are and how long they last."""
+    """Positions, sizes and durations of the samples of one track."""
 
     def __init__(self, content: Mp4Content, tables: Mapping[bytes, Box]) -> None:
         """Raises KeyError, ValueError or struct.error for tables of a rare kind."""

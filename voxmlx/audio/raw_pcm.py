@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 import av
 from av.audio.codeccontext import AudioCodecContext
 
-from voxmlx.audio.sound_decoder import DecodedSound, Lost, ReadableBytes, as_float32
+from voxmlx.audio.frame_samples import as_float32
+from voxmlx.audio.sound_decoder import DecodedSound, Lost, ReadableBytes
 
 __all__ = ["RawPcmReader"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Protocol
 
 import av
 import numpy as np
@@ -12,7 +12,9 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Discard, Stream
+from av.stream import Discard, Disposition, Stream
+
+from voxmlx.audio.frame_samples import as_float32
 
 __all__ = [
     "Clock",
@@ -21,7 +23,6 @@ __all__ = [
     "NoSound",
     "ReadableBytes",
     "SoundDecoder",
-    "as_float32",
     "open_container",
     "packets_of",
 ]
@@ -62,25 +63,15 @@ _JUMPING_FORMATS = ("mpegts", "mpeg", "ogg", "asf", "flv", "aac", "mp3")
 _ZERO_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 
 # Containers that say exactly how long the sound of a stream is.
-_EXACT_LENGTHS = ("flac", "aiff", "au", "tta", "wv", "mov,mp4,m4a,3gp,3g2,mj2", "w64")
+_EXACT_LENGTHS = (
+    *("flac", "aiff", "au", "tta", "wv", "w64", "nistsphere"),
+    "mov,mp4,m4a,3gp,3g2,mj2",
+)
 
 # Containers that say about how long they are.
 _ROUGH_LENGTHS = ("matroska,webm", "flv", "caf", "avi", "asf", "ape", "nut")
 
 _TIME_BASE = Fraction(1, 1_000_000)  # of an AVFormatContext
-
-
-_DTYPES: dict[str, type[np.generic]] = {
-    name + suffix: dtype
-    for name, dtype in (
-        ("u8", np.uint8),
-        ("s16", np.int16),
-        ("s32", np.int32),
-        ("flt", np.float32),
-        ("dbl", np.float64),
-    )
-    for suffix in ("", "p")
-}
 
 
 class NoSound(Exception):
@@ -187,15 +178,23 @@ class SoundDecoder:
         *,
         format_name: str | None = None,
         options: Mapping[str, str] | None = None,
+        track: int | None = None,
     ) -> None:
-        """Read the header. Raises FFmpegError, and NoSound if there is no sound."""
+        """Read the header. Raises FFmpegError, and NoSound if there is no sound.
+
+        `track` is the stream of sound to decode, from 1; None is the one for most.
+        """
         self._container = open_container(content, format_name, options)
         try:
-            self._stream = self._choose()
+            self._stream = self._choose(track)
         except BaseException:
             self._container.close()
             raise
         self.format_name: str = self._container.format.name
+        # Languages or names of all sound tracks, and the number of this one, from 1.
+        audio = self._container.streams.audio
+        self.tracks = [_language(stream.metadata) for stream in audio]
+        self.track = audio.index(self._stream) + 1
         # What is better known than FFmpeg knows it.
         self.known_length_s: Fraction | None = None
         codec = self._stream.codec_context
@@ -208,16 +207,6 @@ class SoundDecoder:
     def stream_index(self) -> int:
         """Return the number of the stream that is decoded, from 0, among all."""
         return self._stream.index
-
-    @property
-    def track(self) -> int:
-        """Return the number of the stream that is decoded, from 0, among those of sound."""
-        return self._container.streams.audio.index(self._stream)
-
-    @property
-    def n_streams(self) -> int:
-        """Return how many streams of sound there are; one of them is decoded."""
-        return len(self._container.streams.audio)
 
     @property
     def length_s(self) -> Fraction | None:
@@ -235,8 +224,12 @@ class SoundDecoder:
                 # An edit list may begin with nothing, which the duration leaves out.
                 begin = max(0, stream.start_time or 0)
             return (begin + stream.duration) * time_base
-        if self.format_name in _ROUGH_LENGTHS and self._container.duration is not None:
-            return self._container.duration * _TIME_BASE
+        if self.format_name in _ROUGH_LENGTHS:
+            if len(self._container.streams) > 1:
+                # That of the whole is often longer than that of the sound.
+                return _tagged_length_s(stream.metadata)
+            if self._container.duration is not None:
+                return self._container.duration * _TIME_BASE
         return None
 
     def ogg_length_s(self, position: int) -> Fraction | None:
@@ -319,12 +312,24 @@ class SoundDecoder:
     def close(self) -> None:
         self._container.close()
 
-    def _choose(self) -> AudioStream:
+    def _choose(self, track: int | None) -> AudioStream:
         streams = self._container.streams
         if not streams.audio:
             kinds = sorted({stream.type for stream in streams})
             raise NoSound(f"has no sound track ({', '.join(kinds) or 'nothing in it'})")
-        best = streams.best("audio")
+        if track is None:
+            best = streams.best("audio")
+            if self._container.format.name in _ZERO_FORMATS:
+                # Of films players take the first that is marked, FFmpeg the richest.
+                marked = (
+                    s for s in streams.audio if s.disposition & Disposition.default
+                )
+                best = next(marked, best)
+        elif track <= len(streams.audio):
+            best = streams.audio[track - 1]
+        else:
+            n = len(streams.audio)
+            raise NoSound(f"has {n} sound track{'s' * (n > 1)}, no track {track}")
         for stream in streams:
             if stream is not best and stream.type != "data":
                 stream.discard = Discard.all
@@ -342,6 +347,23 @@ class SoundDecoder:
     def packets(self) -> Iterator[Packet | None]:
         """Yield packets; None where the container could not be read."""
         return packets_of(self._container, self._stream)
+
+
+def _language(tags: Mapping[str, str]) -> str:
+    language = tags.get("language", "")
+    return language if language not in ("", "und") else tags.get("title", "")
+
+
+def _tagged_length_s(tags: Mapping[str, str]) -> Fraction | None:
+    """Return the length that Matroska's statistics tell of a stream: 00:00:01.464."""
+    for name, text in tags.items():
+        if name.partition("-")[0] == "DURATION":
+            try:
+                hours, minutes, seconds = map(Fraction, text.split(":"))
+            except (ValueError, ZeroDivisionError):
+                return None
+            return 3600 * hours + 60 * minutes + seconds
+    return None
 
 
 def open_container(
@@ -374,31 +396,3 @@ def packets_of(container: InputContainer, stream: Stream) -> Iterator[Packet | N
             yield None
         else:
             return
-
-
-def as_float32(frame: AudioFrame) -> np.ndarray:
-    """Return the samples of a frame, [n, channels], each channel in one piece if it was."""
-    n_channels = frame.layout.nb_channels
-    name = frame.format.name
-    if name not in _DTYPES:
-        values = frame.to_ndarray()
-        values = values.T if frame.format.is_planar else values.reshape(-1, n_channels)
-    else:
-        # What to_ndarray gives, several times faster.
-        planes: Any = frame.planes  # have the buffer protocol, which their stub omits
-        dtype, n = _DTYPES[name], frame.samples
-        if len(planes) > 1:
-            values = np.array([np.frombuffer(plane, dtype, n) for plane in planes]).T
-        else:
-            values = np.frombuffer(planes[0], dtype, n * n_channels)
-            values = values.reshape(-1, n_channels)
-    if values.dtype == np.float32:
-        return values
-    if values.dtype == np.uint8:
-        return (values.astype(np.float32) - 128) / 128
-    if values.dtype == np.int16:
-        return values.astype(np.float32) / 2**15
-    if values.dtype == np.int32:
-        return values.astype(np.float32) / 2**31
-    with np.errstate(over="ignore"):  # infinite values are refused further on
-        return values.astype(np.float32)
