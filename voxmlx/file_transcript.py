@@ -152,12 +152,12 @@ def transcribe_file(
     """
     with open_audio(path, raw_rate=raw_rate, channel=channel, track=track) as audio:
         checkpoint = model if isinstance(model, Checkpoint) else load(model)
-        options = {"speculate": True, **options}
+        chosen: dict[str, Any] = {"speculate": True} | options
         if channel != SPLIT:
-            session = Session(checkpoint, **options)
+            session = Session(checkpoint, **chosen)
             return Transcript.from_events(file_events(audio, session))
         builder = SplitTranscriptBuilder(channel_labels(audio, labels))
-        sessions = [Session(checkpoint, **options) for _ in range(audio.n_channels)]
+        sessions = [Session(checkpoint, **chosen) for _ in range(audio.n_channels)]
         for event in split_events(audio, sessions, Batch(checkpoint.model)):
             builder.feed(event)
         return builder.build()

@@ -116,8 +116,4 @@ def test_hours_take_no_more_memory_than_a_minute(
     minutes, most = memory_mb(long, is_piped=is_piped)
     long.unlink()
     assert minutes == pytest.approx(hours * 60, abs=0.5)
-
-        f.write(
-            f"{holder}: {is_piped} {least:.0f} MB, {hours} h: {most - least:+.1f} MB\n"
-        )
     assert most - least < MAX_GROWTH_MB

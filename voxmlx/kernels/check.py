@@ -9,14 +9,16 @@ import mlx.core as mx
 
 from voxmlx.config import ModelConfig
 from voxmlx.kernels.cases import Case, cases
+from voxmlx.kernels.evaluation import evaluate
 from voxmlx.kernels.switches import (
+    COMPILED_LAYERS,
     NAMES,
     STOCK_PRODUCT,
     KernelSwitches,
     kernel_switches,
 )
 
-__all__ = ["CaseResult", "check_kernels", "run_case", "self_check"]
+__all__ = ["CaseResult", "check_kernels", "checked", "run_case", "self_check"]
 
 BUDGET_S = 0.8
 
@@ -39,7 +41,8 @@ class CaseResult:
     fault: str | None
 
 
-_done: set[tuple[ModelConfig, str, int]] = set()
+checked: set[tuple[ModelConfig, str, int]] = set()
+"""Sizes, dtypes and bits of rings whose kernels were tried."""
 
 
 def self_check(config: ModelConfig, dtype: mx.Dtype, kv_bits: int) -> None:
@@ -51,9 +54,9 @@ def self_check(config: ModelConfig, dtype: mx.Dtype, kv_bits: int) -> None:
     """
     chosen = kernel_switches()
     key = (config, str(dtype), kv_bits)
-    if key in _done or not mx.metal.is_available():
+    if key in checked or not mx.metal.is_available():
         return
-    _done.add(key)
+    checked.add(key)
     check_kernels(cases(config, dtype, kv_bits), chosen)
 
 
@@ -82,6 +85,8 @@ def check_kernels(
         switches.switch_off(case.kernel, f"{finding.label}: {finding.fault}")
         if case.kernel == STOCK_PRODUCT:
             outcome = "MLX's quantized_matmul fails, and nothing can do its work"
+        elif case.kernel == COMPILED_LAYERS:
+            outcome = "compiled layers are off, and Python builds every step"
         else:
             kind = "Metal kernel" if case.kernel in NAMES else "MLX's"
             outcome = f"{kind} {case.kernel} is off, and slower arithmetic runs instead"
@@ -128,7 +133,7 @@ def run_case(case: Case, slowest_s: float = _SLOWEST_S) -> CaseResult:
 
 def computed(run: Callable[[], Sequence[mx.array]]) -> Sequence[mx.array]:
     arrays = run()
-    mx.eval(arrays)
+    evaluate(arrays)
     return arrays
 
 

@@ -140,6 +140,11 @@ class Scheduler:
         return len(self._slots)
 
     @property
+    def slots(self) -> list[Slot]:
+        """Return the places of all clients."""
+        return list(self._slots)
+
+    @property
     def n_streams(self) -> int:
         """Streams that are open."""
         return sum(map(len, self._batches.values()))
@@ -186,9 +191,9 @@ class Scheduler:
         self._started.set_result(None)
         # Files may wait for nothing but the time.
         while self._slots.wait(
-            lambda: self._is_due, lambda: self._file_pause_s() or None
+            lambda: self.is_due, lambda: self._file_pause_s() or None
         ):
-            self._tick()
+            self.tick()
         self._by_session.clear()
 
     def _warm_up(self) -> None:
@@ -199,7 +204,11 @@ class Scheduler:
         session.push(np.zeros(3 * SAMPLES_PER_AUDIO_TOKEN, np.float32))
         mx.clear_cache()
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
+        """Do what commands say, then one step, pass or prefix that is due.
+
+        The scheduler's thread does so; whoever has not started it may do so instead.
+        """
         # Nothing of it may be kept while the thread waits: not even a local variable.
         self._drop_released()
         slots = list(self._slots)
@@ -216,7 +225,8 @@ class Scheduler:
             self._finish_flush(slot)
 
     @property
-    def _is_due(self) -> bool:
+    def is_due(self) -> bool:
+        """Return whether the next tick has a step, a pass or a prefix to do."""
         if self._openings.is_due or self._batches["live"].n_due:
             return True
         return self._batches["file"].n_due > 0 and not self._file_pause_s()
