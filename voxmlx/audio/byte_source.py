@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from voxmlx.errors import AudioError
 
@@ -84,8 +84,9 @@ class ByteSource:
         """Return whether a read would not wait, as far as can be known."""
         if not self.is_pipe:
             return True
+        file: Any = self._file
         try:
-            number = self._file.fileno()  # pyright: ignore[reportAttributeAccessIssue]
+            number: int = file.fileno()
             return bool(select.select([number], [], [], 0)[0])
         except (AttributeError, OSError, ValueError):
             return False

@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import repeat
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from av.error import FFmpegError
 from av.packet import Packet
@@ -189,7 +189,7 @@ class _PartsDecoder(SoundDecoder):
         # Of fragments, FFmpeg knows how long the first of them are.
         return self.known_length_s
 
-    def packets(self) -> Iterator[Packet | None]:
+    def packets(self) -> Iterator["Packet[Any] | None"]:
         part = self._first
         yield from _moved(super().packets(), part)
         while not part.is_last and (part := next(self._parts, None)) is not None:
@@ -204,7 +204,9 @@ class _PartsDecoder(SoundDecoder):
         yield Packet()  # the decoder gives what it still holds
 
 
-def _moved(packets: Iterable[Packet | None], part: Mp4Part) -> Iterator[Packet | None]:
+def _moved(
+    packets: Iterable["Packet[Any] | None"], part: Mp4Part
+) -> Iterator["Packet[Any] | None"]:
     """Yield the packets of a part at their time, without the mark of its end."""
     n_lost = 0
     for packet in packets:
@@ -225,7 +227,7 @@ def _moved(packets: Iterable[Packet | None], part: Mp4Part) -> Iterator[Packet |
         yield from repeat(None, n_lost)
 
 
-def _without_skip(packet: Packet | None) -> Packet | None:
+def _without_skip(packet: "Packet[Any] | None") -> "Packet[Any] | None":
     """Return the packet of a later part: only the first one begins with a delay."""
     if packet is None or not packet.has_sidedata("skip_samples"):
         return packet

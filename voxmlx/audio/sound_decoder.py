@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
+from typing import Any, Protocol
 
 import av
 import numpy as np
@@ -344,7 +344,7 @@ class SoundDecoder:
             raise NoSound("has a sound track of unknown form")
         return best
 
-    def packets(self) -> Iterator[Packet | None]:
+    def packets(self) -> Iterator["Packet[Any] | None"]:
         """Yield packets; None where the container could not be read."""
         return packets_of(self._container, self._stream)
 
@@ -383,7 +383,9 @@ def open_container(
     )
 
 
-def packets_of(container: InputContainer, stream: Stream) -> Iterator[Packet | None]:
+def packets_of(
+    container: InputContainer, stream: Stream
+) -> Iterator["Packet[Any] | None"]:
     """Yield a stream's packets; None where the container could not be read."""
     n_errors = 0
     while n_errors < _MAX_ERRORS:
