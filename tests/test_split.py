@@ -174,6 +174,8 @@ def test_a_pipe_and_one_channel_are_split_as_well(
     ("arguments", "status", "said"),
     [
         (["--label", "Anna"], 2, "--label goes with --channel split"),
+        (["--channel", "split", "--server", "http://127.0.0.1:9"], 2,
+         "of a model on this machine"),
         (["--channel", "splat"], 2, "expected a number from 1, mix or split"),
         (["--channel", "split", *["--label", "A"] * 2], 2, "the same --label"),
         (["--channel", "split", "--label", "a --> b"], 2, "no name for a channel"),
