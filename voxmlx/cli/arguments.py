@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import voxmlx
 from voxmlx import demo
-from voxmlx.audio.channels import Channel
+from voxmlx.audio.channels import SPLIT, Channel, FileChannel
 from voxmlx.checkpoint import Checkpoint, load
 from voxmlx.cli.interruption import Interrupted
 from voxmlx.cli.standard_streams import robust_standard_streams
@@ -36,6 +36,7 @@ __all__ = [
     "report_error",
     "report_warning",
     "run_command",
+    "whole_number",
 ]
 
 DEFAULT_MODEL = "mlx-community/Voxtral-Mini-4B-Realtime-2602-4bit"
@@ -158,17 +159,41 @@ def add_raw_arguments(parser: argparse.ArgumentParser) -> None:
 def add_channel_argument(
     parser: argparse.ArgumentParser | argparse._ArgumentGroup,  # pyright: ignore[reportPrivateUsage] -- argparse has no public name for it
     help_text: str,
+    *,
+    may_split: bool = False,
 ) -> None:
-    """Add --channel: the number of a channel from 1, or mix."""
-    parser.add_argument("--channel", metavar="N", type=_channel, help=help_text)
+    """Add --channel (a number from 1, mix, or with `may_split` split) and --track."""
+    parser.add_argument(
+        "--channel",
+        metavar="N",
+        type=_file_channel if may_split else _channel,
+        help=help_text,
+    )
+    parser.add_argument(
+        "--track",
+        metavar="N",
+        type=whole_number(1, 1000),
+        help="the sound track of a film with several, from 1 (default: the one that "
+        "players take)",
+    )
 
 
-def _channel(text: str) -> Channel:
+def _file_channel(text: str) -> FileChannel:
+    return SPLIT if text == SPLIT else _channel(text, "mix or split")
+
+
+def _channel(text: str, others: str = "or mix") -> Channel:
     if text == "mix":
         return "mix"
+    if text == SPLIT:
+        raise argparse.ArgumentTypeError(
+            "split is for files, and of voxmlx transcribe; choose one channel, or mix"
+        )
     if text.isdecimal() and int(text) > 0:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is neither mix nor a channel, from 1")
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is no channel: expected a number from 1, {others}"
+    )
 
 
 def raw_rate(arguments: argparse.Namespace) -> int | None:
@@ -176,6 +201,23 @@ def raw_rate(arguments: argparse.Namespace) -> int | None:
     if arguments.rate is not None:
         return arguments.rate
     return SAMPLE_RATE if arguments.raw else None
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """Return an argument's type: a whole number from `least` to `most`."""
+
+    def convert(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a whole number from {least} to {most}"
+            )
+        return number
+
+    return convert
 
 
 def load_model(arguments: argparse.Namespace) -> Checkpoint:

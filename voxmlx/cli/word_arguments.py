@@ -1,10 +1,11 @@
 """Arguments of words and subtitles, and the options that follow from them."""
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
+from voxmlx.cli.arguments import whole_number
 from voxmlx.decoding.hotwords import BOOST, read_hotwords
 from voxmlx.decoding.rules import GUARDS
 from voxmlx.session import MAX_ALTERNATIVES, MAX_BOOST
@@ -53,14 +54,14 @@ def add_word_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--alternatives",
         metavar="N",
-        type=_whole(0, MAX_ALTERNATIVES),
+        type=whole_number(0, MAX_ALTERNATIVES),
         default=0,
         help="show the N most probable tokens of every 80 ms (json and jsonl)",
     )
     group.add_argument(
         "--pause",
         metavar="MS",
-        type=_whole(MIN_PAUSE_MS, MAX_PAUSE_MS),
+        type=whole_number(MIN_PAUSE_MS, MAX_PAUSE_MS),
         default=DEFAULT_PAUSE_MS,
         help="silence that ends an utterance (default: %(default)s)",
     )
@@ -73,21 +74,21 @@ def add_subtitle_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--line-chars",
         metavar="N",
-        type=_whole(1, 1000),
+        type=whole_number(1, 1000),
         default=rules.max_line_chars,
         help="longest line; wide characters count two (default: %(default)s)",
     )
     group.add_argument(
         "--lines",
         metavar="N",
-        type=_whole(1, 100),
+        type=whole_number(1, 100),
         default=rules.max_lines,
         help="most lines shown at once (default: %(default)s)",
     )
     group.add_argument(
         "--reading-speed",
         metavar="N",
-        type=_whole(1, 1000),
+        type=whole_number(1, 1000),
         default=round(rules.chars_per_second),
         help="characters a second for which a subtitle stays up, where the next one "
         "leaves time (default: %(default)s)",
@@ -149,18 +150,3 @@ def _boost(text: str) -> float:
             f"{text!r} is not a number above 0 and at most {MAX_BOOST}"
         )
     return number
-
-
-def _whole(least: int, most: int) -> Callable[[str], int]:
-    def convert(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = least - 1
-        if not least <= number <= most:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not a whole number from {least} to {most}"
-            )
-        return number
-
-    return convert

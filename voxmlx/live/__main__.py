@@ -36,7 +36,10 @@ from voxmlx.cli.server_arguments import (
     reconnect_s,
     server_key,
 )
-from voxmlx.cli.word_arguments import cue_rules, word_options
+from voxmlx.cli.word_arguments import (
+    cue_rules,
+    word_options,
+)
 from voxmlx.config import AUDIO_TOKEN_MS
 from voxmlx.errors import DeviceError, OutputError
 from voxmlx.live.captions import Captions, LiveStream, SoundSource
@@ -213,7 +216,10 @@ def _open_file(
     if arguments.input is None:
         return None
     audio = open_audio(
-        arguments.input, raw_rate=raw_rate(arguments), channel=arguments.channel
+        arguments.input,
+        raw_rate=raw_rate(arguments),
+        channel=arguments.channel,
+        track=arguments.track,
     )
     # A file goes on where its recording ends, a pipe with what comes.
     n_skipped = 0 if resumed is None or audio.is_pipe else resumed.n_samples
