@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from voxmlx.audio.channels import Channel
 from voxmlx.audio.files import AudioFile, open_audio
@@ -66,8 +66,8 @@ def find_model(server: HttpServer, wanted: str | None) -> ServedModel:
         return ServedModel(wanted, False)
     if answer.status != 200:
         raise _refusal(server, answer)
-    listed: object = answer.content.get("data")
-    entries = [fields_of(one) for one in listed] if isinstance(listed, list) else []
+    listed: Any = answer.content.get("data")
+    entries = [fields_of(one) for one in listed] if isinstance(listed, list) else []  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] -- JSON of others
     names = [str(one.get("id")) for one in entries]
     is_ours = any(one.get("owned_by") == "voxmlx" for one in entries)
     if is_ours:  # there is one, whatever a client calls it
