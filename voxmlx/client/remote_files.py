@@ -124,7 +124,7 @@ class RemoteFiles:
             pieces, duration_ms = self._answers(name, audio, sent)
         except OSError as error:
             raise AudioError(
-                f"{name} cannot be read: {error.strerror or error}"
+                f"{name} cannot be sent: {error.strerror or error}"
             ) from None
         if self._settings.needs_times and not all(one.has_times for one in pieces):
             raise self._no_times()
