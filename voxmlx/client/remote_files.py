@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from voxmlx.audio.channels import Channel
 from voxmlx.audio.files import AudioFile, open_audio
@@ -54,6 +54,7 @@ class Settings:
     raw_rate: int | None
     channel: Channel
     reconnect_s: float
+    track: int | None = None
 
 
 def find_model(server: HttpServer, wanted: str | None) -> ServedModel:
@@ -66,8 +67,8 @@ def find_model(server: HttpServer, wanted: str | None) -> ServedModel:
         return ServedModel(wanted, False)
     if answer.status != 200:
         raise _refusal(server, answer)
-    listed: object = answer.content.get("data")
-    entries = [fields_of(one) for one in listed] if isinstance(listed, list) else []
+    listed: Any = answer.content.get("data")
+    entries = [fields_of(one) for one in listed] if isinstance(listed, list) else []  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] -- JSON of others
     names = [str(one.get("id")) for one in entries]
     is_ours = any(one.get("owned_by") == "voxmlx" for one in entries)
     if is_ours:  # there is one, whatever a client calls it
@@ -124,7 +125,7 @@ class RemoteFiles:
             pieces, duration_ms = self._answers(name, audio, sent)
         except OSError as error:
             raise AudioError(
-                f"{name} cannot be read: {error.strerror or error}"
+                f"{name} cannot be sent: {error.strerror or error}"
             ) from None
         if self._settings.needs_times and not all(one.has_times for one in pieces):
             raise self._no_times()
@@ -156,7 +157,8 @@ class RemoteFiles:
     ) -> tuple[list[Answered], int]:
         """Return what the server says of an input's pieces, and how long the input is."""
         settings = self._settings
-        is_plain = audio is None and settings.raw_rate is settings.channel is None
+        asked = (settings.raw_rate, settings.channel, settings.track)
+        is_plain = audio is None and all(one is None for one in asked)
         if is_plain:
             path = Path(name)
             if self._model.is_ours or is_read_by_all(path):
@@ -172,7 +174,12 @@ class RemoteFiles:
         duration_ms = 0
         with ExitStack() as stack:
             opened = audio or stack.enter_context(
-                open_audio(name, raw_rate=settings.raw_rate, channel=settings.channel)
+                open_audio(
+                    name,
+                    raw_rate=settings.raw_rate,
+                    channel=settings.channel,
+                    track=settings.track,
+                )
             )
             sending = flac_pieces(opened, is_whole=self._model.is_ours and not is_plain)
             for piece in sending:
