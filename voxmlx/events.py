@@ -1,9 +1,10 @@
-"""Events of a session: frozen values, final once emitted."""
+"""Events of a session: frozen values, all but DraftChanged final once emitted."""
 
 from dataclasses import dataclass
 
 __all__ = [
     "Alternative",
+    "DraftChanged",
     "Event",
     "Finished",
     "GuardActed",
@@ -50,6 +51,19 @@ class TokenDecoded:
 @dataclass(frozen=True, slots=True)
 class TextDelta:
     """Text that follows everything emitted before it and never changes."""
+
+    text: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DraftChanged:
+    """What follows all TextDeltas so far, as far as a shorter delay knows it.
+
+    It may change: each replaces the one before as a whole, with "" where nothing more
+    is known. It never repeats what is confirmed. `time_ms` is the stream time that the
+    draft has come to.
+    """
 
     text: str
     time_ms: int
@@ -138,6 +152,7 @@ class Finished:
 Event = (
     TokenDecoded
     | TextDelta
+    | DraftChanged
     | WordFinal
     | UtteranceEnd
     | GuardActed

@@ -21,7 +21,12 @@ from numpy.typing import NDArray
 
 from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.decoding.choosing import greedy, logits_of
-from voxmlx.decoding.network_requests import DecodeRequest, EncodeRequest, Request
+from voxmlx.decoding.network_requests import (
+    DecodeRequest,
+    DecodeTogether,
+    EncodeRequest,
+    Request,
+)
 from voxmlx.model.state import VoxtralState
 from voxmlx.model.voxtral import Samples, VoxtralRealtime
 
@@ -83,13 +88,17 @@ def decode_all(model: VoxtralRealtime, request: DecodeRequest) -> NDArray[np.int
     return request.ids()
 
 
-def compute(model: VoxtralRealtime, request: Request) -> mx.array | list[int]:
-    """Return what one stream wants: embeddings [1, k, dim], or ids [k]."""
+def compute(model: VoxtralRealtime, request: Request) -> mx.array | list[int] | None:
+    """Return what one stream wants: embeddings [1, k, dim], ids [k], or nothing."""
     match request:
         case EncodeRequest(samples, state):
             return model.encode(samples, state)
         case DecodeRequest():
             return decode_all(model, request).tolist()
+        case DecodeTogether(requests):
+            while not any(one.is_done for one in requests):
+                decode_together(model, requests)
+            return None
 
 
 def greedy_ids(

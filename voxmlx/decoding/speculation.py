@@ -26,12 +26,12 @@ comes third, the pass gives PAD PAD WORD, and the last position is trimmed.
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from voxmlx.config import STREAMING_PAD_ID
 from voxmlx.errors import SessionError
 
-__all__ = ["MAX_POSITIONS", "Speculation"]
+__all__ = ["MAX_POSITIONS", "Guesses", "Speculation"]
 
 # Positions one pass may verify; few different numbers, so that each is soon known.
 _LENGTHS = (2, 3, 4, 6, 8, 12, 16)
@@ -49,6 +49,19 @@ _LEAST_CHANCE = 0.05
 _MAX_UNREAD = 8
 # So much a pass may seem to gain before it is worth waiting for its ids.
 _LEAST_GAIN = 1.1
+
+
+class Guesses(Protocol):
+    """A maker of guesses, as `DecodeRequest` asks it; see `Speculation`."""
+
+    def draft(self, n: int, /) -> list[int]: ...
+    def now(self) -> float | None: ...
+    @property
+    def n_unread(self) -> int: ...
+    def observe(self, ids: Iterable[int], /) -> None: ...
+    def passed(
+        self, n_positions: int, n_chosen: int, seconds: float | None, /
+    ) -> None: ...
 
 
 class _Context(NamedTuple):
