@@ -1,4 +1,4 @@
-"""Put faults into ten core files, and count which of them the tests notice.
+"""Put faults into core files, and count which of them the tests notice.
 
 python .ci/mutation.py                 all faults, then a table for each file
 python .ci/mutation.py --report        the table of the last run

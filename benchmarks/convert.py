@@ -19,10 +19,10 @@ import numpy as np
 
 from benchmarks.provenance import closing_line
 from convert.__main__ import convert
-from convert.recipes import RECIPES, precisions
 from convert.source import BLOCK_BYTES
 from voxmlx import load
 from voxmlx.layouts import ModelFiles, open_model
+from voxmlx.layouts.recipes import RECIPES, precisions
 
 
 def main() -> None:

@@ -18,10 +18,10 @@ from benchmarks.held_out import write_held_out
 from benchmarks.provenance import closing_line
 from convert import quality
 from convert.__main__ import convert
-from convert.recipes import RECIPES, Recipe, Rule
 from voxmlx import demo, load
 from voxmlx.doctor.estimate import FULL_SIZE
 from voxmlx.layouts.embedding import EMBEDDING, EMBEDDING_BITS
+from voxmlx.layouts.recipes import RECIPES, Recipe, Rule
 
 __all__ = ["embedding_bytes", "main", "measured", "write_default_like"]
 

@@ -2,7 +2,7 @@
 
 python -m benchmarks.hotwords FOLDER... [--noise 0.02] [--listed 1 5] [--boosts 1 2 4]
 
-A FOLDER is what benchmarks.accuracy takes; white noise of RMS --noise is added to it.
+A FOLDER is what benchmarks.wer takes; white noise of RMS --noise is added to it.
 Every utterance is first heard without hot words. Where that misses a word (of --letters
 or more: nobody lists `is` or `oh`), the word is listed, with others that are missed
 elsewhere; where none is missed, only such others, none of which is said. Prints a row

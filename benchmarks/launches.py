@@ -17,10 +17,10 @@ from mlx.utils import tree_flatten, tree_unflatten
 from benchmarks.full_size_checkpoint import FULL_SIZE
 from benchmarks.graph import Trace, on_metal, trace
 from benchmarks.provenance import closing_line
-from convert.recipes import DEFAULT_RECIPE, RECIPES, precisions
 from voxmlx.config import LEFT_PAD_TOKENS, ModelConfig
 from voxmlx.decoding.choosing import greedy, logits_of
 from voxmlx.layouts import model_modules, packed_path
+from voxmlx.layouts.recipes import DEFAULT_RECIPE, RECIPES, precisions
 from voxmlx.model.cache import RingKVCache
 from voxmlx.model.voxtral import VoxtralRealtime
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import mlx.core as mx
 
-__all__ = ["closing_line", "machine"]
+from voxmlx import Checkpoint
+
+__all__ = ["closing_line", "machine", "recipe_of"]
 
 
 def machine() -> dict[str, str | int]:
@@ -30,6 +32,16 @@ def machine() -> dict[str, str | int]:
 def closing_line(benchmark: str, **figures: object) -> str:
     """One line of JSON: the benchmark's name, its figures, the machine."""
     return json.dumps({"benchmark": benchmark, **figures, **machine()})
+
+
+def recipe_of(checkpoint: Checkpoint) -> str:
+    """Return the recipe a converted model names, or the dtype of one that is not."""
+    config = Path(checkpoint.name) / "config.json"
+    if config.is_file():
+        named = json.loads(config.read_text(encoding="utf-8")).get("recipe")
+        if named is not None:
+            return str(named)
+    return checkpoint.dtype
 
 
 def _commit() -> str:

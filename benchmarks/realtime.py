@@ -18,8 +18,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from benchmarks.accuracy import recipe_of
-from benchmarks.provenance import closing_line
+from benchmarks.provenance import closing_line, recipe_of
 from benchmarks.ratios import Spread
 from voxmlx import Checkpoint, Session, TextDelta, TokenDecoded, demo, load
 from voxmlx.audio.files import open_audio

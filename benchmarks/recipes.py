@@ -25,11 +25,11 @@ from convert.affine import Floats, Rounded, stored
 from convert.calibration import read_calibration
 from convert.disk import amount
 from convert.quality import Sound, read_sounds
-from convert.recipes import RECIPES, DtypeName
 from convert.rounding import RoundingName
 from convert.verify import References, read_references, verify_against
 from voxmlx import demo
 from voxmlx.layouts.configs import Precision
+from voxmlx.layouts.recipes import RECIPES, DtypeName
 
 __all__ = ["COLUMNS", "main"]
 

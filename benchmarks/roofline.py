@@ -10,7 +10,7 @@ JSON line.
 import argparse
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import mlx.core as mx
@@ -23,14 +23,15 @@ from voxmlx import Checkpoint, load
 from voxmlx.config import AUDIO_TOKEN_MS, SAMPLES_PER_AUDIO_TOKEN, ModelConfig
 from voxmlx.decoding.loop import greedy_ids
 from voxmlx.doctor.estimate import (
+    ESTIMATED,
     FULL_SIZE,
-    RECIPES,
-    RecipeBits,
+    default_model,
     median_s,
     ring_bytes,
     weight_bytes,
 )
 from voxmlx.layouts.embedding import EMBEDDING_BITS
+from voxmlx.layouts.recipes import Recipe
 
 # Published memory bandwidths, GB/s; of a chip in two sizes, the smaller.
 APPLE_GB_PER_S = {
@@ -40,6 +41,7 @@ APPLE_GB_PER_S = {
     "M4": 120, "M4 Pro": 273, "M4 Max": 410,
 }  # fmt: skip
 _COPIED_BYTES = 256_000_000
+_RECIPES = {recipe.name: recipe for recipe in ESTIMATED}
 
 __all__ = ["BytesRead", "bytes_read", "copy_bytes_per_s", "default_model_bytes", "main"]
 
@@ -60,7 +62,7 @@ class BytesRead:
 
 
 def bytes_read(
-    recipe: RecipeBits,
+    recipe: Recipe,
     kv_bits: int = 16,
     config: ModelConfig = FULL_SIZE,
     *,
@@ -76,8 +78,7 @@ def default_model_bytes() -> dict[tuple[int, int], int]:
     """Return bytes of a step at full windows by bits of embedding and of rings."""
     found: dict[tuple[int, int], int] = {}
     for embedding_bits in EMBEDDING_BITS:
-        of_weight = 16 if embedding_bits == 16 else embedding_bits + 0.5
-        recipe = replace(RECIPES["default"], embedding=of_weight)
+        recipe = default_model(embedding_bits)
         for kv_bits in (16, 8):
             found[embedding_bits, kv_bits] = bytes_read(recipe, kv_bits).total
     return found
@@ -119,11 +120,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").splitlines()[0], allow_abbrev=False
     )
-    parser.add_argument("--recipe", choices=RECIPES, default="q4")
+    parser.add_argument("--recipe", choices=_RECIPES, default="q4")
     parser.add_argument("--kv-bits", type=int, choices=(8, 16), default=16)
     parser.add_argument("--model", help="time a step of this one: directory, id, demo")
     arguments = parser.parse_args()
-    recipe, kv_bits = RECIPES[arguments.recipe], arguments.kv_bits
+    recipe, kv_bits = _RECIPES[arguments.recipe], arguments.kv_bits
     speed = copy_bytes_per_s()
     opening = bytes_read(recipe, kv_bits, share=0)
     full = bytes_read(recipe, kv_bits)

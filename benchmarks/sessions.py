@@ -18,8 +18,7 @@ from statistics import median
 import mlx.core as mx
 import numpy as np
 
-from benchmarks.accuracy import recipe_of
-from benchmarks.provenance import closing_line
+from benchmarks.provenance import closing_line, recipe_of
 from benchmarks.ratios import Ratio
 from benchmarks.realtime import demo_sound
 from voxmlx import Checkpoint, Session, load

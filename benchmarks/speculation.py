@@ -3,7 +3,7 @@
 python -m benchmarks.speculation [FOLDER...] [--model demo] [--delays 80 480 2400]
                                  [--seconds 60] [--turns 5]
 
-Transcribes what a FOLDER holds (as benchmarks.accuracy reads it; the demo's sample
+Transcribes what a FOLDER holds (as benchmarks.wer reads it; the demo's sample
 without one), as one stream of at most so many seconds, with and without speculation in
 turn, and checks that the ids are equal. Prints per folder and delay how many guesses
 were accepted, how many ids a pass gave, and how many times faster the decoding was;

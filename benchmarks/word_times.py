@@ -32,15 +32,20 @@ class TimeErrors:
     end_mean: float
     end_median: float
     end_within: float  # share of ends within END_LIMIT_MS
-    start_mean: float
-    start_within: float  # share of starts within START_LIMIT_MS
+    # None where no two words in a row were recognized.
+    start_mean: float | None
+    start_within: float | None  # share of starts within START_LIMIT_MS
 
     @classmethod
-    def of(cls, marks: Sequence[Marked], words: Sequence[Word]) -> "TimeErrors":
+    def of(cls, marks: Sequence[Marked], words: Sequence[Word]) -> "TimeErrors | None":
         """Measure recognized words: an end against its mark, a start against the
         mark of the word before (only inside an utterance: there, words touch).
+
+        Returns None where no word was recognized.
         """
         pairs = _recognized(marks, words)
+        if not pairs:
+            return None
         ends = np.array([word.end_ms - mark.end_ms for mark, word in pairs])
         starts = np.array(
             [
@@ -54,8 +59,12 @@ class TimeErrors:
             end_mean=float(ends.mean()),
             end_median=float(np.median(ends)),
             end_within=float((np.abs(ends) <= END_LIMIT_MS).mean()),
-            start_mean=float(starts.mean()),
-            start_within=float((np.abs(starts) <= START_LIMIT_MS).mean()),
+            start_mean=float(starts.mean()) if len(starts) else None,
+            start_within=(
+                float((np.abs(starts) <= START_LIMIT_MS).mean())
+                if len(starts)
+                else None
+            ),
         )
 
 

@@ -20,6 +20,7 @@ from rich.progress import (
 from voxmlx.cli.arguments import CommandParser, run_command
 from voxmlx.hub import locate
 from voxmlx.layouts import ModelFiles, open_model
+from voxmlx.layouts.recipes import DEFAULT_RECIPE, RECIPES, DtypeName
 from voxmlx.text.tokenizer import Tokenizer
 
 from . import quality
@@ -29,7 +30,6 @@ from .gptq import Gptq, Search
 from .manifest import MANIFEST_NAME, check
 from .output import Advance, Output
 from .plan import SHARD_BYTES, Plan, make_plan
-from .recipes import DEFAULT_RECIPE, RECIPES, DtypeName
 from .rounding import (
     DEFAULT_ROUNDING,
     ROUNDINGS,

@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from .recipes import DtypeName
+from voxmlx.layouts.recipes import DtypeName
 
 __all__ = ["Quantized", "Rounded", "next_stored", "pack", "packed", "stored"]
 

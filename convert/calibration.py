@@ -28,6 +28,7 @@ from voxmlx.decoding.loop import greedy_ids
 from voxmlx.errors import AudioError
 from voxmlx.kernels import gelu
 from voxmlx.layouts import ModelFiles
+from voxmlx.layouts.recipes import DtypeName
 from voxmlx.model import VoxtralRealtime
 from voxmlx.model.attention import begin_step
 from voxmlx.model.cache import RingKVCache
@@ -38,7 +39,6 @@ from voxmlx.model.rope import RotaryEmbedding
 from voxmlx.text.tokenizer import Tokenizer
 
 from .quality import DELAY_MS, Sound, read_sounds
-from .recipes import DtypeName
 
 __all__ = ["MAX_SECONDS", "Calibration", "read_calibration"]
 

@@ -20,10 +20,10 @@ import numpy as np
 
 from voxmlx.layouts import Module, packed_path
 from voxmlx.layouts.configs import Precision
+from voxmlx.layouts.recipes import DtypeName
 
 from .affine import Floats, Rounded
 from .calibration import Calibration
-from .recipes import DtypeName
 from .rounding import Nearest, Round, as_stored
 from .search import nearest_codes, search
 from .source import Source

@@ -12,10 +12,10 @@ import mlx.core as mx
 from voxmlx.layouts import ModelFiles, Module
 from voxmlx.layouts.configs import Precision, our_architecture
 from voxmlx.layouts.header import ITEM_BYTES
+from voxmlx.layouts.recipes import DtypeName, Recipe, precisions
 
 from .disk import Stamp
 from .quality import Sound
-from .recipes import DtypeName, Recipe, precisions
 from .rounding import DEFAULT_ROUNDING, RoundingName
 
 __all__ = ["INDEX_NAME", "SHARD_BYTES", "OutputTensor", "Plan", "Shard", "make_plan"]

@@ -8,9 +8,9 @@ import numpy as np
 
 from voxmlx.layouts import Module
 from voxmlx.layouts.configs import Precision
+from voxmlx.layouts.recipes import DtypeName
 
 from .affine import Floats, Quantized, Rounded, packed
-from .recipes import DtypeName
 from .source import Source, finite
 
 __all__ = [

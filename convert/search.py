@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmlx.layouts.configs import Precision
+from voxmlx.layouts.recipes import DtypeName
 
 from .affine import Floats, Rounded, next_stored, stored
-from .recipes import DtypeName
 
 __all__ = ["full_ranges", "nearest_codes", "search"]
 

@@ -75,8 +75,7 @@ def rank(
         for path, module in chosen.items():
             module.weight = kept[path]
         n_weights = sum(weight.size for weight in kept.values())
-        stored = precision.bits + 32 / precision.group_size
-        saved = n_weights * (_UNQUANTIZED_BITS - stored) / 8
+        saved = n_weights * (_UNQUANTIZED_BITS - precision.stored_bits) / 8
         rows.append(SensitivityRow(group, n_weights, saved, (squares / n) ** 0.5))
     return sorted(rows, key=lambda row: row.error_per_saved_mb, reverse=True)
 

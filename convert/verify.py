@@ -11,12 +11,12 @@ from typing import Any
 import mlx.core as mx
 
 from voxmlx import limit_memory, load
+from voxmlx.layouts.recipes import DtypeName
 
 from . import quality
 from .disk import check_room, disk_errors
 from .output import SCRATCH_PREFIX
 from .plan import Plan
-from .recipes import DtypeName
 
 __all__ = ["References", "read_references", "verify", "verify_against"]
 

@@ -34,9 +34,11 @@ class WordErrors:
             return None
         wrong, said = np.array(self.n_wrong), np.array(self.n_said)
         rng = np.random.default_rng(0)
-        drawn = rng.integers(0, len(said), (_N_DRAWS, len(said)))
-        totals = said[drawn].sum(1)
-        rates = wrong[drawn].sum(1)[totals > 0] / totals[totals > 0]
+        rates: list[float] = []
+        for _ in range(_N_DRAWS):
+            drawn = rng.integers(0, len(said), len(said))
+            if total := said[drawn].sum():
+                rates.append(wrong[drawn].sum() / total)
         tail = (1 - level) / 2
         low, high = np.quantile(rates, [tail, 1 - tail])
         return float(low), float(high)

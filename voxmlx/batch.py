@@ -133,7 +133,9 @@ class Batch:
         self, rows: Sequence[_Row], said: list[tuple[Session, list[Event]]]
     ) -> None:
         waiting = [
-            row for row in rows if isinstance(row.wanted, DecodeRequest | DecodeTogether)
+            row
+            for row in rows
+            if isinstance(row.wanted, DecodeRequest | DecodeTogether)
         ]
         if not waiting:
             return

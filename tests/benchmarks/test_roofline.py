@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.roofline import BytesRead, bytes_read, default_model_bytes
-from voxmlx.doctor.estimate import RECIPES
+from voxmlx.layouts.recipes import RECIPES
 
 # One decoder layer: q and o 3072 x 4096 each, k and v 3072 x 1024, three of 3072 x 9216.
 _DECODER = 26 * (2 * 3072 * 4096 + 2 * 3072 * 1024 + 3 * 3072 * 9216) + 131072 * 3072
@@ -13,7 +13,10 @@ _ENCODER = 32 * (4 * 1280 * 2048 + 3 * 1280 * 5120) + 5120 * 3072 + 3072 * 3072
 _STEM = 3 * 1280 * (128 + 1280)
 
 
-@pytest.mark.parametrize(("recipe", "bits"), [("q4", 4.5), ("q8", 8.5), ("bf16", 16)])
+@pytest.mark.parametrize(
+    ("recipe", "bits"),
+    [("q3", 3.5), ("q4", 4.5), ("mxfp4", 4.25), ("q8", 8.5), ("bf16", 16)],
+)
 def test_a_step_reads_every_weight_once(recipe: str, bits: float) -> None:
     read = bytes_read(RECIPES[recipe], share=0)
     assert read.weights == int((_DECODER + _ENCODER) * bits / 8 + 2 * _STEM)

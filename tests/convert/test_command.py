@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub.errors import HFValidationError
 
 from convert.__main__ import convert, main
-from convert.recipes import RECIPES
+from voxmlx.layouts.recipes import RECIPES
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:

@@ -16,7 +16,6 @@ from convert import source as source_module
 from convert.__main__ import convert, main
 from convert.output import Output
 from convert.plan import make_plan
-from convert.recipes import RECIPES
 from convert.rounding import Nearest
 from tests.convert.directories import read_tensors
 from tests.convert.interrupted import (
@@ -28,6 +27,7 @@ from tests.convert.interrupted import (
 )
 from voxmlx.errors import CheckpointError, OutputError
 from voxmlx.layouts import open_model
+from voxmlx.layouts.recipes import RECIPES
 
 WEIGHTS = "consolidated.safetensors"
 

@@ -14,7 +14,6 @@ import pytest
 from convert import output
 from convert.__main__ import convert
 from convert.plan import make_plan
-from convert.recipes import RECIPES
 from tests.convert.directories import read_tensors
 from tests.convert.interrupted import (
     SHARD_BYTES,
@@ -26,6 +25,7 @@ from tests.convert.interrupted import (
 from voxmlx import load
 from voxmlx.errors import CheckpointError, OutputError
 from voxmlx.layouts import open_model
+from voxmlx.layouts.recipes import RECIPES
 
 
 def loads_only_if_whole(directory: Path, whole: dict[str, bytes]) -> None:

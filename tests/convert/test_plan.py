@@ -10,10 +10,10 @@ import pytest
 from convert.__main__ import convert
 from convert.disk import amount
 from convert.plan import make_plan
-from convert.recipes import RECIPES
 from tests.convert.directories import MODEL, read_tensors
 from tests.convert.interrupted import SHARD_BYTES
 from voxmlx.layouts import open_model
+from voxmlx.layouts.recipes import RECIPES
 
 
 @pytest.mark.parametrize("shard_bytes", [1, 20_000, SHARD_BYTES, 10**9])

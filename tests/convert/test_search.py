@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convert.affine import Rounded, next_stored, pack, packed, stored
-from convert.recipes import DtypeName
 from convert.search import search
 from voxmlx.layouts.configs import Precision
+from voxmlx.layouts.recipes import DtypeName
 
 BITS = (2, 3, 4, 5, 6, 8)
 DTYPES: tuple[DtypeName, ...] = ("bfloat16", "float16", "float32")

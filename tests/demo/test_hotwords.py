@@ -67,9 +67,7 @@ def test_missed_words_are_found_and_no_word_heard_rightly_is_lost(
 def test_sentences_without_a_hot_word_stay_as_they_are(
     every: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    row = reported(
-        capsys, some_cases(every, N_LISTED, lambda case: not case.is_listed)
-    )
+    row = reported(capsys, some_cases(every, N_LISTED, lambda case: not case.is_listed))
     assert row.n_unlisted > 40 / every
     assert row.n_disturbed == 0
 

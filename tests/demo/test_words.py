@@ -103,6 +103,8 @@ def test_the_shortest_delay_is_the_worst() -> None:
 def test_words_are_where_the_synthesisers_mark_them(delay_ms: int) -> None:
     _, found, marks = marked(delay_ms)
     errors = TimeErrors.of(marks, found.words)
+    assert errors is not None
+    assert errors.start_within is not None
     assert errors.n_words >= 0.9 * len(marks)
     assert errors.end_within >= 0.95  # within 80 ms
     assert errors.start_within >= 0.90  # within 160 ms

@@ -11,13 +11,12 @@ import pytest
 
 from benchmarks.full_size_checkpoint import FULL_SIZE as FULL_SIZE_CHECKPOINT
 from benchmarks.launches import full_size_network, traced_decoder, traced_encoder
-from convert import recipes
 from voxmlx.config import ModelConfig
 from voxmlx.doctor import __main__ as doctor
 from voxmlx.doctor.estimate import (
+    ESTIMATED,
     FULL_SIZE,
     N_LAUNCHES,
-    RECIPES,
     Speed,
     estimates,
     measured_speed,
@@ -38,9 +37,7 @@ from voxmlx.kernels.switches import (
     KernelSwitches,
     kernel_switches,
 )
-from voxmlx.layouts import model_modules, packed_path
-from voxmlx.layouts.configs import Precision
-from voxmlx.layouts.embedding import DEFAULT_EMBEDDING_BITS, EMBEDDING
+from voxmlx.layouts.recipes import RECIPES
 
 
 @pytest.fixture
@@ -83,7 +80,7 @@ def test_json_has_all_that_the_page_has(capsys: pytest.CaptureFixture[str]) -> N
     assert found["machine"]["gpu"] is None
     assert [kernel["name"] for kernel in found["kernels"]] == [*NAMES, STOCK_ATTENTION]
     assert found["kernels"][-1]["results"][0]["error"] < 1e-4
-    assert len(found["estimates"]) == 2 * len(RECIPES)
+    assert len(found["estimates"]) == 2 * len(ESTIMATED)
     assert found["faults"] == []
     assert found["steps"] is None
 
@@ -192,25 +189,21 @@ def test_the_full_size_is_that_of_the_published_checkpoint() -> None:
     assert ModelConfig.from_params(FULL_SIZE_CHECKPOINT.params()) == FULL_SIZE
 
 
-def test_recipes_have_the_bits_that_convert_gives_them() -> None:
-    def in_files(name: str) -> float:
-        modules = list(model_modules(FULL_SIZE))
-        recipe = "q4" if name == "default" else name
-        chosen = recipes.precisions(recipes.RECIPES[recipe], modules, {})
-        if name == "default":
-            chosen[EMBEDDING] = Precision(DEFAULT_EMBEDDING_BITS, 64)
-        n_bits = 0.0
-        for module in modules:
-            path = packed_path(module.path)
-            if len(module.shape) < 2 or ".ada." in path:
-                continue
-            precision = chosen.get(module.path)
-            bits = 16 if precision is None else precision.bits + 32 / 64
-            n_bits += math.prod(module.shape) * bits
-        return n_bits / 8
+def test_every_recipe_in_affine_groups_is_estimated() -> None:
+    rows = estimates(Speed(100e9, 1e-6), None)
+    names = ["default", "bf16", "q8", "q6", "q4", "q4-mixed", "q3", "q3-mixed"]
+    assert [row.recipe for row in rows] == [n for name in names for n in (name, name)]
+    sizes = {row.recipe: row.step_bytes for row in rows if row.kv_bits == 16}
+    assert sizes["q3"] < sizes["q3-mixed"] < sizes["q4"] < sizes["q4-mixed"]
+    # An embedding of 8.5 bits and not of 4.5.
+    assert sizes["default"] - sizes["q4"] == 131072 * 3072 // 2
 
-    for name, recipe in RECIPES.items():
-        assert weight_bytes(recipe) == pytest.approx(in_files(name), rel=0.002), name
+
+def test_parts_of_a_mixed_recipe_have_their_own_bits() -> None:
+    # Embedding, decoder attention (q, o, k, v) and adapter get two bits more.
+    n = 131072 * 3072 + 26 * 2 * 3072 * (4096 + 1024) + (5120 + 3072) * 3072
+    mixed, plain = (weight_bytes(RECIPES[name]) for name in ("q4-mixed", "q4"))
+    assert mixed - plain == n * 2 // 8
 
 
 def test_bytes_are_those_of_the_field() -> None:

@@ -53,7 +53,9 @@ class Loopback:
         )
         self._socket = listen("127.0.0.1", 0)
         self.port: int = self._socket.getsockname()[1]
-        self._server = Server(self.service, limits)
+        self._wyoming = listen("127.0.0.1", 0)
+        self.wyoming_port: int = self._wyoming.getsockname()[1]
+        self._server = Server(self.service, limits, wyoming=self._wyoming)
         self._thread = threading.Thread(target=self._run, name="loopback")
 
     def _run(self) -> None:
@@ -85,6 +87,7 @@ class Loopback:
         self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive()
         self._socket.close()
+        self._wyoming.close()
         self.scheduler.stop()
 
     def tasks(self) -> list[str]:

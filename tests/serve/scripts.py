@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from voxmlx.events import Finished, TextDelta, UtteranceEnd
-from voxmlx.serve.conversation import Conversation, Hints
+from voxmlx.serve.conversation import Conversation, Hints, WyomingConversation
+from voxmlx.serve.json_object import JsonObject
 from voxmlx.serve.protocol import (
     Close,
     Effect,
@@ -23,7 +24,7 @@ from voxmlx.serve.protocol import (
     StreamOptions,
 )
 
-__all__ = ["Talk", "append", "audio", "served"]
+__all__ = ["Talk", "WyomingTalk", "append", "audio", "served"]
 
 
 def served() -> Served:
@@ -52,7 +53,10 @@ class Talk:
     """
 
     def __init__(self, hints: Hints | None = None) -> None:
-        self.conversation = Conversation(served(), hints or Hints())
+        self._begin(Conversation(served(), hints or Hints()))
+
+    def _begin(self, conversation: Any) -> None:
+        self.conversation = conversation
         self.told: list[dict[str, Any]] = []
         self.commands: list[Effect] = []
         self.is_closed = False
@@ -108,3 +112,19 @@ class Talk:
     @property
     def n_heard(self) -> int:
         return sum(len(c.samples) for c in self.commands if isinstance(c, PushAudio))
+
+
+class WyomingTalk(Talk):
+    """The same for a client of Wyoming; `payload` is a field of its messages."""
+
+    def __init__(self) -> None:
+        self._begin(WyomingConversation(served()))
+
+    def says(self, *messages: dict[str, Any] | str) -> list[dict[str, Any]]:
+        n = len(self.told)
+        for message in messages:
+            assert isinstance(message, dict)
+            payload = message.get("payload", b"")
+            fields = {name: one for name, one in message.items() if name != "payload"}
+            self.follow(self.conversation.receive(JsonObject(fields, payload=payload)))
+        return self.told[n:]

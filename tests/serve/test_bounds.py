@@ -407,7 +407,7 @@ def test_a_mistake_of_ours_is_an_error_object(
         raise AssertionError("a mistake")
 
     with serving(tiny_checkpoint) as server:
-        monkeypatch.setattr("voxmlx.serve.transcriptions._read_params", fail)
+        monkeypatch.setattr("voxmlx.serve.transcriptions.read_params", fail)
         with httpx.Client(base_url=server.http, timeout=PATIENCE_S) as client:
             answer = post(client)
     assert answer.status_code == 500

@@ -20,8 +20,13 @@ from voxmlx.serve.__main__ import main
 
 
 @contextmanager
-def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The command with the demo's model on a free port, and its address."""
+def started(
+    *arguments: str, told: list[str] | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command with the demo's model on a free port, and its address.
+
+    What it says before that is appended to `told`.
+    """
     command = [sys.executable, "-m", "voxmlx.serve", "--demo", "--port", "0"]
     with subprocess.Popen(
         [*command, *arguments], stderr=subprocess.PIPE, text=True
@@ -29,7 +34,9 @@ def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         try:
             assert process.stderr is not None
             line = process.stderr.readline()
-            if "--api-key" in line:  # what it says to who leaves it open
+            while "voxmlx: demo" not in line and line:  # of keys, of other doors
+                if told is not None:
+                    told.append(line)
                 line = process.stderr.readline()
             found = re.fullmatch(
                 r"voxmlx: demo on (https?://\S+) \(Ctrl-C .*\)\n", line
@@ -61,6 +68,43 @@ def test_a_signal_ends_it_when_clients_have_heard_their_last_words(
         assert process.stderr.read() == ""
 
 
+def wyoming_port(told: list[str]) -> int:
+    """The port that the command said it speaks Wyoming on."""
+    (found,) = re.findall(
+        r"Wyoming on tcp://127\.0\.0\.1:(\d+), without keys", told[-1]
+    )
+    return int(found)
+
+
+def test_a_signal_ends_it_when_wyomings_clients_have_heard_the_transcript() -> None:
+    told: list[str] = []
+    with (
+        started("--wyoming-port", "0", told=told) as (process, _),
+        socket.create_connection(("127.0.0.1", wyoming_port(told))) as one,
+    ):
+        one.sendall(
+            b'{"type": "audio-chunk", "payload_length": 64000}\n' + bytes(64_000)
+        )
+        one.sendall(b'{"type": "ping"}\n')
+        with one.makefile("rb") as answer:
+            assert b"pong" in answer.readline()
+            process.send_signal(signal.SIGTERM)
+            rest = answer.read()
+        assert rest.endswith(b'{"type": "transcript-stop", "version": "1.5.0"}\n')
+        assert process.wait(PATIENCE_S) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+def test_wyoming_beyond_this_machine_is_asked_for_and_warned_of() -> None:
+    told: list[str] = []
+    with started(
+        "--wyoming-port", "0", "--wyoming-host", "0.0.0.0", "--api-key", "k", told=told
+    ):
+        pass
+    assert "can use Wyoming, which has no keys" in told[0]
+
+
 def test_other_machines_are_let_in_with_a_key_of_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -77,6 +121,11 @@ def test_other_machines_are_let_in_with_a_key_of_the_environment(
     ("arguments", "message"),
     [
         (["--port", "{taken}"], "port {taken} of 127.0.0.1 is in use; choose another"),
+        (["--wyoming-port", "{taken}"], "in use; choose another --wyoming-port"),
+        (
+            ["--wyoming-port", "0", "--wyoming-host", "203.0.113.1"],
+            "--wyoming-host 203.0.113.1 is no address of this machine",
+        ),
         (["--host", "no.such.invalid"], "--host no.such.invalid is no address of this"),
         (["--host", "203.0.113.1"], "--host 203.0.113.1 is no address of this machine"),
         (["--delay", "100"], "use one of 80, 160, 240"),
@@ -108,7 +157,15 @@ def test_the_extra_that_is_missing_is_named(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--port", "70000"], ["--port", "-1"], ["--max-sessions", "0"], ["--idle", "x"]],
+    [
+        ["--port", "70000"],
+        ["--port", "-1"],
+        ["--max-sessions", "0"],
+        ["--idle", "x"],
+        ["--wyoming-port", "x"],
+        ["--wyoming-port", "65536"],
+        ["--wyoming-host", "0.0.0.0"],
+    ],
 )
 def test_wrong_arguments_exit_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):

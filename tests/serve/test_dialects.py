@@ -4,6 +4,7 @@ import base64
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.serve.scripts import Talk, append, audio
@@ -220,6 +221,18 @@ def quiet(talk: Talk) -> list[dict[str, Any]]:
     n = len(talk.told)
     talk.follow(talk.conversation.quiet())
     return talk.told[n:]
+
+
+def test_sound_that_is_refused_opens_no_stream() -> None:
+    """Else sound that follows is of a stream that the decoder does not know."""
+    talk = Talk(MISTRAL)
+    session = {"audio_format": {"encoding": "pcm_f32le", "sample_rate": 16_000}}
+    talk.says({"type": "session.update", "session": session})
+    nan = base64.b64encode(np.full(160, np.nan, "<f4").tobytes()).decode()
+    (told,) = talk.says({"type": "input_audio.append", "audio": nan})
+    assert told["type"] == "error"
+    talk.says({"type": "input_audio.append", "audio": audio(160, "<f4")})
+    assert kinds(talk) == [Open, PushAudio]
 
 
 @pytest.mark.parametrize("hints", ALL.values(), ids=ALL)

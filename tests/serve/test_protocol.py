@@ -1,5 +1,6 @@
 """The realtime dialects, message by message, without a network."""
 
+import base64
 import itertools
 import json
 from collections.abc import Callable
@@ -23,8 +24,8 @@ from voxmlx.serve.protocol import (
     Open,
     PushAudio,
     StreamOptions,
-    TextBuffer,
 )
+from voxmlx.serve.text_buffer import TextBuffer
 
 OPENAI = Hints(intent="transcription")
 BETA = Hints(is_beta=True, has_openai_headers=True)
@@ -433,7 +434,9 @@ def test_sound_does_not_depend_on_how_its_bytes_were_cut(
     rng = np.random.default_rng(1)
     sound = rng.uniform(-0.5, 0.5, 2000)
     payload = {
+        "pcm_u8": np.round(sound * 2**7 + 2**7).astype("u1"),
         "pcm_s16le": (sound * 2**15).astype("<i2"),
+        "pcm_s24le": (sound * 2**31).astype("<i4").view("u1").reshape(-1, 4)[:, 1:],
         "pcm_s32le": (sound * 2**31).astype("<i4"),
         "pcm_f16le": sound.astype("<f2"),
         "pcm_f32le": sound.astype("<f4"),
@@ -449,8 +452,25 @@ def test_sound_does_not_depend_on_how_its_bytes_were_cut(
     whole = decoded([])
     cuts = sorted(rng.integers(0, len(payload), 30).tolist())
     np.testing.assert_array_equal(decoded(cuts), whole)
-    if rate == 16000 and encoding.startswith("pcm_s"):
-        np.testing.assert_allclose(whole, sound, atol=2**-15)
+    if rate == 16000 and encoding.startswith(("pcm_s", "pcm_u")):
+        step = 2**-7 if encoding == "pcm_u8" else 2**-15
+        np.testing.assert_allclose(whole, sound, atol=step)
+
+
+@pytest.mark.parametrize("n_channels", [2, 3, 32])
+def test_channels_are_mixed_however_their_bytes_were_cut(n_channels: int) -> None:
+    rng = np.random.default_rng(2)
+    sound = rng.uniform(-0.5, 0.5, (6000, n_channels)).astype("<f4")
+    payload = sound.tobytes()
+
+    def decoded(n_bytes: int) -> np.ndarray:
+        pcm = PcmDecoder("pcm_f32le", 16_000, n_channels)
+        starts = range(0, len(payload), n_bytes)
+        parts = [pcm.push(payload[start : start + n_bytes]) for start in starts]
+        return np.concatenate([*parts, pcm.flush()])
+
+    np.testing.assert_allclose(decoded(len(payload)), sound.mean(axis=1), atol=1e-6)
+    np.testing.assert_array_equal(decoded(1001), decoded(len(payload)))
 
 
 def test_g711_is_as_the_standard_tables_say() -> None:
@@ -493,6 +513,7 @@ NAMES = [
 VALUES = (
     JSON
     | st.sampled_from([audio(0), audio(1), audio(1281), audio(40, "<f4"), "AAA="])
+    | st.just(base64.b64encode(b"\xff" * 40).decode())  # NaN, as float
     | st.sampled_from([*ENCODINGS, "audio/pcm", "g711_ulaw", "transcription", "high"])
     | st.sampled_from([80, 480, 2400, 500, 16000, 24000, 1e400, -1, 10**30])
 )

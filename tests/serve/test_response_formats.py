@@ -31,7 +31,7 @@ from voxmlx.events import (
 )
 from voxmlx.serve.event_streams import server_sent_events
 from voxmlx.serve.response_formats import RESPONSES, TranscriptionParams
-from voxmlx.serve.transcriptions import _read_params
+from voxmlx.serve.upload_fields import FormFields, read_params
 
 EVENTS: list[Event] = [
     TokenDecoded(1000, 0, 80, -0.5),
@@ -54,7 +54,7 @@ async def stream(failure: RequestError | None = None) -> AsyncIterator[Event]:
 
 
 def params(fields: dict[str, list[str]], agent: str = "curl/8") -> TranscriptionParams:
-    return _read_params(fields, served(), agent)
+    return read_params(FormFields(fields), served(), agent)
 
 
 def answered(fields: dict[str, list[str]]) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def test_mistrals_package_reads_each_event_of_a_stream(granularity: str | None) 
     assert len(done["segments"]) == len(found)
 
 
-@pytest.mark.parametrize("field", ["context_bias", "diarize", "file_url"])
+@pytest.mark.parametrize("field", ["context_bias", "diarize"])
 def test_a_client_is_mistrals_by_its_fields_too(field: str) -> None:
     assert params({field: ["false"]}).is_mistral
     assert not params({"model": ["x"], "language": ["en"]}).is_mistral

@@ -29,7 +29,7 @@ from voxmlx.decoding.rules import GUARDS
 from voxmlx.errors import RequestError
 from voxmlx.events import Event, Finished, Recovered, TokenDecoded
 from voxmlx.model.voxtral import VoxtralRealtime
-from voxmlx.serve import scheduler as scheduling
+from voxmlx.serve import openings
 from voxmlx.serve.file_share import FileShare
 from voxmlx.serve.metrics import Metrics
 from voxmlx.serve.protocol import (
@@ -201,6 +201,36 @@ def test_a_step_that_fails_is_outlived(
     assert events(client.until(Finished)) == alone(tiny_checkpoint, sound)
     client.slot.release()
     assert scheduler.n_slots == 0
+
+
+def test_a_command_that_fails_is_outlived(
+    scheduler: Scheduler, tiny_checkpoint: Checkpoint
+) -> None:
+    client = Client(scheduler)
+    client.slot.submit(Finish())
+    client.until(Finished)
+    client.slot.submit(PushAudio(speech_like(2_000)))  # of no stream: our mistake
+    failed = client.until(Failed)[-1]
+    assert isinstance(failed, Failed)
+    assert failed.error.status == 500
+    sound = speech_like(5_000, seed=2)
+    other = Client(scheduler)
+    other.says(sound)
+    other.slot.submit(Finish())
+    assert events(other.until(Finished)) == alone(tiny_checkpoint, sound)
+
+
+def test_hot_words_that_are_hints_are_left_out_where_nobody_can_write_them(
+    scheduler: Scheduler, tiny_checkpoint: Checkpoint
+) -> None:
+    hints = ("", "the ring", "x" * 4000)
+    options = StreamOptions(hotwords=hints, hotwords_are_hints=True)
+    sound = speech_like(9_000, seed=3)
+    client = Client(scheduler, options)
+    client.says(sound)
+    client.slot.submit(Finish())
+    told = events(client.until(Finished))
+    assert told == alone(tiny_checkpoint, sound, hotwords=["the ring"])
 
 
 def test_lag_is_told_and_sound_that_waits_is_counted(scheduler: Scheduler) -> None:
@@ -454,7 +484,7 @@ def test_many_hot_words_hold_up_nobody(
         assert may_go_on.wait(TIMEOUT_S)
         return HotwordTrie(*arguments)
 
-    monkeypatch.setattr(scheduling, "HotwordTrie", slow)
+    monkeypatch.setattr(openings, "HotwordTrie", slow)
     options = StreamOptions(hotwords=("the ring",))
     picky, other = Client(steps.scheduler, options), Client(steps.scheduler)
     for client in (picky, other):

@@ -28,19 +28,10 @@ from voxmlx.events import (
     Word,
     WordFinal,
 )
-from voxmlx.text.formats import (
-    FORMATS,
-    CueRules,
-    FormatOptions,
-    JsonLinesWriter,
-    JsonWriter,
-    SrtWriter,
-    TxtWriter,
-    VttWriter,
-    Writer,
-    make_writer,
-)
+from voxmlx.text.formats import FORMATS, FormatOptions, TxtWriter, Writer, make_writer
+from voxmlx.text.json_writers import JsonLinesWriter, JsonWriter
 from voxmlx.text.line_breaks import columns
+from voxmlx.text.subtitles import CueRules, SrtWriter, VttWriter
 from voxmlx.text.transcript import wrap
 from voxmlx.text.words import pieces_of
 

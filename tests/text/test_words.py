@@ -225,8 +225,8 @@ def test_text_without_end_is_called_words_before_it_piles_up() -> None:
     for index in range(5000):
         text = "x" if index < 2500 else " y"
         n_words += len(assembler.push(TokenDecoded(1000, index, 80 * index), text))
-        assert all(len(d.text) <= 200 for d in assembler._drafts)
-        assert len(assembler._drafts) <= 16
+        assert all(len(d.text) <= 200 for d in assembler._open)
+        assert len(assembler._open) <= 16
     for index in range(5000, 9000):
         assembler.push(TokenDecoded(WORD, index, 80 * index), "\n")
     assert len(assembler._lead) <= 200

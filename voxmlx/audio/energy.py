@@ -6,21 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from voxmlx.audio.noise_floor import MIN_FLOOR_DBFS, NoiseFloor
 from voxmlx.config import SAMPLE_RATE
 
 __all__ = ["EnergyDetector"]
 
 WINDOW_MS = 10
 _WINDOW_SAMPLES = SAMPLE_RATE * WINDOW_MS // 1000
-
-# Speech begins this far above the noise floor and ends below the lower figure.
-_ONSET_DB, _RELEASE_DB = 12.0, 6.0
-# Quieter than this is never speech, and no floor is lower: digital silence between
-# two words must not turn a faint hiss after it into a voice.
-_MIN_SPEECH_DBFS, _MIN_FLOOR_DBFS = -52.0, -64.0
-# The floor falls with the sound within 50 ms and rises so slowly that twelve
-# seconds of speech without a gap do not hide the next word.
-_FALL, _RISE_DB = 0.2, 0.01
 
 
 class EnergyDetector:
@@ -36,8 +28,7 @@ class EnergyDetector:
         self._flags = bytearray()
         self._n_memory = memory_ms // WINDOW_MS
         self._n_windows = 0
-        self._floor_dbfs: float | None = None
-        self._is_speech = False
+        self._floor = NoiseFloor(WINDOW_MS)
 
     @property
     def decided_ms(self) -> int:
@@ -94,16 +85,4 @@ class EnergyDetector:
         """`power` is the variance of a window times its length squared."""
         full_scale = (_WINDOW_SAMPLES * 32768) ** 2
         level = 10 * math.log10(power / full_scale) if power else -math.inf
-        level = max(level, _MIN_FLOOR_DBFS)
-        floor = self._floor_dbfs
-        if floor is None:
-            # A stream may begin inside a word: start low, and let noise lift it.
-            floor = min(level, _MIN_SPEECH_DBFS)
-        elif level < floor:
-            floor += _FALL * (level - floor)
-        else:
-            floor += min(_RISE_DB, level - floor)
-        self._floor_dbfs = floor
-        above = _RELEASE_DB if self._is_speech else _ONSET_DB
-        self._is_speech = level >= max(floor + above, _MIN_SPEECH_DBFS)
-        return self._is_speech
+        return self._floor.exceeded_by(max(level, MIN_FLOOR_DBFS))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from voxmlx.audio.noise_floor import MIN_FLOOR_DBFS, NoiseFloor
 from voxmlx.config import SAMPLE_RATE
 
 __all__ = ["SpeechDetector"]
@@ -15,14 +16,8 @@ _WINDOW_SAMPLES = SAMPLE_RATE * _WINDOW_MS // 1000
 # Voices have most of their power here; mains hum, rumble and hiss have not.
 _BAND_HZ = (200, 4000)
 
-# A syllable is this far above the noise floor, and lasts at least as long: clicks
-# and keys are shorter.
-_ONSET_DB, _RELEASE_DB = 12.0, 6.0
+# A syllable stands out from the noise for at least as long: clicks and keys do not.
 _SYLLABLE_WINDOWS = 3
-# Quieter than this is never speech, and no floor is lower.
-_MIN_SPEECH_DBFS, _MIN_FLOOR_DBFS = -52.0, -64.0
-# The floor falls with the sound within 50 ms, and rises by 1 dB a second.
-_FALL, _RISE_DB = 0.4, 0.02
 # Speech rises and falls by so much within four seconds; noise, hum and a held chord
 # do not.
 _MODULATION_DB = 12.0
@@ -49,7 +44,7 @@ class SpeechDetector:
         # The last `_KEPT_WINDOWS` decisions, and up to as many before them.
         self._flags = bytearray()
         self._n_windows = 0
-        self._floor_dbfs: float | None = None
+        self._floor = NoiseFloor(_WINDOW_MS)
         self._n_active = 0
 
     def push(self, samples: NDArray[Any]) -> None:
@@ -84,20 +79,9 @@ class SpeechDetector:
 
     def _is_syllable(self, level: float) -> bool:
         """Return whether this window goes on with what has lasted long enough."""
-        floor = self._floor_dbfs
-        if floor is None:
-            # A stream may begin inside a word: start low, and let noise lift it.
-            floor = min(level, _MIN_SPEECH_DBFS)
-        elif level < floor:
-            floor += _FALL * (level - floor)
-        else:
-            floor += min(_RISE_DB, level - floor)
-        self._floor_dbfs = floor
-        above = _RELEASE_DB if self._n_active else _ONSET_DB
-        is_active = level >= max(floor + above, _MIN_SPEECH_DBFS)
         # A count without end would grow with the stream.
         n_active = min(self._n_active + 1, _SYLLABLE_WINDOWS)
-        self._n_active = n_active if is_active else 0
+        self._n_active = n_active if self._floor.exceeded_by(level) else 0
         return self._n_active >= _SYLLABLE_WINDOWS
 
 
@@ -109,7 +93,7 @@ def _band_dbfs(windows: NDArray[np.float32]) -> NDArray[np.float64]:
     sums = [math.fsum(row) for row in power.tolist()]
     with np.errstate(divide="ignore"):
         levels = 10 * np.log10(np.array(sums) / _FULL_SCALE)
-    return np.maximum(levels, _MIN_FLOOR_DBFS)
+    return np.maximum(levels, MIN_FLOOR_DBFS)
 
 
 _HANN = np.hanning(_WINDOW_SAMPLES + 1)[:-1]

@@ -22,8 +22,8 @@ from voxmlx.layouts.embedding import DEFAULT_EMBEDDING_BITS, EMBEDDING_BITS
 from voxmlx.memory import limit_memory
 from voxmlx.other_package import warn_of_other_package
 from voxmlx.session import MAX_ALTERNATIVES, MAX_BOOST
-from voxmlx.text.formats import CueRules
 from voxmlx.text.replacements import read_replacements
+from voxmlx.text.subtitles import CueRules
 from voxmlx.text.tokenizer import Tokenizer
 from voxmlx.text.utterances import DEFAULT_PAUSE_MS, MAX_PAUSE_MS, MIN_PAUSE_MS
 

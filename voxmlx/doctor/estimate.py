@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from statistics import median
 
 import mlx.core as mx
@@ -15,15 +16,18 @@ from voxmlx.config import (
     ModelConfig,
 )
 from voxmlx.kernels import SCALE_BYTES
-from voxmlx.layouts.embedding import DEFAULT_EMBEDDING_BITS
+from voxmlx.layouts import model_modules
+from voxmlx.layouts.configs import Precision
+from voxmlx.layouts.embedding import DEFAULT_EMBEDDING_BITS, EMBEDDING
+from voxmlx.layouts.recipes import RECIPES, Recipe, Rule
 
 __all__ = [
+    "ESTIMATED",
     "FULL_SIZE",
     "N_LAUNCHES",
-    "RECIPES",
     "RealTimeEstimate",
-    "RecipeBits",
     "Speed",
+    "default_model",
     "estimates",
     "measured_speed",
     "median_s",
@@ -42,27 +46,22 @@ FULL_SIZE = ModelConfig(
 N_LAUNCHES = 598
 
 
-@dataclass(frozen=True, slots=True)
-class RecipeBits:
-    """Bits of a weight, its share of a group's scale and bias included."""
+def default_model(embedding_bits: int = DEFAULT_EMBEDDING_BITS) -> Recipe:
+    """Return the recipe of the default model, with its embedding quantized at load.
 
-    encoder: float
-    adapter: float
-    embedding: float
-    decoder_attention: float
-    decoder_mlp: float
+    `embedding_bits` is one of EMBEDDING_BITS.
+    """
+    precision = None if embedding_bits == 16 else Precision(embedding_bits, 64)
+    rules = (Rule(EMBEDDING, precision), *RECIPES["q4"].rules)
+    return Recipe("default", "what is loaded unless another is named", rules)
 
 
-# The default model, quantized at load, and what `python -m convert` makes. Groups of 64
-# weights have 32 bits of their own.
-RECIPES = {
-    "default": RecipeBits(4.5, 4.5, DEFAULT_EMBEDDING_BITS + 0.5, 4.5, 4.5),
-    "bf16": RecipeBits(16, 16, 16, 16, 16),
-    "q8": RecipeBits(8.5, 8.5, 8.5, 8.5, 8.5),
-    "q6": RecipeBits(6.5, 6.5, 6.5, 6.5, 6.5),
-    "q4-mixed": RecipeBits(4.5, 6.5, 6.5, 6.5, 4.5),
-    "q4": RecipeBits(4.5, 4.5, 4.5, 4.5, 4.5),
-}
+# What is estimated: the default model, and what `voxmlx convert` makes in affine groups.
+ESTIMATED = (
+    default_model(),
+    RECIPES["bf16"],
+    *(recipe for recipe in RECIPES.values() if recipe.is_rounded),
+)
 
 # Estimates are of bytes and launches alone: a little is left for all else.
 _COMFORTABLE = 0.8
@@ -94,25 +93,18 @@ class RealTimeEstimate:
     verdict: str
 
 
-def weight_bytes(recipe: RecipeBits, config: ModelConfig = FULL_SIZE) -> int:
+def weight_bytes(recipe: Recipe, config: ModelConfig = FULL_SIZE) -> int:
     """Return the bytes of all matrices that a step reads, without norms and biases."""
-    e, d = config.encoder, config.decoder
-    encoder = e.n_layers * (_attention(e) + 3 * e.dim * e.hidden_dim)
-    adapter = (config.downsample_factor * e.dim + d.dim) * d.dim
-    convolutions = 3 * e.dim * (config.audio.num_mel_bins + e.dim)
-    bits = (
-        encoder * recipe.encoder
-        + adapter * recipe.adapter
-        + d.vocab_size * d.dim * recipe.embedding
-        + d.n_layers * _attention(d) * recipe.decoder_attention
-        + d.n_layers * 3 * d.dim * d.hidden_dim * recipe.decoder_mlp
-        + convolutions * 16
-    )
-    return int(bits / 8)
-
-
-def _attention(c: EncoderConfig | DecoderConfig) -> int:
-    return 2 * c.dim * (c.n_heads + c.n_kv_heads) * c.head_dim
+    n_bits = 0.0
+    for module in model_modules(config):
+        # The delay's matrices are read once per session.
+        if len(module.shape) < 2 or ".ada." in module.path:
+            continue
+        precision = recipe.precision(module)
+        n_bits += prod(module.shape) * (
+            16 if precision is None else precision.stored_bits
+        )
+    return int(n_bits / 8)
 
 
 def ring_bytes(kv_bits: int, config: ModelConfig = FULL_SIZE) -> int:
@@ -124,9 +116,7 @@ def ring_bytes(kv_bits: int, config: ModelConfig = FULL_SIZE) -> int:
     return decoder + 4 * e.n_layers * e.n_kv_heads * e.sliding_window * e.head_dim
 
 
-def step_bytes(
-    recipe: RecipeBits, kv_bits: int, config: ModelConfig = FULL_SIZE
-) -> int:
+def step_bytes(recipe: Recipe, kv_bits: int, config: ModelConfig = FULL_SIZE) -> int:
     """Return the bytes that one step reads once both windows are full."""
     return weight_bytes(recipe, config) + ring_bytes(kv_bits, config)
 
@@ -134,16 +124,17 @@ def step_bytes(
 def estimates(
     speed: Speed, memory_bytes: int | None, config: ModelConfig = FULL_SIZE
 ) -> list[RealTimeEstimate]:
-    """Return an estimate for every recipe, with rings of 16 and of 8 bits."""
+    """Return an estimate for each of ESTIMATED, with rings of 16 and of 8 bits."""
     found: list[RealTimeEstimate] = []
-    for name, recipe in RECIPES.items():
+    for recipe in ESTIMATED:
+        weights = weight_bytes(recipe, config)
         for kv_bits in (16, 8):
-            n_bytes = step_bytes(recipe, kv_bits, config)
+            n_bytes = weights + ring_bytes(kv_bits, config)
             step_s = n_bytes / speed.bytes_per_s + N_LAUNCHES * speed.launch_s
             # What a step reads is about all there is, once.
             found.append(
                 RealTimeEstimate(
-                    name,
+                    recipe.name,
                     kv_bits,
                     n_bytes,
                     n_bytes,

@@ -95,6 +95,13 @@ class Precision:
         biases = ("biases",) if self.mode == "affine" else ()
         return ("weight", "scales", *biases)
 
+    @property
+    def stored_bits(self) -> float:
+        """Return the bits of a weight, its share of its group's numbers included."""
+        # Scale and bias in half precision, or one scale of 8 bits.
+        of_group = 32 if self.mode == "affine" else 8
+        return self.bits + of_group / self.group_size
+
 
 class Quantization:
     """MLX's `quantization` object: one precision for all, exceptions by path."""

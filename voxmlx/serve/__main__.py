@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from voxmlx.cli.arguments import (
@@ -17,7 +18,14 @@ from voxmlx.cli.arguments import (
 )
 from voxmlx.decoding.rules import GUARDS
 from voxmlx.errors import ServerError
-from voxmlx.serve.access import Access, read_host, read_key, read_origin
+from voxmlx.serve.access import (
+    LOOPBACK,
+    Access,
+    is_loopback,
+    read_host,
+    read_key,
+    read_origin,
+)
 
 __all__ = ["main", "make_parser"]
 
@@ -28,6 +36,7 @@ examples:
   VOXMLX_API_KEY=secret voxmlx serve --host 0.0.0.0
   voxmlx serve --allow-origin https://notes.example
   voxmlx serve --host 0.0.0.0 --ssl-certfile cert.pem --ssl-keyfile key.pem
+  voxmlx serve --wyoming-port 10300 --wyoming-host 0.0.0.0    for Home Assistant
 
 Ctrl-C, or SIGTERM, once lets clients hear their last words; twice stops at once.
 
@@ -46,13 +55,14 @@ def make_parser() -> CommandParser:
     parser = CommandParser(
         "voxmlx serve",
         description="Serve Voxtral Realtime to many clients at once: a web page, the "
-        "realtime protocols of vLLM, OpenAI and Mistral, and OpenAI's transcriptions.",
+        "realtime protocols of vLLM, OpenAI, Mistral and Wyoming, and OpenAI's "
+        "transcriptions.",
         epilog=_EXAMPLES,
     )
     server = parser.add_argument_group("server")
     server.add_argument(
         "--host",
-        default="127.0.0.1",
+        default=LOOPBACK,
         help="address to listen on: 0.0.0.0 for clients on other machines, the default "
         "for those on this one (default: %(default)s)",
     )
@@ -62,6 +72,19 @@ def make_parser() -> CommandParser:
         type=_port,
         default=8000,
         help="port to listen on, 0 for any that is free (default: %(default)s)",
+    )
+    server.add_argument(
+        "--wyoming-port",
+        metavar="N",
+        type=_port,
+        help="speak Wyoming too, the protocol of Home Assistant, on that port (10300 is "
+        "usual); 0 is any that is free",
+    )
+    server.add_argument(
+        "--wyoming-host",
+        metavar="HOST",
+        help="address for Wyoming. The protocol has no keys: with 0.0.0.0, whoever "
+        "reaches this machine can use it (default: 127.0.0.1)",
     )
     server.add_argument(
         "--max-sessions",
@@ -161,6 +184,8 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.ssl_keyfile and not arguments.ssl_certfile:
         parser.error("--ssl-keyfile needs --ssl-certfile, its certificate")
+    if arguments.wyoming_host and arguments.wyoming_port is None:
+        parser.error("--wyoming-host needs --wyoming-port, the port to listen on")
     arguments.api_key = [*(arguments.api_key or []), *_environment_keys(parser)]
     return arguments
 
@@ -233,7 +258,18 @@ def _run(arguments: argparse.Namespace) -> int:
         idle_s=float(arguments.idle),
     )
     # A port that is taken should not be found out after the model has loaded.
-    with listen(arguments.host, arguments.port) as sock:
+    with ExitStack() as stack:
+        sock = stack.enter_context(listen(arguments.host, arguments.port))
+        wyoming = None
+        if arguments.wyoming_port is not None:
+            host = arguments.wyoming_host or LOOPBACK
+            wyoming = listen(host, arguments.wyoming_port, "--wyoming-")
+            stack.enter_context(wyoming)
+            if not is_loopback(host):
+                sys.stderr.write(
+                    "voxmlx: anybody who reaches this machine can use Wyoming, which "
+                    "has no keys\n"
+                )
         if access.has_addresses and not keys:
             sys.stderr.write(
                 "voxmlx: anybody who reaches this machine can use the server; "
@@ -264,8 +300,9 @@ def _run(arguments: argparse.Namespace) -> int:
         )
         scheduler.start()
         try:
-            announce(sock, checkpoint.name, is_tls=tls is not None)
-            Server(service, limits, tls).run([sock])
+            is_tls = tls is not None
+            announce(sock, checkpoint.name, is_tls=is_tls, wyoming=wyoming)
+            Server(service, limits, tls, wyoming).run([sock])
         finally:
             scheduler.stop()
     return 0

@@ -11,11 +11,13 @@ from urllib.parse import urlsplit
 
 from voxmlx.errors import RequestError
 
-__all__ = ["Access", "read_host", "read_key", "read_origin"]
+__all__ = ["LOOPBACK", "Access", "is_loopback", "read_host", "read_key", "read_origin"]
 
 ANY = "*"
 
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+# The address of this machine for itself, and its names.
+LOOPBACK = "127.0.0.1"
+_LOOPBACK = ("localhost", LOOPBACK, "::1")
 
 # How a browser, which cannot set headers on a websocket, passes a key: as a name of a
 # subprotocol (OpenAI's clients do so). Such a name allows few characters, so a key may
@@ -54,9 +56,9 @@ class Access:
         """
         names = [*_LOOPBACK, *hosts]
         names += [urlsplit(one).hostname or ANY for one in origins if one != ANY]
-        if not _is_loopback(host):
+        if not is_loopback(host):
             names += [host.lower(), *_names_of_this_machine()]
-        return Access(tuple(keys), tuple(origins), tuple(names), not _is_loopback(host))
+        return Access(tuple(keys), tuple(origins), tuple(names), not is_loopback(host))
 
     def check(self, headers: Mapping[str, str], *, is_open: bool = False) -> None:
         """Raise RequestError unless a request may pass; `is_open` needs no key."""
@@ -69,7 +71,7 @@ class Access:
         if ANY in self.hosts:
             return
         name = _host_name(host)
-        if name in self.hosts or _is_loopback(name):
+        if name in self.hosts or is_loopback(name):
             return
         if self.has_addresses and _is_address(name):
             return
@@ -207,7 +209,8 @@ def _names_of_this_machine() -> Iterator[str]:
     yield f"{name.partition('.')[0]}.local"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether no other machine can reach an address."""
     if host == "localhost":
         return True
     try:

@@ -14,7 +14,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    JSONResponse,
+    Response,
+)
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -24,15 +29,19 @@ from voxmlx.config import LEFT_PAD_TOKENS
 from voxmlx.errors import RequestError
 from voxmlx.serve.access import Access
 from voxmlx.serve.browser_rules import BrowserRules
-from voxmlx.serve.connection import Connection
+from voxmlx.serve.connection import Connection, Received, Talk, Transport
 from voxmlx.serve.conversation import Conversation, Hints
+from voxmlx.serve.docs_page import docs_page
 from voxmlx.serve.limits import Limits
 from voxmlx.serve.metrics import Metrics
+from voxmlx.serve.openapi_document import openapi_document
+from voxmlx.serve.operations import OPERATIONS
 from voxmlx.serve.os_errors import as_request_error
 from voxmlx.serve.protocol import Served, StreamOptions
 from voxmlx.serve.response_formats import error_object
 from voxmlx.serve.scheduler import Scheduler
 from voxmlx.serve.transcriptions import Uploads
+from voxmlx.serve.transports import WebSocketTransport
 
 __all__ = ["Service"]
 
@@ -57,7 +66,7 @@ class _Guarded:
     endpoint: Endpoint
     is_open: bool
 
-    async def __call__(self, request: Request) -> Response:
+    async def respond(self, request: Request) -> Response:
         self.access.check(request.headers, is_open=self.is_open)
         return await self.endpoint(request)
 
@@ -79,8 +88,8 @@ class Service:
         self.scheduler = scheduler
         self._metrics = metrics
         self._access = access
-        self._limits = limits
-        self._served = Served(
+        self.limits = limits
+        self.served = Served(
             model=model,
             options=options,
             new_id=lambda prefix: f"{prefix}_{uuid.uuid4().hex}",
@@ -88,14 +97,29 @@ class Service:
             left_pad_tokens=left_pad_tokens,
         )
         self._started_s = int(time.time())
-        self._connections: set[Connection] = set()
-        self._uploads = Uploads(scheduler, limits, self._served)
+        self._connections: set[Connection[Any]] = set()
+        needs_key = bool(access.keys)
+        self._document = openapi_document(OPERATIONS, needs_key=needs_key)
+        self._uploads = Uploads(scheduler, limits, self.served)
         metrics.watch(lambda: scheduler.n_slots, lambda: scheduler.waiting_ms)
 
     @property
     def n_connections(self) -> int:
-        """Websockets that are open."""
+        """Return how many realtime clients there are."""
         return len(self._connections)
+
+    async def converse(
+        self, transport: Transport[Received], conversation: Talk[Received]
+    ) -> None:
+        """Serve a client of any realtime protocol until it goes."""
+        connection = Connection(
+            transport, conversation, self.scheduler, self.limits, self._metrics
+        )
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
 
     def app(self) -> ASGIApp:
         """The ASGI application."""
@@ -132,7 +156,7 @@ class Service:
         self._uploads.stop_receiving(gone)
         for connection in list(self._connections):
             connection.end()
-        if await self._ended(self._limits.grace_s):
+        if await self._ended(self.limits.grace_s):
             return
         _log.warning("some clients did not end in time")
         self._uploads.stop(gone)
@@ -149,37 +173,44 @@ class Service:
         return True
 
     def _routes(self) -> list[BaseRoute]:
-        def route(
-            path: str, endpoint: Endpoint, method: str = "GET", is_open: bool = False
-        ) -> Route:
-            guarded = _Guarded(self._access, endpoint, is_open)
-
-            async def respond(request: Request) -> Response:
-                return await guarded(request)
-
-            return Route(path, respond, methods=[method])
-
-        return [
-            route("/", self._page, is_open=True),
-            route("/health", self._health, is_open=True),
-            route("/metrics", self._show_metrics),
-            route("/v1/models", self._models),
-            route("/v1/models/{name:path}", self._model),
-            route("/v1/audio/transcriptions", self._transcribe, "POST"),
-            WebSocketRoute("/v1/realtime", self._realtime),
-            WebSocketRoute("/v1/audio/transcriptions/realtime", self._realtime),
-            Mount("/page", StaticFiles(directory=_PAGE)),
-        ]
+        endpoints: dict[str, Endpoint] = {
+            "transcribe": self._transcribe,
+            "models": self._models,
+            "model": self._model,
+            "health": self._health,
+            "metrics": self._show_metrics,
+            "page": self._page,
+            "docs": self._docs,
+            "openapi": self._openapi,
+        }
+        routes: list[BaseRoute] = []
+        for one in OPERATIONS:
+            if one.is_websocket:
+                routes.append(WebSocketRoute(one.path, self._realtime))
+            elif one.name == "page_file":
+                routes.append(Mount("/page", StaticFiles(directory=_PAGE)))
+            else:
+                guarded = _Guarded(self._access, endpoints.pop(one.name), one.is_open)
+                route = Route(one.path, guarded.respond, methods=[one.method])
+                routes.append(route)
+        assert not endpoints, f"{endpoints} have no place in OPERATIONS"
+        return routes
 
     async def _page(self, _: Request) -> Response:
         return FileResponse(_PAGE / "index.html")
+
+    async def _docs(self, _: Request) -> Response:
+        return HTMLResponse(docs_page(self._document))
+
+    async def _openapi(self, _: Request) -> Response:
+        return JSONResponse(self._document)
 
     async def _health(self, _: Request) -> Response:
         is_draining = self.scheduler.is_draining
         return JSONResponse(
             {
                 "status": "shutting down" if is_draining else "ok",
-                "model": self._served.model,
+                "model": self.served.model,
                 "sessions": self.scheduler.n_slots,
                 "max_sessions": self.scheduler.max_sessions,
             },
@@ -196,9 +227,9 @@ class Service:
 
     async def _model(self, request: Request) -> Response:
         name = request.path_params["name"]
-        if name != self._served.model:
+        if name != self.served.model:
             raise RequestError(
-                f"the model {name[:80]!r} is not served, {self._served.model!r} is",
+                f"the model {name[:80]!r} is not served, {self.served.model!r} is",
                 code="model_not_found",
                 param="model",
                 status=404,
@@ -207,7 +238,7 @@ class Service:
 
     def _model_object(self) -> dict[str, Any]:
         return {
-            "id": self._served.model,
+            "id": self.served.model,
             "object": "model",
             "created": self._started_s,
             "owned_by": "voxmlx",
@@ -233,16 +264,10 @@ class Service:
             self._metrics.failed(error.code)
             await websocket.send_denial_response(_error_response(error))
             return
-        conversation = Conversation(self._served, _hints(websocket))
-        connection = Connection(
-            websocket, conversation, self.scheduler, self._limits, self._metrics
-        )
-        self._connections.add(connection)
-        try:
-            offered = websocket.scope["subprotocols"]
-            await connection.run(_SUBPROTOCOL if _SUBPROTOCOL in offered else None)
-        finally:
-            self._connections.discard(connection)
+        conversation = Conversation(self.served, _hints(websocket))
+        is_offered = _SUBPROTOCOL in websocket.scope["subprotocols"]
+        subprotocol = _SUBPROTOCOL if is_offered else None
+        await self.converse(WebSocketTransport(websocket, subprotocol), conversation)
 
     async def _on_error(self, _: Request, error: Exception) -> Response:
         assert isinstance(error, RequestError)

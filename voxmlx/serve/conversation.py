@@ -8,6 +8,7 @@ from voxmlx.serve.json_object import JsonObject, read_message
 from voxmlx.serve.mistral_dialect import MistralDialect
 from voxmlx.serve.openai_dialect import OpenAiDialect
 from voxmlx.serve.protocol import (
+    Close,
     Dialect,
     Effect,
     Notice,
@@ -15,8 +16,11 @@ from voxmlx.serve.protocol import (
     Served,
 )
 from voxmlx.serve.vllm_dialect import VllmDialect
+from voxmlx.serve.wyoming_dialect import WyomingDialect
 
-__all__ = ["Conversation", "Hints"]
+__all__ = ["Conversation", "Hints", "WyomingConversation"]
+
+_POLICY_VIOLATION = 1008
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,60 @@ _OPENAI_SIGNS: Mapping[str, Callable[[JsonObject], bool]] = {
 }
 
 
-class Conversation:
-    """Texts of a client and notices of its stream in, effects out. Never raises."""
+class _Conversation:
+    """What is the same whatever is spoken."""
+
+    dialect: Dialect
+
+    def notice(self, notice: Notice) -> list[Effect]:
+        """Tell the client what its stream says."""
+        return self.dialect.notice(notice)
+
+    def quiet(self) -> list[Effect]:
+        """Bring out the last words of a client that has sent nothing for a while."""
+        return self.dialect.quiet()
+
+    def end(self) -> list[Effect]:
+        """The server goes away."""
+        return self.dialect.end()
+
+    def refuse(self, error: RequestError) -> list[Effect]:
+        """Say that there is no place, or why else this must end."""
+        return [self.dialect.error(error)]
+
+
+class WyomingConversation(_Conversation):
+    """Events of a Wyoming client and notices of its streams in, effects out.
+
+    It never raises. A client holds a place for as long as it has an utterance.
+    """
+
+    def __init__(self, served: Served) -> None:
+        self.dialect = WyomingDialect(served, served.new_id("sess"))
+
+    @property
+    def needs_slot(self) -> bool:
+        return self.dialect.has_stream
+
+    def begin(self) -> list[Effect]:
+        """Return nothing: a Wyoming client speaks first."""
+        return self.dialect.greeting()
+
+    def receive(self, message: JsonObject) -> list[Effect]:
+        """Answer an event, whatever it is; a mistake ends the connection."""
+        try:
+            return self.dialect.receive(message)
+        except RequestError as error:
+            return [self.dialect.error(error), Close(_POLICY_VIOLATION, error.code)]
+
+
+class Conversation(_Conversation):
+    """Texts of a client and notices of its stream in, effects out. Never raises.
+
+    A client holds its place from the beginning to the end.
+    """
+
+    needs_slot = True
 
     def __init__(self, served: Served, hints: Hints) -> None:
         self._served = served
@@ -54,7 +110,7 @@ class Conversation:
         self._session_id = served.new_id("sess")
         self._is_certain = True
         if hints.path.endswith("/transcriptions/realtime"):
-            self.dialect: Dialect = MistralDialect(served, self._session_id)
+            self.dialect = MistralDialect(served, self._session_id)
         elif hints.is_beta or hints.has_openai_headers or hints.intent is not None:
             self.dialect = _openai(served, self._session_id, hints)
         else:
@@ -87,21 +143,6 @@ class Conversation:
             return self.dialect.receive(message)
         except RequestError as error:
             return [self.dialect.error(error, event_id)]
-
-    def notice(self, notice: Notice) -> list[Effect]:
-        return self.dialect.notice(notice)
-
-    def quiet(self) -> list[Effect]:
-        """Bring out the last words of a client that has sent nothing for a while."""
-        return self.dialect.quiet()
-
-    def end(self) -> list[Effect]:
-        """The server goes away."""
-        return self.dialect.end()
-
-    def refuse(self, error: RequestError) -> list[Effect]:
-        """Say that there is no place, or why else this must end."""
-        return [self.dialect.error(error)]
 
     def _recognize(self, message: JsonObject) -> None:
         if self._is_certain:

@@ -2,29 +2,35 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from voxmlx.errors import RequestError
 
-__all__ = ["MAX_TEXT_CHARS", "JsonObject", "read_message"]
+__all__ = ["MAX_TEXT_CHARS", "JsonObject", "read_json", "read_message"]
 
 # Longest text of a field, but sound: many are echoed, as often as they are sent.
 MAX_TEXT_CHARS = 256
 
 
 class JsonObject:
-    """A client's JSON object, read with care. Every wrong type is a RequestError."""
+    """A client's JSON object, read with care. Every wrong type is a RequestError.
 
-    def __init__(self, values: Mapping[str, Any], path: str = "") -> None:
-        self._values = values
+    `payload` is the bytes that came with it, where a protocol has such.
+    """
+
+    def __init__(
+        self, values: Mapping[str, Any], path: str = "", payload: bytes = b""
+    ) -> None:
+        self.values = values
         self._path = path
+        self.payload = payload
 
     def __contains__(self, name: str) -> bool:
-        return name in self._values
+        return name in self.values
 
     def has(self, name: str) -> bool:
         """Return whether the field is there and not null."""
-        return self._values.get(name) is not None
+        return self.values.get(name) is not None
 
     def text(
         self,
@@ -74,7 +80,7 @@ class JsonObject:
         return RequestError(f"{path}: {message}", code=code, param=path)
 
     def _value(self, name: str, kind: Any, what: str, default: Any) -> Any:
-        value = self._values.get(name)
+        value = self.values.get(name)
         if value is None:
             if default is None:
                 raise self.wrong(name, f"is missing, expected {what}")
@@ -86,18 +92,29 @@ class JsonObject:
 
 def read_message(text: str | bytes) -> JsonObject:
     """A client's message. Raises RequestError unless it is an object with a type."""
-    try:
-        message = json.loads(text)
-    except (ValueError, RecursionError):
-        raise RequestError(
-            "the message is no JSON; send one object per message", code="invalid_json"
-        ) from None
+    message = read_json(text)
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         raise RequestError(
             "the message is no object with a `type`; send one such object per message",
             code="invalid_message",
         )
     return JsonObject(message)
+
+
+def read_json(text: str | bytes) -> Any:
+    """The value that UTF-8 text has as JSON. Raises RequestError."""
+    try:
+        decoded = text.decode("utf-8") if isinstance(text, bytes) else text
+        return json.loads(decoded, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise RequestError(
+            "the message is no JSON; send one object per message", code="invalid_json"
+        ) from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """Python reads NaN and Infinity, which JSON does not have."""
+    raise ValueError(name)
 
 
 def _json_type(value: object) -> str:

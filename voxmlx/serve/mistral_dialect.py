@@ -14,9 +14,9 @@ from voxmlx.serve.protocol import (
     Flushed,
     Send,
     Served,
-    TextBuffer,
     possible_pause,
 )
+from voxmlx.serve.text_buffer import TextBuffer
 
 __all__ = ["MistralDialect"]
 

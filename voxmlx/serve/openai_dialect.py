@@ -16,9 +16,9 @@ from voxmlx.serve.protocol import (
     Lagging,
     Send,
     Served,
-    TextBuffer,
     possible_pause,
 )
+from voxmlx.serve.text_buffer import TextBuffer
 from voxmlx.serve.token_logprobs import TokenLogprobs
 
 __all__ = ["OpenAiDialect"]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from voxmlx.audio.mixing import Mixer
 from voxmlx.audio.resample import Resampler
 from voxmlx.errors import AudioError, RequestError
 
@@ -46,27 +47,40 @@ def _looked_up(table: Sound) -> Callable[[bytes], Sound]:
     return lambda payload: table[np.frombuffer(payload, np.uint8)]
 
 
+def _decode_s24(payload: bytes) -> Sound:
+    """Three bytes each, as the upper three of a 32-bit number."""
+    wide = np.zeros((len(payload) // 3, 4), np.uint8)
+    wide[:, 1:] = np.frombuffer(payload, np.uint8).reshape(-1, 3)
+    return wide.view("<i4")[:, 0].astype(np.float32) / np.float32(2.0**31)
+
+
+_UNSIGNED_8_BITS: Sound = (np.arange(256) / 128 - 1).astype(np.float32)
+
 # Name -> bytes per sample, and how they become float32.
 ENCODINGS: dict[str, tuple[int, Callable[[bytes], Sound]]] = {
     "pcm_s16le": (2, _scaled("<i2", 2.0**15)),
+    "pcm_s24le": (3, _decode_s24),
     "pcm_s32le": (4, _scaled("<i4", 2.0**31)),
     "pcm_f16le": (2, _scaled("<f2", 1.0)),
     "pcm_f32le": (4, _scaled("<f4", 1.0)),
+    "pcm_u8": (1, _looked_up(_UNSIGNED_8_BITS)),
     "pcm_mulaw": (1, _looked_up(_mulaw_table())),
     "pcm_alaw": (1, _looked_up(_alaw_table())),
 }
 
 
 class PcmDecoder:
-    """One mono stream of bytes on its way to float32 [n] at 16 kHz.
+    """One stream of bytes on its way to float32 [n] at 16 kHz, mono.
 
     Neither a sample nor the filter of another rate is disturbed by where the bytes
     were cut.
     """
 
-    def __init__(self, encoding: str, rate: int) -> None:
+    def __init__(self, encoding: str, rate: int, n_channels: int = 1) -> None:
         """`encoding` is one of ENCODINGS. Raises AudioError for an impossible rate."""
-        self._n_bytes, self._decode = ENCODINGS[encoding]
+        n_bytes, self._decode = ENCODINGS[encoding]
+        self._n_bytes = n_bytes * n_channels
+        self._mixer = Mixer(n_channels, rate)
         self._resampler = Resampler(rate)
         self._pending = b""
 
@@ -78,11 +92,14 @@ class PcmDecoder:
         if not np.isfinite(samples).all():
             raise AudioError("the sound has NaN or infinite samples, expected finite")
         self._pending = whole[n:]
-        return self._resampler.push(samples) if n else samples
+        mono = self._mixer.push(samples.reshape(-1, self._mixer.n_channels))
+        return self._resampler.push(mono) if len(mono) else mono
 
     def flush(self) -> Sound:
-        """Return the samples that the resampler still holds; the stream ends here."""
-        return self._resampler.flush()
+        """Return the samples that are still held back; the stream ends here."""
+        mono = self._mixer.flush()
+        held = self._resampler.push(mono) if len(mono) else mono
+        return np.append(held, self._resampler.flush())
 
 
 def check_pcm_rate(rate: int) -> None:

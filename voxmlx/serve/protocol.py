@@ -7,7 +7,7 @@ to the client and commands to the stream come out. No sockets, threads or clocks
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -41,7 +41,6 @@ __all__ = [
     "Send",
     "Served",
     "StreamOptions",
-    "TextBuffer",
     "checked_options",
     "possible_pause",
 ]
@@ -59,6 +58,7 @@ class StreamOptions:
     delay_ms: int = DEFAULT_DELAY_MS
     pause_ms: int = DEFAULT_PAUSE_MS
     hotwords: tuple[str, ...] = ()
+    hotwords_are_hints: bool = False  # those that cannot be written are left out
     confidence: bool = False  # of ids and words, for clients that ask
 
 
@@ -150,6 +150,7 @@ class Dialect(ABC):
 
     encoding = "pcm_s16le"
     rate = 16_000
+    n_channels = 1
 
     # Message type -> method; subclasses fill it.
     handlers: ClassVar[Mapping[str, Callable[[Any, JsonObject], list[Effect]]]] = {}
@@ -248,6 +249,11 @@ class Dialect(ABC):
         return max(0, time_ms - self._silence_ms)
 
     @property
+    def has_stream(self) -> bool:
+        """Return whether a stream was begun that has not said `Finished`."""
+        return self._n_unfinished > 0
+
+    @property
     def has_sent_nothing(self) -> bool:
         """Return whether no sound came since the last `take_sent_seconds`."""
         return self._n_sent_bytes == 0
@@ -259,7 +265,7 @@ class Dialect(ABC):
 
     def take_sent_seconds(self) -> float:
         """Return the duration of the sound that came since the last call."""
-        n_samples = self._n_sent_bytes // ENCODINGS[self.encoding][0]
+        n_samples = self._n_sent_bytes // ENCODINGS[self.encoding][0] // self.n_channels
         self._n_sent_bytes = 0
         return n_samples / self.rate
 
@@ -280,27 +286,36 @@ class Dialect(ABC):
         """Begin a stream if none is open."""
         if self.is_open:
             return []
-        self._pcm = PcmDecoder(self.encoding, self.rate)
+        self._pcm = self._new_pcm()
         self.is_open = True
         self._n_unfinished += 1
         return [Open(self.options)]
 
     def append_audio(self, message: JsonObject) -> list[Effect]:
         """The sound of an append message, which opens a stream."""
-        payload = decode_base64(message.text("audio", max_chars=None))
-        effects = self.open()
-        assert self._pcm is not None
+        return self.push_audio(decode_base64(message.text("audio", max_chars=None)))
+
+    def push_audio(self, payload: bytes) -> list[Effect]:
+        """Sound as the client encodes it, which opens a stream. Raises RequestError."""
+        # Sound that is refused opens nothing: its stream would be unknown elsewhere.
+        pcm = self._pcm if self.is_open else self._new_pcm()
+        assert pcm is not None
         try:
-            samples = self._pcm.push(payload)
+            samples = pcm.push(payload)
         except VoxmlxError as error:
             raise RequestError(
                 str(error), code="invalid_audio", param="audio"
             ) from None
+        effects = self.open()
+        self._pcm = pcm
         self._n_sent_bytes += len(payload)
         if not len(samples):
             return effects
         self._has_unflushed = True
         return [*effects, PushAudio(samples)]
+
+    def _new_pcm(self) -> PcmDecoder:
+        return PcmDecoder(self.encoding, self.rate, self.n_channels)
 
     def finish_stream(self) -> list[Effect]:
         """End the stream, which is opened if it was not."""
@@ -362,29 +377,3 @@ def checked_options(options: StreamOptions) -> None:
             code="invalid_value",
             param="hotwords",
         )
-
-
-@dataclass(slots=True)
-class TextBuffer:
-    """A stream's text for the message that repeats it whole.
-
-    The one thing here that grows with a stream, by some 15 bytes a second: what is
-    longer than `max_chars` keeps its end.
-    """
-
-    max_chars: int = 4_000_000
-    _parts: list[str] = field(default_factory=list[str])
-    _n_chars: int = 0
-
-    def add(self, text: str) -> None:
-        self._parts.append(text)
-        self._n_chars += len(text)
-        if self._n_chars > 2 * self.max_chars:
-            kept = "".join(self._parts)[-self.max_chars :]
-            self._parts, self._n_chars = [kept], len(kept)
-
-    def pop(self) -> str:
-        """Return the whole text, and start again with none."""
-        text = "".join(self._parts)[-self.max_chars :]
-        self._parts, self._n_chars = [], 0
-        return text

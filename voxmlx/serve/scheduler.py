@@ -26,9 +26,12 @@ A tick obeys commands, and then does exactly one of these, the first that is due
 So live sound waits for one pass at most: no other is in flight when its step begins.
 Mostly it waits for none: speech comes at a steady pace, so the thread knows when the
 next audio token of a live stream should be whole. A pass for files that would not end
-before it is not begun; it may be `_LATE_S` late. Files that got nothing for
-`_FILE_PATIENCE_S` come first once. While no live client is there, passes for files are
-larger, and queued without waiting.
+before it is not begun; `file_share.py` says how late the token may be. Files that got
+nothing for two seconds come first once. While no live client is there, passes for files
+are larger, and queued without waiting.
+
+Who else has a part: `slot_table.py` keeps slots and commands, for any thread;
+`openings.py` prepares streams; `file_share.py` says when files are served, and how many.
 
 Example: a step takes 10 ms, a pass for files 12 ms, and one live client speaks. Its
 audio token is whole at 80 ms. Passes for files fill the time until 70 ms. The next one
@@ -39,9 +42,8 @@ next token is expected at 160 ms; until 150 ms, five more passes serve files.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 
 import mlx.core as mx
 import numpy as np
@@ -49,12 +51,13 @@ import numpy as np
 from voxmlx.batch import MAX_TOKENS_PER_STEP, Batch
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.config import DEFAULT_DELAY_MS, SAMPLES_PER_AUDIO_TOKEN
-from voxmlx.decoding.hotwords import HotwordTrie
 from voxmlx.decoding.loop import MAX_AUDIO_TOKENS_PER_STEP
 from voxmlx.decoding.speculation import Speculation
 from voxmlx.errors import RequestError, ServerError, VoxmlxError
 from voxmlx.events import Event, Finished, Recovered, TokenDecoded
 from voxmlx.serve.file_share import FileShare
+from voxmlx.serve.metrics_sink import MetricsSink, NullMetrics
+from voxmlx.serve.openings import Openings
 from voxmlx.serve.protocol import (
     Command,
     Failed,
@@ -66,46 +69,20 @@ from voxmlx.serve.protocol import (
     Open,
     PushAudio,
 )
-from voxmlx.serve.slot import Deliver, Kind, Opening, Slot, SlotStream
+from voxmlx.serve.slot import Deliver, Kind, Slot, SlotStream
+from voxmlx.serve.slot_table import SlotTable
 from voxmlx.session import Session
 
-__all__ = ["MetricsSink", "Scheduler"]
+__all__ = ["Scheduler"]
 
 _log = logging.getLogger("voxmlx.serve")
-
-# Decoded to bring out the last words of a stream, about: a delay and 0.8 s.
-_SILENCE_SAMPLES = 20 * SAMPLES_PER_AUDIO_TOKEN
 
 # How long a pass for files should take while live clients are there: a quarter of an
 # audio token.
 _FILE_PASS_S = 0.02
-_FILE_PATIENCE_S = 2.0
-
-# How long after its time live sound is still waited for.
-_LATE_S = 0.03
 
 # How often a client is told how far behind it is.
 _LAG_INTERVAL_S = 1.0
-
-
-class MetricsSink(Protocol):
-    """A receiver of the scheduler's figures. Called on the scheduler's thread."""
-
-    def stepped(
-        self, kind: Kind, seconds: float, n_streams: int, n_tokens: int, /
-    ) -> None: ...
-    def lagged(self, seconds: float, /) -> None: ...
-    def failed(self, code: str, /) -> None: ...
-    def recovered(self, cause: str, /) -> None: ...
-
-
-class _NullMetrics:
-    def stepped(
-        self, kind: Kind, seconds: float, n_streams: int, n_tokens: int, /
-    ) -> None: ...
-    def lagged(self, seconds: float, /) -> None: ...
-    def failed(self, code: str, /) -> None: ...
-    def recovered(self, cause: str, /) -> None: ...
 
 
 class Scheduler:
@@ -133,32 +110,29 @@ class Scheduler:
         """
         self.max_sessions = max_sessions
         self.max_files = max_sessions if max_files is None else max_files
-        self.is_draining = False
         self._delay_ms = delay_ms
         self._checkpoint = checkpoint
         self._guards = tuple(guards)
         self._kv_bits = checkpoint.kv_bits if kv_bits is None else kv_bits
-        self._metrics = metrics or _NullMetrics()
+        self._metrics = metrics or NullMetrics()
         self._clock = clock
+        self._slots = SlotTable(max_sessions, self.max_files, clock)
+        self._openings = Openings(checkpoint, self._kv_bits, self._slots.wake)
         self._batches: dict[Kind, Batch] = {
             "live": Batch(checkpoint.model),
             "file": Batch(checkpoint.model),
         }
         self._share = FileShare(_FILE_PASS_S)
-        self._files_served_at = 0.0
-        # Delay -> what is left to do for its prefix.
-        self._prefixes: dict[int, Iterator[None]] = {}
-        # Finding the ids of many hot words takes seconds.
-        self._hotword_maker = ThreadPoolExecutor(1, "voxmlx-hotwords")
-        self._slots: set[Slot] = set()
         self._by_session: dict[Session, Slot] = {}
-        self._condition = threading.Condition()
-        self._is_woken = False
-        self._is_stopping = False
         self._started: Future[None] = Future()
         self._thread = threading.Thread(
             target=self._run, name="voxmlx-decoder", daemon=True
         )
+
+    @property
+    def is_draining(self) -> bool:
+        """Return whether no more places are given away."""
+        return self._slots.is_draining
 
     @property
     def n_slots(self) -> int:
@@ -173,8 +147,7 @@ class Scheduler:
     @property
     def waiting_ms(self) -> int:
         """Return the sound of all clients that waits to be decoded, in ms."""
-        with self._condition:
-            return sum(slot.waiting_ms for slot in self._slots)
+        return sum(slot.waiting_ms for slot in self._slots)
 
     def start(self) -> None:
         """Begin; return when the first client can be served. Raises ServerError."""
@@ -188,68 +161,21 @@ class Scheduler:
 
     def stop(self) -> None:
         """End the thread; streams that are open are dropped."""
-        with self._condition:
-            self._is_stopping = True
-            self._condition.notify()
+        self._slots.stop()
         if self._thread.is_alive():
             self._thread.join()
-        self._hotword_maker.shutdown(cancel_futures=True)
+        self._openings.stop()
 
     def drain(self) -> None:
         """Give away no more places."""
-        self.is_draining = True
+        self._slots.is_draining = True
 
     def open_slot(self, deliver: Deliver, kind: Kind = "live") -> Slot:
         """A place for a client. `deliver` is called on the scheduler's thread.
 
         Raises RequestError when all are taken, or the server is going away.
         """
-        with self._condition:
-            if self.is_draining:
-                raise RequestError(
-                    "the server is shutting down", code="shutting_down", status=503
-                )
-            if len(self._slots) >= self.max_sessions:
-                raise RequestError(
-                    f"all {self.max_sessions} sessions of this server are taken; try "
-                    "again later, or start it with a larger --max-sessions",
-                    code="at_capacity",
-                    status=503,
-                )
-            n_files = sum(slot.kind == "file" for slot in self._slots)
-            if kind == "file" and n_files >= self.max_files:
-                raise RequestError(
-                    f"{n_files} files are being transcribed, as many as may be at "
-                    "once; try again later, or start the server with a larger "
-                    "--max-uploads",
-                    code="at_capacity",
-                    status=503,
-                )
-            slot = Slot(self, deliver, kind)
-            self._slots.add(slot)
-            return slot
-
-    def submit(self, slot: Slot, command: Command) -> None:
-        """`Slot.submit`."""
-        with self._condition:
-            if slot.is_released:
-                return
-            slot.n_inbox_samples += _n_samples(command)
-            slot.inbox.append((command, self._clock()))
-            self._is_woken = True
-            self._condition.notify()
-
-    def release(self, slot: Slot) -> None:
-        """`Slot.release`."""
-        with self._condition:
-            if slot.is_released:
-                return
-            slot.is_released = True
-            slot.inbox.clear()
-            slot.n_inbox_samples = 0
-            self._slots.discard(slot)
-            self._is_woken = True
-            self._condition.notify()
+        return self._slots.open(deliver, kind)
 
     def _run(self) -> None:
         try:
@@ -258,7 +184,10 @@ class Scheduler:
             self._started.set_exception(error)
             return
         self._started.set_result(None)
-        while self._wait():
+        # Files may wait for nothing but the time.
+        while self._slots.wait(
+            lambda: self._is_due, lambda: self._file_pause_s() or None
+        ):
             self._tick()
         self._by_session.clear()
 
@@ -273,68 +202,47 @@ class Scheduler:
     def _tick(self) -> None:
         # Nothing of it may be kept while the thread waits: not even a local variable.
         self._drop_released()
-        with self._condition:
-            slots = list(self._slots)
+        slots = list(self._slots)
         for slot in slots:
             self._run_commands(slot)
         is_live_due = self._batches["live"].n_due > 0
         if is_live_due and not self._are_files_starving():
             self._step("live", None)
-        elif self._prefixes:
+        elif self._openings.is_due:
             self._step_prefix()
         elif self._batches["file"].n_due and not self._file_pause_s():
             self._step_files(has_live=any(slot.kind == "live" for slot in slots))
         for slot in slots:
             self._finish_flush(slot)
 
-    def _wait(self) -> bool:
-        """Until there is something to do; False if that is to end."""
-        with self._condition:
-            while not (self._is_stopping or self._is_woken or self._is_due):
-                # Files may wait for nothing but the time.
-                self._condition.wait(self._file_pause_s() or None)
-            self._is_woken = False
-            return not self._is_stopping
-
     @property
     def _is_due(self) -> bool:
-        if self._prefixes or self._batches["live"].n_due:
+        if self._openings.is_due or self._batches["live"].n_due:
             return True
         return self._batches["file"].n_due > 0 and not self._file_pause_s()
 
     def _file_pause_s(self) -> float:
         """How long files wait, so that no pass of theirs meets the next live step."""
-        if not self._batches["file"].n_due or self._are_files_starving():
+        if not self._batches["file"].n_due:
             return 0.0
-        now, pause_s = self._clock(), 0.0
-        for slot in self._by_session.values():
-            if slot.kind != "live" or slot.stream is None:
-                continue
-            expected_at = slot.stream.expected_at
-            if expected_at is None:
-                continue
-            if expected_at - self._share.expected_s < now < expected_at + _LATE_S:
-                pause_s = max(pause_s, expected_at + _LATE_S - now)
-        return pause_s
+        expected = (
+            slot.stream.expected_at
+            for slot in self._by_session.values()
+            if slot.kind == "live" and slot.stream is not None
+        )
+        return self._share.pause_s(self._clock(), expected)
 
     def _are_files_starving(self) -> bool:
         if not self._batches["file"].n_due:
             return False
-        return self._clock() - self._files_served_at > _FILE_PATIENCE_S
+        return self._share.is_starving(self._clock())
 
     def _step_prefix(self) -> None:
-        delay_ms, passes = next(iter(self._prefixes.items()))
         try:
-            next(passes)
-        except StopIteration:
-            del self._prefixes[delay_ms]
-            self._wake()  # streams that wait for it can be opened
+            self._openings.step()
         except Exception:  # whatever MLX raises: the server outlives it
             _log.exception("a prefix failed; streams of its delay are not opened")
-            del self._prefixes[delay_ms]
-            with self._condition:
-                slots = list(self._slots)
-            for slot in slots:
+            for slot in self._slots:
                 if slot.opening is not None:
                     self._fail(slot, _decoding_failed())
 
@@ -348,11 +256,6 @@ class Scheduler:
         self._step("file", self._share.choose(due))
         mx.synchronize()  # nothing queued may stand before a live step
         self._share.passed(self._clock() - started)
-
-    def _wake(self) -> None:
-        with self._condition:
-            self._is_woken = True
-            self._condition.notify()
 
     def _drop_released(self) -> None:
         for session, slot in list(self._by_session.items()):
@@ -370,23 +273,23 @@ class Scheduler:
     def _run_commands(self, slot: Slot) -> None:
         """What a client sent, as far as it can be done now."""
         while slot.stream is None or not slot.stream.is_holding:
-            with self._condition:
-                if not slot.inbox:
-                    return
-                command, came_at = slot.inbox[0]
+            if (first := self._slots.first_command(slot)) is None:
+                return
+            command, came_at = first
             try:
-                if isinstance(command, Open) and not self._can_open(slot, command):
+                if isinstance(command, Open) and not self._openings.is_ready(
+                    slot, command.options
+                ):
                     return
-                with self._condition:
-                    if not slot.inbox:  # its client has left meanwhile
-                        return
-                    slot.inbox.popleft()
-                    slot.n_inbox_samples -= _n_samples(command)
-                    if isinstance(command, PushAudio):
-                        slot.n_stream_samples += len(command.samples)
+                if not self._slots.take_command(slot):  # its client has left meanwhile
+                    return
                 self._run_command(slot, command, came_at)
             except VoxmlxError as error:
                 self._fail(slot, RequestError(str(error), code="invalid_value"))
+                return
+            except Exception:  # a mistake of ours: the server outlives it
+                _log.exception("a command failed; its stream is ended")
+                self._fail(slot, _decoding_failed())
                 return
 
     def _run_command(self, slot: Slot, command: Command, came_at: float) -> None:
@@ -409,34 +312,14 @@ class Scheduler:
         if slot.kind == "live":
             stream.note_arrival(timeline.duration_ms, came_at)
 
-    def _can_open(self, slot: Slot, command: Open) -> bool:
-        """Whether nothing is left to prepare for a stream; else it is begun."""
-        delay_ms, hotwords = command.options.delay_ms, command.options.hotwords
-        if slot.opening is None:
-            model = self._checkpoint.model
-            is_prepared = model.is_prepared(delay_ms, kv_bits=self._kv_bits)
-            if not is_prepared and delay_ms not in self._prefixes:
-                passes = model.prepare(delay_ms, kv_bits=self._kv_bits)
-                self._prefixes[delay_ms] = passes
-            made = None
-            if hotwords:
-                tokenizer = self._checkpoint.tokenizer
-                made = self._hotword_maker.submit(HotwordTrie, tokenizer, hotwords)
-                made.add_done_callback(lambda _: self._wake())
-            slot.opening = Opening(made)
-        made = slot.opening.hotwords
-        return delay_ms not in self._prefixes and (made is None or made.done())
-
     def _open(self, slot: Slot, command: Open) -> None:
         options = command.options
-        assert slot.opening is not None
-        made, slot.opening = slot.opening.hotwords, None
         session = Session(
             self._checkpoint,
             delay_ms=options.delay_ms,
             confidence=options.confidence,
             pause_ms=options.pause_ms,
-            hotwords=made.result() if made is not None else (),
+            hotwords=self._openings.take(slot),
             guards=self._guards,
             speculate=slot.kind == "file" and Speculation(time.perf_counter),
             kv_bits=self._kv_bits,
@@ -454,7 +337,7 @@ class Scheduler:
         batch = self._batches[kind]
         started = self._clock()
         if kind == "file":
-            self._files_served_at = started
+            self._share.begin(started)
         n_due = batch.n_due if sessions is None else len(sessions)
         try:
             said = batch.step(sessions, max_tokens=max_tokens)
@@ -476,22 +359,17 @@ class Scheduler:
             notices: list[Notice] = [*events, *self._lag(slot, events, ended)]
             if isinstance(events[-1], Finished):
                 self._close_stream(session)
-                self._wake()  # its client may have more to say
+                self._slots.wake()  # its client may have more to say
             slot.deliver(notices)
         self._metrics.stepped(kind, ended - started, n_due, n_tokens)
 
     def _lag(self, slot: Slot, events: Sequence[Event], now: float) -> list[Notice]:
-        """How long ago the sound came that the last of these ids waited for."""
         last = next((e for e in reversed(events) if isinstance(e, TokenDecoded)), None)
         stream = slot.stream
         if last is None or stream is None or slot.kind == "file":
             return []
-        needed_ms = last.time_ms + stream.session.delay_ms
-        while len(stream.arrivals) > 1 and stream.arrivals[0][0] < needed_ms:
-            stream.arrivals.popleft()
-        if not stream.arrivals or stream.arrivals[0][0] < needed_ms:
-            return []  # it spoke about silence of ours
-        lag_s = now - stream.arrivals[0][1]
+        if (lag_s := stream.lag_s(last.time_ms, now)) is None:
+            return []
         self._metrics.lagged(lag_s)
         if now - slot.lag_sent_at < _LAG_INTERVAL_S:
             return []
@@ -509,7 +387,7 @@ class Scheduler:
         ):
             flushed, stream.flushing = stream.flushing, None
             slot.deliver([flushed])
-            self._wake()  # what came after it may go on
+            self._slots.wake()  # what came after it may go on
 
     def _fail(self, slot: Slot, error: RequestError) -> None:
         """End a client's stream with the reason; what it sends on is not heard."""
@@ -517,23 +395,10 @@ class Scheduler:
         if slot.stream is not None:
             self._close_stream(slot.stream.session)
         slot.opening = None
-        with self._condition:
-            slot.inbox.clear()
-            slot.n_inbox_samples = 0
+        self._slots.clear(slot)
         slot.deliver([Failed(error)])
-        self.release(slot)
+        slot.release()
 
 
 def _decoding_failed() -> RequestError:
     return RequestError("decoding failed", code="server_error", status=500)
-
-
-def _n_samples(command: Command) -> int:
-    """What a command gives the decoder to do."""
-    match command:
-        case PushAudio(samples):
-            return len(samples)
-        case Flush() | Finish():
-            return _SILENCE_SAMPLES
-        case Open():
-            return 0

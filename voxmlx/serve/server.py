@@ -17,12 +17,16 @@ from voxmlx.errors import ServerError
 from voxmlx.serve.app import Service
 from voxmlx.serve.limits import Limits
 from voxmlx.serve.sockets import HttpProtocol, SocketState, WebSocketProtocol
+from voxmlx.serve.wyoming_server import WyomingServer
 
 __all__ = ["Server", "announce", "listen", "raise_open_files", "tls_context"]
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket bound to a port, any free one for 0. Raises ServerError."""
+def listen(host: str, port: int, options: str = "--") -> socket.socket:
+    """A socket bound to a port, any free one for 0. Raises ServerError.
+
+    `options` begins the names of the command's two options for it.
+    """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
@@ -30,13 +34,13 @@ def listen(host: str, port: int) -> socket.socket:
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
             why = "in use" if error.errno == errno.EADDRINUSE else "not for everybody"
             raise ServerError(
-                f"port {port} of {host} is {why}; choose another --port, or 0 for any "
-                "that is free"
+                f"port {port} of {host} is {why}; choose another {options}port, or 0 for "
+                "any that is free"
             ) from None
         # Python adds to the reason what it tried.
         reason = (error.strerror or str(error)).partition(" (while")[0]
         raise ServerError(
-            f"--host {host} is no address of this machine ({reason}); 127.0.0.1 serves "
+            f"{options}host {host} is no address of this machine ({reason}); 127.0.0.1 serves "
             "this machine alone, 0.0.0.0 others too"
         ) from None
 
@@ -115,8 +119,13 @@ class Server(uvicorn.Server):
     """uvicorn, with an end in which clients still hear their last words."""
 
     def __init__(
-        self, service: Service, limits: Limits, tls: ssl.SSLContext | None = None
+        self,
+        service: Service,
+        limits: Limits,
+        tls: ssl.SSLContext | None = None,
+        wyoming: socket.socket | None = None,
     ) -> None:
+        """`wyoming` is bound to the port of that protocol, if it is served."""
         super().__init__(
             uvicorn.Config(
                 service.app(),
@@ -141,6 +150,7 @@ class Server(uvicorn.Server):
         )
         self._service = service
         self._tls = tls
+        self._wyoming = wyoming
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen. uvicorn's own knows no bound for the time of a TLS handshake."""
@@ -160,6 +170,9 @@ class Server(uvicorn.Server):
             )
             for sock in sockets or []
         ]
+        if self._wyoming is not None:
+            clients = WyomingServer(self._service, self._sockets)
+            self.servers.append(await clients.listen(self._wyoming, _BACKLOG))
         self.started = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -174,10 +187,23 @@ class Server(uvicorn.Server):
             await self._service.drain()
 
 
-def announce(sock: socket.socket, model: str, *, is_tls: bool = False) -> None:
+def announce(
+    sock: socket.socket,
+    model: str,
+    *,
+    is_tls: bool = False,
+    wyoming: socket.socket | None = None,
+) -> None:
     """Say where the server is to be found."""
-    host, port = sock.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    url = f"{'https' if is_tls else 'http'}://{shown}:{port}"
+    if wyoming is not None:
+        sys.stderr.write(
+            f"voxmlx: Wyoming on tcp://{_address(wyoming)}, without keys\n"
+        )
+    url = f"{'https' if is_tls else 'http'}://{_address(sock)}"
     sys.stderr.write(f"voxmlx: {model} on {url} (Ctrl-C ends it)\n")
     sys.stderr.flush()
+
+
+def _address(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -23,7 +23,7 @@ _ARRIVAL_MS = 10
 
 
 class SlotOwner(Protocol):
-    """The scheduler, as a slot uses it."""
+    """A table of slots, as one of them uses it."""
 
     def submit(self, slot: "Slot", command: Command, /) -> None: ...
     def release(self, slot: "Slot", /) -> None: ...
@@ -55,6 +55,18 @@ class SlotStream:
             self.arrivals.pop()
         self.arrivals.append((end_ms, came_at))
 
+    def lag_s(self, time_ms: int, now: float) -> float | None:
+        """Return how long ago the sound came that an id about `time_ms` waited for.
+
+        None where it spoke about silence of ours.
+        """
+        needed_ms = time_ms + self.session.delay_ms
+        while len(self.arrivals) > 1 and self.arrivals[0][0] < needed_ms:
+            self.arrivals.popleft()
+        if not self.arrivals or self.arrivals[0][0] < needed_ms:
+            return None
+        return now - self.arrivals[0][1]
+
     @property
     def expected_at(self) -> float | None:
         """Return when the next audio token will be whole, if sound goes on as it came."""
@@ -75,9 +87,9 @@ class Slot:
     who sends sound keeps an eye on `waiting_ms`.
     """
 
-    def __init__(self, scheduler: "SlotOwner", deliver: Deliver, kind: Kind) -> None:
+    def __init__(self, owner: "SlotOwner", deliver: Deliver, kind: Kind) -> None:
         """Made by `Scheduler.open_slot`."""
-        self._scheduler = scheduler
+        self._owner = owner
         self.kind: Kind = kind
         self.deliver = deliver
         self.inbox: deque[tuple[Command, float]] = deque()
@@ -100,8 +112,8 @@ class Slot:
         return len(self.inbox)
 
     def submit(self, command: Command) -> None:
-        self._scheduler.submit(self, command)
+        self._owner.submit(self, command)
 
     def release(self) -> None:
         """Give the place back; a stream that is open is dropped. Any number of times."""
-        self._scheduler.release(self)
+        self._owner.release(self)

@@ -24,7 +24,7 @@ whole request in between is answered at once.
 import asyncio
 import json
 import time
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import h11
 from uvicorn.config import Config
@@ -37,7 +37,7 @@ from websockets.frames import Frame
 
 from voxmlx.serve.limits import Limits
 
-__all__ = ["HttpProtocol", "SocketState", "WebSocketProtocol"]
+__all__ = ["HttpProtocol", "SocketState", "Waiting", "WebSocketProtocol"]
 
 _REST_S = 2.0
 
@@ -67,15 +67,33 @@ _FULL_RESPONSE = (
 )
 
 
+class Waiting(Protocol):
+    """A connection that may make room for another while nothing happens on it."""
+
+    @property
+    def is_idle(self) -> bool: ...
+    def give_up(self) -> None: ...
+
+
 class SocketState(ServerState):
-    """State that all connections of a server share."""
+    """State that all connections of a server share, whatever they speak."""
 
     def __init__(self, limits: Limits, max_connections: int) -> None:
         super().__init__()
         self.limits = limits
         self.max_connections = max_connections
-        # Those that wait for the head of a request, the longest first.
-        self.waiting: dict[HttpProtocol, None] = {}
+        # Those that may wait for the head of a request, the longest first.
+        self.waiting: dict[Waiting, None] = {}
+
+    def has_room(self) -> bool:
+        """Return whether the newest connection may stay; one that waits makes room."""
+        if len(self.connections) <= self.max_connections:
+            return True
+        longest = next((one for one in self.waiting if one.is_idle), None)
+        if longest is None:
+            return False
+        longest.give_up()
+        return True
 
 
 class _Clock:
@@ -114,16 +132,22 @@ class HttpProtocol(H11Protocol):
         super().connection_made(transport)
         if hasattr(transport, "max_size"):  # asyncio's own, without TLS
             cast(Any, transport).max_size = _MAX_READ_BYTES
-        if len(self._state.connections) > self._state.max_connections:
-            if not self._state.waiting:
-                transport.write(_FULL_RESPONSE)
-                transport.close()
-                return
-            longest = next(iter(self._state.waiting))
-            longest._clock.stop()
-            longest._stop_waiting()
-            longest.transport.abort()
+        if not self._state.has_room():
+            transport.write(_FULL_RESPONSE)
+            transport.close()
+            return
         self._wait()
+
+    @property
+    def is_idle(self) -> bool:
+        """Return True: who is busy is not among those that wait."""
+        return True
+
+    def give_up(self) -> None:
+        """Make room for another connection."""
+        self._clock.stop()
+        self._stop_waiting()
+        self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._clock.stop()

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 from starlette.requests import Request
@@ -16,7 +15,6 @@ from starlette.types import Receive, Scope, Send
 from voxmlx.errors import RequestError
 from voxmlx.events import Event, Finished
 from voxmlx.serve.event_streams import server_sent_events
-from voxmlx.serve.json_object import MAX_TEXT_CHARS
 from voxmlx.serve.limits import Limits
 from voxmlx.serve.multipart_form import MultipartForm
 from voxmlx.serve.protocol import (
@@ -28,12 +26,12 @@ from voxmlx.serve.protocol import (
     Open,
     PushAudio,
     Served,
-    checked_options,
 )
 from voxmlx.serve.response_formats import RESPONSES, TranscriptionParams
 from voxmlx.serve.scheduler import Scheduler
 from voxmlx.serve.sound_reader import SoundReader
 from voxmlx.serve.upload_body import UploadBody, UploadTotal
+from voxmlx.serve.upload_fields import FormFields, read_params
 
 __all__ = ["Uploads"]
 
@@ -64,7 +62,7 @@ class Uploads:
         try:
             await job.receive(form)
             agent = request.headers.get("user-agent", "")
-            params = _read_params(form.fields, self._served, agent)
+            params = read_params(FormFields(form.fields), self._served, agent)
             await job.start(params, Path(form.finish()).name or "sound")
             if params.is_stream:
                 return _EventStream(job, params)
@@ -82,80 +80,6 @@ class Uploads:
         """Refuse all that are still here."""
         for job in list(self._jobs):
             job.stop(error)
-
-
-Fields = dict[str, list[str]]
-
-
-# Fields that only Mistral's clients send, beside the name that they give themselves.
-_MISTRAL_FIELDS = {"context_bias", "diarize", "file_id", "file_url"}
-_MISTRAL_AGENT = "mistral-client"
-
-
-def _read_params(fields: Fields, served: Served, agent: str) -> TranscriptionParams:
-    """Fields that we do not know mean nothing here: every service has its own."""
-    if (_field(fields, "diarize") or "").lower() in ("true", "1"):
-        raise RequestError(
-            "diarize is true, but speakers are not told apart", param="diarize"
-        )
-    if not set(_all(fields, "include")) <= {"logprobs"}:
-        raise RequestError("include has but one value, logprobs", param="include")
-    name = _field(fields, "response_format") or "json"
-    if name not in RESPONSES:
-        raise RequestError(
-            f"response_format {name[:40]!r} is unknown, expected one of "
-            f"{', '.join(RESPONSES)}",
-            param="response_format",
-        )
-    granularities = set(_all(fields, "timestamp_granularities"))
-    if not granularities <= {"word", "segment"}:
-        raise RequestError(
-            "timestamp_granularities are word and segment",
-            param="timestamp_granularities",
-        )
-    options = replace(
-        served.options,
-        delay_ms=_whole(fields, "delay_ms", served.options.delay_ms),
-        hotwords=(*_all(fields, "keywords"), *_all(fields, "context_bias")),
-        confidence=bool(_all(fields, "include")),
-    )
-    checked_options(options)
-    return TranscriptionParams(
-        options,
-        name,
-        is_stream=(_field(fields, "stream") or "").lower() in ("true", "1"),
-        granularities=frozenset(granularities),
-        is_mistral=agent.startswith(_MISTRAL_AGENT)
-        or bool(_MISTRAL_FIELDS & {*fields}),
-        model=served.model,
-        n_prompt=served.prompt_tokens(options.delay_ms),
-    )
-
-
-def _all(fields: Fields, name: str) -> list[str]:
-    values = [*fields.get(name, []), *fields.get(f"{name}[]", [])]
-    if any(len(value) > MAX_TEXT_CHARS for value in values):
-        raise RequestError(
-            f"{name} has more than {MAX_TEXT_CHARS} characters", param=name
-        )
-    return values
-
-
-def _field(fields: Fields, name: str) -> str | None:
-    values = _all(fields, name)
-    return (values[-1] or None) if values else None
-
-
-def _whole(fields: Fields, name: str, default: int) -> int:
-    text = _field(fields, name)
-    if text is None:
-        return default
-    try:
-        return int(text)
-    except ValueError:
-        raise RequestError(
-            f"{name} is {text[:40]!r}, expected a whole number", param=name
-        ) from None
 
 
 class _Job:
@@ -188,7 +112,6 @@ class _Job:
         while (content := await self._body.next()) is not None:
             if sound := form.feed(content):
                 await self._reader.write(sound)
-        form.finish()
 
     async def start(self, params: TranscriptionParams, name: str) -> None:
         """Begin to decode the file, which messages call `name`. Raises RequestError."""

@@ -13,8 +13,8 @@ from voxmlx.serve.protocol import (
     Flushed,
     Send,
     Served,
-    TextBuffer,
 )
+from voxmlx.serve.text_buffer import TextBuffer
 
 __all__ = ["VllmDialect"]
 

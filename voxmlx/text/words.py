@@ -31,7 +31,7 @@ MAX_SILENT_WORD_MS = 800
 MAX_WORD_MS = 10_000
 
 # What a decoder that writes without end may pile up before it is called words.
-_MAX_DRAFTS = 16
+_MAX_OPEN = 16
 _MAX_WORD_CHARS = 200
 
 # First and last of the letters of languages written without spaces.
@@ -105,7 +105,7 @@ class _Group:
 
 
 @dataclass(slots=True)
-class _Draft:
+class _OpenWord:
     """What may still become a longer word."""
 
     lead: str
@@ -144,7 +144,7 @@ class WordAssembler:
 
     def __init__(self, sound: EnergyDetector | None = None) -> None:
         self._sound = sound
-        self._drafts: list[_Draft] = []
+        self._open: list[_OpenWord] = []
         self._lead = ""
         self._group = _Group(0, 0)
         self._n_pad = 1
@@ -159,7 +159,7 @@ class WordAssembler:
         """The next id and the text it completed; the words this made final."""
         if token.token_id == STREAMING_PAD_ID:
             self._n_pad += 1
-            return self._end_drafts() if self._n_pad == SETTLE_TOKENS else []
+            return self._end_words() if self._n_pad == SETTLE_TOKENS else []
         if token.token_id == STREAMING_WORD_ID or self._n_pad:
             # While sub-words are being written, words that end must wait for their
             # marker: they may have ended anywhere since the last one.
@@ -171,7 +171,7 @@ class WordAssembler:
     def flush(self, text: str, duration_ms: int) -> list[Word]:
         """`text` ends the last word; no word ends after `duration_ms`."""
         words = [word for char in text for word in self._add(char)]
-        return words + self._end_drafts(duration_ms)
+        return words + self._end_words(duration_ms)
 
     def _add(self, char: str, token: TokenDecoded | None = None) -> list[Word]:
         if char.isspace():
@@ -179,7 +179,7 @@ class WordAssembler:
                 self._lead += char
             return []
         words: list[Word] = []
-        last = self._drafts[-1] if self._drafts else None
+        last = self._open[-1] if self._open else None
         if (
             last is None
             or self._lead
@@ -187,10 +187,10 @@ class WordAssembler:
             or (last.group != self._group and starts_piece(last.text[-1], char))
         ):
             is_group_over = last is not None and last.group != self._group
-            if is_group_over or len(self._drafts) >= _MAX_DRAFTS:
-                words = self._end_drafts()
-            last = _Draft(self._lead, char, self._group)
-            self._drafts.append(last)
+            if is_group_over or len(self._open) >= _MAX_OPEN:
+                words = self._end_words()
+            last = _OpenWord(self._lead, char, self._group)
+            self._open.append(last)
             self._lead = ""
         else:
             last.text += char
@@ -199,36 +199,36 @@ class WordAssembler:
             last.score(token)
         return words
 
-    def _end_drafts(self, limit_ms: int | None = None) -> list[Word]:
-        """All drafts as words; none ends after `limit_ms`."""
+    def _end_words(self, limit_ms: int | None = None) -> list[Word]:
+        """All open words, as final ones; none ends after `limit_ms`."""
         words: list[Word] = []
-        groups = [draft.group for draft in self._drafts]
-        for i, draft in enumerate(self._drafts):
+        groups = [word.group for word in self._open]
+        for i, word in enumerate(self._open):
             # The words of a group share its time evenly.
-            n, n_after = groups.count(draft.group), groups[i + 1 :].count(draft.group)
-            span_ms = (draft.group.last + 1 - draft.group.first) * AUDIO_TOKEN_MS
-            end_ms = (draft.group.last + 1) * AUDIO_TOKEN_MS + END_OFFSET_MS
-            if draft.group.first < draft.group.last:
+            n, n_after = groups.count(word.group), groups[i + 1 :].count(word.group)
+            span_ms = (word.group.last + 1 - word.group.first) * AUDIO_TOKEN_MS
+            end_ms = (word.group.last + 1) * AUDIO_TOKEN_MS + END_OFFSET_MS
+            if word.group.first < word.group.last:
                 end_ms -= WAITED_MS
             end_ms -= n_after * span_ms // n
             if limit_ms is not None:
                 end_ms = min(end_ms, limit_ms)
-            words += self._timed(draft, max(end_ms, self._last_end_ms))
-        self._drafts.clear()
+            words += self._timed(word, max(end_ms, self._last_end_ms))
+        self._open.clear()
         return words
 
-    def _timed(self, draft: _Draft, end_ms: int) -> list[Word]:
+    def _timed(self, word: _OpenWord, end_ms: int) -> list[Word]:
         start_ms = self._start_ms(end_ms)
         self._last_end_ms = end_ms
-        pieces = pieces_of(draft.text)
+        pieces = pieces_of(word.text)
         n, span_ms = len(pieces), end_ms - start_ms
         return [
             Word(
                 piece,
                 start_ms + span_ms * i // n,
                 start_ms + span_ms * (i + 1) // n,
-                draft.confidence,
-                draft.lead if i == 0 else "",
+                word.confidence,
+                word.lead if i == 0 else "",
             )
             for i, piece in enumerate(pieces)
         ]

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from convert.quality import read_sounds
-from convert.recipes import RECIPES, Recipe, Rule
 from convert.sensitivity import GROUPS, rank
 from tests.convert.directories import MODEL
 from tests.tiny import TinyModel
@@ -16,6 +15,7 @@ from voxmlx import demo, load
 from voxmlx.config import ModelConfig
 from voxmlx.layouts import Module, model_modules, packed_path
 from voxmlx.layouts.configs import Precision
+from voxmlx.layouts.recipes import RECIPES, Recipe, Rule
 
 Q4 = Precision(4, 64)
 
