@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from voxmlx.events import (
         Alternative,
+        DraftChanged,
         Event,
         Finished,
         GuardActed,
@@ -61,6 +62,7 @@ __all__ = [
     "ConfigError",
     "DelayError",
     "DeviceError",
+    "DraftChanged",
     "Event",
     "EventStream",
     "Finished",
@@ -105,6 +107,7 @@ _HOMES = {
     "DeviceError": "errors",
     "Event": "events",
     "EventStream": "streaming",
+    "DraftChanged": "events",
     "Finished": "events",
     "GUARDS": "decoding.rules",
     "GuardActed": "events",

@@ -41,6 +41,7 @@ __all__ = [
     "add_version_argument",
     "add_word_arguments",
     "check_delay",
+    "check_draft_delay",
     "chosen_delay_ms",
     "cue_rules",
     "load_model",
@@ -48,6 +49,7 @@ __all__ = [
     "report_error",
     "report_warning",
     "run_command",
+    "whole_number",
     "word_options",
 ]
 
@@ -218,14 +220,14 @@ def add_word_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--alternatives",
         metavar="N",
-        type=_whole(0, MAX_ALTERNATIVES),
+        type=whole_number(0, MAX_ALTERNATIVES),
         default=0,
         help="show the N most probable tokens of every 80 ms (json and jsonl)",
     )
     group.add_argument(
         "--pause",
         metavar="MS",
-        type=_whole(MIN_PAUSE_MS, MAX_PAUSE_MS),
+        type=whole_number(MIN_PAUSE_MS, MAX_PAUSE_MS),
         default=DEFAULT_PAUSE_MS,
         help="silence that ends an utterance (default: %(default)s)",
     )
@@ -238,21 +240,21 @@ def add_subtitle_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--line-chars",
         metavar="N",
-        type=_whole(1, 1000),
+        type=whole_number(1, 1000),
         default=rules.max_line_chars,
         help="longest line; wide characters count two (default: %(default)s)",
     )
     group.add_argument(
         "--lines",
         metavar="N",
-        type=_whole(1, 100),
+        type=whole_number(1, 100),
         default=rules.max_lines,
         help="most lines shown at once (default: %(default)s)",
     )
     group.add_argument(
         "--reading-speed",
         metavar="N",
-        type=_whole(1, 1000),
+        type=whole_number(1, 1000),
         default=round(rules.chars_per_second),
         help="characters a second for which a subtitle stays up, where the next one "
         "leaves time (default: %(default)s)",
@@ -316,7 +318,9 @@ def _boost(text: str) -> float:
     return number
 
 
-def _whole(least: int, most: int) -> Callable[[str], int]:
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """Return argparse's type for a whole number in these bounds, both included."""
+
     def convert(text: str) -> int:
         try:
             number = int(text)
@@ -344,6 +348,12 @@ def check_delay(arguments: argparse.Namespace) -> None:
     """Raise DelayError for a --delay that no model has, in Session's words."""
     if arguments.delay is not None:
         delay_tokens(arguments.delay)
+
+
+def check_draft_delay(arguments: argparse.Namespace) -> None:
+    """Raise DelayError for a --draft-delay that no model has, in Session's words."""
+    if arguments.draft_delay is not None:
+        delay_tokens(arguments.draft_delay)
 
 
 def chosen_delay_ms(arguments: argparse.Namespace, checkpoint: Checkpoint) -> int:

@@ -29,11 +29,13 @@ from voxmlx.cli.arguments import (
     add_subtitle_arguments,
     add_word_arguments,
     check_delay,
+    check_draft_delay,
     chosen_delay_ms,
     cue_rules,
     load_model,
     raw_rate,
     run_command,
+    whole_number,
     word_options,
 )
 from voxmlx.cli.interruption import (
@@ -43,6 +45,7 @@ from voxmlx.cli.interruption import (
 )
 from voxmlx.cli.progress import clock
 from voxmlx.config import AUDIO_TOKEN_MS
+from voxmlx.decoding.speculation import MAX_POSITIONS
 from voxmlx.errors import DeviceError, OutputError
 from voxmlx.live.captions import Captions, LiveStream, SoundSource
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
@@ -85,7 +88,12 @@ _LOCAL_ONLY = (
     "no_guards",
     "hotword_boost",
     "alternatives",
+    "draft_delay",
+    "silence_block",
 )
+
+# What a pause of the speaker is decoded in: 0.64 s.
+_SILENCE_BLOCK = 8
 
 # What grows with the stream (json) cannot be written as it comes.
 _FORMATS = ("txt", "srt", "vtt", "jsonl")
@@ -164,6 +172,7 @@ def make_parser() -> CommandParser:
         help="at the end, print lag, step times and memory as one line of JSON on "
         "stderr",
     )
+    _add_pace_arguments(parser)
     remote = parser.add_argument_group("server")
     remote.add_argument(
         "--server",
@@ -182,6 +191,25 @@ def make_parser() -> CommandParser:
     add_word_arguments(parser)
     add_subtitle_arguments(parser)
     return parser
+
+
+def _add_pace_arguments(parser: CommandParser) -> None:
+    pace = parser.add_argument_group("pace")
+    pace.add_argument(
+        "--draft-delay",
+        metavar="MS",
+        type=int,
+        help="also show, dim, what may follow: the text at this shorter delay, one of "
+        "those of --delay; it is replaced by the text that stays (default: none)",
+    )
+    pace.add_argument(
+        "--silence-block",
+        metavar="N",
+        type=whole_number(1, MAX_POSITIONS),
+        default=_SILENCE_BLOCK,
+        help="in silence, decode up to N audio tokens of 80 ms together, so that the "
+        "machine stays cool; no word comes later; 1 turns it off (default: %(default)s)",
+    )
 
 
 def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -220,6 +248,7 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         sys.stdout.write("\n".join(devices or ["no microphone"]) + "\n")
         return 0
     check_delay(arguments)
+    check_draft_delay(arguments)
     word_options(arguments)
     resumed = _open_resumed(arguments)
     if resumed is None:
@@ -278,6 +307,10 @@ def _open_stream(
         checkpoint,
         delay_ms=chosen_delay_ms(arguments, checkpoint),
         kv_bits=arguments.kv_bits,
+        # A backlog is decoded several ids at a time.
+        speculate=True,
+        draft_delay_ms=arguments.draft_delay,
+        silence_block=arguments.silence_block,
         # Probabilities cost a little and only this format shows them.
         confidence=any(path.suffix == ".jsonl" for path in arguments.output),
         **word_options(arguments, checkpoint.tokenizer),

@@ -43,6 +43,15 @@ class _DraftWord:
         return "".join(char for char in self.text.casefold() if char.isalnum())
 
 
+def _is_same(drafted: _DraftWord, confirmed: _DraftWord, *, is_whole: bool) -> bool:
+    """Whether both are one word, or the confirmed one the beginning of it."""
+    if confirmed.letters:
+        a, b = drafted.letters, confirmed.letters
+    else:
+        a, b = drafted.text, confirmed.text
+    return a == b if is_whole else a.startswith(b)
+
+
 class DraftText:
     """What follows the confirmed text of one stream, as far as a draft knows it."""
 
@@ -128,18 +137,16 @@ class DraftText:
     def _n_taken(self, confirmed: _DraftWord, *, is_whole: bool) -> int:
         """How many of the draft's words end with the confirmed one."""
         letters, nearest = confirmed.letters, _NEAR_TOKENS + 1
-        if not letters:  # punctuation of the word before
-            return 0
         n_taken = None
         for n, word in enumerate(self._words, 1):
-            is_same = word.letters == letters
-            if not is_whole:
-                is_same = word.letters.startswith(letters)
+            is_same = _is_same(word, confirmed, is_whole=is_whole)
             distance = abs(word.index - confirmed.index)
             if is_same and distance < nearest:
                 n_taken, nearest = n, distance
         if n_taken is not None:
             return n_taken
+        if not letters:  # punctuation of the word before
+            return 0
         return sum(word.index <= confirmed.index + 1 for word in self._words)
 
     @staticmethod
