@@ -100,7 +100,7 @@ class Session:
         are sooner). An UtteranceEnd comes after `pause_ms` without speech. `speculate`
         decodes sound that is there already, a file's or a backlog's, several ids at a
         time where that is faster; it changes no id. A Speculation instead of True has its
-        own clock or draft length, and is of this session alone. `kv_bits` is how the session
+        own clock or number of guesses, and is of this session alone. `kv_bits` is how the session
         remembers the last eleven minutes: 16 (the default) in the model's dtype, 8 in
         about half the memory.
 

@@ -3,13 +3,13 @@
 A stream's request brings audio embeddings. The input of a position is its embedding and
 the id before it, so ids come one after another. One pass (`decode_together`):
 
-    inputs    each request gives the positions whose ids before are certain or drafted
+    inputs    each request gives the positions whose ids before are certain or guessed
     network   one call for all of them gives logits of the positions that choose an id
     choice    greedy ids for all at once; or a request chooses by itself
-    receive   each request takes the ids that stand, and trims what followed a wrong draft
+    receive   each request takes the ids that stand, and trims what followed a wrong guess
 
 Example: A has one position, B is inside its prompt with 20 to go and 25 positions of
-sound, C drafts three ids. One pass takes 1 + 21 + 4 positions; logits of 1 + 1 + 4 are
+sound, C guesses three ids. One pass takes 1 + 21 + 4 positions; logits of 1 + 1 + 4 are
 computed. A is done, B has an id, and C has between one and four.
 """
 

@@ -59,7 +59,7 @@ class DecodeRequest:
     _chosen: list["list[int] | _Unread"] = field(
         default_factory=list["list[int] | _Unread"]
     )
-    _draft: list[int] = field(default_factory=list[int])
+    _guessed: list[int] = field(default_factory=list[int])
     _unread: list["_Unread"] = field(default_factory=list["_Unread"])
     _is_doubtful: bool = False
     _began: float | None = None
@@ -70,7 +70,7 @@ class DecodeRequest:
 
     @property
     def needs_greedy(self) -> bool:
-        return self.choose is None or bool(self._draft)
+        return self.choose is None or bool(self._guessed)
 
     def next_inputs(self) -> tuple[mx.array, mx.array]:
         """Embeddings [1, n, dim] and tokens [1, n] of the positions to take next."""
@@ -80,7 +80,7 @@ class DecodeRequest:
         if self.speculation is not None and not outcomes:
             if not self._unread:
                 self._begin_pass(self.speculation, n_left - 1)
-            following = self._draft
+            following = self._guessed
         tokens = self.state.token
         if following:
             tokens = mx.concatenate([tokens, mx.array([following], mx.int32)], axis=1)
@@ -97,7 +97,7 @@ class DecodeRequest:
     def _begin_pass(self, speculation: Guesses, n: int) -> None:
         # The first pass may still wait for its audio, and says nothing of others.
         self._began = speculation.now() if self.n_done else None
-        self._draft = [] if self._is_doubtful else speculation.draft(n)
+        self._guessed = [] if self._is_doubtful else speculation.guess(n)
         self._is_doubtful = False
 
     def takes(self, n: int) -> int:
@@ -121,7 +121,7 @@ class DecodeRequest:
 
         Returns what is to be computed besides the state.
         """
-        if self._draft:
+        if self._guessed:
             assert self.speculation is not None
             assert best is not None
             assert leading is not None
@@ -154,7 +154,7 @@ class DecodeRequest:
         self.state.decoder.cache.trim(n - len(ids))
         self.n_done -= n - len(ids)
         self._is_doubtful = not ids
-        self._draft = []
+        self._guessed = []
         if ids:
             self.state.token = mx.array([ids[-1:]], mx.int32)
             self._chosen.append(ids)
@@ -191,7 +191,7 @@ class DecodeRequest:
                 chosen: Any = self.choose(logits[i : i + 1]).item()
                 token_id = chosen
             ids.append(token_id)
-            if token_id != (self._draft[i] if i < n - 1 else None):
+            if token_id != (self._guessed[i] if i < n - 1 else None):
                 break
         return ids
 

@@ -18,7 +18,7 @@ class PadGuesses:
     def __init__(self, speculation: Speculation | None = None) -> None:
         self._speculation = speculation
 
-    def draft(self, n: int) -> list[int]:
+    def guess(self, n: int) -> list[int]:
         """Return n PADs, as far as one pass verifies them."""
         return [STREAMING_PAD_ID] * min(n, MAX_POSITIONS - 1)
 

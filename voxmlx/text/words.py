@@ -153,7 +153,7 @@ class WordAssembler:
     @property
     def is_settled(self) -> bool:
         """Return whether all text is out as words, and blanks have followed."""
-        return not self._drafts and self._n_pad >= SETTLE_TOKENS
+        return not self._open and self._n_pad >= SETTLE_TOKENS
 
     def push(self, token: TokenDecoded, text: str) -> list[Word]:
         """The next id and the text it completed; the words this made final."""
