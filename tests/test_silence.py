@@ -134,7 +134,7 @@ def test_the_first_audio_token_of_speech_ends_the_block(
     assert n == 15
     for _ in range(5):
         assert session.push(silence(SAMPLES_PER_AUDIO_TOKEN)) == []
-        assert session.samples_wanted == SAMPLES_PER_AUDIO_TOKEN
+        assert 0 < session.samples_wanted <= SAMPLES_PER_AUDIO_TOKEN
         assert not session.is_due
     events = session.push(noise(SAMPLES_PER_AUDIO_TOKEN, level=0.1))
     assert len(events) == 6

@@ -150,7 +150,7 @@ class Batch:
             match row.wanted:
                 case DecodeRequest() as request if request.is_done:
                     self._resume(row, request.ids().tolist(), said)
-                case DecodeTogether(requests) if any(r.is_done for r in requests):
+                case DecodeTogether(parts) if any(part.is_done for part in parts):
                     self._resume(row, None, said)
                 case _:
                     pass
