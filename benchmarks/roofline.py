@@ -22,6 +22,7 @@ from benchmarks.provenance import closing_line
 from voxmlx import Checkpoint, load
 from voxmlx.config import AUDIO_TOKEN_MS, SAMPLES_PER_AUDIO_TOKEN, ModelConfig
 from voxmlx.decoding.loop import greedy_ids
+from voxmlx.doctor.chips import CHIPS
 from voxmlx.doctor.estimate import (
     ESTIMATED,
     FULL_SIZE,
@@ -33,13 +34,8 @@ from voxmlx.doctor.estimate import (
 from voxmlx.layouts.embedding import EMBEDDING_BITS
 from voxmlx.layouts.recipes import Recipe
 
-# Published memory bandwidths, GB/s; of a chip in two sizes, the smaller.
-APPLE_GB_PER_S = {
-    "M1": 68, "M1 Pro": 200, "M1 Max": 400,
-    "M2": 100, "M2 Pro": 200, "M2 Max": 400,
-    "M3": 100, "M3 Pro": 150, "M3 Max": 300,
-    "M4": 120, "M4 Pro": 273, "M4 Max": 410,
-}  # fmt: skip
+# Published memory bandwidths, GB/s, by chip and cores of its GPU.
+APPLE_GB_PER_S = {f"{chip.name} ({chip.n_cores})": chip.gb_per_s for chip in CHIPS}
 _COPIED_BYTES = 256_000_000
 _RECIPES = {recipe.name: recipe for recipe in ESTIMATED}
 
@@ -158,9 +154,9 @@ def main() -> int:
         chip: [read.floor_ms(gb_per_s * 1e9) for read in (opening, full)]
         for chip, gb_per_s in APPLE_GB_PER_S.items()
     }
-    print(f"\n{'':8} {'GB/s':>5} {'start':>8} {'full':>8}   of {AUDIO_TOKEN_MS} ms")
+    print(f"\n{'':11} {'GB/s':>5} {'start':>8} {'full':>8}   of {AUDIO_TOKEN_MS} ms")
     for chip, (start_ms, full_ms) in floors.items():
-        print(f"{chip:8} {APPLE_GB_PER_S[chip]:5} {start_ms:7.1f}  {full_ms:7.1f}")
+        print(f"{chip:11} {APPLE_GB_PER_S[chip]:5.0f} {start_ms:7.1f}  {full_ms:7.1f}")
     reached = None
     if arguments.model:
         n_bytes, step_ms = measured(load(arguments.model), kv_bits)

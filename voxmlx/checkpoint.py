@@ -29,6 +29,7 @@ from voxmlx.layouts.tensors import PACKED, packed_path
 from voxmlx.memory import little_cache
 from voxmlx.model import VoxtralRealtime
 from voxmlx.model.cache import KV_BITS
+from voxmlx.model.layer_check import check_compiled_layers
 from voxmlx.model.linear import transpose_weights_for_cpu
 from voxmlx.text.tokenizer import Tokenizer
 
@@ -119,6 +120,7 @@ def load(
             transpose_weights_for_cpu(network)
         # Nothing is left lazy, so that sessions may be opened on any thread.
         mx.eval(network.parameters())
+    check_compiled_layers(network)
     return Checkpoint(
         name=str(model),
         config=files.config,

@@ -17,9 +17,11 @@ from voxmlx.checkpoint import Checkpoint, best_dtype, load
 from voxmlx.cli.arguments import (
     CommandParser,
     add_embedding_argument,
+    check_delay,
     run_command,
 )
-from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
+from voxmlx.config import DEFAULT_DELAY_MS, SAMPLES_PER_AUDIO_TOKEN
+from voxmlx.doctor.chips import chip_of
 from voxmlx.doctor.estimate import FULL_SIZE, estimates, measured_speed
 from voxmlx.doctor.inventory import cached_models, microphones
 from voxmlx.doctor.kernel_report import measure_kernels
@@ -77,12 +79,22 @@ def make_parser() -> CommandParser:
         default=16,
         help="bits of the model's rings (default: %(default)s)",
     )
+    parser.add_argument(
+        "--delay",
+        metavar="MS",
+        type=int,
+        help="delay to reckon with (default: the model's own)",
+    )
     return parser
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    check_delay(arguments)
     report = examine(
-        arguments.model, arguments.kv_bits, embedding_bits=arguments.embedding_bits
+        arguments.model,
+        arguments.kv_bits,
+        embedding_bits=arguments.embedding_bits,
+        delay_ms=arguments.delay,
     )
     if arguments.json:
         sys.stdout.write(json.dumps(report.as_json()) + "\n")
@@ -96,6 +108,7 @@ def examine(
     kv_bits: int = 16,
     *,
     embedding_bits: int = DEFAULT_EMBEDDING_BITS,
+    delay_ms: int | None = None,
 ) -> Report:
     """Examine this machine, and a model if one is named. Raises VoxmlxError."""
     kernel_switches()  # a wrong VOXMLX_KERNELS is refused before any work
@@ -104,6 +117,8 @@ def examine(
     if model is not None:
         checkpoint = load(model, embedding_bits=embedding_bits)
         limit_memory()
+    if delay_ms is None:
+        delay_ms = DEFAULT_DELAY_MS if checkpoint is None else checkpoint.delay_ms
     config = FULL_SIZE if checkpoint is None else checkpoint.config
     name = "the full model" if model is None else Path(model).name
     dtype = best_dtype()
@@ -119,7 +134,12 @@ def examine(
         microphones=microphones(),
         models=cached_models(),
         speed=speed,
-        estimates=estimates(speed, machine.gpu_memory_bytes or machine.memory_bytes),
+        estimates=estimates(
+            speed,
+            machine.gpu_memory_bytes or machine.memory_bytes,
+            chip=chip_of(machine.processor),
+        ),
+        delay_ms=delay_ms,
         steps=None if checkpoint is None else _step_times(checkpoint, name, kv_bits),
     )
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from voxmlx.config import AUDIO_TOKEN_MS
+from voxmlx.doctor.chips import chip_of
 from voxmlx.doctor.estimate import RealTimeEstimate, Speed
 from voxmlx.doctor.inventory import CachedModel, Microphones
 from voxmlx.doctor.kernel_report import KernelReport
@@ -36,6 +37,7 @@ class Report:
     models: list[CachedModel]
     speed: Speed
     estimates: list[RealTimeEstimate]
+    delay_ms: int
     steps: StepTimes | None
 
     @property
@@ -104,14 +106,20 @@ class Report:
             f"{self.speed.bytes_per_s / 1e9:.3g} GB/s, "
             f"{self.speed.launch_s * 1e6:.1f} us a launch"
         )
-        yield "  recipe    --kv-bits   memory   a step takes   real time"
+        yield (
+            f"text lags {self.delay_ms} ms (--delay) and a step; full: after eleven minutes"
+        )
+        yield "  recipe    --kv-bits   memory   start     full   of 80 ms   real time   holds"
         for o in self.estimates:
             yield (
                 f"  {o.recipe:9} {o.kv_bits:9} {_gb(o.memory_bytes):>8} "
-                f"{o.step_ms:11.0f} ms   {o.verdict}"
+                f"{o.start_ms:4.0f} ms {o.step_ms:5.0f} ms {o.share:10.0%}   "
+                f"{o.verdict:9}   {_length(o.holds_hours)}"
             )
         if self.machine.gpu is None:
             yield "  (bytes alone; a CPU computes longer than it reads)"
+        if (chip := chip_of(self.machine.processor)) is not None:
+            yield f"  (for steps 80 ms apart on an {chip.name}; docs/macs.md has assumptions)"
 
     def _closing(self) -> Iterator[str]:
         if self.steps is not None:
@@ -123,6 +131,13 @@ class Report:
         yield (
             "no faults" if not self.faults else f"{len(self.faults)} FAULTS, see above"
         )
+
+
+def _length(hours: float | None) -> str:
+    """Return how long a stream holds real time, in words."""
+    if hours is None:
+        return "any length"
+    return f"{60 * hours:.0f} minutes" if hours else "not at all"
 
 
 def _gb(n_bytes: int) -> str:

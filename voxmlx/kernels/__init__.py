@@ -1,6 +1,8 @@
 """One public function per hot operation; each picks the fastest correct body."""
 
-from voxmlx.kernels.check import self_check
+from voxmlx.kernels.cases import Case
+from voxmlx.kernels.check import check_kernels, self_check
+from voxmlx.kernels.compiled_graph import CompiledGraph
 from voxmlx.kernels.ops import (
     Fused,
     Rotation,
@@ -33,9 +35,12 @@ from voxmlx.kernels.ring_reference import (
     ring_attention_reference,
     window_attention_reference,
 )
+from voxmlx.kernels.switches import kernel_switches
 
 __all__ = [
     "SCALE_BYTES",
+    "Case",
+    "CompiledGraph",
     "Fused",
     "Rotation",
     "add_rms_norm",
@@ -43,11 +48,13 @@ __all__ = [
     "attention",
     "attention_reference",
     "begin",
+    "check_kernels",
     "dequantize_rows",
     "gelu",
     "gelu_reference",
     "has_ring_attention_q8",
     "has_window_attention",
+    "kernel_switches",
     "quantize_rows",
     "quantize_rows_reference",
     "ring_attention_q8",

@@ -25,7 +25,7 @@ from voxmlx.kernels.ring_reference import (
 )
 from voxmlx.kernels.switches import STOCK_ATTENTION, STOCK_PRODUCT
 
-__all__ = ["Case", "cases"]
+__all__ = ["LIMITS", "Case", "cases"]
 
 Arrays = tuple[mx.array, ...]
 
@@ -72,7 +72,7 @@ def cases(config: ModelConfig, dtype: mx.Dtype, kv_bits: int) -> list[Case]:
 
 # Four times what rounding a result once can change; float32 is left room for sums of
 # thousands in another order and a fast exponential.
-_LIMITS = {mx.float32: 2e-4, mx.float16: 2.0**-9, mx.bfloat16: 2.0**-6}
+LIMITS = {mx.float32: 2e-4, mx.float16: 2.0**-9, mx.bfloat16: 2.0**-6}
 
 
 def _norms(config: ModelConfig, dtype: mx.Dtype) -> Iterator[Case]:
@@ -91,7 +91,7 @@ def _norms(config: ModelConfig, dtype: mx.Dtype) -> Iterator[Case]:
         yield Case(
             "add_rms_norm",
             label,
-            _LIMITS[dtype],
+            LIMITS[dtype],
             run=partial(metal.add_rms_norm_metal, x, residual, weight, eps, bias),
             exact=partial(
                 add_rms_norm_reference, *_float32(x, residual, weight), eps, wide
@@ -132,7 +132,7 @@ def _compiled(config: ModelConfig, dtype: mx.Dtype) -> Iterator[Case]:
         ),
         ("rotated_pairs", rotated, exact_rotated),
     ):
-        yield Case(name, "one step", _LIMITS[dtype], run, exact)
+        yield Case(name, "one step", LIMITS[dtype], run, exact)
 
 
 def _products(config: DecoderConfig, dtype: mx.Dtype) -> Iterator[Case]:
@@ -156,7 +156,7 @@ def _products(config: DecoderConfig, dtype: mx.Dtype) -> Iterator[Case]:
 
         rows = "1 row" if n == 1 else f"{n} rows"
         # A backend may sum groups in the dtype; a wrong product is off by about one.
-        yield Case(STOCK_PRODUCT, rows, 4 * _LIMITS[dtype], run, exact)
+        yield Case(STOCK_PRODUCT, rows, 4 * LIMITS[dtype], run, exact)
 
 
 def _of_float32(body: Callable[..., mx.array], *arrays: mx.array) -> mx.array:
@@ -215,7 +215,7 @@ def _windows(config: EncoderConfig, step: int, dtype: mx.Dtype) -> Iterator[Case
         yield Case(
             "window_attention",
             label,
-            _LIMITS[dtype],
+            LIMITS[dtype],
             run=partial(metal.window_attention_metal, *inputs, scale),
             exact=partial(window_attention_reference, *wide, scale),
             stock=partial(window_attention_reference, *inputs, scale),
@@ -242,7 +242,7 @@ def _rings(config: DecoderConfig, dtype: mx.Dtype) -> Iterator[Case]:
             (queries,) = _float32(r.queries)
             return (ring_attention_q8_reference(queries, rows, r.meta, r.scale),)
 
-        yield Case("ring_attention_q8", label, _LIMITS[dtype], run, exact, ring.stock)
+        yield Case("ring_attention_q8", label, LIMITS[dtype], run, exact, ring.stock)
 
 
 def _stock(config: DecoderConfig, dtype: mx.Dtype) -> Iterator[Case]:
@@ -255,7 +255,7 @@ def _stock(config: DecoderConfig, dtype: mx.Dtype) -> Iterator[Case]:
             queries, k, v = _float32(r.queries, r.k, r.v)
             return (attention_reference(queries, k, v, None, r.scale),)
 
-        yield Case(STOCK_ATTENTION, f"{n} positions", _LIMITS[dtype], ring.stock, exact)
+        yield Case(STOCK_ATTENTION, f"{n} positions", LIMITS[dtype], ring.stock, exact)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import mlx.core as mx
 from voxmlx.config import ModelConfig
 from voxmlx.kernels.cases import Case, cases
 from voxmlx.kernels.switches import (
+    COMPILED_LAYERS,
     NAMES,
     STOCK_PRODUCT,
     KernelSwitches,
@@ -82,6 +83,8 @@ def check_kernels(
         switches.switch_off(case.kernel, f"{finding.label}: {finding.fault}")
         if case.kernel == STOCK_PRODUCT:
             outcome = "MLX's quantized_matmul fails, and nothing can do its work"
+        elif case.kernel == COMPILED_LAYERS:
+            outcome = "compiled layers are off, and Python builds every step"
         else:
             kind = "Metal kernel" if case.kernel in NAMES else "MLX's"
             outcome = f"{kind} {case.kernel} is off, and slower arithmetic runs instead"

@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import mlx.core as mx
@@ -9,7 +11,9 @@ import mlx.core as mx
 from voxmlx.errors import KernelError
 
 __all__ = [
+    "CHOOSABLE",
     "COMPILED",
+    "COMPILED_LAYERS",
     "NAMES",
     "STOCK_ATTENTION",
     "STOCK_PRODUCT",
@@ -22,6 +26,11 @@ __all__ = [
 VARIABLE = "VOXMLX_KERNELS"
 
 NAMES = ("add_rms_norm", "quantize_rows", "ring_attention_q8", "window_attention")
+
+# Layers that MLX compiles as a whole; Python builds their graph without.
+COMPILED_LAYERS = "compiled_layers"
+
+CHOOSABLE = (*NAMES, COMPILED_LAYERS)
 
 # Bodies that MLX's compiler makes one kernel of; plain operations do without it.
 COMPILED = ("gelu", "rotated_pairs", "swiglu")
@@ -47,14 +56,16 @@ class KernelSwitches:
         """`wanted` is "on", "off" or names with commas between.
 
         `refusal` says why this machine can run none. Unless they `are_tried`, none
-        runs before `trust`. Raises KernelError for a name that is none of NAMES.
+        runs before `trust`. Raises KernelError for a name that is not known.
         """
-        self._untried = frozenset[str]() if are_tried else frozenset(NAMES)
+        self.n_changes = 0
+        """How often a switch has moved."""
+        self._untried = frozenset[str]() if are_tried else frozenset(CHOOSABLE)
         self._off: dict[str, str] = {}
         if refusal is not None:
-            self._off = dict.fromkeys(NAMES, refusal)
+            self._off = dict.fromkeys(CHOOSABLE, refusal)
         chosen = _parse(wanted)
-        for name in NAMES:
+        for name in CHOOSABLE:
             if name not in chosen:
                 self._off.setdefault(name, f"not in {VARIABLE}={wanted}")
 
@@ -63,11 +74,34 @@ class KernelSwitches:
 
     def trust(self, name: str) -> None:
         """Let a kernel run, now that it was tried; unless it is switched off."""
-        self._untried -= {name}
+        if name in self._untried:
+            self._untried -= {name}
+            self.n_changes += 1
 
     def switch_off(self, name: str, reason: str) -> None:
-        assert name in (*NAMES, *COMPILED, STOCK_ATTENTION, STOCK_PRODUCT)
+        assert name in (*CHOOSABLE, *COMPILED, STOCK_ATTENTION, STOCK_PRODUCT)
         self._off.setdefault(name, reason)
+        self.n_changes += 1
+
+    @contextmanager
+    def trying(self, name: str) -> Iterator[None]:
+        """Let an untried kernel run meanwhile."""
+        with self._meanwhile(self._untried - {name}):
+            yield
+
+    @contextmanager
+    def without(self, name: str) -> Iterator[None]:
+        """Let a kernel not run meanwhile."""
+        with self._meanwhile(self._untried | {name}):
+            yield
+
+    @contextmanager
+    def _meanwhile(self, untried: frozenset[str]) -> Iterator[None]:
+        before, self._untried = self._untried, untried
+        try:
+            yield
+        finally:
+            self._untried = before
 
     def why_off(self, name: str) -> str | None:
         """Return why a kernel must not run; None for one that may."""
@@ -79,12 +113,12 @@ def _parse(wanted: str) -> frozenset[str]:
     if names == ["off"]:
         return frozenset()
     if names in ([], ["on"]):
-        return frozenset(NAMES)
+        return frozenset(CHOOSABLE)
     for name in names:
-        if name not in NAMES:
+        if name not in CHOOSABLE:
             raise KernelError(
                 f"{VARIABLE}={wanted}: {name!r} is no kernel; use on, off, or some of "
-                f"{','.join(NAMES)}"
+                f"{','.join(CHOOSABLE)}"
             )
     return frozenset(names)
 

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmlx.config import DecoderConfig, EncoderConfig
-from voxmlx.kernels import Rotation, rotate, rotation
+from voxmlx.kernels import Rotation, rotation
 from voxmlx.model.cache import RingKVCache, RingStep
-from voxmlx.model.linear import matmul
 from voxmlx.model.rope import RotaryEmbedding
 
 __all__ = ["Attention", "Step", "begin_step"]
@@ -29,7 +28,7 @@ class StreamStep(NamedTuple):
 class Step:
     """The rings, slots and angles that all layers of one transformer step share."""
 
-    __slots__ = ("rotates_entries", "rotation", "streams")
+    __slots__ = ("rotates_entries", "rotation", "streams", "window")
 
     def __init__(
         self,
@@ -59,6 +58,9 @@ class Step:
                 )
             self.streams.append(StreamStep(cache, plan, place, own))
             first += n
+        # The only stream of a step whose attention rotates.
+        is_alone = self.rotates_entries and len(caches) == 1
+        self.window = self.streams[0] if is_alone else None
 
 
 def begin_step(
@@ -84,10 +86,10 @@ def begin_step(
 
 
 class Attention(nn.Module):
-    """Grouped-query attention [B, T, dim] -> [B, T, dim]; q, k, v in one product.
+    """Grouped-query attention: weights, q, k, v in one product, and `attend`.
 
     With `bias`, the queries, values and outputs have one and the keys do not; the
-    keys' part of the packed bias is zero. The output's bias is left to the caller.
+    keys' part of the packed bias is zero. The products are left to the layer.
     """
 
     def __init__(self, config: EncoderConfig | DecoderConfig, *, bias: bool) -> None:
@@ -100,29 +102,26 @@ class Attention(nn.Module):
         self.qkv_proj = nn.Linear(config.dim, n_rows, bias=bias)
         self.o_proj = nn.Linear(self.n_heads * self.head_dim, config.dim, bias=bias)
 
-    def __call__(self, x: mx.array, layer: int, step: Step) -> mx.array:
-        B, T, _ = x.shape
-        qkv_proj = self["qkv_proj"]
-        bias: mx.array | None = qkv_proj.get("bias")
-        qkv = matmul(qkv_proj, x)
-        if step.rotation is not None:
-            qkv = rotate(qkv, step.rotation, bias)
+    def attend(self, qkv: mx.array, layer: int, step: Step) -> mx.array:
+        """Keep keys and values, and attend: [B, T, H D] -> B T Hq D numbers.
+
+        Queries and keys are rotated, unless `step.rotates_entries`.
+        """
+        bias: mx.array | None = self["qkv_proj"].get("bias")
         if len(step.streams) == 1:
-            out = self._attend(qkv, bias, layer, step, step.streams[0])
-        else:
-            # Every stream attends to its own ring, as it lies and as far as it is
-            # filled: streams of any age share a step without a copy or a mask for
-            # the others. Positions are along the batch here, and along T in a ring.
-            width = self.n_heads * self.head_dim
-            parts = [
-                # One position or several: in the same order either way.
-                self._attend(
-                    qkv[s.positions].swapaxes(0, 1), bias, layer, step, s
-                ).reshape(1, -1, width)
-                for s in step.streams
-            ]
-            out = mx.concatenate(parts, axis=1)
-        return matmul(self["o_proj"], out.reshape(B, T, -1))
+            return self._attend(qkv, bias, layer, step, step.streams[0])
+        # Every stream attends to its own ring, as it lies and as far as it is
+        # filled: streams of any age share a step without a copy or a mask for
+        # the others. Positions are along the batch here, and along T in a ring.
+        width = self.n_heads * self.head_dim
+        parts = [
+            # One position or several: in the same order either way.
+            self._attend(qkv[s.positions].swapaxes(0, 1), bias, layer, step, s).reshape(
+                1, -1, width
+            )
+            for s in step.streams
+        ]
+        return mx.concatenate(parts, axis=1)
 
     def _attend(
         self,

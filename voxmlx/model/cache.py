@@ -42,11 +42,11 @@ class RingStep:
     visible: Callable[[], NDArray[np.bool_] | None]
     history: mx.array | None  # slots of the earlier entries, when they are copied
     n_written: int
-    # {end, held, window} of each row [B, 3], int32, once the step is in the ring;
-    # None where it has then lost what its first query may see.
-    positions: NDArray[np.int32] | None
+    # Computes {end, held, window} of each row [B, 3], int32, once the step is in the
+    # ring; None where it has then lost what its first query may see.
+    positions: Callable[[], NDArray[np.int32]] | None
     # The same before it; None also where the entries do not lie side by side.
-    older: NDArray[np.int32] | None = None
+    older: Callable[[], NDArray[np.int32]] | None = None
     _mask: mx.array | None = None
     _has_mask: bool = False
     _meta: mx.array | None = None
@@ -62,18 +62,18 @@ class RingStep:
 
     @property
     def meta(self) -> mx.array:
-        """`positions` for attention; one array for all layers."""
+        """Return what `positions` computes, for attention; one array for all layers."""
         if self._meta is None:
             assert self.positions is not None
-            self._meta = mx.array(self.positions)
+            self._meta = mx.array(self.positions())
         return self._meta
 
     @property
     def meta_of_older(self) -> mx.array:
-        """`older` for attention; one array for all layers."""
+        """Return what `older` computes, for attention; one array for all layers."""
         if self._meta is None:
             assert self.older is not None
-            self._meta = mx.array(self.older)
+            self._meta = mx.array(self.older())
         return self._meta
 
 
@@ -284,12 +284,17 @@ class RingKVCache:
             positions=None,
         )
 
-    def _positions_after(self, n: int) -> NDArray[np.int32]:
-        positions = np.empty((len(self.head), 3), np.int32)
-        positions[:, 0] = (self.head + n) % self.capacity
-        positions[:, 1] = np.minimum(self.length + n, self.capacity)
-        positions[:, 2] = self.window
-        return positions
+    def _positions_after(self, n: int) -> Callable[[], NDArray[np.int32]]:
+        head, length, capacity = self.head, self.length, self.capacity
+
+        def computed() -> NDArray[np.int32]:
+            positions = np.empty((len(head), 3), np.int32)
+            positions[:, 0] = (head + n) % capacity
+            positions[:, 1] = np.minimum(length + n, capacity)
+            positions[:, 2] = self.window
+            return positions
+
+        return computed
 
     def _visible(self, key_age: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
         """Which keys [S] each of the n newest entries, as queries, may see."""

@@ -1,14 +1,22 @@
 """One pre-norm transformer layer, the same in the encoder and the decoder."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from voxmlx.config import DecoderConfig, EncoderConfig
-from voxmlx.kernels import add_rms_norm, begin, swiglu
+from voxmlx.kernels import (
+    CompiledGraph,
+    Rotation,
+    add_rms_norm,
+    begin,
+    rotate,
+    swiglu,
+    window_attention,
+)
 from voxmlx.model.attention import Attention, Step
-from voxmlx.model.linear import matmul
+from voxmlx.model.linear import Product, matmul, product
 
 __all__ = ["Layer", "Residual", "SwiGLU", "begin_early"]
 
@@ -46,18 +54,64 @@ class Residual(NamedTuple):
 
 
 class SwiGLU(nn.Module):
-    """down(silu(gate x) * up x) over [B, T, dim]; gate and up in one product.
-
-    The bias of `down_proj` is left to the caller.
-    """
+    """Weights of down(silu(gate x) * up x); gate and up in one product."""
 
     def __init__(self, dim: int, hidden_dim: int, *, bias: bool) -> None:
         super().__init__()
         self.gate_up_proj = nn.Linear(dim, 2 * hidden_dim, bias=False)
         self.down_proj = nn.Linear(hidden_dim, dim, bias=bias)
 
-    def __call__(self, x: mx.array) -> mx.array:
-        return matmul(self["down_proj"], swiglu(matmul(self["gate_up_proj"], x)))
+
+def _entered(
+    x: mx.array,
+    branch: mx.array | None,
+    bias: mx.array | None,
+    norm: mx.array,
+    eps: float,
+    qkv_proj: nn.Module | Product,
+    qkv_bias: mx.array | None,
+    angles: tuple[mx.array, ...] | None,
+    pairs: tuple[int, ...],
+) -> tuple[mx.array, mx.array]:
+    """From a residual to attention: (x with all added, q, k and v, rotated if asked)."""
+    x, h = Residual(x, branch, bias).normed(norm, eps)
+    qkv = matmul(qkv_proj, h)
+    if angles is not None:
+        qkv = rotate(qkv, Rotation(tuple(angles), tuple(pairs)), qkv_bias)
+    return x, qkv
+
+
+def _left(
+    x: mx.array,
+    attended: mx.array,
+    o_proj: nn.Module | Product,
+    o_bias: mx.array | None,
+    norm: mx.array,
+    eps: float,
+    gate_up_proj: nn.Module | Product,
+    down_proj: nn.Module | Product,
+) -> tuple[mx.array, mx.array]:
+    """From attention to the next layer: (x with attention added, the MLP's branch)."""
+    B, T, _ = x.shape
+    branch = matmul(o_proj, attended.reshape(B, T, -1))
+    x, h = add_rms_norm(branch, x, norm, eps, o_bias)
+    return x, matmul(down_proj, swiglu(matmul(gate_up_proj, h)))
+
+
+def _passed(
+    entering: tuple[Any, ...],
+    window: tuple[Any, ...],
+    leaving: tuple[Any, ...],
+) -> tuple[mx.array, mx.array, mx.array]:
+    """Through a whole layer whose attention only reads its ring, and rows for the ring."""
+    x, qkv = _entered(*entering)
+    attended, rows = window_attention(qkv, *window)
+    return *_left(x, attended, *leaving), rows
+
+
+# A ring is written between two graphs: the slot, a new one each step, is in neither.
+_enter, _leave = CompiledGraph(_entered), CompiledGraph(_left)
+_pass = CompiledGraph(_passed)
 
 
 class Layer(nn.Module):
@@ -80,16 +134,47 @@ class Layer(nn.Module):
         """`mlp_norm` [B, dim] replaces the second norm's weight, a row per stream:
         that is where the decoder's delay acts.
         """
-        # Items, not attributes: see `matmul`.
-        attention, mlp, norm = self["attention"], self["mlp"], self["mlp_norm"]
-        first_norm = self["attention_norm"]
-        x, h = residual.normed(first_norm["weight"], first_norm.eps)
-        branch = attention(h, layer, step)
-        weight: mx.array = norm["weight"] if mlp_norm is None else mlp_norm
-        x, h = add_rms_norm(
-            branch, x, weight, norm.eps, attention["o_proj"].get("bias")
+        # Items, not attributes: see `product`.
+        attention = self["attention"]
+        entering = self._entering(residual, step)
+        leaving = self._leaving(mlp_norm)
+        if (window := step.window) is not None and _pass.is_on(residual.x):
+            cache, bias = window.cache, attention["qkv_proj"].get("bias")
+            meta, angles = window.ring.meta_of_older, window.angles
+            reads = angles, bias, cache.rings[layer], meta, attention.scale
+            x, branch, rows = _pass.run(entering, reads, leaving)
+            cache.waiting.append(rows)
+        else:
+            x, qkv = _enter(*entering)
+            attended = attention.attend(qkv, layer, step)
+            x, branch = _leave(x, attended, *leaving)
+        return Residual(x, branch, self["mlp"]["down_proj"].get("bias"))
+
+    def _entering(self, residual: Residual, step: Step) -> tuple[Any, ...]:
+        """Return the arguments of `_entered`."""
+        norm, qkv_proj = self["attention_norm"], self["attention"]["qkv_proj"]
+        angles, pairs = (None, ()) if step.rotation is None else step.rotation
+        return (
+            *residual,
+            norm["weight"],
+            norm.eps,
+            product(qkv_proj),
+            qkv_proj.get("bias"),
+            angles,
+            pairs,
         )
-        return Residual(x, mlp(h), mlp["down_proj"].get("bias"))
+
+    def _leaving(self, mlp_norm: mx.array | None) -> tuple[Any, ...]:
+        """Return the arguments of `_left` after what has been computed."""
+        o_proj, mlp, norm = self["attention"]["o_proj"], self["mlp"], self["mlp_norm"]
+        return (
+            product(o_proj),
+            o_proj.get("bias"),
+            norm["weight"] if mlp_norm is None else mlp_norm,
+            norm.eps,
+            product(mlp["gate_up_proj"]),
+            product(mlp["down_proj"]),
+        )
 
 
 def begin_early(layer: int, residual: Residual) -> None:

@@ -1,34 +1,42 @@
 """Products with weights: without the bias, which is cheaper to add later."""
 
+from typing import Any
+
 import mlx.core as mx
 import mlx.nn as nn
 
-__all__ = ["matmul", "transpose_weights_for_cpu"]
+__all__ = ["Product", "matmul", "product", "transpose_weights_for_cpu"]
+
+# Weight, scales, biases, transpose, group size, bits and mode; a weight alone is dense.
+Product = tuple[Any, ...]
 
 
-def matmul(linear: nn.Module, x: mx.array) -> mx.array:
-    """x W^T. A quantized product adds no bias; on its own that is a launch more.
+def product(linear: nn.Module) -> Product | nn.Module:
+    """Return what `matmul` needs of a module, in the order of `mx.quantized_matmul`.
 
-    A module without a weight stands in for the product, and is called: convert
-    watches the inputs of a product so.
+    A module without a weight stands in for the product: convert watches the inputs of
+    a product so.
     """
     # Items, not attributes: nn.Module looks the latter up in Python, ten times as slow.
     weight, scales = linear.get("weight"), linear.get("scales")
     if weight is None:
-        return linear(x)
+        return linear
     if scales is None:
-        return x @ weight.T
+        return (weight,)
     assert isinstance(linear, nn.QuantizedLinear)
-    return mx.quantized_matmul(
-        x,
-        weight,
-        scales,
-        linear.get("biases"),
-        True,
-        linear.group_size,
-        linear.bits,
-        linear.mode,
-    )
+    biases, group_size = linear.get("biases"), linear.group_size
+    return weight, scales, biases, True, group_size, linear.bits, linear.mode
+
+
+def matmul(linear: nn.Module | Product, x: mx.array) -> mx.array:
+    """x W^T. A quantized product adds no bias; on its own that is a launch more."""
+    if isinstance(linear, nn.Module):
+        found = product(linear)
+        if isinstance(found, nn.Module):
+            return found(x)
+        linear = found
+    weight, *rest = linear
+    return mx.quantized_matmul(x, weight, *rest) if rest else x @ weight.T
 
 
 def transpose_weights_for_cpu(network: nn.Module) -> None:
