@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -247,7 +247,7 @@ def _own_dtype(files: ModelFiles) -> DtypeName:
 
 
 @contextmanager
-def _progress(plan: Plan) -> Iterator[Advance]:
+def _progress(plan: Plan) -> Generator[Advance]:
     total = sum(tensor.n_bytes for tensor in plan.files.tensors.values())
     bar = Progress(
         TextColumn("{task.description}", markup=False),

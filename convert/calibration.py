@@ -5,6 +5,9 @@ layer is read, applied to all of the sound, and forgotten. So what is held is th
 between two layers, one layer, and the sums of its inputs: 1.5 GB in float32.
 """
 
+# pyright: standard
+# mlx.nn has no types.
+
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast

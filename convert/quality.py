@@ -1,5 +1,8 @@
 """The cost of a conversion: its logits and text against the source's."""
 
+# pyright: standard
+# mlx.nn has no types.
+
 import hashlib
 import json
 import tempfile

@@ -1,5 +1,8 @@
 """python -m convert.sensitivity: which weights suffer most from few bits."""
 
+# pyright: standard
+# mlx.nn has no types.
+
 import argparse
 import sys
 from collections.abc import Sequence

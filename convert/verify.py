@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +98,7 @@ def verify_against(
 
 
 @contextmanager
-def _scratch(place: Path) -> Iterator[Path]:
+def _scratch(place: Path) -> Generator[Path]:
     with disk_errors(place):
         directory = tempfile.TemporaryDirectory(
             dir=place, prefix=SCRATCH_PREFIX, ignore_cleanup_errors=True

@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from voxmlx.alignment.align_file import Alignment, align_file
+    from voxmlx.alignment.aligner import AlignedWord, Aligner
     from voxmlx.audio.files import AudioFile, open_audio
     from voxmlx.audio.microphone import Microphone
     from voxmlx.batch import Batch
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
         RequestError,
         ServerError,
         SessionError,
+        TextError,
         TokenizerError,
         VoxmlxError,
     )
@@ -53,6 +56,9 @@ if TYPE_CHECKING:
 __all__ = [
     "GUARDS",
     "LEGAL_DELAYS_MS",
+    "AlignedWord",
+    "Aligner",
+    "Alignment",
     "Alternative",
     "AudioError",
     "AudioFile",
@@ -80,6 +86,7 @@ __all__ = [
     "SessionError",
     "SoundWarning",
     "TextDelta",
+    "TextError",
     "TokenDecoded",
     "TokenizerError",
     "Transcript",
@@ -88,6 +95,7 @@ __all__ = [
     "Word",
     "WordFinal",
     "__version__",
+    "align_file",
     "limit_memory",
     "load",
     "open_audio",
@@ -96,6 +104,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AlignedWord": "alignment.aligner",
+    "Aligner": "alignment.aligner",
+    "Alignment": "alignment.align_file",
     "Alternative": "events",
     "AudioError": "errors",
     "AudioFile": "audio.files",
@@ -125,6 +136,7 @@ _HOMES = {
     "SessionError": "errors",
     "SoundWarning": "events",
     "TextDelta": "events",
+    "TextError": "errors",
     "TokenDecoded": "events",
     "TokenizerError": "errors",
     "Transcript": "text.transcript",
@@ -132,6 +144,7 @@ _HOMES = {
     "VoxmlxError": "errors",
     "Word": "events",
     "WordFinal": "events",
+    "align_file": "alignment.align_file",
     "limit_memory": "memory",
     "load": "checkpoint",
     "open_audio": "audio.files",

@@ -14,6 +14,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "live": ("voxmlx.live.__main__", "show what is said while it is said"),
     "transcribe": ("voxmlx.transcribe", "turn sound files into text or subtitles"),
+    "align": ("voxmlx.align", "give the words of a text their times in a sound"),
     "serve": ("voxmlx.serve.__main__", "serve many clients at once"),
     "convert": ("voxmlx.convert.__main__", "make a smaller or faster model"),
     "doctor": ("voxmlx.doctor.__main__", "describe this machine, for a bug report"),
@@ -23,7 +24,7 @@ _COMPLETION = "completion"
 _SHELLS = ("bash", "zsh", "fish", "tcsh")
 
 # Arguments whose name in the help begins so are completed as paths.
-_PATHS = ("FILE", "DIR", "SOURCE", "DEST", "AUDIO")
+_PATHS = ("FILE", "DIR", "SOURCE", "DEST", "AUDIO", "TEXT")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

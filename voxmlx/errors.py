@@ -12,6 +12,7 @@ __all__ = [
     "RequestError",
     "ServerError",
     "SessionError",
+    "TextError",
     "TokenizerError",
     "VoxmlxError",
 ]
@@ -55,6 +56,10 @@ class KernelError(VoxmlxError):
 
 class SessionError(VoxmlxError):
     """A session that cannot be used so: finished, in use, or in a forked child."""
+
+
+class TextError(VoxmlxError):
+    """A text to align that cannot be read, is empty, or cannot be spelled."""
 
 
 class OutputError(VoxmlxError):

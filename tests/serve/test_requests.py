@@ -28,7 +28,7 @@ from voxmlx.serve.limits import Limits
 from voxmlx.serve.multipart_form import MultipartForm
 from voxmlx.serve.protocol import StreamOptions
 from voxmlx.serve.response_formats import TranscriptionParams
-from voxmlx.serve.transcriptions import _Job
+from voxmlx.serve.transcriptions import UploadJob
 from voxmlx.serve.upload_body import UploadBody, UploadTotal
 
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
@@ -307,13 +307,13 @@ def test_a_file_waits_for_a_client_that_does_not_read_its_events(
         headers = [(b"content-type", kind.encode())]
         request = Request({"type": "http", "headers": headers}, receive)
         body = UploadBody(request, limits, UploadTotal(1 << 30))
-        job = _Job(body, tiny.scheduler, limits, lambda _: None)
+        job = UploadJob(body, tiny.scheduler, limits, lambda _: None)
         form = MultipartForm(kind)
         await job.receive(form)
         await job.start(TranscriptionParams(StreamOptions()), form.finish())
         n_unread = -1
-        while n_unread != job._notices.qsize():  # until nothing more comes
-            n_unread = job._notices.qsize()
+        while n_unread != job.n_unread:  # until nothing more comes
+            n_unread = job.n_unread
             await asyncio.sleep(1.0)
         events = [event async for event in job.events()]
         job.close()

@@ -16,6 +16,7 @@ from voxmlx.cli.standard_streams import robust_standard_streams
 from voxmlx.config import LEGAL_DELAYS_MS, SAMPLE_RATE, delay_tokens
 from voxmlx.decoding.hotwords import BOOST, read_hotwords
 from voxmlx.decoding.rules import GUARDS
+from voxmlx.decoding.speculation import MAX_POSITIONS
 from voxmlx.errors import VoxmlxError
 from voxmlx.events import SoundWarning
 from voxmlx.layouts.embedding import DEFAULT_EMBEDDING_BITS, EMBEDDING_BITS
@@ -37,6 +38,7 @@ __all__ = [
     "add_embedding_argument",
     "add_model_arguments",
     "add_raw_arguments",
+    "add_silence_argument",
     "add_subtitle_arguments",
     "add_version_argument",
     "add_word_arguments",
@@ -49,7 +51,6 @@ __all__ = [
     "report_error",
     "report_warning",
     "run_command",
-    "whole_number",
     "word_options",
 ]
 
@@ -80,6 +81,10 @@ class CommandParser(argparse.ArgumentParser):
             **options,
         )
         add_version_argument(self)
+
+    def option_names(self) -> list[str]:
+        """Return the names of all options, as they are typed."""
+        return [name for action in self._actions for name in action.option_strings]
 
     def error(self, message: str) -> NoReturn:
         """Write what is wrong as one line to stderr, and exit with status 2."""
@@ -220,16 +225,30 @@ def add_word_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--alternatives",
         metavar="N",
-        type=whole_number(0, MAX_ALTERNATIVES),
+        type=_whole(0, MAX_ALTERNATIVES),
         default=0,
         help="show the N most probable tokens of every 80 ms (json and jsonl)",
     )
     group.add_argument(
         "--pause",
         metavar="MS",
-        type=whole_number(MIN_PAUSE_MS, MAX_PAUSE_MS),
+        type=_whole(MIN_PAUSE_MS, MAX_PAUSE_MS),
         default=DEFAULT_PAUSE_MS,
         help="silence that ends an utterance (default: %(default)s)",
+    )
+
+
+def add_silence_argument(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup,  # pyright: ignore[reportPrivateUsage] -- argparse has no public name for it
+) -> None:
+    """Add --silence-block, as Session takes it."""
+    parser.add_argument(
+        "--silence-block",
+        metavar="N",
+        type=_whole(1, MAX_POSITIONS),
+        default=8,
+        help="in silence, decode up to N audio tokens of 80 ms together, so that the "
+        "machine stays cool; no word comes later; 1 turns it off (default: %(default)s)",
     )
 
 
@@ -240,21 +259,21 @@ def add_subtitle_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--line-chars",
         metavar="N",
-        type=whole_number(1, 1000),
+        type=_whole(1, 1000),
         default=rules.max_line_chars,
         help="longest line; wide characters count two (default: %(default)s)",
     )
     group.add_argument(
         "--lines",
         metavar="N",
-        type=whole_number(1, 100),
+        type=_whole(1, 100),
         default=rules.max_lines,
         help="most lines shown at once (default: %(default)s)",
     )
     group.add_argument(
         "--reading-speed",
         metavar="N",
-        type=whole_number(1, 1000),
+        type=_whole(1, 1000),
         default=round(rules.chars_per_second),
         help="characters a second for which a subtitle stays up, where the next one "
         "leaves time (default: %(default)s)",
@@ -318,9 +337,7 @@ def _boost(text: str) -> float:
     return number
 
 
-def whole_number(least: int, most: int) -> Callable[[str], int]:
-    """Return argparse's type for a whole number in these bounds, both included."""
-
+def _whole(least: int, most: int) -> Callable[[str], int]:
     def convert(text: str) -> int:
         try:
             number = int(text)

@@ -44,6 +44,7 @@ from voxmlx.decoding.network_requests import (
     side_by_side,
 )
 from voxmlx.decoding.token_decoder import NotFiniteError, TokenDecoder
+from voxmlx.kernels.evaluation import evaluate
 from voxmlx.model.state import VoxtralState, all_finite
 
 __all__ = ["HISTORY_TOKENS", "RecoveringDecoder"]
@@ -94,7 +95,7 @@ class _History:
         samples, audio, speech = self._all()
         n = len(self.ids)
         kept = _Block(samples[n * SAMPLES_PER_AUDIO_TOKEN :], audio[:, n:], speech[n:])
-        mx.eval(kept.audio)
+        evaluate(kept.audio)
         self._blocks = deque([kept] if self.n_open else [])
         self.ids.clear()
 
@@ -163,7 +164,7 @@ class RecoveringDecoder:
 
     def evaluate(self) -> None:
         """Leave nothing lazy. What the history holds was evaluated as it came."""
-        mx.eval(self._decoding_arrays())
+        evaluate(self._decoding_arrays())
 
     def _decoding_arrays(self) -> list[mx.array]:
         draft = [] if self._draft is None else self._draft.arrays()

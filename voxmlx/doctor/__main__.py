@@ -32,7 +32,7 @@ from voxmlx.layouts.embedding import DEFAULT_EMBEDDING_BITS
 from voxmlx.memory import limit_memory
 from voxmlx.session import Session
 
-__all__ = ["examine", "main", "make_parser"]
+__all__ = ["examine", "main", "make_parser", "step_times"]
 
 _N_STEPS = 40
 
@@ -140,12 +140,12 @@ def examine(
             chip=chip_of(machine.processor),
         ),
         delay_ms=delay_ms,
-        steps=None if checkpoint is None else _step_times(checkpoint, name, kv_bits),
+        steps=None if checkpoint is None else step_times(checkpoint, name, kv_bits),
     )
 
 
-def _step_times(checkpoint: Checkpoint, name: str, kv_bits: int) -> StepTimes:
-    """Times of single steps; the first ones, which compile kernels, do not count."""
+def step_times(checkpoint: Checkpoint, name: str, kv_bits: int) -> StepTimes:
+    """Time single steps; the first ones, which compile kernels, do not count."""
     session = Session(checkpoint, kv_bits=kv_bits)
     rng = np.random.default_rng(0)
     taken: list[float] = []

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from voxmlx.kernels.evaluation import evaluate, evaluate_async
 from voxmlx.kernels.metal import (
     MAX_STEP_QUERIES,
     MAX_WINDOW_SLOTS,
@@ -59,7 +60,7 @@ def has_metal() -> bool:
 def begin(*arrays: mx.array) -> None:
     """Let a GPU begin with these while the rest of a step is still being built."""
     if has_metal():
-        mx.async_eval(*arrays)
+        evaluate_async(*arrays)
 
 
 class Rotation(NamedTuple):
@@ -79,11 +80,11 @@ class Fused:
     def __init__(self, body: Callable[..., mx.array]) -> None:
         self.body = body
         self.name = body.__name__.removesuffix("_reference")
-        self._compiled = cast(Callable[..., mx.array], mx.compile(body))
+        self.compiled = mx.compile(body)
 
     def __call__(self, *arrays: mx.array) -> mx.array:
         if has_metal() and kernel_switches().is_on(self.name):
-            return self._compiled(*arrays)
+            return self.compiled(*arrays)
         return self.body(*arrays)
 
 
@@ -111,7 +112,8 @@ def rotate(x: mx.array, rotation: Rotation, bias: mx.array | None = None) -> mx.
     if rotation.pairs:
         biases = () if bias is None else _pairs(bias, (1, 1, *rotation.pairs[2:]))
         pairs = _pairs(x, rotation.pairs)
-        return _rotated_pairs(*pairs, *rotation.angles, *biases).reshape(x.shape)
+        rotated = _rotated_pairs(*pairs, *rotation.angles, *biases)
+        return mx.reshape(rotated, x.shape)
     # MLX fuses no complex numbers; here one product of them is fewest steps.
     exact = x.astype(mx.float32)
     if bias is not None:
@@ -122,14 +124,14 @@ def rotate(x: mx.array, rotation: Rotation, bias: mx.array | None = None) -> mx.
 
 def _pairs(x: mx.array, shape: tuple[int, ...]) -> tuple[mx.array, mx.array]:
     """x in pairs [..., 2] of this shape, and that with every pair the other way round."""
-    pairs = x.reshape(shape)
+    pairs = mx.reshape(x, shape)
     return pairs, pairs[..., ::-1]
 
 
 @cache
 def _signs() -> mx.array:
     signs = mx.array([-1.0, 1.0])
-    mx.eval(signs)
+    evaluate(signs)
     return signs
 
 

@@ -29,14 +29,14 @@ def attention_reference(
     """
     B, Hq, T, D = queries.shape
     Hk = keys.shape[1]
-    q = (queries * scale).astype(mx.float32).reshape(B, Hk, Hq // Hk, T, D)
+    q = mx.reshape((queries * scale).astype(mx.float32), (B, Hk, Hq // Hk, T, D))
     k = keys.astype(mx.float32)[:, :, None]
     v = values.astype(mx.float32)[:, :, None]
     scores = q @ k.swapaxes(-1, -2)  # [B, Hk, Hq / Hk, T, S]
     if mask is not None:
         scores = mx.where(mask[:, :, None], scores, -mx.inf)
     weights = mx.softmax(scores, axis=-1, precise=True)
-    return (weights @ v).reshape(B, Hq, T, D).astype(queries.dtype)
+    return mx.reshape(weights @ v, (B, Hq, T, D)).astype(queries.dtype)
 
 
 def rotate_reference(
@@ -52,8 +52,9 @@ def rotate_reference(
     exact = x.astype(mx.float32)
     if bias is not None:
         exact = exact + bias.astype(mx.float32)
-    pairs = exact.view(mx.complex64).reshape(x.shape[0], T, R, -1, half)
-    return (pairs * angles).reshape(*x.shape[:2], -1).view(mx.float32).astype(x.dtype)
+    pairs = mx.reshape(exact.view(mx.complex64), (x.shape[0], T, R, -1, half))
+    turned = mx.reshape(pairs * angles, (*x.shape[:2], -1))
+    return turned.view(mx.float32).astype(x.dtype)
 
 
 def rotated_pairs_reference(
@@ -109,5 +110,5 @@ def add_rms_norm_reference(
     """
     h = (x if bias is None else x + bias) + residual
     if weight.ndim == 1 or weight.shape[0] == 1:
-        return h, mx.fast.rms_norm(h, weight.reshape(-1), eps)
+        return h, mx.fast.rms_norm(h, mx.reshape(weight, (-1,)), eps)
     return h, mx.fast.rms_norm(h, None, eps) * weight[:, None]

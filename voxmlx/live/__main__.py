@@ -26,6 +26,7 @@ from voxmlx.cli.arguments import (
     add_channel_argument,
     add_model_arguments,
     add_raw_arguments,
+    add_silence_argument,
     add_subtitle_arguments,
     add_word_arguments,
     check_delay,
@@ -35,7 +36,6 @@ from voxmlx.cli.arguments import (
     load_model,
     raw_rate,
     run_command,
-    whole_number,
     word_options,
 )
 from voxmlx.cli.interruption import (
@@ -45,7 +45,6 @@ from voxmlx.cli.interruption import (
 )
 from voxmlx.cli.progress import clock
 from voxmlx.config import AUDIO_TOKEN_MS
-from voxmlx.decoding.speculation import MAX_POSITIONS
 from voxmlx.errors import DeviceError, OutputError
 from voxmlx.live.captions import Captions, LiveStream, SoundSource
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
@@ -91,9 +90,6 @@ _LOCAL_ONLY = (
     "draft_delay",
     "silence_block",
 )
-
-# What a pause of the speaker is decoded in: 0.64 s.
-_SILENCE_BLOCK = 8
 
 # What grows with the stream (json) cannot be written as it comes.
 _FORMATS = ("txt", "srt", "vtt", "jsonl")
@@ -202,14 +198,7 @@ def _add_pace_arguments(parser: CommandParser) -> None:
         help="also show, dim, what may follow: the text at this shorter delay, one of "
         "those of --delay; it is replaced by the text that stays (default: none)",
     )
-    pace.add_argument(
-        "--silence-block",
-        metavar="N",
-        type=whole_number(1, MAX_POSITIONS),
-        default=_SILENCE_BLOCK,
-        help="in silence, decode up to N audio tokens of 80 ms together, so that the "
-        "machine stays cool; no word comes later; 1 turns it off (default: %(default)s)",
-    )
+    add_silence_argument(pace)
 
 
 def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:

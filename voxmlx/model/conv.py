@@ -1,5 +1,8 @@
 """Causal convolutions that keep the input no window has consumed."""
 
+# pyright: standard
+# mlx.nn has no types.
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -88,7 +88,7 @@ class MultipartForm:
             raise _wrong("a part has too long a head")
 
     def _end_header(self) -> None:
-        if self._header_name.lower() == b"content-disposition":
+        if bytes(self._header_name).lower() == b"content-disposition":
             self._disposition = bytes(self._header_value)
         self._header_name.clear()
         self._header_value.clear()

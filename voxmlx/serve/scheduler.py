@@ -101,18 +101,21 @@ class Scheduler:
         delay_ms: int = DEFAULT_DELAY_MS,
         guards: Sequence[str] = (),
         kv_bits: int | None = None,
+        silence_block: int = 8,
         metrics: MetricsSink | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`delay_ms` is what most streams will have: its prefix is ready at the start.
 
         At most `max_files` of the slots are given to files, all if that is None.
+        `silence_block` is that of live streams; see Session.
         """
         self.max_sessions = max_sessions
         self.max_files = max_sessions if max_files is None else max_files
         self._delay_ms = delay_ms
         self._checkpoint = checkpoint
         self._guards = tuple(guards)
+        self._silence_block = silence_block
         self._kv_bits = checkpoint.kv_bits if kv_bits is None else kv_bits
         self._metrics = metrics or NullMetrics()
         self._clock = clock
@@ -138,6 +141,11 @@ class Scheduler:
     def n_slots(self) -> int:
         """Clients that have a place."""
         return len(self._slots)
+
+    @property
+    def slots(self) -> list[Slot]:
+        """Return the places of all clients."""
+        return list(self._slots)
 
     @property
     def n_streams(self) -> int:
@@ -186,9 +194,9 @@ class Scheduler:
         self._started.set_result(None)
         # Files may wait for nothing but the time.
         while self._slots.wait(
-            lambda: self._is_due, lambda: self._file_pause_s() or None
+            lambda: self.is_due, lambda: self._file_pause_s() or None
         ):
-            self._tick()
+            self.tick()
         self._by_session.clear()
 
     def _warm_up(self) -> None:
@@ -199,7 +207,11 @@ class Scheduler:
         session.push(np.zeros(3 * SAMPLES_PER_AUDIO_TOKEN, np.float32))
         mx.clear_cache()
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
+        """Do what commands say, then one step, pass or prefix that is due.
+
+        The scheduler's thread does so; whoever has not started it may do so instead.
+        """
         # Nothing of it may be kept while the thread waits: not even a local variable.
         self._drop_released()
         slots = list(self._slots)
@@ -216,7 +228,8 @@ class Scheduler:
             self._finish_flush(slot)
 
     @property
-    def _is_due(self) -> bool:
+    def is_due(self) -> bool:
+        """Return whether the next tick has a step, a pass or a prefix to do."""
         if self._openings.is_due or self._batches["live"].n_due:
             return True
         return self._batches["file"].n_due > 0 and not self._file_pause_s()
@@ -321,7 +334,9 @@ class Scheduler:
             pause_ms=options.pause_ms,
             hotwords=self._openings.take(slot),
             guards=self._guards,
-            speculate=slot.kind == "file" and Speculation(time.perf_counter),
+            # A file is there as a whole; live sound, where it is behind.
+            speculate=Speculation(time.perf_counter),
+            silence_block=self._silence_block if slot.kind == "live" else 1,
             kv_bits=self._kv_bits,
         )
         slot.stream = SlotStream(session)
