@@ -15,8 +15,10 @@ from voxmlx.layouts.recipes import DtypeName
 
 from . import quality
 from .disk import check_room, disk_errors
+from .model_reading import read
 from .output import SCRATCH_PREFIX
 from .plan import Plan
+from .products import dequantize, use_numpy
 
 __all__ = ["References", "read_references", "verify", "verify_against"]
 
@@ -55,7 +57,9 @@ def read_references(
     chosen = dtype or _roomy_dtype(plan)
     source = load(plan.files.directory, chosen, embedding_bits=16)
     limit_memory()
-    readings = [quality.read(source, sound, directory) for sound in sounds]
+    if chosen == "float32":
+        use_numpy(source.model)
+    readings = list(read(source, sounds, directory))
     return References(sounds, readings, chosen)
 
 
@@ -68,11 +72,10 @@ def verify_against(
     made = load(result, plan.dtype if has_metal else "float32")
     limit_memory()
     if not has_metal and _roomy_dtype(plan) == "float32":
-        quality.dequantize(made.model)
-    results = (
-        quality.read(made, sound, directory, reference.ids)
-        for sound, reference in zip(references.sounds, references.readings, strict=True)
-    )
+        dequantize(made.model)
+        use_numpy(made.model)
+    ids = [reading.ids for reading in references.readings]
+    results = read(made, references.sounds, directory, ids)
     print(quality.ROW_TITLES)
     content = quality.certificate(
         references.sounds,

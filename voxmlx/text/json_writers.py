@@ -72,6 +72,10 @@ class JsonWriter:
         return ""
 
     def end(self) -> str:
+        return json.dumps(self.content(), ensure_ascii=False) + "\n"
+
+    def content(self) -> dict[str, Any]:
+        """Return the object so far."""
         transcript = self._builder.build()
         partial: dict[str, Any] = {} if self._is_finished else {"is_partial": True}
         content = self._head | partial
@@ -97,7 +101,7 @@ class JsonWriter:
             content["recoveries"] = self._recoveries
         if self._warnings:
             content["warnings"] = self._warnings
-        return json.dumps(content, ensure_ascii=False) + "\n"
+        return content
 
 
 class JsonLinesWriter:
@@ -114,8 +118,11 @@ class JsonLinesWriter:
         *,
         has_tokens: bool = False,
         has_ids: bool = False,
+        stamp: Mapping[str, Any] | None = None,
     ) -> None:
+        """`stamp` is put into every line, behind its type."""
         self._head = dict(head or {})
+        self._stamp = dict(stamp or {})
         self._has_tokens = has_tokens
         self._has_ids = has_ids
         self._tokens: list[TokenDecoded] = []
@@ -161,7 +168,7 @@ class JsonLinesWriter:
             case Finished():
                 text += self._ids()
                 fields = {"type": "finished"} | asdict(event)
-        return text + json.dumps(fields, ensure_ascii=False) + "\n"
+        return text + self._line(fields)
 
     def end(self) -> str:
         return self._opened() + self._ids()
@@ -184,7 +191,11 @@ class JsonLinesWriter:
         recovered = {str(t.index): t.recovered for t in tokens if t.recovered}
         if recovered:
             fields["recovered"] = recovered
-        return json.dumps(fields) + "\n"
+        return self._line(fields)
+
+    def _line(self, fields: dict[str, Any]) -> str:
+        stamped = {"type": fields["type"]} | self._stamp | fields
+        return json.dumps(stamped, ensure_ascii=False) + "\n"
 
     def _opened(self) -> str:
         head, self._head = self._head, {}
