@@ -85,7 +85,7 @@ class DraftText:
         """Take the next confirmed id, and the text that it completed."""
         self._n_pad = self._n_pad + 1 if token_id == STREAMING_PAD_ID else 0
         if self._n_pad == SETTLE_TOKENS:
-            self._settle()
+            self._take_confirmed()
         for char in text:
             if char.isspace():
                 self._confirmed_lead = (self._confirmed_lead + char)[:_MAX_WORD_CHARS]
@@ -94,7 +94,7 @@ class DraftText:
                 or self._confirmed_lead
                 or self._begins(self._confirmed, char)
             ):
-                self._settle()
+                self._take_confirmed()
                 self._confirmed = _DraftWord("", char, index)
                 self._confirmed_lead = ""
             else:
@@ -127,7 +127,7 @@ class DraftText:
         text = rest + "".join(word.lead + word.text for word in words)
         return text.lstrip() if self._confirmed_lead else text
 
-    def _settle(self) -> None:
+    def _take_confirmed(self) -> None:
         """Take the draft's words up to the last confirmed one, which is whole."""
         if self._confirmed is not None:
             for _ in range(self._n_taken(self._confirmed, is_whole=True)):
