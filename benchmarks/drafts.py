@@ -1,4 +1,4 @@
-"""How much sooner a draft shows words, and how many of them change later."""
+"""A draft shows words sooner: by how much, and how many of them change later."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""python -m benchmarks.silence: what blocks of silence save, and whether words come later.
+"""python -m benchmarks.silence: CPU time and passes that blocks of silence save.
 
 A minute of faint noise, step by step and in blocks, by turns: CPU seconds, steps of the
 encoder and passes of the decoder. Then sentences with pauses at the pace of speech: lag

@@ -59,7 +59,7 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class DraftChanged:
-    """What follows all TextDeltas so far, as far as a shorter delay knows it.
+    """The text that may follow all TextDeltas so far, by a shorter delay.
 
     It may change: each replaces the one before as a whole, with "" where nothing more
     is known. It never repeats what is confirmed. `time_ms` is the stream time that the

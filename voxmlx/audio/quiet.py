@@ -1,4 +1,4 @@
-"""How long a stream has been quiet, audio token by audio token."""
+"""A count of quiet audio tokens, for as long as a stream is quiet."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -53,7 +53,7 @@ def _is_same(drafted: _DraftWord, confirmed: _DraftWord, *, is_whole: bool) -> b
 
 
 class DraftText:
-    """What follows the confirmed text of one stream, as far as a draft knows it."""
+    """The text of one stream that follows what is confirmed, by a draft."""
 
     def __init__(self, tokenizer: Tokenizer, delay_tokens: int) -> None:
         """`delay_tokens` is the draft's delay."""
