@@ -20,7 +20,8 @@ from voxmlx.cli.arguments import run_command
 from voxmlx.decoding.loop import greedy_ids
 from voxmlx.layouts.configs import Precision
 
-from .quality import Sound, forced_logits, read_sounds
+from .model_reading import forced_logits
+from .quality import Sound, read_sounds
 
 __all__ = ["GROUPS", "SensitivityRow", "main", "rank"]
 

@@ -15,10 +15,12 @@ from voxmlx.layouts.recipes import DtypeName
 
 from . import quality
 from .disk import check_room, disk_errors
+from .model_reading import read
 from .output import SCRATCH_PREFIX
 from .plan import Plan
+from .products import dequantize, use_numpy
 
-__all__ = ["References", "read_references", "verify", "verify_against"]
+__all__ = ["References", "read_references", "roomy_dtype", "verify", "verify_against"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +54,12 @@ def read_references(
     dtype: DtypeName | None = None,
 ) -> References:
     """Run the source over the sounds; logits are kept in `directory`."""
-    chosen = dtype or _roomy_dtype(plan)
+    chosen = dtype or roomy_dtype(plan)
     source = load(plan.files.directory, chosen, embedding_bits=16)
     limit_memory()
-    readings = [quality.read(source, sound, directory) for sound in sounds]
+    if chosen == "float32":
+        use_numpy(source.model)
+    readings = list(read(source, sounds, directory))
     return References(sounds, readings, chosen)
 
 
@@ -67,12 +71,11 @@ def verify_against(
     has_metal = mx.metal.is_available()
     made = load(result, plan.dtype if has_metal else "float32")
     limit_memory()
-    if not has_metal and _roomy_dtype(plan) == "float32":
-        quality.dequantize(made.model)
-    results = (
-        quality.read(made, sound, directory, reference.ids)
-        for sound, reference in zip(references.sounds, references.readings, strict=True)
-    )
+    if not has_metal and roomy_dtype(plan) == "float32":
+        dequantize(made.model)
+        use_numpy(made.model)
+    ids = [reading.ids for reading in references.readings]
+    results = read(made, references.sounds, directory, ids)
     print(quality.ROW_TITLES)
     content = quality.certificate(
         references.sounds,
@@ -107,7 +110,8 @@ def _scratch(place: Path) -> Generator[Path]:
         yield Path(name)
 
 
-def _roomy_dtype(plan: Plan) -> DtypeName:
+def roomy_dtype(plan: Plan) -> DtypeName:
+    """Return float32 where the source fits in memory so, else bfloat16."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     fits = 4 * plan.n_weights < 0.6 * memory
     return "float32" if fits else "bfloat16"

@@ -32,6 +32,7 @@ LAYERS = (
     },
     {"file_transcript", "alignment"},
     {"cli"},
+    {"client"},
     {"live", "transcribe", "align", "doctor"},
     {"serve"},
     {"__main__", "__pyinstaller"},

@@ -81,7 +81,7 @@ class AudioConfig:
 
 @dataclass(frozen=True, slots=True)
 class TransformerConfig:
-    """What the encoder and the decoder have alike; a query sees `sliding_window` keys."""
+    """Sizes that both transformers have alike; a query sees `sliding_window` keys."""
 
     dim: int
     n_layers: int

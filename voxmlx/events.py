@@ -1,9 +1,11 @@
-"""Events of a session: frozen values, final once emitted."""
+"""Events of a session: frozen values, all but DraftChanged final once emitted."""
 
 from dataclasses import dataclass
 
 __all__ = [
     "Alternative",
+    "ChannelEvent",
+    "DraftChanged",
     "Event",
     "Finished",
     "GuardActed",
@@ -50,6 +52,19 @@ class TokenDecoded:
 @dataclass(frozen=True, slots=True)
 class TextDelta:
     """Text that follows everything emitted before it and never changes."""
+
+    text: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DraftChanged:
+    """The text that may follow all TextDeltas so far, by a shorter delay.
+
+    It may change: each replaces the one before as a whole, with "" where nothing more
+    is known. It never repeats what is confirmed. `time_ms` is the stream time that the
+    draft has come to.
+    """
 
     text: str
     time_ms: int
@@ -118,7 +133,7 @@ class Recovered:
 class SoundWarning:
     """Something was wrong with the sound of a file, and how it was read all the same.
 
-    `code` names the kind for programs: cut_short, wrong_length, damaged, gap, joined,
+    `code` names the kind for programs: tracks, cut_short, wrong_length, damaged, gap, joined,
     inverted, no_words. `message` is one sentence. `time_ms` is where it was noticed.
     """
 
@@ -138,6 +153,7 @@ class Finished:
 Event = (
     TokenDecoded
     | TextDelta
+    | DraftChanged
     | WordFinal
     | UtteranceEnd
     | GuardActed
@@ -145,3 +161,11 @@ Event = (
     | SoundWarning
     | Finished
 )
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelEvent:
+    """An event of one channel, from 1, of a file whose channels are split."""
+
+    channel: int
+    event: Event

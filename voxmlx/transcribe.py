@@ -3,38 +3,58 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 from voxmlx import demo
-from voxmlx.audio.files import STANDARD_INPUT, open_audio
+from voxmlx.audio.channels import SPLIT
+from voxmlx.audio.files import STANDARD_INPUT, AudioFile, open_audio
+from voxmlx.batch import Batch
 from voxmlx.cli.arguments import (
     CommandParser,
     add_channel_argument,
     add_model_arguments,
     add_raw_arguments,
-    add_subtitle_arguments,
-    add_word_arguments,
     check_delay,
     chosen_delay_ms,
-    cue_rules,
     load_model,
     raw_rate,
     report_error,
     report_warning,
     run_command,
-    word_options,
 )
 from voxmlx.cli.interruption import Interruption
 from voxmlx.cli.jobs import Job, add_output_arguments, check_output_arguments, open_jobs
 from voxmlx.cli.progress import SoundProgress, clock
 from voxmlx.cli.recovery_notice import RecoveryNotice
 from voxmlx.cli.results import Results
+from voxmlx.cli.server_arguments import (
+    add_server_arguments,
+    check_server_arguments,
+    reconnect_s,
+    server_key,
+)
+from voxmlx.cli.word_arguments import (
+    add_subtitle_arguments,
+    add_word_arguments,
+    cue_rules,
+    word_options,
+)
+from voxmlx.client.http_server import HttpServer, base_url
+from voxmlx.client.jobs_at_once import run_jobs
+from voxmlx.client.remote_files import RemoteFiles, Settings, find_model
+from voxmlx.client.upload_progress import UploadProgress
 from voxmlx.config import DEFAULT_DELAY_MS
 from voxmlx.errors import AudioError
-from voxmlx.events import SoundWarning
-from voxmlx.file_transcript import Stream, file_events
+from voxmlx.events import ChannelEvent, Event, SoundWarning, TokenDecoded
+from voxmlx.file_transcript import (
+    Stream,
+    channel_labels,
+    file_events,
+    split_events,
+)
 from voxmlx.session import Session
 from voxmlx.text.formats import FormatOptions
 from voxmlx.text.journal import settings_key
@@ -53,7 +73,9 @@ examples:
   voxmlx transcribe film.mkv -o film.srt
   voxmlx transcribe --format srt --format txt --output-dir out meetings/*/audio.m4a
   voxmlx transcribe --output-dir out --skip-existing talks/*.mp3
+  voxmlx transcribe --channel split --label Anna --label Ben call.wav
   curl https://example.org/talk.mp3 | voxmlx transcribe -
+  voxmlx transcribe --server http://cluster:8000 --jobs 16 --output-dir out meetings
 
 Without -o or --output-dir, text is printed as it becomes final, under a line with
 the file's name if there are several. With them, each result gets its name (DIR/STEM.txt,
@@ -69,6 +91,10 @@ was) and tokens: the model's ids, one per 80 ms. jsonl is one line per event, as
 comes. All times are milliseconds of the sound.
 
 A file that cannot be read is reported, and the others are transcribed all the same.
+A folder stands for all sound and film files in it and below.
+
+With --server, a server transcribes: voxmlx serve, vLLM, or any other one of OpenAI's
+dialect. srt, vtt, json and jsonl need a server that tells times.
 
 exit status:
   0 done   1 an error was reported   2 wrong arguments   128+N ended by
@@ -76,13 +102,29 @@ exit status:
 """
 
 
+# What no client can ask of a server.
+_LOCAL_ONLY = (
+    "dtype",
+    "kv_bits",
+    "no_guards",
+    "hotword_boost",
+    "alternatives",
+    "no_speculation",
+)
+
+# As many as a server of ours takes at a time.
+_JOBS, _MAX_JOBS = 4, 256
+
+
 @dataclass(frozen=True, slots=True)
 class Recognizer:
-    """A loaded model; `start` opens one stream, for one file."""
+    """A loaded model; `start` opens one stream, for one file or one channel of it."""
 
     model_name: str
     start: Callable[[], Stream]
     delay_ms: int = DEFAULT_DELAY_MS
+    # What steps the streams of one file's channels together.
+    open_batch: Callable[[], Batch] | None = None
 
 
 def main(
@@ -114,6 +156,7 @@ def load_recognizer(arguments: argparse.Namespace) -> Recognizer:
             **options,
         ),
         delay_ms,
+        lambda: Batch(checkpoint.model),
     )
 
 
@@ -132,14 +175,26 @@ def make_parser() -> CommandParser:
         "files",
         metavar="FILE",
         nargs="*",
-        help="any sound or film (m4a, mp3, wav, mp4, mov, webm, ...); - is standard "
-        "input; with --demo the default is its own sample",
+        help="any sound or film (m4a, mp3, wav, mp4, mov, webm, ...), or a folder of "
+        "them; - is standard input; with --demo the default is its own sample",
     )
     add_raw_arguments(parser)
     add_channel_argument(
         parser,
-        "the channel to transcribe, from 1, or mix for the mean of all (default: mix; "
-        "where channels cancel each other, the loudest)",
+        "the channel to transcribe, from 1; mix for the mean of all; split for each by "
+        "itself, in one result in order of time (default: mix; where channels cancel "
+        "each other, the loudest)",
+        may_split=True,
+    )
+    parser.add_argument(
+        "--label",
+        metavar="NAME",
+        type=_label,
+        action="append",
+        default=[],
+        dest="labels",
+        help="with --channel split: who is heard on channel 1, then on channel 2, ... "
+        '(default: "channel 1", ...)',
     )
     add_output_arguments(parser)
     parser.add_argument(
@@ -148,23 +203,60 @@ def make_parser() -> CommandParser:
         help="decode one id at a time; otherwise ids are guessed ahead and verified "
         "several at once where that is faster, with the same result",
     )
+    group = add_server_arguments(
+        parser,
+        address="transcribe there and not here: http://HOST:PORT of voxmlx serve, vLLM "
+        "or another server of OpenAI's dialect; --model is then the name by which it "
+        "knows its model (default: the one it has)",
+        reconnect="how long to try again when the server is away or full",
+    )
+    group.add_argument(
+        "--jobs",
+        metavar="N",
+        type=_n_jobs,
+        help=f"how many files the server gets at a time (default: {_JOBS})",
+    )
     add_model_arguments(parser)
     add_word_arguments(parser)
     add_subtitle_arguments(parser)
     return parser
 
 
+def _n_jobs(text: str) -> int:
+    if text.isdecimal() and 1 <= int(text) <= _MAX_JOBS:
+        return int(text)
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is not a whole number from 1 to {_MAX_JOBS}"
+    )
+
+
 def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser()
     arguments = parser.parse_args(argv)
+    check_server_arguments(parser, arguments, local=_LOCAL_ONLY, remote=("jobs",))
     if not arguments.files:
         if arguments.model != demo.NAME:
             parser.error("no FILE; name one, or try --demo")
         arguments.files = [str(demo.SAMPLE)]
     if arguments.files.count(STANDARD_INPUT) > 1:
         parser.error("standard input (-) can be read once, it is named several times")
+    if arguments.server is not None and arguments.channel == SPLIT:
+        parser.error(
+            "--channel split is of a model on this machine, leave --server out"
+        )
+    if arguments.labels and arguments.channel != SPLIT:
+        parser.error("--label goes with --channel split")
+    if len(set(arguments.labels)) < len(arguments.labels):
+        parser.error("two channels have the same --label")
     check_output_arguments(parser, arguments)
     return arguments
+
+
+def _label(text: str) -> str:
+    label = " ".join(text.split())
+    if not label or not label.isprintable() or "-->" in label:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name for a channel")
+    return label
 
 
 def _run(
@@ -176,7 +268,9 @@ def _run(
     interruption = Interruption()
     with ExitStack() as pipes, interruption.watch():
         jobs, n_failed = open_jobs(arguments, pipes)
-        if jobs:
+        if jobs and arguments.server is not None:
+            n_failed += _do_there(jobs, arguments, interruption)
+        elif jobs:
             model = recognizer(arguments)
             for job in jobs:
                 try:
@@ -185,6 +279,57 @@ def _run(
                     report_error(error)
                     n_failed += 1
     return 1 if n_failed else 0
+
+
+def _do_there(
+    jobs: Sequence[Job], arguments: argparse.Namespace, interruption: Interruption
+) -> int:
+    """Have a server transcribe all jobs; return how many could not be read.
+
+    Raises ServerError and OutputError.
+    """
+    server = HttpServer(base_url(arguments.server), server_key(arguments))
+    is_default = arguments.model == make_parser().get_default("model")
+    served = find_model(server, None if is_default else arguments.model)
+    options = word_options(arguments)
+    settings = Settings(
+        needs_times=arguments.formats != ["txt"],
+        has_confidence=_has_confidence(arguments),
+        delay_ms=arguments.delay,
+        hotwords=options["hotwords"],
+        replacements=options["replacements"],
+        pause_ms=arguments.pause,
+        raw_rate=raw_rate(arguments),
+        channel=arguments.channel,
+        reconnect_s=reconnect_s(arguments),
+        track=arguments.track,
+    )
+    if not served.is_ours and (arguments.delay is not None or options["hotwords"]):
+        sys.stderr.write(
+            "voxmlx: this server takes no --delay and no --hotwords; they are left out\n"
+        )
+    # Nobody but a server of ours is known to have taken the delay.
+    delay = {"delay_ms": arguments.delay} if served.is_ours and arguments.delay else {}
+
+    def write(job: Job, events: Sequence[Event]) -> None:
+        head = {"file": job.name, "model": served.name, **delay}
+        with interruption.held(), _results(job, arguments, head, None) as results:
+            _begin_print(job, arguments, results)
+            for event in events:
+                if isinstance(event, SoundWarning):
+                    report_warning(event)
+                results.feed(event)
+            results.end()
+
+    with UploadProgress() as progress:
+        files = RemoteFiles(server, served, settings, progress.notice)
+        return run_jobs(jobs, files, arguments.jobs or _JOBS, progress, write)
+
+
+def _begin_print(job: Job, arguments: argparse.Namespace, results: Results) -> None:
+    """Write the input's name above text that is printed, where there are several."""
+    if job.outputs[0] == ("txt", None) and len(arguments.files) > 1:
+        results.write(f"==> {job.name} <==\n")
 
 
 def _do(
@@ -203,13 +348,22 @@ def _do(
         audio = stack.enter_context(
             job.audio
             or open_audio(
-                job.name, raw_rate=raw_rate(arguments), channel=arguments.channel
+                job.name,
+                raw_rate=raw_rate(arguments),
+                channel=arguments.channel,
+                track=arguments.track,
             )
         )
         with interruption.held():
-            results = stack.enter_context(_results(job, model, arguments))
-        if is_printed and format_name == "txt" and len(arguments.files) > 1:
-            results.write(f"==> {job.name} <==\n")
+            head = _head(job, model, arguments)
+            settings = _settings(job, arguments)
+            labels: list[str] = []
+            if arguments.channel == SPLIT:
+                labels = channel_labels(audio, arguments.labels)
+            results = stack.enter_context(
+                _results(job, arguments, head, settings, labels)
+            )
+        _begin_print(job, arguments, results)
         progress = stack.enter_context(
             # On a terminal, text that is being printed shows the progress itself.
             SoundProgress(
@@ -227,12 +381,13 @@ def _do(
                     f"voxmlx: {audio.name}: going on at {at}, where an earlier run was "
                     "ended\n"
                 )
-            for event in file_events(audio, model.start(), progress.follow, tokens):
+            for event in _events(audio, model, arguments, progress, tokens):
                 if isinstance(event, SoundWarning):
                     report_warning(event)
                 with interruption.held():
                     results.feed(event)
-                if (sentence := notice.observe(event)) is not None:
+                own = event.event if isinstance(event, ChannelEvent) else event
+                if (sentence := notice.observe(own)) is not None:
                     sys.stderr.write(f"voxmlx: {audio.name}: {sentence}\n")
         except KeyboardInterrupt:
             results.keep()
@@ -241,15 +396,42 @@ def _do(
             results.end()
 
 
-def _results(job: Job, model: Recognizer, arguments: argparse.Namespace) -> Results:
+def _events(
+    audio: AudioFile,
+    model: Recognizer,
+    arguments: argparse.Namespace,
+    progress: SoundProgress,
+    known: Sequence[TokenDecoded],
+) -> Iterator[Event | ChannelEvent]:
+    """Events of the file; those of its channels if they are split."""
+    if arguments.channel != SPLIT:
+        return file_events(audio, model.start(), progress.follow, known)
+    assert model.open_batch is not None
+    streams = [model.start() for _ in range(audio.n_channels)]
+    sessions = [stream for stream in streams if isinstance(stream, Session)]
+    return split_events(audio, sessions, model.open_batch(), progress.follow)
+
+
+def _head(
+    job: Job, model: Recognizer, arguments: argparse.Namespace
+) -> Mapping[str, Any]:
+    delay_ms = model.delay_ms if arguments.delay is None else arguments.delay
+    return {"file": job.name, "model": model.model_name, "delay_ms": delay_ms}
+
+
+def _results(
+    job: Job,
+    arguments: argparse.Namespace,
+    head: Mapping[str, Any],
+    settings: str | None,
+    labels: Sequence[str] = (),
+) -> Results:
     options = FormatOptions(
         cues=cue_rules(arguments),
         has_word_times=arguments.word_times,
         has_tokens=arguments.alternatives > 0,
     )
-    delay_ms = model.delay_ms if arguments.delay is None else arguments.delay
-    head = {"file": job.name, "model": model.model_name, "delay_ms": delay_ms}
-    return Results(job.outputs, options, head, _settings(job, arguments))
+    return Results(job.outputs, options, head, settings, labels)
 
 
 def _settings(job: Job, arguments: argparse.Namespace) -> str | None:
@@ -260,7 +442,12 @@ def _settings(job: Job, arguments: argparse.Namespace) -> str | None:
     return settings_key(
         {
             **word_options(arguments),
-            "sound": [status.st_size, status.st_mtime_ns, arguments.channel],
+            "sound": [
+                status.st_size,
+                status.st_mtime_ns,
+                arguments.channel,
+                arguments.track,
+            ],
             "model": [
                 arguments.dtype,
                 arguments.kv_bits,

@@ -131,6 +131,28 @@ def begun(server: Loopback, *headers: str) -> Iterator[http.client.HTTPConnectio
     connection.close()
 
 
+@pytest.mark.parametrize(
+    ("form", "why"),
+    [
+        (b"file_url=http%3A%2F%2Fx%2Fa.wav&model=x", "file_url is not fetched"),
+        (b"file_id=3", "file_id is unknown"),
+        (b"file_url=&model=x", "file is missing"),
+        (b"", "file is missing"),
+        (b"&".join([b"a=b"] * 2000), "more than 1100 fields"),
+        (b"a=" + b"x" * 300_000, "more than 262144 bytes"),
+        (b"file_id=%ff%00&&&=;", "file_id is unknown"),
+    ],
+)
+def test_a_form_that_has_no_file_is_told_why(
+    client: httpx.Client, tiny: Loopback, form: bytes, why: str
+) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = client.post(TRANSCRIPTIONS, content=form, headers=headers)
+    assert answer.status_code == 400
+    assert why in answer.json()["error"]["message"]
+    until(lambda: tiny.scheduler.n_slots == 0)
+
+
 def test_a_body_that_is_too_large_is_refused_before_it_comes(tiny: Loopback) -> None:
     with begun(tiny, "Content-Length", str(3 << 20)) as connection:
         answer = connection.getresponse()

@@ -21,9 +21,9 @@ import pytest
 from tests.poison import poisoned_once
 from tests.sounds import speech_like
 from voxmlx import Checkpoint, Session, batch, load
-from voxmlx.batch import Batch
+from voxmlx.batch import MAX_TOKENS_PER_STEP, Batch
 from voxmlx.decoding.hotwords import HotwordTrie
-from voxmlx.decoding.loop import decode_together
+from voxmlx.decoding.loop import MAX_AUDIO_TOKENS_PER_STEP, decode_together
 from voxmlx.decoding.network_requests import DecodeRequest
 from voxmlx.decoding.rules import GUARDS
 from voxmlx.errors import RequestError
@@ -423,6 +423,48 @@ def test_live_streams_are_stepped_before_files(steps: Steps) -> None:
     assert steps.n_lags > 0
 
 
+def test_live_sound_never_waits_for_a_second_pass_of_uploads(steps: Steps) -> None:
+    """Whenever it comes, the tick after is its own: counted, so no clock matters."""
+    files = [Client(steps.scheduler, kind="file") for _ in range(4)]
+    for i, file in enumerate(files):
+        file.says(speech_like(320_000, seed=i))
+    live = Client(steps.scheduler)
+    rng = random.Random(0)
+    n_file_passes = 0
+    for i in range(40):
+        live.says(speech_like(1280, seed=i), piece=1280)
+        steps.now += 0.08
+        first, *others = steps.tick(1 + rng.randrange(5))
+        if i:  # the first token is not whole: it needs some of the next
+            assert first == "live", i
+            assert "live" not in others
+        n_file_passes += others.count("file")
+    assert n_file_passes > 20, "uploads had the rest"
+
+
+def test_passes_of_uploads_are_shorter_while_a_live_client_is_there(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    step = Batch.step
+
+    def noted(self: Batch, sessions: Any = None, *, max_tokens: int) -> Any:
+        sizes.append(max_tokens)
+        return step(self, sessions, max_tokens=max_tokens)
+
+    monkeypatch.setattr(Batch, "step", noted)
+    file = Client(steps.scheduler, kind="file")
+    file.says(speech_like(320_000, seed=1))
+    assert steps.tick(2) == ["file"] * 2
+    live = Client(steps.scheduler)
+    assert steps.tick(2) == ["file"] * 2
+    live.slot.release()
+    assert steps.tick(1) == ["file"]
+    alone, beside = MAX_AUDIO_TOKENS_PER_STEP, MAX_TOKENS_PER_STEP
+    assert sizes == [alone, alone, beside, beside, alone]
+    assert beside < alone
+
+
 def test_a_file_that_waits_long_gets_a_pass_now_and_then(steps: Steps) -> None:
     file, live = Client(steps.scheduler, kind="file"), Client(steps.scheduler)
     for client in (file, live):
@@ -505,6 +547,39 @@ def test_many_hot_words_hold_up_nobody(
         steps.checkpoint, speech_like(9_000, seed=3), hotwords=["the ring"]
     )
     assert events(picky.until(Finished)) == expected
+
+
+def test_hot_words_that_come_again_are_made_once(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Assistants send all names of a home with every command."""
+    n_made = 0
+
+    def counted(*arguments: Any) -> HotwordTrie:
+        nonlocal n_made
+        n_made += 1
+        return HotwordTrie(*arguments)
+
+    monkeypatch.setattr(openings, "HotwordTrie", counted)
+
+    def finish(*hotwords: str) -> list[Event]:
+        client = Client(steps.scheduler, StreamOptions(hotwords=hotwords))
+        client.says(speech_like(9_000, seed=3))
+        client.slot.submit(Finish())
+        steps.tick_until_finished(client)
+        client.slot.release()
+        return events(client.until(Finished))
+
+    first = finish("the ring")
+    assert finish("the ring") == first
+    assert n_made == 1
+    for i in range(12):
+        finish(f"ring {i}")
+    assert n_made == 13
+    finish("ring 11")
+    assert n_made == 13
+    finish("the ring")  # so many lists are not kept
+    assert n_made == 14
 
 
 def test_files_are_decoded_in_blocks_with_speculation_and_say_the_same(

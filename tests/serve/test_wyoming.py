@@ -24,14 +24,19 @@ from wyoming.info import Describe, Info
 from wyoming.ping import Ping, Pong
 
 from tests.serve.loopback import PATIENCE_S, Loopback, pcm16, said, serving, until
-from tests.serve.scripts import WyomingTalk
+from tests.serve.scripts import WyomingTalk, served
 from tests.sounds import speech_like
 from voxmlx import Checkpoint
 from voxmlx.errors import RequestError
 from voxmlx.events import TextDelta
+from voxmlx.serve.connection import Connection
+from voxmlx.serve.conversation import WyomingConversation
+from voxmlx.serve.json_object import JsonObject
 from voxmlx.serve.limits import Limits
+from voxmlx.serve.metrics_sink import NullMetrics
 from voxmlx.serve.protocol import (
     MAX_HOTWORDS,
+    Close,
     Finish,
     Flush,
     Lagging,
@@ -39,6 +44,7 @@ from voxmlx.serve.protocol import (
     PushAudio,
     StreamOptions,
 )
+from voxmlx.serve.scheduler import Scheduler
 from voxmlx.serve.wyoming_wire import EventReader, encode_event
 
 MONO: dict[str, Any] = {"rate": 16_000, "width": 2, "channels": 1}
@@ -379,6 +385,13 @@ def with_client(server: Loopback, talk: Said) -> Any:
     return asyncio.run(run())
 
 
+@pytest.fixture(scope="module")
+def tiny(tiny_checkpoint: Checkpoint) -> Any:
+    limits = Limits(max_message_bytes=10_000, head_s=0.4, idle_s=1.5, quiet_s=0.5)
+    with serving(tiny_checkpoint, limits=limits) as server:
+        yield server
+
+
 async def heard(client: AsyncTcpClient, last: str) -> list[Event]:
     """Events up to the first of type `last`, or to the end of the connection."""
     events: list[Event] = []
@@ -444,6 +457,35 @@ def test_what_a_wav_file_holds_is_transcribed_in_its_own_format(
     assert with_client(server, talk) == start_text
 
 
+def test_utterances_that_are_sent_at_once_are_answered_in_order(
+    tiny: Loopback,
+) -> None:
+    sounds = [pcm16(speech_like(24_000 + 8_000 * i, seed=i)) for i in range(3)]
+
+    async def apart(client: AsyncTcpClient) -> list[str]:
+        return [await speak(client, sound) for sound in sounds]
+
+    async def at_once(client: AsyncTcpClient) -> list[str]:
+        texts: list[str] = []
+        for i, sound in enumerate(sounds):
+            await client.write_event(Transcribe(context={"id": i}).event())
+            chunk = AudioChunk(**MONO, audio=sound[:9000])
+            await client.write_event(chunk.event())
+            rest = [sound[n : n + 9000] for n in range(9000, len(sound), 9000)]
+            for piece in rest:
+                await client.write_event(AudioChunk(**MONO, audio=piece).event())
+            await client.write_event(AudioStop().event())
+        for i in range(len(sounds)):
+            *_, last = await heard(client, "transcript")
+            told = Transcript.from_event(last)
+            assert told.context == {"id": i}
+            texts.append(told.text)
+        return texts
+
+    assert with_client(tiny, at_once) == with_client(tiny, apart)
+    until(lambda: tiny.scheduler.n_slots == 0)
+
+
 def test_slots_are_of_all_clients_and_questions_need_none(
     tiny_checkpoint: Checkpoint,
 ) -> None:
@@ -500,13 +542,6 @@ def answer(server: Loopback, content: bytes) -> list[Event]:
         return events
 
     return asyncio.run(read())
-
-
-@pytest.fixture(scope="module")
-def tiny(tiny_checkpoint: Checkpoint) -> Any:
-    limits = Limits(max_message_bytes=10_000, head_s=0.4, idle_s=1.5, quiet_s=0.5)
-    with serving(tiny_checkpoint, limits=limits) as server:
-        yield server
 
 
 def test_whoever_sends_no_events_is_told_and_shown_the_door(tiny: Loopback) -> None:
@@ -570,6 +605,39 @@ def test_a_flood_of_questions_that_reads_no_answers_is_ended(
         until(lambda: server.service.n_connections == 0)
 
 
+def test_half_events_of_all_clients_have_one_bound_in_bytes(
+    tiny_checkpoint: Checkpoint,
+) -> None:
+    half = on_wire(AudioChunk(**MONO, audio=bytes(200_000)).event())[:150_000]
+    limits = Limits(max_partial_bytes=1 << 20)
+    with (
+        serving(tiny_checkpoint, limits=limits) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        for _ in range(20):
+            address = ("127.0.0.1", server.wyoming_port)
+            plain = stack.enter_context(socket.create_connection(address))
+            with contextlib.suppress(OSError):
+                plain.sendall(half)
+        # Those that are let stay hold the bound; small events are answered.
+        told = answer(server, half)
+        assert Error.from_event(told[0]).code == "at_capacity"
+
+        async def ask(client: AsyncTcpClient) -> None:
+            await client.write_event(Describe().event())
+            await heard(client, "info")
+
+        with_client(server, ask)
+        stack.close()
+        until(lambda: server.service.n_connections == 0)
+
+        async def speak_on(client: AsyncTcpClient) -> None:
+            about = {**MONO, "rate": 96_000}  # 19 kB for each 100 ms
+            await speak(client, pcm16(speech_like(16_000)), about)
+
+        with_client(server, speak_on)
+
+
 def test_connections_of_all_kinds_have_one_bound(tiny_checkpoint: Checkpoint) -> None:
     address = "127.0.0.1"
     with (
@@ -605,6 +673,58 @@ def test_a_server_that_is_ended_brings_out_what_was_said(
             return [event.type for event in events if "chunk" not in event.type]
 
         assert with_client(server, talk)[-2:] == ["transcript", "transcript-stop"]
+
+
+class Gone:
+    """A transport whose client speaks, and leaves."""
+
+    def __init__(self) -> None:
+        self._events = [JsonObject(SOUND, payload=SOUND["payload"])]
+
+    async def open(self) -> None: ...
+
+    async def receive(self) -> JsonObject | None:
+        return self._events.pop() if self._events else None
+
+    def encode(self, message: Any) -> bytes:
+        return encode_event(message)
+
+    async def send(self, encoded: bytes) -> None: ...
+
+    async def close(self, close: Close) -> None: ...
+
+
+def test_a_client_that_is_leaving_as_the_server_ends_is_nobodys_trouble(
+    tiny_checkpoint: Checkpoint,
+) -> None:
+    scheduler = Scheduler(tiny_checkpoint, max_sessions=1)
+
+    async def leave() -> None:
+        connection = Connection(
+            Gone(), WyomingConversation(served()), scheduler, Limits(), NullMetrics()
+        )
+        await connection.run()
+        connection.end()
+
+    asyncio.run(leave())
+    assert scheduler.n_slots == 0
+
+
+def test_a_server_that_is_ended_at_once_says_nothing_of_its_clients(
+    tiny_checkpoint: Checkpoint, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        contextlib.ExitStack() as stack,
+        serving(tiny_checkpoint, limits=Limits(grace_s=0.1)) as server,
+    ):
+        for _ in range(5):
+            address = ("127.0.0.1", server.wyoming_port)
+            plain = stack.enter_context(socket.create_connection(address))
+            plain.sendall(on_wire(AudioStart(**MONO).event()))
+        until(lambda: server.scheduler.n_slots == 5)
+        server.end()
+        server.end()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_bystander_is_not_disturbed(

@@ -1,4 +1,4 @@
-"""What MLX's stubs have no types for, with types: evaluation, and NumPy's view."""
+"""MLX's evaluation and NumPy's view of arrays, with types that MLX's stubs lack."""
 
 from typing import Any
 
@@ -20,5 +20,5 @@ def evaluate_async(*trees: object) -> None:
 
 
 def as_numpy(array: mx.array) -> NDArray[Any]:
-    """Return an evaluated array as NumPy sees it, without a copy."""
+    """Return an array as NumPy sees it, without a copy; waits for it."""
     return np.array(array, copy=False)  # pyright: ignore[reportUnknownVariableType]

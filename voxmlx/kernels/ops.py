@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmlx.kernels.evaluation import evaluate, evaluate_async
+from voxmlx.kernels.evaluation import evaluate_async
 from voxmlx.kernels.metal import (
     MAX_STEP_QUERIES,
     MAX_WINDOW_SLOTS,
@@ -102,9 +102,12 @@ def rotation(angles: NDArray[np.complex64], heads_per_group: int) -> Rotation:
         B, T, R, _, half = angles.shape
         every_head = np.broadcast_to(angles, (B, T, R, heads_per_group, half))
         return Rotation((mx.array(every_head.reshape(B, T, -1)),), ())
-    parts = mx.array(angles.view(np.float32).reshape(*angles.shape, 2))
+    of_first, of_second = (
+        mx.array(turned.view(np.float32).reshape(*angles.shape, 2))
+        for turned in (angles, angles * np.complex64(1j))
+    )
     shape = (*angles.shape[:3], heads_per_group, angles.shape[-1], 2)
-    return Rotation((parts[..., :1], parts[..., 1:], _signs()), shape)
+    return Rotation((of_first, of_second), shape)
 
 
 def rotate(x: mx.array, rotation: Rotation, bias: mx.array | None = None) -> mx.array:
@@ -123,16 +126,13 @@ def rotate(x: mx.array, rotation: Rotation, bias: mx.array | None = None) -> mx.
 
 
 def _pairs(x: mx.array, shape: tuple[int, ...]) -> tuple[mx.array, mx.array]:
-    """x in pairs [..., 2] of this shape, and that with every pair the other way round."""
+    """The first and the second number [..., 1] of x in pairs [..., 2] of this shape.
+
+    No view has a negative stride: MLX's compiled kernels count unsigned, and would read
+    the first number of the first pair 2^32 places too far.
+    """
     pairs = mx.reshape(x, shape)
-    return pairs, pairs[..., ::-1]
-
-
-@cache
-def _signs() -> mx.array:
-    signs = mx.array([-1.0, 1.0])
-    evaluate(signs)
-    return signs
+    return pairs[..., :1], pairs[..., 1:]
 
 
 def attention(

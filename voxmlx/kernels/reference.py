@@ -58,22 +58,21 @@ def rotate_reference(
 
 
 def rotated_pairs_reference(
-    pairs: mx.array,
-    swapped: mx.array,
-    cos: mx.array,
-    sin: mx.array,
-    signs: mx.array,
+    first: mx.array,
+    second: mx.array,
+    of_first: mx.array,
+    of_second: mx.array,
     *biases: mx.array,
 ) -> mx.array:
     """`rotate_reference` for pairs [..., D / 2, 2] in real numbers, element by element.
 
-    `swapped` are the pairs the other way round, so are the second of two `biases`;
-    cos and sin [..., D / 2, 1], signs [-1, 1].
+    `first` and `second` [..., D / 2, 1] are the two numbers of each pair, so are two
+    `biases`. `of_first` is (cos, sin) and `of_second` (-sin, cos), [..., D / 2, 2].
     """
-    x, y = pairs.astype(mx.float32), swapped.astype(mx.float32)
+    x, y = first.astype(mx.float32), second.astype(mx.float32)
     if biases:
         x, y = x + biases[0], y + biases[1]
-    return (x * cos + y * (sin * signs)).astype(pairs.dtype)
+    return (x * of_first + y * of_second).astype(first.dtype)
 
 
 def gelu_reference(x: mx.array, *bias: mx.array) -> mx.array:

@@ -59,8 +59,8 @@ class JsonObject:
         values = self._value(name, dict, "an object", {})
         return JsonObject(values, f"{self._path}{name}.")
 
-    def texts(self, name: str) -> tuple[str, ...]:
-        values = self._value(name, list, "a list of texts", [])
+    def texts(self, name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
+        values = self._value(name, list, "a list of texts", list(default))
         if not all(isinstance(value, str) for value in values):
             raise self.wrong(name, "expected a list of texts")
         for value in values:

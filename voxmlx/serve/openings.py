@@ -1,17 +1,25 @@
 """Preparations of streams before they are opened: hot words, and a delay's prefix."""
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.decoding.hotwords import HotwordTrie
+from voxmlx.decoding.speculation import Speculation
 from voxmlx.errors import HotwordError
 from voxmlx.serve.protocol import StreamOptions
 from voxmlx.serve.slot import Opening, Slot
+from voxmlx.session import Session
 from voxmlx.text.tokenizer import Tokenizer
 
 __all__ = ["Openings"]
+
+# Lists of hot words that are kept: assistants send the same one with every command.
+_MAX_LISTS = 8
+
+_Key = tuple[tuple[str, ...], bool]
 
 
 class Openings:
@@ -22,15 +30,27 @@ class Openings:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, kv_bits: int, wake: Callable[[], None]
+        self,
+        checkpoint: Checkpoint,
+        kv_bits: int,
+        guards: tuple[str, ...],
+        wake: Callable[[], None],
+        *,
+        silence_block: int = 1,
     ) -> None:
-        """`wake` is called, on any thread, when a stream may have become ready."""
+        """`wake` is called, on any thread, when a stream may have become ready.
+
+        `silence_block` is that of live streams; see Session.
+        """
         self._checkpoint = checkpoint
         self._kv_bits = kv_bits
+        self._guards = guards
+        self._silence_block = silence_block
         self._wake = wake
         # Delay -> what is left to do for its prefix.
         self._prefixes: dict[int, Iterator[None]] = {}
         self._hotword_maker = ThreadPoolExecutor(1, "voxmlx-hotwords")
+        self._made_lately: dict[_Key, Future[HotwordTrie]] = {}
 
     @property
     def is_due(self) -> bool:
@@ -50,11 +70,22 @@ class Openings:
         made = slot.opening.hotwords
         return delay_ms not in self._prefixes and (made is None or made.done())
 
-    def take(self, slot: Slot) -> HotwordTrie | tuple[()]:
-        """Return the hot words of a stream that is ready. Raises HotwordError."""
+    def session(self, slot: Slot, options: StreamOptions) -> Session:
+        """Open a stream that is ready. Raises HotwordError."""
         assert slot.opening is not None
         made, slot.opening = slot.opening.hotwords, None
-        return () if made is None else made.result()
+        return Session(
+            self._checkpoint,
+            delay_ms=options.delay_ms,
+            confidence=options.confidence,
+            pause_ms=options.pause_ms,
+            hotwords=() if made is None else made.result(),
+            guards=self._guards,
+            # A file is there as a whole; live sound, where it is behind.
+            speculate=Speculation(time.perf_counter),
+            silence_block=self._silence_block if slot.kind == "live" else 1,
+            kv_bits=self._kv_bits,
+        )
 
     def step(self) -> None:
         """Do one pass of a prefix. A delay whose pass fails is given up."""
@@ -72,10 +103,17 @@ class Openings:
         """End the thread of hot words."""
         self._hotword_maker.shutdown(cancel_futures=True)
 
-    def _made(self, options: StreamOptions) -> "Future[HotwordTrie]":
-        tokenizer = self._checkpoint.tokenizer
-        made = self._hotword_maker.submit(_trie, tokenizer, options)
-        made.add_done_callback(lambda _: self._wake())
+    def _made(self, options: StreamOptions) -> Future[HotwordTrie]:
+        """The trie of hot words, now or later; one of the last few is made once."""
+        key = (options.hotwords, options.hotwords_are_hints)
+        made = self._made_lately.pop(key, None)
+        if made is None:
+            tokenizer = self._checkpoint.tokenizer
+            made = self._hotword_maker.submit(_trie, tokenizer, options)
+            made.add_done_callback(lambda _: self._wake())
+        self._made_lately[key] = made
+        if len(self._made_lately) > _MAX_LISTS:
+            del self._made_lately[next(iter(self._made_lately))]
         return made
 
 

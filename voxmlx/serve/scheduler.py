@@ -52,7 +52,6 @@ from voxmlx.batch import MAX_TOKENS_PER_STEP, Batch
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.config import DEFAULT_DELAY_MS, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.decoding.loop import MAX_AUDIO_TOKENS_PER_STEP
-from voxmlx.decoding.speculation import Speculation
 from voxmlx.errors import RequestError, ServerError, VoxmlxError
 from voxmlx.events import Event, Finished, Recovered, TokenDecoded
 from voxmlx.serve.file_share import FileShare
@@ -101,23 +100,30 @@ class Scheduler:
         delay_ms: int = DEFAULT_DELAY_MS,
         guards: Sequence[str] = (),
         kv_bits: int | None = None,
+        silence_block: int = 8,
         metrics: MetricsSink | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`delay_ms` is what most streams will have: its prefix is ready at the start.
 
         At most `max_files` of the slots are given to files, all if that is None.
+        `silence_block` is that of live streams; see Session.
         """
         self.max_sessions = max_sessions
         self.max_files = max_sessions if max_files is None else max_files
         self._delay_ms = delay_ms
         self._checkpoint = checkpoint
-        self._guards = tuple(guards)
         self._kv_bits = checkpoint.kv_bits if kv_bits is None else kv_bits
         self._metrics = metrics or NullMetrics()
         self._clock = clock
         self._slots = SlotTable(max_sessions, self.max_files, clock)
-        self._openings = Openings(checkpoint, self._kv_bits, self._slots.wake)
+        self._openings = Openings(
+            checkpoint,
+            self._kv_bits,
+            tuple(guards),
+            self._slots.wake,
+            silence_block=silence_block,
+        )
         self._batches: dict[Kind, Batch] = {
             "live": Batch(checkpoint.model),
             "file": Batch(checkpoint.model),
@@ -214,12 +220,13 @@ class Scheduler:
         slots = list(self._slots)
         for slot in slots:
             self._run_commands(slot)
-        is_live_due = self._batches["live"].n_due > 0
-        if is_live_due and not self._are_files_starving():
+        is_file_due = self._batches["file"].n_due > 0
+        is_starving = is_file_due and self._share.is_starving(self._clock())
+        if self._batches["live"].n_due and not is_starving:
             self._step("live", None)
         elif self._openings.is_due:
             self._step_prefix()
-        elif self._batches["file"].n_due and not self._file_pause_s():
+        elif is_file_due and not self._file_pause_s():
             self._step_files(has_live=any(slot.kind == "live" for slot in slots))
         for slot in slots:
             self._finish_flush(slot)
@@ -241,11 +248,6 @@ class Scheduler:
             if slot.kind == "live" and slot.stream is not None
         )
         return self._share.pause_s(self._clock(), expected)
-
-    def _are_files_starving(self) -> bool:
-        if not self._batches["file"].n_due:
-            return False
-        return self._share.is_starving(self._clock())
 
     def _step_prefix(self) -> None:
         try:
@@ -323,17 +325,7 @@ class Scheduler:
             stream.note_arrival(timeline.duration_ms, came_at)
 
     def _open(self, slot: Slot, command: Open) -> None:
-        options = command.options
-        session = Session(
-            self._checkpoint,
-            delay_ms=options.delay_ms,
-            confidence=options.confidence,
-            pause_ms=options.pause_ms,
-            hotwords=self._openings.take(slot),
-            guards=self._guards,
-            speculate=slot.kind == "file" and Speculation(time.perf_counter),
-            kv_bits=self._kv_bits,
-        )
+        session = self._openings.session(slot, command.options)
         slot.stream = SlotStream(session)
         self._by_session[session] = slot
         self._batches[slot.kind].add(session)

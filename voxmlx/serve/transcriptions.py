@@ -16,7 +16,11 @@ from voxmlx.errors import RequestError
 from voxmlx.events import Event, Finished
 from voxmlx.serve.event_streams import server_sent_events
 from voxmlx.serve.limits import Limits
-from voxmlx.serve.multipart_form import MultipartForm
+from voxmlx.serve.multipart_form import (
+    MultipartForm,
+    UrlEncodedForm,
+    read_form,
+)
 from voxmlx.serve.protocol import (
     Failed,
     Finish,
@@ -59,7 +63,7 @@ class Uploads:
 
     async def respond(self, request: Request) -> Response:
         """Answer a `POST /v1/audio/transcriptions`. Raises RequestError, OSError."""
-        form = MultipartForm(request.headers.get("content-type", ""))
+        form = read_form(request.headers.get("content-type", ""))
         body = UploadBody(request, self._limits, self._total)
         # A body is not taken from a client for whom there is no slot.
         job = UploadJob(body, self._scheduler, self._limits, self._jobs.discard)
@@ -111,7 +115,7 @@ class UploadJob:
             end=self._end,
         )
 
-    async def receive(self, form: MultipartForm) -> None:
+    async def receive(self, form: MultipartForm | UrlEncodedForm) -> None:
         """Take the body, and keep its file. Raises RequestError, OSError."""
         await self._reader.write(b"")  # a disk that takes nothing is found out first
         while (content := await self._body.next()) is not None:
@@ -121,7 +125,7 @@ class UploadJob:
     async def start(self, params: TranscriptionParams, name: str) -> None:
         """Begin to decode the file, which messages call `name`. Raises RequestError."""
         self._slot.submit(Open(params.options))
-        await self._reader.open(name)
+        await self._reader.open(name, params.channel)
 
     def stop_receiving(self, error: RequestError) -> None:
         """Refuse what is still to come of the body."""
