@@ -17,17 +17,13 @@ from voxmlx.cli.arguments import (
     add_channel_argument,
     add_model_arguments,
     add_raw_arguments,
-    add_subtitle_arguments,
-    add_word_arguments,
     check_delay,
     chosen_delay_ms,
-    cue_rules,
     load_model,
     raw_rate,
     report_error,
     report_warning,
     run_command,
-    word_options,
 )
 from voxmlx.cli.interruption import Interruption
 from voxmlx.cli.jobs import Job, add_output_arguments, check_output_arguments, open_jobs
@@ -39,6 +35,12 @@ from voxmlx.cli.server_arguments import (
     check_server_arguments,
     reconnect_s,
     server_key,
+)
+from voxmlx.cli.word_arguments import (
+    add_subtitle_arguments,
+    add_word_arguments,
+    cue_rules,
+    word_options,
 )
 from voxmlx.client.http_server import HttpServer, base_url
 from voxmlx.client.jobs_at_once import run_jobs

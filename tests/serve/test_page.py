@@ -16,7 +16,7 @@ from tests.serve.browser import Page, browsing
 from tests.serve.loopback import Loopback, serving
 from voxmlx import Checkpoint, demo
 
-# Where to keep pictures of the page, for the guide.
+# Where to keep pictures of the page, for the guide: VOXMLX_SCREENSHOTS=docs.
 SCREENSHOTS = os.environ.get("VOXMLX_SCREENSHOTS")
 
 SAID = "seven oh seven zero nine two turn on the heating what time is it"
@@ -137,6 +137,8 @@ def test_the_page_shows_and_keeps_what_the_microphone_hears(
     assert above > 0
     assert above + visible == pytest.approx(height, abs=1)
     assert page.value("document.documentElement.scrollHeight <= innerHeight")
+    for _ in range(4):
+        press(page, "smaller")
     keep_picture(page, "page.png", 800, 420)
     page.press("Enter")
     wait_for_state(page, "Ended")
@@ -305,6 +307,8 @@ def test_a_file_that_is_dropped_is_transcribed(
     assert ends == sorted(ends)
     assert ends[-1] > "00:00:12"
     keep_picture(page, "page-file.png", 800, 420)
+    press(page, "stage")
+    keep_picture(page, "page-full-screen.png", 800, 420)
     assert page.errors[1:] == []  # Chromium's own line about the 400
 
 
