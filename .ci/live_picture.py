@@ -42,8 +42,8 @@ DIM = "8a8a8a"
 class Terminal(pyte.Screen):
     """A screen that shows dim text in grey."""
 
-    def select_graphic_rendition(self, *attributes: int, private: bool = False) -> None:
-        super().select_graphic_rendition(*attributes, private=private)
+    def select_graphic_rendition(self, *attributes: int) -> None:
+        super().select_graphic_rendition(*attributes)
         if 2 in attributes:
             self.cursor.attrs = self.cursor.attrs._replace(fg=DIM)
 
