@@ -117,6 +117,7 @@ class Session:
             has_guards=bool(rules),
             replacements=replacements or {},
             pause_ms=pause_ms,
+            confidence_map=checkpoint.confidence_map,
         )
         trie = None
         if isinstance(hotwords, HotwordTrie):
