@@ -20,10 +20,10 @@ import numpy as np
 
 from benchmarks.provenance import closing_line, recipe_of
 from benchmarks.ratios import Spread
-from voxmlx import Checkpoint, Session, TextDelta, TokenDecoded, demo, load
+from voxmlx import Checkpoint, Session, TextDelta, TokenDecoded, demo
 from voxmlx.audio.files import open_audio
 from voxmlx.batch import Batch
-from voxmlx.cli.arguments import add_model_arguments, run_command
+from voxmlx.cli.arguments import add_model_arguments, load_model, run_command
 from voxmlx.config import AUDIO_TOKEN_MS, DEFAULT_DELAY_MS, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.decoding.choosing import greedy
 from voxmlx.live.stream_metrics import peak_memory_mb
@@ -170,7 +170,7 @@ def _run() -> int:
     parser.add_argument("--paced", action="store_true")
     arguments = parser.parse_args()
     started = time.perf_counter()
-    checkpoint = load(arguments.model, arguments.dtype)
+    checkpoint = load_model(arguments)
     load_s = time.perf_counter() - started
     delay_ms = arguments.delay or DEFAULT_DELAY_MS
     opened_ms = _opening_ms(checkpoint, delay_ms)

@@ -4,9 +4,13 @@ Each is converted to and measured as `voxmlx-convert --verify` does it. The tabl
 plot of bits against KL go to benchmarks/results/recipes.md and recipes.png with
 --write. A control row has the scales and biases of `mx.quantize`, rounded to the stored
 type before the codes are chosen: what the order of rounding alone gains.
+
+With --keep FOLDER each row is kept there once it is measured, and the same command goes
+on after an interruption.
 """
 
 import argparse
+import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -15,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import mlx.core as mx
 import numpy as np
 
 from benchmarks.held_out import write_held_out
@@ -22,10 +27,10 @@ from benchmarks.provenance import closing_line
 from convert import search
 from convert.__main__ import convert
 from convert.affine import Floats, Rounded, stored
-from convert.calibration import read_calibration
-from convert.disk import amount
+from convert.calibration import Calibration, read_calibration
+from convert.disk import amount, write_whole
+from convert.plan import Plan
 from convert.quality import Sound, read_sounds
-from convert.rounding import RoundingName
 from convert.verify import References, read_references, verify_against
 from voxmlx import demo
 from voxmlx.layouts.configs import Precision
@@ -52,7 +57,8 @@ _PREFACE = """# What the bits of each recipe cost
 
 The demo model, converted to each recipe and measured as `voxmlx-convert --verify` does
 it. The weights are those that are stored, the activations float32: MLX's quantized
-products on a CPU are inaccurate in half precision. The delay is 480 ms.
+products on a CPU are inaccurate in half precision. The products are NumPy's there. The
+delay is 480 ms.
 
 "Same history": each token is chosen after the source's own tokens. "Own history": each
 model transcribes alone, so one other choice may shift all that follow. PAD margin: its
@@ -98,6 +104,7 @@ def main() -> None:
         choices=["nearest", CONTROL, "search", "gptq"],
         default=["nearest", "search", "gptq"],
     )
+    parser.add_argument("--keep", type=Path, help="a folder for rows already measured")
     parser.add_argument("--write", action="store_true", help="write the results")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -124,24 +131,61 @@ def _measured(
     references: References | None = None
     for line in (_line(COLUMNS), _line(["---"] * len(COLUMNS))):
         print(line, flush=True)
-    for recipe, rounding in _pairs(options.recipe, options.rounding):
-        destination = directory / f"{recipe}-{rounding}"
-        calibration = read_calibration(options.calibrate) if rounding == "gptq" else []
-        kept: RoundingName = "search" if rounding in (CONTROL, None) else rounding
-        with redirect_stdout(StringIO()), _controlled(rounding == CONTROL):
-            plan = convert(
-                options.model,
-                destination,
-                recipe=recipe,
-                rounding=kept,
-                calibration=calibration,
-            )
-            if references is None:
-                references = read_references(plan, sounds, directory)
-            certificate = verify_against(references, plan, destination, directory)
-        certificate["rounding"] = rounding
-        print(_line(_row(certificate)), flush=True)
-        yield certificate
+    if options.keep is not None:
+        options.keep.mkdir(parents=True, exist_ok=True)
+    with _calibrated_once():
+        for recipe, rounding in _pairs(options.recipe, options.rounding):
+            kept = options.keep and options.keep / f"{recipe}-{rounding}.json"
+            if kept is not None and kept.is_file():
+                certificate = json.loads(kept.read_text("utf-8"))
+            else:
+                plan = _converted(options, directory, recipe, rounding)
+                with redirect_stdout(StringIO()):
+                    if references is None:
+                        references = read_references(plan, sounds, directory)
+                    certificate = verify_against(
+                        references, plan, _place(directory, recipe, rounding), directory
+                    )
+                certificate["rounding"] = rounding
+            if kept is not None:
+                write_whole(kept, json.dumps(certificate).encode())
+            print(_line(_row(certificate)), flush=True)
+            yield certificate
+
+
+def _converted(
+    options: argparse.Namespace, directory: Path, recipe: str, rounding: str | None
+) -> Plan:
+    calibration = read_calibration(options.calibrate) if rounding == "gptq" else []
+    # pyright cannot narrow a name that is none of ours.
+    ours: Any = "search" if rounding in (CONTROL, None) else rounding
+    with redirect_stdout(StringIO()), _controlled(rounding == CONTROL):
+        return convert(
+            options.model,
+            _place(directory, recipe, rounding),
+            recipe=recipe,
+            rounding=ours,
+            calibration=calibration,
+        )
+
+
+def _place(directory: Path, recipe: str, rounding: str | None) -> Path:
+    return directory / f"{recipe}-{rounding}"
+
+
+@contextmanager
+def _calibrated_once() -> Iterator[None]:
+    """Have all recipes share what the products have seen: it is the same for all."""
+    seen: dict[str, mx.array] = {}
+
+    class Remembering(Calibration):
+        def hessian(self, path: str) -> mx.array:
+            if path not in seen:
+                seen[path] = super().hessian(path)
+            return seen[path]
+
+    with patch("convert.__main__.Calibration", Remembering):
+        yield
 
 
 def _pairs(
@@ -245,6 +289,7 @@ def _plot(certificates: Sequence[dict[str, Any]], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 4.5))
     for rounding, marker in (
         ("nearest", "o"),
+        (CONTROL, "+"),
         ("search", "s"),
         ("gptq", "^"),
         (None, "x"),

@@ -1,7 +1,7 @@
 """Many clients at the pace of speech: how long after its sound does a client read text?
 
 python -m benchmarks.serve_load [--sessions 32] [--seconds 60] [--demo | --model ...]
-python -m benchmarks.serve_load --sessions 1 --uploads 4 [--rounds 2]
+python -m benchmarks.serve_load --sessions 1 --uploads 4 [--rounds 5]
 
 Starts the server as a user does, with as many places as there are clients, and talks to
 it over sockets: the demo's sample, over and over, each client from another place in it,
@@ -11,7 +11,8 @@ an audio token needs 2.5 ms of the next one. One client too many must be refused
 
 With `--uploads`, all of it is done twice in one run, and so often in turns: alone, and
 beside so many uploads of one hour each. The ratio of both lags says what uploads take
-from live captions. Ends in one JSON line.
+from live captions: of their 95th percentiles, round by round, its median and spread.
+Every other round begins beside uploads. Ends in one JSON line.
 """
 
 import argparse
@@ -34,7 +35,7 @@ import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 
 from benchmarks.provenance import closing_line
-from benchmarks.ratios import Spread
+from benchmarks.ratios import Ratio, Spread
 from benchmarks.realtime import demo_sound
 from benchmarks.uploads import uploading
 from voxmlx.cli.arguments import add_model_arguments, run_command
@@ -239,36 +240,30 @@ def _run(argv: Sequence[str] | None) -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     """Live clients alone, and beside uploads, in turns on one server."""
     n_pieces = round(arguments.seconds / _PIECE_S)
-    lags: dict[str, list[float]] = {"alone": [], "beside": []}
+    rounds: dict[str, list[Spread]] = {"alone": [], "beside": []}
+    all_lags: dict[str, list[float]] = {"alone": [], "beside": []}
     speeds: list[float] = []  # of all uploads, in seconds of sound a second
     with _served(_server_arguments(arguments)) as (address, _):
         asyncio.run(_clients(arguments)[0].talk(*_soon(address), 25))
-        for _ in range(arguments.rounds):
-            for place in lags:
-                clients = _clients(arguments)
-                with ExitStack() as stack:
-                    if place == "beside":
-                        stack.enter_context(
-                            uploading(
-                                address, arguments.uploads, demo_sound(), _UPLOAD_S
-                            )
-                        )
-                    before = _metrics(address)[_FILE_TOKENS]
-                    _, took_s = asyncio.run(
-                        _load(address, clients, n_pieces, is_full=False)
-                    )
-                    n_tokens = _metrics(address)[_FILE_TOKENS] - before
-                lags[place] += [lag for client in clients for lag in client.lags_ms]
-                if place == "beside":
-                    speeds.append(n_tokens * AUDIO_TOKEN_MS / 1000 / took_s)
-    spreads = {place: Spread.of(values) for place, values in lags.items()}
-    ratio = spreads["beside"].p95 / spreads["alone"].p95
+        for i in range(arguments.rounds):
+            places = list(rounds) if i % 2 == 0 else list(rounds)[::-1]
+            for place in places:
+                n_uploads = arguments.uploads if place == "beside" else 0
+                lags, speed = _round(address, arguments, n_pieces, n_uploads)
+                rounds[place].append(Spread.of(lags))
+                all_lags[place] += lags
+                if n_uploads:
+                    speeds.append(speed)
+    ratio = Ratio.of(*([one.p95 for one in rounds[x]] for x in ("beside", "alone")))
+    spreads = {place: Spread.of(values) for place, values in all_lags.items()}
     for place, lag in spreads.items():
+        p95s = [one.p95 for one in rounds[place]]
         print(
             f"{place:<7} lag in ms  p50 {lag.p50:.0f}  p95 {lag.p95:.0f}  "
-            f"p99 {lag.p99:.0f}  max {lag.max:.0f}"
+            f"p99 {lag.p99:.0f}  max {lag.max:.0f}  "
+            f"(p95 by round {min(p95s):.0f}-{max(p95s):.0f})"
         )
-    print(f"ratio of p95   {ratio:.2f}")
+    print(f"ratio of p95   {ratio}")
     print(
         f"uploads        {sum(speeds) / len(speeds):.1f} x the pace of speech, in all"
     )
@@ -278,12 +273,31 @@ def _compare(arguments: argparse.Namespace) -> int:
         "seconds": arguments.seconds,
         "rounds": arguments.rounds,
         "lag_ms": {place: asdict(lag) for place, lag in spreads.items()},
-        "p95_ratio": ratio,
+        "p95_ms": {place: [x.p95 for x in found] for place, found in rounds.items()},
+        "p95_ratio": asdict(ratio),
         "uploads_speed": speeds,
         "load_average": os.getloadavg()[0],
     }
     print(closing_line("serve_load", model=arguments.model, **figures))
     return 0
+
+
+def _round(
+    address: str, arguments: argparse.Namespace, n_pieces: int, n_uploads: int
+) -> tuple[list[float], float]:
+    """Lags in ms of live clients beside uploads, and those uploads' speed."""
+    clients = _clients(arguments)
+    with ExitStack() as stack:
+        if n_uploads:
+            stack.enter_context(uploading(address, n_uploads, demo_sound(), _UPLOAD_S))
+        before = _metrics(address)[_FILE_TOKENS]
+        _, took_s = asyncio.run(_load(address, clients, n_pieces, is_full=False))
+        n_tokens = _metrics(address)[_FILE_TOKENS] - before
+    for client in clients:
+        if client.refusal is not None:
+            raise SystemExit(f"a live client was refused: {client.refusal}")
+    lags = [lag for client in clients for lag in client.lags_ms]
+    return lags, n_tokens * AUDIO_TOKEN_MS / 1000 / took_s
 
 
 def _clients(arguments: argparse.Namespace) -> list[Client]:

@@ -21,9 +21,9 @@ import numpy as np
 from benchmarks.provenance import closing_line, recipe_of
 from benchmarks.ratios import Ratio
 from benchmarks.realtime import demo_sound
-from voxmlx import Checkpoint, Session, load
+from voxmlx import Checkpoint, Session
 from voxmlx.batch import Batch
-from voxmlx.cli.arguments import add_model_arguments, run_command
+from voxmlx.cli.arguments import add_model_arguments, load_model, run_command
 from voxmlx.config import AUDIO_TOKEN_MS, DEFAULT_DELAY_MS, SAMPLES_PER_AUDIO_TOKEN
 
 __all__ = ["Streams", "main"]
@@ -92,7 +92,7 @@ def _run(argv: Sequence[str] | None) -> int:
     parser.add_argument("--turns", type=int, default=9, help="of each way")
     parser.add_argument("--steps", type=int, default=25, help="of 80 ms in a turn")
     arguments = parser.parse_args(argv)
-    checkpoint = load(arguments.model, arguments.dtype)
+    checkpoint = load_model(arguments)
     mx.eval(checkpoint.model.parameters())
     n = arguments.sessions
     streams = Streams(

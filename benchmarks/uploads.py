@@ -45,6 +45,7 @@ def uploading(
     finally:
         for connection in connections:
             connection.close()
+        _wait_for_streams(address, 0)  # the next measurement is of a server at rest
 
 
 def _send(connection: HTTPConnection, body: bytes) -> None:
@@ -61,7 +62,7 @@ def _wait_for_streams(address: str, n: int) -> None:
         if n_sessions == n:
             return
         if time.monotonic() > end:
-            raise SystemExit(f"{n_sessions} of {n} uploads are decoded, expected all")
+            raise SystemExit(f"{n_sessions} uploads are decoded, expected {n}")
         time.sleep(0.1)
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -10,25 +10,25 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     Progress,
     TextColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 
 from voxmlx.cli.arguments import CommandParser, run_command
+from voxmlx.config import AUDIO_TOKEN_MS
 from voxmlx.hub import locate
 from voxmlx.layouts import ModelFiles, open_model
 from voxmlx.layouts.recipes import DEFAULT_RECIPE, RECIPES, DtypeName
 from voxmlx.text.tokenizer import Tokenizer
 
 from . import quality
-from .calibration import Calibration, read_calibration
+from .calibration import Calibration, OnHeard, read_calibration
 from .disk import amount
 from .gptq import Gptq, Search
 from .manifest import MANIFEST_NAME, check
 from .output import Advance, Output
+from .peer_layouts import LAYOUT_NAMES, LayoutName, why_not_awni
 from .plan import SHARD_BYTES, Plan, make_plan
 from .rounding import (
     DEFAULT_ROUNDING,
@@ -63,8 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"recipe {options.recipe} stores {fixed}, --dtype says {options.dtype}; "
             "leave one of them out"
         )
-    if (reason := _wrong_rounding(options)) is not None:
-        parser.error(reason)
+    for reason in (_wrong_rounding(options), _wrong_layout(options)):
+        if reason is not None:
+            parser.error(reason)
     return run_command(lambda: _run(options))
 
 
@@ -81,6 +82,14 @@ def _wrong_rounding(options: argparse.Namespace) -> str | None:
     if options.calibrate and options.rounding != "gptq":
         return "--calibrate is for --rounding gptq; give both or neither"
     return None
+
+
+def _wrong_layout(options: argparse.Namespace) -> str | None:
+    """Why the recipe does not fit --layout; None: it does."""
+    if options.layout != "awni":
+        return None
+    found = [rule.precision for rule in RECIPES[options.recipe].rules]
+    return why_not_awni([p for p in found if p is not None])
 
 
 def make_parser() -> CommandParser:
@@ -120,6 +129,14 @@ def make_parser() -> CommandParser:
         metavar="AUDIO",
         help="sounds, or folders of them, that gptq listens to; demo is the demo "
         "model's",
+    )
+    parser.add_argument(
+        "--layout",
+        choices=LAYOUT_NAMES,
+        default="voxmlx",
+        help="whose names the result has: another program's, to use the weights there "
+        "(awni: awni/voxmlx, one number of bits only); voxmlx reads all of them "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--dtype",
@@ -172,6 +189,7 @@ def _run(options: argparse.Namespace) -> int:
         reference_dtype=options.reference_dtype,
         rounding=options.rounding or DEFAULT_ROUNDING,
         calibration=read_calibration(options.calibrate),
+        layout=options.layout,
     )
     if options.upload is not None:
         print(upload(options.destination, options.upload))
@@ -188,6 +206,7 @@ def convert(
     reference_dtype: DtypeName | None = None,
     rounding: RoundingName = DEFAULT_ROUNDING,
     calibration: Sequence[quality.Sound] = (),
+    layout: LayoutName = "voxmlx",
     shard_bytes: int = SHARD_BYTES,
 ) -> Plan:
     """Make `destination` from `source`, whole or not at all.
@@ -209,13 +228,14 @@ def convert(
         shard_bytes,
         rounding,
         calibration,
+        layout,
     )
     output = Output(destination, plan)
     if output.finish_interrupted(lambda made: quality.is_certified(made, sounds)):
         return plan
     with output.opened():
-        with _progress(plan) as advance:
-            output.write_weights(_rounder(plan), advance)
+        with _progress(plan) as (advance, on_heard):
+            output.write_weights(_rounder(plan, on_heard), advance)
         output.write_description()
         if sounds:
             result = verify(plan, output.model, sounds, reference_dtype)
@@ -228,9 +248,10 @@ def convert(
     return plan
 
 
-def _rounder(plan: Plan) -> Rounder:
+def _rounder(plan: Plan, on_heard: OnHeard) -> Rounder:
     if plan.rounding == "gptq":
-        return Gptq(Calibration(plan.files, plan.calibration), plan.dtype)
+        calibration = Calibration(plan.files, plan.calibration, on_heard)
+        return Gptq(calibration, plan.dtype)
     if plan.rounding == "search":
         return Search(plan.dtype)
     return Nearest(plan.dtype)
@@ -247,20 +268,37 @@ def _own_dtype(files: ModelFiles) -> DtypeName:
 
 
 @contextmanager
-def _progress(plan: Plan) -> Iterator[Advance]:
+def _progress(plan: Plan) -> Generator[tuple[Advance, OnHeard]]:
+    """A bar of source bytes; while GPTQ listens, one of that too."""
     total = sum(tensor.n_bytes for tensor in plan.files.tensors.values())
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        TextColumn("{task.fields[done]}", markup=False),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         disable=not sys.stderr.isatty(),
     )
+    n_done = 0
     with bar:
-        task = bar.add_task(f"converting to {plan.recipe.name}", total=total)
-        yield lambda n: bar.advance(task, n)
+        task = bar.add_task(f"converting to {plan.recipe.name}", total=total, done="")
+        listening = bar.add_task("listening", total=None, done="", visible=False)
+
+        def advance(n: int) -> None:
+            nonlocal n_done
+            n_done += n
+            of_all = f"{amount(n_done)} of {amount(total)}"
+            bar.update(task, completed=n_done, done=of_all)
+
+        def on_heard(n: int, of_all: int) -> None:
+            seconds = (
+                f"{n * AUDIO_TOKEN_MS // 1000} of {of_all * AUDIO_TOKEN_MS // 1000} s"
+            )
+            is_over = n == of_all
+            bar.update(listening, completed=n, total=of_all, done=seconds)
+            bar.update(listening, visible=not is_over)
+
+        yield advance, on_heard
 
 
 if __name__ == "__main__":

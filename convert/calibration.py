@@ -1,20 +1,23 @@
 """Runs sound through the source a layer at a time, and sums up what each product sees.
 
-A model of 9 GB is loaded whole once, for the ids that it makes of the sound. Then each
-layer is read, applied to all of the sound, and forgotten. So what is held is the sound
-between two layers, one layer, and the sums of its inputs: 1.5 GB in float32.
+Each layer is read, applied to all of the sound, and forgotten. So what is held is the
+sound between two layers, one layer, and the sums of its inputs: 1.5 GB in float32.
+Between the encoder and the decoder, the decoder is loaded whole once, 7 GB of 16 bits,
+for the ids that it makes of the sound.
 """
 
-from collections.abc import Iterator, Sequence
+# pyright: standard
+# mlx.nn has no types.
+
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import cast
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_map
 
-from voxmlx import demo, load
+from voxmlx import demo
 from voxmlx.checkpoint import best_dtype, empty_network, read_parameters
 from voxmlx.config import (
     BOS_ID,
@@ -24,23 +27,26 @@ from voxmlx.config import (
     EncoderConfig,
     delay_tokens,
 )
-from voxmlx.decoding.loop import greedy_ids
+from voxmlx.decoding.loop import decode_together
+from voxmlx.decoding.network_requests import DecodeRequest
 from voxmlx.errors import AudioError
 from voxmlx.kernels import gelu
 from voxmlx.layouts import ModelFiles
-from voxmlx.layouts.recipes import DtypeName
 from voxmlx.model import VoxtralRealtime
 from voxmlx.model.attention import begin_step
 from voxmlx.model.cache import RingKVCache
 from voxmlx.model.decoder import time_embedding
 from voxmlx.model.layer import Layer, Residual
-from voxmlx.model.linear import matmul
 from voxmlx.model.rope import RotaryEmbedding
 from voxmlx.text.tokenizer import Tokenizer
 
+from .products import gram, product, use_numpy
 from .quality import DELAY_MS, Sound, read_sounds
 
-__all__ = ["MAX_SECONDS", "Calibration", "read_calibration"]
+__all__ = ["MAX_SECONDS", "Calibration", "OnHeard", "read_calibration"]
+
+# Hears how many positions the decoder has written down, and of how many.
+OnHeard = Callable[[int, int], object]
 
 # Beyond it little is gained, and the sound between two layers would fill memory.
 MAX_SECONDS = 1200
@@ -51,6 +57,9 @@ _PIECE_SECONDS = 4
 
 # Positions per step: bounds the scores that attention holds.
 _POSITIONS = 128
+
+# Pieces decoded side by side: weights are read once for all of them.
+_ROWS = 16
 
 _NO_SOUND = {".txt", ".json", ".md"}
 
@@ -94,9 +103,15 @@ class Calibration:
     The embedding comes last: its inputs are those of the logits.
     """
 
-    def __init__(self, files: ModelFiles, sounds: Sequence[Sound]) -> None:
+    def __init__(
+        self,
+        files: ModelFiles,
+        sounds: Sequence[Sound],
+        on_heard: OnHeard = lambda *_: None,
+    ) -> None:
         self._files = files
         self._sounds = sounds
+        self._on_heard = on_heard
         self._dtype = best_dtype()
         tokenizer = Tokenizer.from_file(
             files.tokenizer_path, files.config.decoder.vocab_size
@@ -118,8 +133,8 @@ class Calibration:
 
     def _run(self) -> Iterator[dict[str, mx.array]]:
         network, files = self._network, self._files
-        ids = self._ids()
         self._fill("encoder.stem")
+        use_numpy(network.encoder.stem)
         hidden = [self._frames(sound) for sound in self._sounds]
         encoder = files.config.encoder
         for i, layer in enumerate(network.encoder.layers):
@@ -132,15 +147,12 @@ class Calibration:
         self._fill("adapter")
         joined = [self._joined(network.encoder.norm(x)) for x in hidden]
         first, second = network.adapter.linear1, network.adapter.linear2
-        inner = [gelu(first(x)) for x in joined]
-        yield {"adapter.linear1": _sum(joined), "adapter.linear2": _sum(inner)}
-        self._fill("decoder.embedding")
-        hidden = [
-            (second(x)[:, : tokens.shape[1]] + network.decoder.embed(tokens))
-            for x, tokens in zip(inner, ids, strict=True)
-        ]
+        inner = [gelu(product(first, x)) for x in joined]
+        yield {"adapter.linear1": gram(joined), "adapter.linear2": gram(inner)}
+        hidden = [product(second, x) for x in inner]
         mx.eval(hidden)
-        _forget(network.decoder.embedding)
+        del joined, inner
+        hidden = self._decoded(hidden)
         decoder = files.config.decoder
         time = time_embedding([delay_tokens(DELAY_MS)], decoder.dim)
         for i, layer in enumerate(network.decoder.layers):
@@ -153,25 +165,42 @@ class Calibration:
         self._fill("decoder.norm")
         # Logits are computed from where the prompt ends.
         start = network.left_pad_tokens + delay_tokens(DELAY_MS)
-        yield {
-            "decoder.embedding": _sum(
-                [network.decoder.norm(x[:, start:]) for x in hidden]
-            )
-        }
+        heads = [network.decoder.norm(x[:, start:]) for x in hidden]
+        yield {"decoder.embedding": gram(heads)}
 
-    def _ids(self) -> list[mx.array]:
-        """The tokens [1, n] that the decoder is given for each sound."""
-        model = load(self._files.directory, _name(self._dtype), embedding_bits=16).model
-        n_prompt = 1 + model.left_pad_tokens + delay_tokens(DELAY_MS)
-        prompt = [BOS_ID] + [STREAMING_PAD_ID] * (n_prompt - 1)
-        found: list[mx.array] = []
-        for sound in self._sounds:
-            samples = _padded(sound, model)
-            ids = greedy_ids(model, samples, model.make_state(DELAY_MS))
-            tokens = np.concatenate([prompt, ids[ids >= 0][:-1]])
-            found.append(mx.array(tokens[None].astype(np.int32)))
+    def _decoded(self, audio: Sequence[mx.array]) -> list[mx.array]:
+        """The decoder's inputs [1, n, dim]: `audio`, and the ids before each."""
+        # One more network: its layers come and go with this method.
+        network = empty_network(self._files, self._network.left_pad_tokens)
+        parameters = list(read_parameters(self._files, self._dtype, "decoder"))
+        network.load_weights(parameters, strict=False)
+        use_numpy(network.decoder)
+        mx.eval(network.decoder.parameters())
+        del parameters
+        prompt = [BOS_ID] + [STREAMING_PAD_ID] * (
+            network.left_pad_tokens + delay_tokens(DELAY_MS)
+        )
+        n_all = sum(x.shape[1] for x in audio)
+        n_heard = 0
+        inputs: list[mx.array] = []
+        for start in range(0, len(audio), _ROWS):
+            requests = [
+                DecodeRequest(x, network.make_state(DELAY_MS))
+                for x in audio[start : start + _ROWS]
+            ]
+            while left := [request for request in requests if not request.is_done]:
+                decode_together(network, left)
+                done = n_heard + sum(request.n_done for request in requests)
+                self._on_heard(done, n_all)
+            n_heard += sum(request.n_done for request in requests)
+            for request in requests:
+                ids = request.ids()
+                tokens = np.concatenate([prompt, ids[ids >= 0]])[: len(ids)]
+                known = mx.array(tokens[None].astype(np.int32))
+                inputs.append(request.audio + network.decoder.embed(known))
+            mx.eval(inputs)
         mx.clear_cache()
-        return found
+        return inputs
 
     def _frames(self, sound: Sound) -> mx.array:
         """Encoder frames [1, 4 n, dim] as the first layer gets them."""
@@ -216,8 +245,8 @@ class _Watched(nn.Module):
             self.bias = inner.bias  # the layer adds it, not the product
 
     def __call__(self, x: mx.array) -> mx.array:
-        self.inputs = self.inputs + _sum([x])
-        return matmul(self.inner, x)
+        self.inputs = self.inputs + gram([x])
+        return product(self.inner, x)
 
 
 def _through(
@@ -241,8 +270,12 @@ def _through(
         setattr(layer[owner], attribute, module)
     for i, (x, ring) in enumerate(zip(hidden, rings, strict=True)):
         parts: list[mx.array] = []
-        for start in range(0, x.shape[1], _POSITIONS):
-            piece = x[:, start : start + _POSITIONS]
+        # Alike in size: MLX compiles very short steps, and a watched product cannot be.
+        # A step of the encoder is a whole number of audio tokens.
+        n_parts = -(-x.shape[1] // _POSITIONS)
+        size = -(-x.shape[1] // (4 * n_parts)) * 4
+        for start in range(0, x.shape[1], size):
+            piece = x[:, start : start + size]
             step = begin_step([ring], rotary, [piece.shape[1]], attention.n_kv_heads)
             residual = layer(Residual(piece), 0, step, norm)
             whole, _ = residual.normed(
@@ -260,20 +293,6 @@ def _forget(module: nn.Module) -> None:
     module.update(tree_map(lambda _: mx.zeros(0), module.parameters()))
 
 
-def _sum(inputs: Sequence[mx.array]) -> mx.array:
-    """X^T X [n, n], float32, of inputs [1, T, n]."""
-    total = mx.array(0.0)
-    for x in inputs:
-        flat = x.reshape(-1, x.shape[-1]).astype(mx.float32)
-        total = total + flat.T @ flat
-        mx.eval(total)
-    return total
-
-
 def _padded(sound: Sound, model: VoxtralRealtime) -> mx.array:
     padded = sound.padded_by(model.left_pad_tokens)
     return mx.array(np.pad(padded, (0, model.mel.lookahead)))[None]
-
-
-def _name(dtype: mx.Dtype) -> DtypeName:
-    return cast("DtypeName", str(dtype).removeprefix("mlx.core."))

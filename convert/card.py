@@ -8,9 +8,18 @@ from .plan import Plan
 __all__ = ["model_card"]
 
 
+_LIBRARIES = {"voxmlx": "voxmlx", "mlx-audio": "mlx-audio", "awni": "mlx"}
+_READERS = {
+    "voxmlx": "voxmlx reads it.",
+    "mlx-audio": "mlx-audio and voxmlx-realtime read it.",
+    "awni": "awni/voxmlx and voxmlx-realtime read it.",
+}
+
+
 def model_card(plan: Plan, name: str, quality: dict[str, Any] | None) -> str:
     """Markdown with the Hub's front matter."""
-    lines = ["---", "license: apache-2.0", "library_name: voxmlx"]
+    library = _LIBRARIES[plan.layout]
+    lines = ["---", "license: apache-2.0", f"library_name: {library}"]
     lines += ["pipeline_tag: automatic-speech-recognition"]
     if "/" in plan.source_name:
         lines.append(f"base_model: {plan.source_name}")
@@ -20,11 +29,11 @@ def model_card(plan: Plan, name: str, quality: dict[str, Any] | None) -> str:
         "",
         f"Voxtral Realtime converted from `{plan.source_name}` by voxmlx "
         f"{plan.version}: recipe `{plan.recipe.name}` ({plan.recipe.summary}), "
-        f"{_rounding(plan)}other weights in {plan.dtype}.",
+        f"{_rounding(plan)}other weights in {plan.dtype}. {_READERS[plan.layout]}",
         "",
         "```",
         "pip install voxmlx-realtime",
-        f"python -m voxmlx.transcribe --model {name} sound.wav",
+        f"voxmlx transcribe --model {name} sound.wav",
         "```",
         "",
         "| | |",

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ class Stamp:
 
 
 @contextmanager
-def source_errors(path: Path) -> Iterator[None]:
+def source_errors(path: Path) -> Generator[None]:
     """Turn an OSError while reading the source into a CheckpointError."""
     try:
         yield
@@ -67,7 +67,7 @@ def source_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def disk_errors(destination: Path, *, is_begun: bool = True) -> Iterator[None]:
+def disk_errors(destination: Path, *, is_begun: bool = True) -> Generator[None]:
     """Turn an OSError while writing the destination into an OutputError."""
     try:
         yield

@@ -6,7 +6,8 @@ that together they undo as much of it as H lets them. With U the upper Cholesky 
 of H^-1 (H^-1 = U^T U) the move is -(error / U[c, c]) U[c, c:] (arXiv:2210.17323).
 
 The scales of a group are searched when its first column is reached, on the moved
-weights, and errors of columns with larger inputs count for more.
+weights, and errors of columns with larger inputs count for more. `refinement.py` then
+looks back at what was chosen.
 
 Differences to `mlx_lm.quant.gptq`: scales by search and not over the whole range,
 rounded to the stored type before codes are chosen; any number of bits; the embedding
@@ -18,12 +19,15 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
+from voxmlx.kernels.evaluation import as_numpy
 from voxmlx.layouts import Module, packed_path
 from voxmlx.layouts.configs import Precision
 from voxmlx.layouts.recipes import DtypeName
 
 from .affine import Floats, Rounded
 from .calibration import Calibration
+from .products import gram
+from .refinement import refined
 from .rounding import Nearest, Round, as_stored
 from .search import nearest_codes, search
 from .source import Source
@@ -35,28 +39,48 @@ _DAMPING = 0.01
 # The same where H is a guess: more of it is not to be trusted.
 _GUESS_DAMPING = 0.03
 
+# A triangle of this size is inverted as any matrix.
+_SMALL = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """Statistics of the inputs of a matrix with n columns."""
 
-    importance: Floats  # [n], mean 1: the damped diagonal of H
+    hessian: Floats  # [n, n], damped; its diagonal has a mean of about 1
     factor: Floats  # [n, n], upper: the Cholesky factor of the inverse of H
+
+    @property
+    def importance(self) -> Floats:
+        """How much the error of each column [n] matters by itself."""
+        return np.diag(self.hessian)
 
     @classmethod
     def of(cls, hessian: mx.array, damping: float = _DAMPING) -> "Inputs":
         """Make them of H = X^T X [n, n], float32."""
         n = hessian.shape[0]
-        mean = mx.trace(hessian).item() / n
-        scaled = hessian / mean if mean else mx.zeros((n, n))
-        damped = scaled + damping * mx.eye(n)
+        damped = np.array(as_numpy(hessian), np.float32)
+        mean = np.trace(damped, dtype=np.float64) / n
+        damped /= np.float32(mean or 1)
+        damped[np.diag_indices(n)] += np.float32(damping)
         # H = M M^T with M upper: reversed, that is an ordinary Cholesky factor. Then
         # H^-1 = M^-T M^-1, so U is the inverse of M: no inverse of H is needed.
-        with mx.stream(mx.cpu):
-            lower = mx.linalg.cholesky(damped[::-1, ::-1])
-            factor = mx.linalg.tri_inv(lower)[::-1, ::-1]
-            mx.eval(factor)
-        return cls(np.array(mx.diag(damped)), np.array(factor))
+        lower = np.linalg.cholesky(damped[::-1, ::-1])
+        factor = np.ascontiguousarray(_inverse(lower)[::-1, ::-1])
+        return cls(damped, factor)
+
+
+def _inverse(lower: Floats) -> Floats:
+    """The inverse of a lower triangle [n, n], by halves: nearly all is products."""
+    n = len(lower)
+    if n <= _SMALL:
+        return np.linalg.inv(lower)
+    half = n // 2
+    result = np.zeros_like(lower)
+    first = result[:half, :half] = _inverse(lower[:half, :half])
+    last = result[half:, half:] = _inverse(lower[half:, half:])
+    result[half:, :half] = -last @ (lower[half:, :half] @ first)
+    return result
 
 
 def gptq(
@@ -83,7 +107,8 @@ def gptq(
             errors[j] = (column - (code * scale + bias)) / factor[j, j]
             by_column[j + 1 :] -= np.outer(factor[j, j + 1 :], errors[j])
         moved[:, part.stop :] -= errors.T @ inputs.factor[part, part.stop :]
-    return Rounded(codes, scales, biases)
+    found = Rounded(codes, scales, biases)
+    return refined(rows, found, inputs.hessian, precision, dtype)
 
 
 class Search:
@@ -108,11 +133,7 @@ class Search:
                 self._dtype,
                 lambda rows: search(rows, precision, self._dtype),
             )
-        total = mx.array(0.0)
-        for rows in source.blocks(module, mx.float32):
-            total = total + rows.T @ rows
-            mx.eval(total)
-        inputs = Inputs.of(total, _GUESS_DAMPING)
+        inputs = Inputs.of(gram(source.blocks(module, mx.float32)), _GUESS_DAMPING)
         return as_stored(
             module,
             precision,
@@ -127,13 +148,14 @@ class Gptq:
     def __init__(self, calibration: Calibration, dtype: DtypeName) -> None:
         self._calibration = calibration
         self._dtype: DtypeName = dtype
-        self._nearest = Nearest(dtype)
+        self._search = Search(dtype)
         self._path: str | None = None
         self._inputs: Inputs | None = None
 
     def begin(self, module: Module, precision: Precision, source: Source) -> Round:
-        if precision.mode != "affine":
-            return self._nearest.begin(module, precision, source)
+        if precision.mode != "affine" or ".ada." in module.path:
+            # The delay's matrices run once per stream: nothing is known of inputs.
+            return self._search.begin(module, precision, source)
         inputs = self._inputs_of(packed_path(module.path))
         return as_stored(
             module,

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -14,6 +14,7 @@ import mlx.core as mx
 import numpy as np
 
 from voxmlx.errors import CheckpointError, OutputError
+from voxmlx.kernels.evaluation import as_numpy
 from voxmlx.layouts import Module
 from voxmlx.layouts.configs import Precision
 from voxmlx.text.confidence_map import MAP_NAME
@@ -25,7 +26,7 @@ from .plan import INDEX_NAME, Plan, Shard
 from .rounding import Rounder
 from .source import Source
 
-__all__ = ["SCRATCH_PREFIX", "Advance", "Output"]
+__all__ = ["SCRATCH_PREFIX", "Advance", "HashingFile", "Output"]
 
 Advance = Callable[[int], object]
 
@@ -83,7 +84,7 @@ class Output:
             return False
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
+    def opened(self) -> Generator[None]:
         """Hold DEST.partial for this process; take up what an earlier run left.
 
         Raises OutputError when DEST exists, when DEST.partial belongs to another
@@ -196,7 +197,7 @@ class Output:
         path = self.model / shard.name
         temporary = path.with_name(path.name + ".part")
         with temporary.open("wb", buffering=0) as raw:
-            file = _Hashing(raw)
+            file = HashingFile(raw)
             file.write(shard.header)
             for module in _modules(shard):
                 target = self.plan.precisions.get(module.path)
@@ -300,10 +301,10 @@ def _converted(
 def _bytes_of(array: mx.array) -> memoryview:
     if array.dtype == mx.bfloat16:
         array = array.view(mx.uint16)
-    return np.ascontiguousarray(np.array(array, copy=False)).data.cast("B")
+    return np.ascontiguousarray(as_numpy(array)).data.cast("B")
 
 
-class _Hashing:
+class HashingFile:
     """A file that remembers the digest of what was written to it."""
 
     def __init__(self, file: IO[bytes]) -> None:

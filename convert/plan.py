@@ -15,6 +15,7 @@ from voxmlx.layouts.header import ITEM_BYTES
 from voxmlx.layouts.recipes import DtypeName, Recipe, precisions
 
 from .disk import Stamp
+from .peer_layouts import WRITTEN, LayoutName, fitted, peer_config
 from .quality import Sound
 from .rounding import DEFAULT_ROUNDING, RoundingName
 
@@ -28,16 +29,17 @@ _CODES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}
 
 @dataclass(frozen=True, slots=True)
 class OutputTensor:
-    """One tensor of the result, under our name."""
+    """One tensor of the result, under the name that its layout has for it."""
 
     module: Module
     suffix: str
     dtype: str
     shape: tuple[int, ...]
+    layout: LayoutName = "voxmlx"
 
     @property
     def name(self) -> str:
-        return f"{self.module.path}.{self.suffix}"
+        return f"{WRITTEN[self.layout].stored_path(self.module.path)}.{self.suffix}"
 
     @property
     def n_bytes(self) -> int:
@@ -88,6 +90,7 @@ class Plan:
     rounding: RoundingName | None  # None: nothing is rounded anew
     calibration: tuple[Sound, ...]  # what GPTQ listens to
     shards: tuple[Shard, ...]
+    layout: LayoutName = "voxmlx"
 
     @property
     def mx_dtype(self) -> mx.Dtype:
@@ -126,9 +129,13 @@ class Plan:
     @property
     def config(self) -> dict[str, Any]:
         """The content of config.json."""
+        quantization = _quantization(self.files, self.precisions, self.layout)
+        if self.layout != "voxmlx":
+            peer = peer_config(self.files.config, self.layout)
+            return peer | ({"quantization": quantization} if quantization else {})
         return {
             **our_architecture(self.files.config),
-            "quantization": _quantization(self.files, self.precisions),
+            "quantization": quantization,
             "dtype": self.dtype,
             "recipe": self.recipe.name,
             "rounding": self.rounding,
@@ -154,6 +161,7 @@ class Plan:
                 for stamp in (*self.weights, self.tokenizer)
             ],
             "config": self.config,
+            "recipe": [self.recipe.name, self.rounding, self.layout, self.dtype],
             "shards": [shard.header.hex() for shard in self.shards],
             "calibration": [sound.digest for sound in self.calibration],
         }
@@ -169,13 +177,18 @@ def make_plan(
     shard_bytes: int = SHARD_BYTES,
     rounding: RoundingName = DEFAULT_ROUNDING,
     calibration: Sequence[Sound] = (),
+    layout: LayoutName = "voxmlx",
 ) -> Plan:
-    """Decide every tensor's type, shape and file. Raises CheckpointError."""
+    """Decide every tensor's type, shape and file.
+
+    Raises OutputError where the program of `layout` could not read the result.
+    """
     chosen = precisions(recipe, files.modules.values(), files.precisions)
+    chosen = fitted(chosen, files.modules, layout)
     groups: list[list[OutputTensor]] = [[]]
     n_held = 0
     for module in _in_order(files, rounding):
-        tensors = _outputs(module, chosen.get(module.path), _CODES[dtype])
+        tensors = _outputs(module, chosen.get(module.path), _CODES[dtype], layout)
         n = sum(tensor.n_bytes for tensor in tensors)
         if groups[-1] and n_held + n > shard_bytes:
             groups.append([])
@@ -198,6 +211,7 @@ def make_plan(
         rounding if recipe.is_rounded else None,
         tuple(calibration),
         shards,
+        layout,
     )
 
 
@@ -210,10 +224,10 @@ def _in_order(files: ModelFiles, rounding: RoundingName) -> list[Module]:
 
 
 def _outputs(
-    module: Module, precision: Precision | None, dtype: str
+    module: Module, precision: Precision | None, dtype: str, layout: LayoutName
 ) -> list[OutputTensor]:
     if precision is None:
-        tensors = [OutputTensor(module, "weight", dtype, module.shape)]
+        tensors = [OutputTensor(module, "weight", dtype, module.shape, layout)]
     else:
         rows, columns = module.shape
         packed = rows, columns * precision.bits // 32
@@ -225,16 +239,16 @@ def _outputs(
             "biases": (dtype, groups),
         }
         tensors = [
-            OutputTensor(module, suffix, *shapes[suffix])
+            OutputTensor(module, suffix, *shapes[suffix], layout)
             for suffix in precision.suffixes
         ]
     if module.has_bias:
-        tensors.append(OutputTensor(module, "bias", dtype, module.shape[:1]))
+        tensors.append(OutputTensor(module, "bias", dtype, module.shape[:1], layout))
     return tensors
 
 
 def _quantization(
-    files: ModelFiles, chosen: dict[str, Precision]
+    files: ModelFiles, chosen: dict[str, Precision], layout: LayoutName
 ) -> dict[str, Any] | None:
     """MLX's form: what most modules have, then every exception by path."""
     if not chosen:
@@ -246,5 +260,6 @@ def _quantization(
         precision = chosen.get(path)
         if not module.can_be_quantized or precision == usual:
             continue
-        content[path] = asdict(precision) if precision is not None else False
+        stored = WRITTEN[layout].stored_path(path)
+        content[stored] = asdict(precision) if precision is not None else False
     return content

@@ -2,22 +2,16 @@
 
 import hashlib
 import json
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
-from mlx.utils import tree_unflatten
 from numpy.typing import NDArray
 
-from voxmlx import Checkpoint
 from voxmlx.audio.files import open_audio
 from voxmlx.config import (
-    BOS_ID,
     DEFAULT_DELAY_MS,
     EOS_ID,
     LEFT_PAD_TOKENS,
@@ -26,13 +20,8 @@ from voxmlx.config import (
     STREAMING_PAD_ID,
     delay_tokens,
 )
-from voxmlx.decoding.loop import decode_all
-from voxmlx.decoding.network_requests import DecodeRequest
 from voxmlx.errors import AudioError
-from voxmlx.model import VoxtralRealtime
-from voxmlx.model.linear import transpose_weights_for_cpu
 
-from .disk import disk_errors
 from .word_errors import NORMALIZER, check_installed, word_errors
 
 __all__ = [
@@ -41,18 +30,13 @@ __all__ = [
     "ModelReading",
     "Sound",
     "certificate",
-    "dequantize",
-    "forced_logits",
     "is_certified",
-    "read",
     "read_sounds",
     "summary_line",
     "table_row",
 ]
 
 DELAY_MS = DEFAULT_DELAY_MS
-# Positions of the decoder per pass; bounds the memory logits take.
-_POSITIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,82 +121,6 @@ def is_certified(directory: Path, sounds: Sequence[Sound]) -> bool:
     ]
 
 
-def read(
-    checkpoint: Checkpoint,
-    sound: Sound,
-    directory: Path,
-    history: NDArray[np.int32] | None = None,
-) -> ModelReading:
-    """Transcribe freely, then once more with `history` (None: the same ids)."""
-    model = checkpoint.model
-    state = model.make_state(DELAY_MS)
-    padded = sound.padded_by(model.left_pad_tokens)
-    samples = np.pad(padded, (0, model.mel.lookahead))
-    audio = list(_encoded(checkpoint, samples))
-    ids = np.concatenate(
-        [decode_all(model, DecodeRequest(part, state)) for part in audio]
-    )
-    ids = ids[ids >= 0]
-    forced = ids if history is None else history
-    vocab = checkpoint.config.decoder.vocab_size
-    with (
-        disk_errors(directory),
-        tempfile.NamedTemporaryFile(dir=directory, suffix=".logits") as file,
-    ):
-        # Written, not mapped for writing: there a full disk is a signal that kills.
-        for block in _forced(checkpoint, audio, forced):
-            file.write(block.data)
-        file.flush()
-        logits = np.memmap(file.name, np.float32, "r", shape=(len(forced), vocab))
-    return ModelReading(ids, logits, checkpoint.tokenizer.decode(ids.tolist()))
-
-
-def forced_logits(
-    checkpoint: Checkpoint, samples: NDArray[np.float32], ids: NDArray[np.int32]
-) -> Iterator[NDArray[np.float32]]:
-    """Logits [n, vocab] that a model gives where `ids` were chosen, in blocks.
-
-    `samples` are padded; the history is the prompt and then `ids`, whatever this
-    model would have chosen itself.
-    """
-    yield from _forced(checkpoint, _encoded(checkpoint, samples), ids)
-
-
-def _encoded(
-    checkpoint: Checkpoint, samples: NDArray[np.float32]
-) -> Iterator[mx.array]:
-    """Audio embeddings [1, n, dim] of padded samples, in blocks."""
-    state = checkpoint.model.make_state(DELAY_MS)
-    piece = _POSITIONS * SAMPLES_PER_AUDIO_TOKEN
-    for start in range(0, len(samples), piece):
-        block = mx.array(samples[start : start + piece])[None]
-        yield checkpoint.model.encode(block, state)
-
-
-def _forced(
-    checkpoint: Checkpoint, blocks: Iterable[mx.array], ids: NDArray[np.int32]
-) -> Iterator[NDArray[np.float32]]:
-    model = checkpoint.model
-    state = model.make_state(DELAY_MS)
-    n_prompt = 1 + model.left_pad_tokens + delay_tokens(DELAY_MS)
-    tokens = np.concatenate([[BOS_ID], [STREAMING_PAD_ID] * (n_prompt - 1), ids[:-1]])
-    done = 0
-    for audio in blocks:
-        n = min(audio.shape[1], len(tokens) - done)
-        if n == 0:
-            continue
-        known = mx.array(tokens[None, done : done + n].astype(np.int32))
-        embeddings = audio[:, :n] + model.decoder.embed(known)
-        # The last prompt position is the first whose logits choose an id.
-        n_logits = min(n, max(0, done + n - (n_prompt - 1)))
-        logits = model.decoder.step(embeddings, state.decoder, n_logits=n_logits)
-        if n_logits:
-            yield np.array(logits[0].astype(mx.float32))
-        else:
-            mx.eval(state.decoder.cache.arrays())
-        done += n
-
-
 def certificate(
     sounds: Sequence[Sound],
     references: Sequence[ModelReading],
@@ -278,34 +186,6 @@ def table_row(name: str, row: Mapping[str, Any]) -> str:
 def summary_line(content: Mapping[str, Any]) -> str:
     """Return a certificate as one line of JSON, without its sounds."""
     return json.dumps({k: v for k, v in content.items() if k != "sounds"})
-
-
-def dequantize(model: VoxtralRealtime) -> None:
-    """Put matrices of the same values, in float32, in place of quantized ones."""
-    changed: list[tuple[str, nn.Module]] = []
-    for path, module in model.named_modules():
-        if not isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding):
-            continue
-        weight = mx.dequantize(
-            module.weight,
-            module.scales,
-            module.get("biases"),
-            group_size=module.group_size,
-            bits=module.bits,
-            mode=module.mode,
-        ).astype(mx.float32)
-        rows, columns = weight.shape
-        if isinstance(module, nn.QuantizedEmbedding):
-            dense: nn.Module = nn.Embedding(rows, columns)
-        else:
-            dense = nn.Linear(columns, rows, bias="bias" in module)
-            if "bias" in module:
-                dense.bias = module.bias
-        dense.weight = weight
-        changed.append((path, dense))
-    tree: Any = tree_unflatten(changed)
-    model.update_modules(tree)
-    transpose_weights_for_cpu(model)
 
 
 @dataclass(slots=True)

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Literal, Protocol, get_args
 
 import mlx.core as mx
-import numpy as np
 
+from voxmlx.kernels.evaluation import as_numpy, evaluate
 from voxmlx.layouts import Module
 from voxmlx.layouts.configs import Precision
 from voxmlx.layouts.recipes import DtypeName
@@ -53,7 +53,7 @@ class Nearest:
                 bits=precision.bits,
                 mode=precision.mode,
             )
-            mx.eval(parts)
+            evaluate(parts)
             return Quantized(*parts)
 
         return quantize
@@ -71,7 +71,7 @@ def as_stored(
     """
 
     def quantize(rows: mx.array) -> Quantized:
-        floats = np.array(rows.astype(mx.float32), copy=False)
+        floats = as_numpy(rows.astype(mx.float32))
         result = packed(rounded(floats), precision.bits, dtype)
         finite(module, result.scales)
         if result.biases is not None:

@@ -1,5 +1,8 @@
 """python -m convert.sensitivity: which weights suffer most from few bits."""
 
+# pyright: standard
+# mlx.nn has no types.
+
 import argparse
 import sys
 from collections.abc import Sequence
@@ -17,7 +20,8 @@ from voxmlx.cli.arguments import run_command
 from voxmlx.decoding.loop import greedy_ids
 from voxmlx.layouts.configs import Precision
 
-from .quality import Sound, forced_logits, read_sounds
+from .model_reading import forced_logits
+from .quality import Sound, read_sounds
 
 __all__ = ["GROUPS", "SensitivityRow", "main", "rank"]
 

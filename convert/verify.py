@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,10 @@ from .confidence_fit import (
     word_outcomes,
 )
 from .disk import check_room, disk_errors
+from .model_reading import read
 from .output import SCRATCH_PREFIX
 from .plan import Plan
+from .products import dequantize, use_numpy
 
 __all__ = ["References", "read_references", "verify", "verify_against"]
 
@@ -62,7 +64,9 @@ def read_references(
     chosen = dtype or _roomy_dtype(plan)
     source = load(plan.files.directory, chosen, embedding_bits=16)
     limit_memory()
-    readings = [quality.read(source, sound, directory) for sound in sounds]
+    if chosen == "float32":
+        use_numpy(source.model)
+    readings = list(read(source, sounds, directory))
     return References(sounds, readings, chosen)
 
 
@@ -83,11 +87,10 @@ def verify_against(
     made = load(result, plan.dtype if has_metal else "float32")
     limit_memory()
     if not has_metal and _roomy_dtype(plan) == "float32":
-        quality.dequantize(made.model)
-    results = (
-        quality.read(made, sound, directory, reference.ids)
-        for sound, reference in zip(references.sounds, references.readings, strict=True)
-    )
+        dequantize(made.model)
+        use_numpy(made.model)
+    ids = [reading.ids for reading in references.readings]
+    results = read(made, references.sounds, directory, ids)
     print(quality.ROW_TITLES)
     content = quality.certificate(
         references.sounds,
@@ -144,7 +147,7 @@ def _calibrated(
 
 
 @contextmanager
-def _scratch(place: Path) -> Iterator[Path]:
+def _scratch(place: Path) -> Generator[Path]:
     with disk_errors(place):
         directory = tempfile.TemporaryDirectory(
             dir=place, prefix=SCRATCH_PREFIX, ignore_cleanup_errors=True

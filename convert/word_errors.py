@@ -40,7 +40,7 @@ class WordErrors:
             if total := said[drawn].sum():
                 rates.append(wrong[drawn].sum() / total)
         tail = (1 - level) / 2
-        low, high = np.quantile(rates, [tail, 1 - tail])
+        low, high = np.quantile(rates, tail), np.quantile(rates, 1 - tail)
         return float(low), float(high)
 
 

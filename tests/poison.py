@@ -16,7 +16,7 @@ __all__ = ["PASSING", "STATE", "poison_state", "poisoned_once"]
 
 
 def _state(session: Session) -> VoxtralState:
-    return session._decoder.state
+    return session.state
 
 
 def _ring(part: str, layer: int) -> Callable[[Session], tuple[Any, Any]]:

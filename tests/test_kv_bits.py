@@ -106,9 +106,7 @@ def test_sessions_in_16_and_8_bits_share_a_model_and_a_batch(
 
 def test_rings_are_as_large_as_their_session_says(demo_checkpoint: Checkpoint) -> None:
     dtypes = {
-        bits: Session(demo_checkpoint, kv_bits=bits)
-        ._decoder.state.decoder.cache.rings[0]
-        .dtype
+        bits: Session(demo_checkpoint, kv_bits=bits).state.decoder.cache.rings[0].dtype
         for bits in KV_BITS
     }
     assert dtypes == {8: mx.int8, 16: mx.float32}
@@ -123,5 +121,5 @@ def test_other_bits_are_refused(demo_checkpoint: Checkpoint, bits: int) -> None:
 def test_bits_given_to_load_are_those_of_sessions_that_say_nothing() -> None:
     with pytest.warns(DeprecationWarning, match="use Session"):
         checkpoint = load(demo.NAME, "float32", kv_bits=8)
-    assert Session(checkpoint)._decoder.state.decoder.cache.bits == 8
-    assert Session(checkpoint, kv_bits=16)._decoder.state.decoder.cache.bits == 16
+    assert Session(checkpoint).state.decoder.cache.bits == 8
+    assert Session(checkpoint, kv_bits=16).state.decoder.cache.bits == 16

@@ -32,6 +32,7 @@ LAYERS = (
     },
     {"file_transcript", "alignment"},
     {"cli"},
+    {"client"},
     {"live", "transcribe", "align", "doctor"},
     {"serve"},
     {"__main__", "__pyinstaller"},
@@ -68,6 +69,7 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+SOURCES = [*PACKAGE.rglob("*.py"), *(ROOT / "convert").rglob("*.py")]
 MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
@@ -195,3 +197,13 @@ def test_the_build_lists_every_package() -> None:
     listed = content["tool"]["setuptools"]["packages"]
     found = {module_name(path) for path in PACKAGE.rglob("__init__.py")}
     assert sorted(listed) == sorted(found | {"voxmlx.convert"})
+
+
+@pytest.mark.parametrize(
+    "path", sorted(SOURCES), ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_types_are_strict_but_where_mlx_nn_is_imported(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    names = {name for name, _ in imports(path)}
+    assert ("# pyright: standard" in source) == ("mlx.nn" in names)
+    assert "pyright: basic" not in source

@@ -69,10 +69,11 @@ def test_no_command_takes_a_shortened_option(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parser = parser_of(command)
-    whole = [o for a in parser._actions for o in a.option_strings if len(o) > 5]
+    names = parser.option_names()
+    whole = [name for name in names if len(name) > 5]
     assert whole
     for option in whole:
-        if option[:-1] not in parser._option_string_actions:
+        if option[:-1] not in names:
             with pytest.raises(SystemExit, match="2"):
                 parser.parse_args([option[:-1], "1"])
             capsys.readouterr()
@@ -108,9 +109,8 @@ def test_the_completion_is_a_script_that_knows_every_option(
     assert main(["completion", shell]) == 0
     script = capsys.readouterr().out
     for command in COMMANDS:
-        for action in parser_of(command)._actions:
-            for option in action.option_strings:
-                assert option.lstrip("-") in script
+        for option in parser_of(command).option_names():
+            assert option.lstrip("-") in script
     if shutil.which(shell):
         subprocess.run([shell, "-n"], input=script, text=True, check=True)
 

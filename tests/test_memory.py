@@ -83,7 +83,7 @@ def test_every_command_sets_them_after_it_has_loaded(
     cli.load_model(parser.parse_args(["--demo"]))
     assert steps == ["load", "limit"]
     monkeypatch.setattr(doctor, "measure_kernels", lambda *_, **__: [])
-    monkeypatch.setattr(doctor, "_step_times", lambda *_: None)
+    monkeypatch.setattr(doctor, "step_times", lambda *_: None)
     doctor.examine(demo.NAME)
     assert steps == ["load", "limit"] * 2
 

@@ -228,7 +228,7 @@ def test_nothing_a_session_holds_grows(tiny_checkpoint: Checkpoint) -> None:
     session = Session(tiny_checkpoint)
 
     def held() -> dict[str, int]:
-        state = session._decoder.state
+        state = session.state
         arrays = [*state.encoder.cache.rings, *state.decoder.cache.rings]
         arrays += [
             state.mel.pending,

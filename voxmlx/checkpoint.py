@@ -1,5 +1,8 @@
 """A model directory or Hub id -> network and tokenizer, every tensor checked."""
 
+# pyright: standard
+# mlx.nn has no types.
+
 import os
 import warnings
 from collections.abc import Iterator, Mapping

@@ -22,8 +22,11 @@ __all__ = [
     "EncoderConfig",
     "ModelConfig",
     "Section",
+    "TransformerConfig",
+    "audio_config",
     "delay_tokens",
     "read_object",
+    "transformer_fields",
 ]
 
 _T = TypeVar("_T")
@@ -77,8 +80,8 @@ class AudioConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class EncoderConfig:
-    """The causal audio transformer; `sliding_window` counts encoder frames."""
+class TransformerConfig:
+    """Sizes that both transformers have alike; a query sees `sliding_window` keys."""
 
     dim: int
     n_layers: int
@@ -92,18 +95,14 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class DecoderConfig:
+class EncoderConfig(TransformerConfig):
+    """The causal audio transformer; `sliding_window` counts encoder frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderConfig(TransformerConfig):
     """The text transformer; `sliding_window` counts positions."""
 
-    dim: int
-    n_layers: int
-    head_dim: int
-    hidden_dim: int
-    n_heads: int
-    n_kv_heads: int
-    rope_theta: float
-    norm_eps: float
-    sliding_window: int
     vocab_size: int
     ada_dim: int
 
@@ -144,28 +143,11 @@ class ModelConfig:
         aud = enc.section("audio_encoding_args")
         down = args.section("downsample_args")
 
-        audio = AudioConfig(
-            sampling_rate=aud.exactly("sampling_rate", SAMPLE_RATE),
-            frame_rate=aud.exactly("frame_rate", 1000 / AUDIO_TOKEN_MS),
-            num_mel_bins=aud.integer("num_mel_bins"),
-            hop_length=aud.exactly("hop_length", 160),
-            window_size=aud.exactly("window_size", 400),
-            global_log_mel_max=aud.number("global_log_mel_max"),
-        )
+        audio = audio_config(aud)
         aud.exactly("chunk_length_s", None)
         aud.exactly("transcription_format", "streaming")
 
-        encoder = EncoderConfig(
-            dim=enc.integer("dim"),
-            n_layers=enc.integer("n_layers"),
-            head_dim=enc.even("head_dim"),
-            hidden_dim=enc.integer("hidden_dim"),
-            n_heads=enc.integer("n_heads"),
-            n_kv_heads=enc.integer("n_kv_heads"),
-            rope_theta=enc.number("rope_theta"),
-            norm_eps=enc.number("norm_eps"),
-            sliding_window=enc.integer("sliding_window"),
-        )
+        encoder = EncoderConfig(**transformer_fields(enc))
         enc.exactly("use_biases", True)
         enc.exactly("causal", True)
         enc.exactly("pos_embed", "rope")
@@ -174,15 +156,7 @@ class ModelConfig:
         enc.unused("vocab_size", "use_cache", "max_source_positions")
 
         decoder = DecoderConfig(
-            dim=root.even("dim"),
-            n_layers=root.integer("n_layers"),
-            head_dim=root.even("head_dim"),
-            hidden_dim=root.integer("hidden_dim"),
-            n_heads=root.integer("n_heads"),
-            n_kv_heads=root.integer("n_kv_heads"),
-            rope_theta=root.number("rope_theta"),
-            norm_eps=root.number("norm_eps"),
-            sliding_window=root.integer("sliding_window"),
+            **transformer_fields(root),
             vocab_size=root.integer("vocab_size"),
             ada_dim=root.integer("ada_rms_norm_t_cond_dim"),
         )
@@ -292,3 +266,30 @@ class Section:
         if self._left:
             keys = ", ".join(repr(key) for key in sorted(self._left))
             raise ConfigError(f"{self._name}: unknown key {keys}")
+
+
+def audio_config(section: Section) -> AudioConfig:
+    """Read an AudioConfig. Raises ConfigError naming a key."""
+    return AudioConfig(
+        sampling_rate=section.exactly("sampling_rate", SAMPLE_RATE),
+        frame_rate=section.exactly("frame_rate", 1000 / AUDIO_TOKEN_MS),
+        num_mel_bins=section.integer("num_mel_bins"),
+        hop_length=section.exactly("hop_length", 160),
+        window_size=section.exactly("window_size", 400),
+        global_log_mel_max=section.number("global_log_mel_max"),
+    )
+
+
+def transformer_fields(section: Section) -> dict[str, Any]:
+    """Read the fields of a TransformerConfig. Raises ConfigError naming a key."""
+    return {
+        "dim": section.even("dim"),
+        "n_layers": section.integer("n_layers"),
+        "head_dim": section.even("head_dim"),
+        "hidden_dim": section.integer("hidden_dim"),
+        "n_heads": section.integer("n_heads"),
+        "n_kv_heads": section.integer("n_kv_heads"),
+        "rope_theta": section.number("rope_theta"),
+        "norm_eps": section.number("norm_eps"),
+        "sliding_window": section.integer("sliding_window"),
+    }

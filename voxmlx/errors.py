@@ -87,4 +87,11 @@ class RequestError(VoxmlxError):
 
 
 class ServerError(VoxmlxError):
-    """A server that cannot be started, or reached."""
+    """A server that cannot be started, or reached.
+
+    `may_return` says that the same request may succeed a while later.
+    """
+
+    def __init__(self, message: str, *, may_return: bool = False) -> None:
+        super().__init__(message)
+        self.may_return = may_return

@@ -86,5 +86,6 @@ def transcribe_file(
     """
     with open_audio(path, raw_rate=raw_rate, channel=channel) as audio:
         checkpoint = model if isinstance(model, Checkpoint) else load(model)
-        session = Session(checkpoint, **{"speculate": True, **options})
+        chosen: dict[str, Any] = {"speculate": True} | options
+        session = Session(checkpoint, **chosen)
         return Transcript.from_events(file_events(audio, session))

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from voxmlx import demo
 from voxmlx.errors import CheckpointError
@@ -53,7 +54,7 @@ def locate(model: str | Path) -> Path:
 
 def _download(repo_id: str) -> Path:
     # Local imports: the network client must not load with the package.
-    from huggingface_hub import snapshot_download
+    import huggingface_hub
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -62,11 +63,13 @@ def _download(repo_id: str) -> Path:
         RepositoryNotFoundError,
     )
 
+    # Not all of its parameters have types.
+    hub: Any = huggingface_hub
     files: list[str] = list(MISTRAL_FILES)
     wanted = [*files, MAP_NAME]
     try:
         cached = Path(
-            snapshot_download(repo_id, allow_patterns=wanted, local_files_only=True)
+            hub.snapshot_download(repo_id, allow_patterns=wanted, local_files_only=True)
         )
         if _is_complete(cached):
             return cached
@@ -75,9 +78,9 @@ def _download(repo_id: str) -> Path:
     except HFValidationError as error:
         raise CheckpointError(f"{repo_id!r} is no Hub id: {error}") from None
     try:
-        found = Path(snapshot_download(repo_id, allow_patterns=wanted))
+        found = Path(hub.snapshot_download(repo_id, allow_patterns=wanted))
         if not (found / files[1]).is_file() and (found / "tekken.json").is_file():
-            found = Path(snapshot_download(repo_id, allow_patterns=list(MLX_FILES)))
+            found = Path(hub.snapshot_download(repo_id, allow_patterns=list(MLX_FILES)))
     except GatedRepoError:
         raise CheckpointError(
             f"{repo_id} asks for consent: accept its terms on its Hub page, then run "

@@ -1,6 +1,6 @@
 """Limits of what MLX wires and keeps on a Mac, from the machine's figures."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -44,7 +44,7 @@ def limit_memory() -> MemoryLimits | None:
 
 
 @contextmanager
-def little_cache() -> Iterator[None]:
+def little_cache() -> Generator[None]:
     """Let MLX give back what it frees, as long as weights are read and joined."""
     before = mx.set_cache_limit(_CACHE_WHILE_LOADING)
     try:

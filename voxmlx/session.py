@@ -5,9 +5,9 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
-from types import TracebackType
 from typing import Any, Self
 
+import mlx.core as mx
 from numpy.typing import NDArray
 
 from voxmlx.checkpoint import Checkpoint
@@ -24,6 +24,7 @@ from voxmlx.errors import SessionError
 from voxmlx.events import Event, TokenDecoded
 from voxmlx.forks import refuse_fork
 from voxmlx.model.cache import KV_BITS
+from voxmlx.model.state import VoxtralState
 from voxmlx.model.voxtral import VoxtralRealtime
 from voxmlx.text.utterances import DEFAULT_PAUSE_MS, check_pause
 from voxmlx.timeline import Timeline, TokenAudio
@@ -157,12 +158,7 @@ class Session:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Finish the stream; `finish` then returns its last events, once.
 
         After an exception the stream is left as it is: `finish` still brings out the
@@ -179,6 +175,15 @@ class Session:
     def speculation(self) -> Speculation | None:
         """Its guesses at ids, and how many came true; None without `speculate`."""
         return self._decoder.speculation
+
+    @property
+    def state(self) -> VoxtralState:
+        """Everything that the network remembers of the stream."""
+        return self._decoder.state
+
+    def arrays(self) -> list[mx.array]:
+        """Return all arrays on the device: of the state first, history, open trial."""
+        return self._recovering.arrays()
 
     @property
     def duration_ms(self) -> int:

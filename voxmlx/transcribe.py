@@ -3,9 +3,10 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 from voxmlx import demo
 from voxmlx.audio.files import STANDARD_INPUT, open_audio
@@ -31,9 +32,19 @@ from voxmlx.cli.jobs import Job, add_output_arguments, check_output_arguments, o
 from voxmlx.cli.progress import SoundProgress, clock
 from voxmlx.cli.recovery_notice import RecoveryNotice
 from voxmlx.cli.results import Results
+from voxmlx.cli.server_arguments import (
+    add_server_arguments,
+    check_server_arguments,
+    reconnect_s,
+    server_key,
+)
+from voxmlx.client.http_server import HttpServer, base_url
+from voxmlx.client.jobs_at_once import run_jobs
+from voxmlx.client.remote_files import RemoteFiles, Settings, find_model
+from voxmlx.client.upload_progress import UploadProgress
 from voxmlx.config import DEFAULT_DELAY_MS
 from voxmlx.errors import AudioError
-from voxmlx.events import SoundWarning
+from voxmlx.events import Event, SoundWarning
 from voxmlx.file_transcript import Stream, file_events
 from voxmlx.session import Session
 from voxmlx.text.formats import FormatOptions
@@ -54,6 +65,7 @@ examples:
   voxmlx transcribe --format srt --format txt --output-dir out meetings/*/audio.m4a
   voxmlx transcribe --output-dir out --skip-existing talks/*.mp3
   curl https://example.org/talk.mp3 | voxmlx transcribe -
+  voxmlx transcribe --server http://cluster:8000 --jobs 16 --output-dir out meetings
 
 Without -o or --output-dir, text is printed as it becomes final, under a line with
 the file's name if there are several. With them, each result gets its name (DIR/STEM.txt,
@@ -69,11 +81,29 @@ was) and tokens: the model's ids, one per 80 ms. jsonl is one line per event, as
 comes. All times are milliseconds of the sound.
 
 A file that cannot be read is reported, and the others are transcribed all the same.
+A folder stands for all sound and film files in it and below.
+
+With --server, a server transcribes: voxmlx serve, vLLM, or any other one of OpenAI's
+dialect. srt, vtt, json and jsonl need a server that tells times.
 
 exit status:
   0 done   1 an error was reported   2 wrong arguments   128+N ended by
   signal N: 130 by Ctrl-C, 143 by SIGTERM, 129 by a closed terminal window
 """
+
+
+# What no client can ask of a server.
+_LOCAL_ONLY = (
+    "dtype",
+    "kv_bits",
+    "no_guards",
+    "hotword_boost",
+    "alternatives",
+    "no_speculation",
+)
+
+# As many as a server of ours takes at a time.
+_JOBS, _MAX_JOBS = 4, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +162,8 @@ def make_parser() -> CommandParser:
         "files",
         metavar="FILE",
         nargs="*",
-        help="any sound or film (m4a, mp3, wav, mp4, mov, webm, ...); - is standard "
-        "input; with --demo the default is its own sample",
+        help="any sound or film (m4a, mp3, wav, mp4, mov, webm, ...), or a folder of "
+        "them; - is standard input; with --demo the default is its own sample",
     )
     add_raw_arguments(parser)
     add_channel_argument(
@@ -148,15 +178,37 @@ def make_parser() -> CommandParser:
         help="decode one id at a time; otherwise ids are guessed ahead and verified "
         "several at once where that is faster, with the same result",
     )
+    group = add_server_arguments(
+        parser,
+        address="transcribe there and not here: http://HOST:PORT of voxmlx serve, vLLM "
+        "or another server of OpenAI's dialect; --model is then the name by which it "
+        "knows its model (default: the one it has)",
+        reconnect="how long to try again when the server is away or full",
+    )
+    group.add_argument(
+        "--jobs",
+        metavar="N",
+        type=_n_jobs,
+        help=f"how many files the server gets at a time (default: {_JOBS})",
+    )
     add_model_arguments(parser)
     add_word_arguments(parser)
     add_subtitle_arguments(parser)
     return parser
 
 
+def _n_jobs(text: str) -> int:
+    if text.isdecimal() and 1 <= int(text) <= _MAX_JOBS:
+        return int(text)
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is not a whole number from 1 to {_MAX_JOBS}"
+    )
+
+
 def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser()
     arguments = parser.parse_args(argv)
+    check_server_arguments(parser, arguments, local=_LOCAL_ONLY, remote=("jobs",))
     if not arguments.files:
         if arguments.model != demo.NAME:
             parser.error("no FILE; name one, or try --demo")
@@ -176,7 +228,9 @@ def _run(
     interruption = Interruption()
     with ExitStack() as pipes, interruption.watch():
         jobs, n_failed = open_jobs(arguments, pipes)
-        if jobs:
+        if jobs and arguments.server is not None:
+            n_failed += _do_there(jobs, arguments, interruption)
+        elif jobs:
             model = recognizer(arguments)
             for job in jobs:
                 try:
@@ -185,6 +239,56 @@ def _run(
                     report_error(error)
                     n_failed += 1
     return 1 if n_failed else 0
+
+
+def _do_there(
+    jobs: Sequence[Job], arguments: argparse.Namespace, interruption: Interruption
+) -> int:
+    """Have a server transcribe all jobs; return how many could not be read.
+
+    Raises ServerError and OutputError.
+    """
+    server = HttpServer(base_url(arguments.server), server_key(arguments))
+    is_default = arguments.model == make_parser().get_default("model")
+    served = find_model(server, None if is_default else arguments.model)
+    options = word_options(arguments)
+    settings = Settings(
+        needs_times=arguments.formats != ["txt"],
+        has_confidence=_has_confidence(arguments),
+        delay_ms=arguments.delay,
+        hotwords=options["hotwords"],
+        replacements=options["replacements"],
+        pause_ms=arguments.pause,
+        raw_rate=raw_rate(arguments),
+        channel=arguments.channel,
+        reconnect_s=reconnect_s(arguments),
+    )
+    if not served.is_ours and (arguments.delay is not None or options["hotwords"]):
+        sys.stderr.write(
+            "voxmlx: this server takes no --delay and no --hotwords; they are left out\n"
+        )
+    # Nobody but a server of ours is known to have taken the delay.
+    delay = {"delay_ms": arguments.delay} if served.is_ours and arguments.delay else {}
+
+    def write(job: Job, events: Sequence[Event]) -> None:
+        head = {"file": job.name, "model": served.name, **delay}
+        with interruption.held(), _results(job, arguments, head, None) as results:
+            _begin_print(job, arguments, results)
+            for event in events:
+                if isinstance(event, SoundWarning):
+                    report_warning(event)
+                results.feed(event)
+            results.end()
+
+    with UploadProgress() as progress:
+        files = RemoteFiles(server, served, settings, progress.notice)
+        return run_jobs(jobs, files, arguments.jobs or _JOBS, progress, write)
+
+
+def _begin_print(job: Job, arguments: argparse.Namespace, results: Results) -> None:
+    """Write the input's name above text that is printed, where there are several."""
+    if job.outputs[0] == ("txt", None) and len(arguments.files) > 1:
+        results.write(f"==> {job.name} <==\n")
 
 
 def _do(
@@ -207,9 +311,10 @@ def _do(
             )
         )
         with interruption.held():
-            results = stack.enter_context(_results(job, model, arguments))
-        if is_printed and format_name == "txt" and len(arguments.files) > 1:
-            results.write(f"==> {job.name} <==\n")
+            head = _head(job, model, arguments)
+            settings = _settings(job, arguments)
+            results = stack.enter_context(_results(job, arguments, head, settings))
+        _begin_print(job, arguments, results)
         progress = stack.enter_context(
             # On a terminal, text that is being printed shows the progress itself.
             SoundProgress(
@@ -241,15 +346,25 @@ def _do(
             results.end()
 
 
-def _results(job: Job, model: Recognizer, arguments: argparse.Namespace) -> Results:
+def _head(
+    job: Job, model: Recognizer, arguments: argparse.Namespace
+) -> Mapping[str, Any]:
+    delay_ms = model.delay_ms if arguments.delay is None else arguments.delay
+    return {"file": job.name, "model": model.model_name, "delay_ms": delay_ms}
+
+
+def _results(
+    job: Job,
+    arguments: argparse.Namespace,
+    head: Mapping[str, Any],
+    settings: str | None,
+) -> Results:
     options = FormatOptions(
         cues=cue_rules(arguments),
         has_word_times=arguments.word_times,
         has_tokens=arguments.alternatives > 0,
     )
-    delay_ms = model.delay_ms if arguments.delay is None else arguments.delay
-    head = {"file": job.name, "model": model.model_name, "delay_ms": delay_ms}
-    return Results(job.outputs, options, head, _settings(job, arguments))
+    return Results(job.outputs, options, head, settings)
 
 
 def _settings(job: Job, arguments: argparse.Namespace) -> str | None:

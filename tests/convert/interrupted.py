@@ -25,7 +25,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 def dies_at(monkeypatch: pytest.MonkeyPatch, n: int, error: BaseException) -> None:
     """Let the n-th write to a shard write half and raise `error`."""
-    real: Callable[..., None] = output._Hashing.write
+    real: Callable[..., None] = output.HashingFile.write
     count = 0
 
     def write(self: Any, content: Any) -> None:
@@ -36,7 +36,7 @@ def dies_at(monkeypatch: pytest.MonkeyPatch, n: int, error: BaseException) -> No
             raise error
         real(self, content)
 
-    monkeypatch.setattr(output._Hashing, "write", write)
+    monkeypatch.setattr(output.HashingFile, "write", write)
 
 
 def refuses_to_load(directory: Path) -> None:

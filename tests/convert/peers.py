@@ -1,6 +1,9 @@
 """Runs in a peer's own environment: has it quantize a model, keeps its answers.
 
     PYTHON peers.py mlx-audio|awni SOURCE DEST INPUTS.npz ANSWERS.npz
+    PYTHON peers.py mlx-audio|awni "" DIRECTORY INPUTS.npz ANSWERS.npz
+
+The second form quantizes nothing: it loads a directory of the peer's layout.
 
 INPUTS holds `embeddings` [T, dim] and `mel` [F, 128]; ANSWERS gets the peer's
 `logits` and `audio`, what its encoder and adapter make of the mel frames. It uses
@@ -24,7 +27,7 @@ def main() -> None:
     given = np.load(inputs)
     run = {"mlx-audio": mlx_audio, "awni": awni}[peer]
     logits, audio = run(
-        Path(source),
+        Path(source) if source else None,
         Path(destination),
         mx.array(given["embeddings"]),
         mx.array(given["mel"]),
@@ -33,11 +36,25 @@ def main() -> None:
 
 
 def mlx_audio(
-    source: Path, destination: Path, embeddings: mx.array, mel: mx.array
+    source: Path | None, destination: Path, embeddings: mx.array, mel: mx.array
 ) -> tuple[mx.array, mx.array]:
     """mlx-audio's converter, loader and model."""
-    from mlx_audio.convert import convert
     from mlx_audio.stt.utils import load
+
+    if source is not None:
+        _convert_by_mlx_audio(source, destination)
+    model = load(destination, strict=True)
+    # One position at a time, as it decodes: its prompt must fit into the window.
+    cache = model.decoder.make_cache()
+    hidden = [
+        model.decoder.forward(embeddings[i : i + 1], i, cache)[0]
+        for i in range(len(embeddings))
+    ]
+    return model.decoder.logits(mx.concatenate(hidden)), model.encoder(mel.T)
+
+
+def _convert_by_mlx_audio(source: Path, destination: Path) -> None:
+    from mlx_audio.convert import convert
 
     params = json.loads((source / "params.json").read_text())
     whisper = params["multimodal"]["whisper_model_args"]
@@ -61,32 +78,25 @@ def mlx_audio(
     )
     # It copies the source along, and would then load that.
     (destination / "consolidated.safetensors").unlink()
-    model = load(destination, strict=True)
-    # One position at a time, as it decodes: its prompt must fit into the window.
-    cache = model.decoder.make_cache()
-    hidden = [
-        model.decoder.forward(embeddings[i : i + 1], i, cache)[0]
-        for i in range(len(embeddings))
-    ]
-    return model.decoder.logits(mx.concatenate(hidden)), model.encoder(mel.T)
 
 
 def awni(
-    source: Path, destination: Path, embeddings: mx.array, mel: mx.array
+    source: Path | None, destination: Path, embeddings: mx.array, mel: mx.array
 ) -> tuple[mx.array, mx.array]:
     """awni/voxmlx's converter, loader and model."""
     from voxmlx.weights import load_model
 
     from voxmlx import convert
 
-    convert.download_model = Path  # it takes Hub ids only
-    convert.convert(
-        str(source),
-        str(destination),
-        quantize=True,
-        q_bits=BITS,
-        q_group_size=GROUP_SIZE,
-    )
+    if source is not None:
+        convert.download_model = Path  # it takes Hub ids only
+        convert.convert(
+            str(source),
+            str(destination),
+            quantize=True,
+            q_bits=BITS,
+            q_group_size=GROUP_SIZE,
+        )
     model, _ = load_model(destination)
     time = model.time_embedding(mx.array([DELAY_TOKENS]))
     return model.decode(embeddings[None], time, mask="causal")[0], model.encode(mel.T)

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from convert import quality
+from convert import model_reading, quality
 from convert.__main__ import convert, main
-from convert.affine import Rounded
+from convert.affine import Rounded, stored
 from convert.calibration import Calibration, read_calibration
 from convert.gptq import Inputs, gptq
+from convert.refinement import refined
 from convert.search import search
 from tests.convert.interrupted import SHARD_BYTES, Killed, contents, dies_at
 from tests.sounds import speech_like
@@ -61,7 +62,7 @@ def test_the_factor_is_the_upper_one_of_the_inverse() -> None:
     np.testing.assert_allclose(np.tril(inputs.factor, -1), 0, atol=1e-6)
     inverse = inputs.factor.T @ inputs.factor
     np.testing.assert_allclose(inverse @ scaled, np.eye(24), atol=1e-3)
-    np.testing.assert_allclose(inputs.importance, np.diag(scaled), rtol=1e-5)
+    np.testing.assert_allclose(inputs.hessian, scaled, rtol=1e-4, atol=1e-5)
 
 
 def test_a_product_that_has_seen_nothing_can_be_rounded() -> None:
@@ -90,7 +91,7 @@ def test_sums_taken_layer_by_layer_are_those_of_the_whole_network(
     with monkeypatch.context() as patch:
         patch.setattr(layer, "matmul", watched)
         patch.setattr(layer, "product", lambda linear: linear)
-        list(quality.forced_logits(checkpoint, samples, ids[ids >= 0]))
+        list(model_reading.forced_logits(checkpoint, samples, ids[ids >= 0]))
     calibration = Calibration(open_model(source), [sound])
     assert len(sums) == 4 * 4
     for path in sorted(sums, key=lambda path: (path.startswith("decoder"), path)):
@@ -180,3 +181,29 @@ def test_a_folder_gives_all_of_its_sounds_and_nothing_else(tmp_path: Path) -> No
     (tmp_path / "empty").mkdir()
     with pytest.raises(AudioError, match="holds no sound"):
         read_calibration([tmp_path / "empty"])
+
+
+@pytest.mark.parametrize("bits", [3, 4, 6])
+def test_looking_back_never_raises_the_error_of_a_row(bits: int) -> None:
+    rng = np.random.default_rng(6)
+    mixing = rng.standard_normal((128, 128)) * 0.5 ** np.arange(128)[:, None] ** 0.3
+    x = (rng.standard_normal((2000, 128)) @ mixing).astype(np.float32)
+    rows = rng.standard_normal((40, 128)).astype(np.float32)
+    rows[3], rows[4, 64:] = 0, rows[4, 64]
+    precision = Precision(bits, 64)
+    inputs = Inputs.of(mx.array(x.T @ x))
+
+    def errors(rounded: Rounded) -> np.ndarray:
+        off = (weights(rounded) - rows).astype(np.float64)
+        return ((off @ inputs.hessian) * off).sum(1)
+
+    before = search(rows, precision, "bfloat16")
+    found = refined(rows, before, inputs.hessian, precision, "bfloat16")
+    again = refined(rows, found, inputs.hessian, precision, "bfloat16")
+    noise = 1e-5 * errors(before).max()
+    assert (errors(found) <= errors(before) + noise).all()
+    assert errors(found).sum() < 0.7 * errors(before).sum()
+    assert (errors(again) <= errors(found) + noise).all()
+    assert found.codes.max() <= 2**bits - 1
+    for part in (found.scales, found.biases):
+        np.testing.assert_array_equal(part, stored(part, "bfloat16"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from convert import disk, quality
+from convert import disk, model_reading, quality
 from convert.__main__ import main
 from convert.sensitivity import GROUPS, rank
 from tests.sounds import speech_like
@@ -71,20 +71,34 @@ def test_logits_do_not_depend_on_how_a_sound_is_cut(
     (heard,) = quality.read_sounds([sound])
     samples = np.pad(heard.padded, (0, checkpoint.model.mel.lookahead))
     ids = np.arange(35, dtype=np.int32)
-    whole = np.concatenate(list(quality.forced_logits(checkpoint, samples, ids)))
-    monkeypatch.setattr(quality, "_POSITIONS", 7)
-    parts = np.concatenate(list(quality.forced_logits(checkpoint, samples, ids)))
+    whole = np.concatenate(list(model_reading.forced_logits(checkpoint, samples, ids)))
+    monkeypatch.setattr(model_reading, "_POSITIONS", 7)
+    parts = np.concatenate(list(model_reading.forced_logits(checkpoint, samples, ids)))
     np.testing.assert_allclose(parts, whole, atol=1e-4)
+
+
+def test_sounds_read_side_by_side_are_read_as_each_alone(
+    source: Path, tmp_path: Path
+) -> None:
+    checkpoint = load(source, "float32")
+    sounds = [
+        quality.Sound(str(n), speech_like(n), None) for n in (16_000, 9_000, 31_000)
+    ]
+    together = list(model_reading.read(checkpoint, sounds, tmp_path))
+    for sound, found in zip(sounds, together, strict=True):
+        (alone,) = model_reading.read(checkpoint, [sound], tmp_path)
+        np.testing.assert_array_equal(found.ids, alone.ids)
+        np.testing.assert_allclose(found.logits, alone.logits, atol=1e-4)
 
 
 def test_ids_a_model_chose_are_those_its_forced_logits_choose(
     source: Path, sound: Path, tmp_path: Path
 ) -> None:
     (heard,) = quality.read_sounds([sound])
-    reading = quality.read(load(source, "float32"), heard, tmp_path)
-    logits = np.array(reading.logits)
+    (found,) = model_reading.read(load(source, "float32"), [heard], tmp_path)
+    logits = np.array(found.logits)
     logits[:, 2] = -np.inf  # EOS is never chosen
-    np.testing.assert_array_equal(logits.argmax(axis=1), reading.ids)
+    np.testing.assert_array_equal(logits.argmax(axis=1), found.ids)
 
 
 def test_sensitivity_ranks_every_group_and_leaves_the_model_as_it_was(
@@ -100,7 +114,7 @@ def test_sensitivity_ranks_every_group_and_leaves_the_model_as_it_was(
     assert rank(checkpoint, sounds, Precision(4, 64)) == rows
 
 
-def reading(ids: list[int], logits: np.ndarray, text: str) -> quality.ModelReading:
+def reading_of(ids: list[int], logits: np.ndarray, text: str) -> quality.ModelReading:
     return quality.ModelReading(
         np.array(ids, np.int32), logits.astype(np.float32), text
     )
@@ -118,8 +132,8 @@ def test_the_certificate_is_right_on_numbers_worked_out_by_hand() -> None:
     sounds = [quality.Sound("s", np.zeros(1280, np.float32), "one two three")]
     content = quality.certificate(
         sounds,
-        [reading([pad, 6, 8, pad], a, "One, two three")],
-        [reading([pad, 6, 8, 9], b, "one two")],
+        [reading_of([pad, 6, 8, pad], a, "One, two three")],
+        [reading_of([pad, 6, 8, 9], b, "one two")],
         "float32",
         "bfloat16",
     )
@@ -152,8 +166,8 @@ def test_the_error_rate_is_of_normalised_words_over_all_sounds() -> None:
     sounds = [quality.Sound("s", np.zeros(1280, np.float32), text) for text in said]
     content = quality.certificate(
         sounds,
-        [reading([0], logits, text) for text, _ in heard],
-        [reading([0], logits, text) for _, text in heard],
+        [reading_of([0], logits, text) for text, _ in heard],
+        [reading_of([0], logits, text) for _, text in heard],
         "float32",
         "float32",
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from convert import quality
+from convert import model_reading, products
 from convert.__main__ import convert, main
 from convert.word_errors import WordErrors, word_errors
 from tests.sounds import speech_like
@@ -43,12 +43,12 @@ def test_dequantized_matrices_give_the_same_logits(
     checkpoint = load(tmp_path / "ours", "float32")
     samples = speech_like(16_000 * 4)
     ids = np.arange(8, dtype=np.int32)
-    before = np.concatenate(list(quality.forced_logits(checkpoint, samples, ids)))
+    before = np.concatenate(list(model_reading.forced_logits(checkpoint, samples, ids)))
     n_before = sum(v.size for k, v in modules(checkpoint.model) if k == "scales")
-    quality.dequantize(checkpoint.model)
+    products.dequantize(checkpoint.model)
     assert n_before > 0
     assert not [k for k, _ in modules(checkpoint.model) if k == "scales"]
-    after = np.concatenate(list(quality.forced_logits(checkpoint, samples, ids)))
+    after = np.concatenate(list(model_reading.forced_logits(checkpoint, samples, ids)))
     np.testing.assert_allclose(after, before, atol=2e-3)
 
 

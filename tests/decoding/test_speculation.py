@@ -45,8 +45,7 @@ def heard(
     speculation: Speculation | None = None,
     **options: Any,
 ) -> list[Event]:
-    session = Session(checkpoint, speculate=speculation is not None, **options)
-    session._decoder.speculation = speculation
+    session = Session(checkpoint, speculate=speculation or False, **options)
     return session.push(sound) + session.finish()
 
 
@@ -128,8 +127,7 @@ def test_guards_and_hot_words_stay_what_they_are(
 
 
 def test_pieces_of_any_size_change_nothing(demo_checkpoint: Checkpoint) -> None:
-    session = Session(demo_checkpoint, speculate=True)
-    session._decoder.speculation = Free()
+    session = Session(demo_checkpoint, speculate=Free())
     events: list[Event] = []
     for piece in cut(SAMPLE, [1280 * 3, 1, 40_000, 777, 100_000]):
         events += session.push(piece)
@@ -142,8 +140,7 @@ def test_sessions_in_a_batch_speculate_too(demo_checkpoint: Checkpoint) -> None:
     batch = Batch(demo_checkpoint.model)
     said: dict[Session, list[Event]] = {}
     for i, sound in enumerate(sounds):
-        session = Session(demo_checkpoint, speculate=i < 2)
-        session._decoder.speculation = Free() if i < 2 else None
+        session = Session(demo_checkpoint, speculate=Free() if i < 2 else False)
         said[session] = []
         batch.add(session)
         session.timeline.push(sound)

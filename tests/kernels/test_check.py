@@ -137,7 +137,7 @@ def test_a_body_that_mlx_compiles_wrong_runs_operation_by_operation(
     switches = KernelSwitches("on", None)
     monkeypatch.setattr(ops, "kernel_switches", lambda: switches)
     monkeypatch.setattr(ops, "has_metal", lambda: True)
-    monkeypatch.setattr(ops.swiglu, "_compiled", lambda x: x * 0)
+    monkeypatch.setattr(ops.swiglu, "compiled", lambda x: x * 0)
     x = mx.array([[1.0, 2.0, 3.0, 4.0]])
     assert (ops.swiglu(x) == 0).all().item()
     check_kernels([case(lambda: ops.swiglu(x), "swiglu")], switches)
@@ -247,7 +247,7 @@ def test_loading_on_a_mac_checks_kernels_and_does_without_a_broken_one(
         monkeypatch.setattr(module, "ring_attention_q8_metal", noise)
     monkeypatch.setattr(ops, "has_metal", lambda: False)
     monkeypatch.setattr(mx.metal, "is_available", lambda: True)
-    monkeypatch.setattr(check, "_done", set())
+    monkeypatch.setattr(check, "checked", set())
     checkpoints = [
         load(tiny_checkpoint_dir, "float32"),
         load(tiny_checkpoint_dir, "float32"),

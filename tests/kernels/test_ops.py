@@ -3,6 +3,7 @@
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
 
 from voxmlx.kernels import has_ring_attention_q8, has_window_attention, ops
@@ -67,3 +68,28 @@ def test_powers_of_two_attend_on_a_cpu_alone(
     x = mx.ones((1, 6, n_keys, 16), dtype)
     ops.attention(x[:, :, :4], x, x, None, 0.25)
     assert bool(used) == by_powers
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_no_compiled_body_reads_backwards(
+    monkeypatch: pytest.MonkeyPatch, has_bias: bool
+) -> None:
+    # MLX's compiled kernels count unsigned: a negative stride leaves the array.
+    seen: list[mx.array] = []
+
+    def look(self: ops.Fused, *arrays: mx.array) -> mx.array:
+        seen.extend(arrays)
+        return self.body(*arrays)
+
+    monkeypatch.setattr(ops, "has_metal", lambda: True)
+    monkeypatch.setattr(ops.Fused, "__call__", look)
+    angles = np.exp(1j * np.ones((1, 4, 4, 1, 8))).astype(np.complex64)
+    bias = mx.ones(4 * 2 * 16) if has_bias else None
+    x = mx.ones((1, 4, 4 * 2 * 16))
+    mx.eval(ops.rotate(x, ops.rotation(angles, 2), bias))
+    mx.eval(ops.swiglu(x), ops.gelu(x))
+    mx.eval(seen)
+    assert len(seen) == (6 if has_bias else 4) + 2
+    for array in seen:
+        strides = np.array(array, copy=False).strides
+        assert min(strides) >= 0

@@ -28,7 +28,7 @@ class Terminal:
         self._stream = pyte.Stream(self.screen)
         self._file = io.StringIO()
         self.now = 0.0
-        console = Console(
+        self.console = Console(
             file=self._file,
             width=columns,
             height=12,
@@ -40,7 +40,7 @@ class Terminal:
             "USB microphone",
             480,
             has_final_words=has_final_words,
-            console=console,
+            console=self.console,
             now=lambda: self.now,
         )
 
@@ -154,7 +154,7 @@ def test_a_window_that_gets_narrower_keeps_the_text(
     terminal = Terminal(80)
     with terminal.display as display:
         display.on_events([TextDelta(LATIN[:70], 100)])
-        display._console.width = 30
+        terminal.console.width = 30
         display.on_events([TextDelta("end", 200)])
     assert joined(terminal.lines()) == joined([LATIN[:70], "end"])
 

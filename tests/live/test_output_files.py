@@ -53,7 +53,7 @@ def test_a_full_disk_is_an_error_then_and_at_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     full = Path("/dev/full")
-    monkeypatch.setattr(module, "_create", lambda path: full.open("wb"))
+    monkeypatch.setattr(module, "create_file", lambda path: full.open("wb"))
     file = CaptionFile(full, Upper())
     with pytest.raises(OutputError, match="/dev/full cannot be written: No space"):
         file.on_events([TextDelta("text", 80)])

@@ -33,8 +33,8 @@ class VllmLike:
     ) -> None:
         self._checkpoint = checkpoint
         self._model = model
-        self._n_tokens = n_tokens
-        self._trouble = trouble
+        self.n_tokens = n_tokens
+        self.trouble = trouble
         self.text = ""
 
     def __call__(self, websocket: ServerConnection) -> None:
@@ -48,9 +48,9 @@ class VllmLike:
                     delta = deltas.get(event.time_ms, "")
                     self.text += delta
                     send(type="transcription.delta", delta=delta)
-                    self._n_tokens -= 1
-                    if self._n_tokens == 0:
-                        self._trouble(websocket)
+                    self.n_tokens -= 1
+                    if self.n_tokens == 0:
+                        self.trouble(websocket)
 
         session, is_validated, is_started = Session(self._checkpoint), False, False
         send(type="session.created", id="sess-1", created=1)

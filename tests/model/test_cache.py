@@ -140,8 +140,8 @@ def test_rows_of_different_histories_see_their_own(
         alone = make(window, step, bits=bits)
         if n:
             seen_by_queries(alone, np.arange(1, n + 1)[None])
-        cache._grow(cache.capacity)
-        alone._grow(alone.capacity)
+        cache.grow(cache.capacity)
+        alone.grow(alone.capacity)
         (joint,), (single,) = cache.rings, alone.rings
         parts = [
             single if b == row else joint[b : b + 1] for b in range(len(histories))

@@ -1,6 +1,8 @@
 """Clients that mean harm, or are just unlucky, in a process of their own.
 
-python -m tests.serve.attackers PORT SECONDS SOUND...   # ends in counts, as JSON
+python -m tests.serve.attackers PORT WYOMING_PORT SECONDS SOUND...
+
+It ends in counts, as JSON.
 """
 
 import contextlib
@@ -13,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 __all__ = ["upload_request"]
 
@@ -43,12 +46,24 @@ def _frame(first: int, payload: bytes = b"") -> bytes:
     return bytes([first]) + length + bytes(4) + payload
 
 
+_FORMAT = {"rate": 16_000, "width": 2, "channels": 1}
+
+
+def _event(
+    kind: str, fields: dict[str, Any] | None = None, payload: bytes = b""
+) -> bytes:
+    """An event of Wyoming's."""
+    header = {"type": kind, "data": fields or {}, "payload_length": len(payload)}
+    return json.dumps(header).encode() + b"\n" + payload
+
+
 class Attackers:
     """Each attack is one connection; all of them are counted."""
 
-    def __init__(self, port: int, sounds: dict[str, bytes]) -> None:
+    def __init__(self, port: int, wyoming_port: int, sounds: dict[str, bytes]) -> None:
         self.counts: Counter[str] = Counter()
         self._address = ("127.0.0.1", port)
+        self._wyoming = ("127.0.0.1", wyoming_port)
         self._requests = {
             name: upload_request(sound, name) for name, sound in sounds.items()
         }
@@ -62,6 +77,9 @@ class Attackers:
             "halves": self.send_half,
             "floods": self.flood,
             "giants": self.send_giant,
+            "wyoming utterances": self.leave_utterance,
+            "wyoming halves": self.send_half_events,
+            "wyoming floods": self.flood_wyoming,
         }
         end = time.monotonic() + seconds
 
@@ -80,6 +98,48 @@ class Attackers:
 
     def _dial(self) -> socket.socket:
         return socket.create_connection(self._address, 5)
+
+    def _dial_wyoming(self) -> socket.socket:
+        return socket.create_connection(self._wyoming, 5)
+
+    def leave_utterance(self, rng: random.Random) -> None:
+        """At any moment: before its end, while it is decoded, while it is told."""
+        with self._dial_wyoming() as plain:
+            sound = rng.randbytes(2 * rng.randrange(1, 16_000))
+            plain.sendall(_event("transcribe", {"transcript_names": ["Ann"] * 50}))
+            plain.sendall(_event("audio-start", _FORMAT))
+            for _ in range(rng.randrange(10)):
+                plain.sendall(_event("audio-chunk", _FORMAT, sound))
+            if rng.random() < 0.5:
+                plain.sendall(_event("audio-stop"))
+                time.sleep(rng.random() * 0.2)
+            plain.sendall(_event("audio-chunk", _FORMAT, sound)[: rng.randrange(99)])
+
+    def send_half_events(self, rng: random.Random) -> None:
+        """Many at a time, which stay as long as they are let."""
+        whole = _event("audio-chunk", _FORMAT, bytes(60_000))
+        with contextlib.ExitStack() as stack:
+            for _ in range(50):
+                plain = stack.enter_context(self._dial_wyoming())
+                plain.sendall(whole[: rng.randrange(len(whole))])
+            time.sleep(1.0)
+
+    def flood_wyoming(self, rng: random.Random) -> None:
+        """Questions without an end, by who reads no answer; or what is no event."""
+        small = rng.choice(
+            [
+                _event("describe"),
+                _event("ping", {"text": "x" * 200}),
+                _event("audio-start", _FORMAT) + _event("audio-stop"),
+                b"x" * 100,
+                b'{"type": "transcribe", "data_length": 900000}\n' + b" " * 100,
+            ]
+        )
+        with self._dial_wyoming() as plain, contextlib.suppress(OSError):
+            plain.settimeout(1.0)
+            for _ in range(400):
+                plain.sendall(small * 100)
+        time.sleep(0.1)
 
     def hang_up(self, rng: random.Random) -> None:
         """At any moment of an upload: while it is sent, decoded or answered."""
@@ -140,9 +200,9 @@ class Attackers:
 
 
 def main(argv: list[str]) -> None:
-    port, seconds, *paths = argv
+    port, wyoming_port, seconds, *paths = argv
     sounds = {Path(path).name: Path(path).read_bytes() for path in paths}
-    attackers = Attackers(int(port), sounds)
+    attackers = Attackers(int(port), int(wyoming_port), sounds)
     attackers.run(float(seconds))
     sys.stdout.write(json.dumps(attackers.counts))
 

@@ -54,6 +54,7 @@ class Page:
             expression=expression,
             awaitPromise=True,
             returnByValue=True,
+            userGesture=True,  # a page that nobody touches gets no sound
         )
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
@@ -93,8 +94,11 @@ class Page:
 
 
 @contextmanager
-def browsing(heard: Path, home: Path) -> Iterator[Page]:
-    """A new page; the microphone hears the WAV file `heard` once. Skips without one."""
+def browsing(heard: Path, home: Path, *, is_endless: bool = False) -> Iterator[Page]:
+    """A new page; the microphone hears the WAV file `heard` once, or again and again.
+
+    Once is for all streams of the page together. Skips where there is no browser.
+    """
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("no browser: apt-get install chromium")
@@ -106,7 +110,7 @@ def browsing(heard: Path, home: Path) -> Iterator[Page]:
             f"--user-data-dir={home}",
             "--remote-debugging-port=0",
             *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
-            f"--use-file-for-fake-audio-capture={heard}%noloop",
+            f"--use-file-for-fake-audio-capture={heard}{'' if is_endless else '%noloop'}",
             "about:blank",
         ],
         stdout=subprocess.DEVNULL,

@@ -339,7 +339,7 @@ def test_streams_that_are_asked_for_too_fast_wait_at_their_client(
                 websocket.send(FINAL)
             for _ in range(60):
                 said(websocket, "transcription.done")
-                slots = list(server.scheduler._slots)
+                slots = server.scheduler.slots
                 n_waiting.append(sum(len(slot.inbox) for slot in slots))
     # Two commands each, of 1.6 s.
     assert 0 < max(n_waiting) <= 2 * (3_000 // 1_600 + 1)

@@ -36,6 +36,83 @@ def of_type(told: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [message for message in told if message["type"].endswith(kind)]
 
 
+# -------------------------------------------------------------- OpenAI
+
+
+def update(**transcription: Any) -> dict[str, Any]:
+    about: dict[str, Any] = {"transcription": transcription, "turn_detection": None}
+    session = {"type": "transcription", "audio": {"input": about}}
+    return {"type": "session.update", "session": session}
+
+
+COMMIT = {"type": "input_audio_buffer.commit"}
+
+
+def test_options_that_change_are_of_the_stream_after_the_turn() -> None:
+    """LiveKit's agents change key terms while somebody speaks; no error may tell them."""
+    talk = Talk(OPENAI)
+    talk.says(update(keywords=["Ann"]), append(24_000))
+    (told,) = talk.says(update(keywords=["Ann", "Bo"], delay="high"))
+    assert told["type"] == "session.updated"
+    assert told["session"]["audio"]["input"]["transcription"]["delay"] == "high"
+    assert kinds(talk) == [Open, PushAudio]
+    talk.says(COMMIT)
+    assert [kind for kind in kinds(talk)[2:] if kind != PushAudio] == [Flush, Finish]
+    talk.says(append(24_000), COMMIT)
+    opened = [command for command in talk.commands if isinstance(command, Open)]
+    assert [one.options.hotwords for one in opened] == [("Ann",), ("Ann", "Bo")]
+    assert [one.options.delay_ms for one in opened] == [480, 960]
+    done = of_type(talk.told, "transcription.completed")
+    assert len(done) == 2
+    assert of_type(talk.told, "error") == []
+
+
+def test_options_that_change_between_turns_are_of_the_next_stream() -> None:
+    talk = Talk(OPENAI)
+    talk.says(update(), append(24_000), COMMIT)
+    talk.says(update(keywords=["Bo"]))
+    assert kinds(talk)[-1] == Finish
+    n = len(talk.told)
+    talk.says(update(keywords=["Bo"]))
+    assert [message["type"] for message in talk.told[n:]] == ["session.updated"]
+    talk.says(append(24_000), COMMIT)
+    opened = [command for command in talk.commands if isinstance(command, Open)]
+    assert [one.options.hotwords for one in opened] == [(), ("Bo",)]
+
+
+def test_times_go_on_over_streams_of_one_client() -> None:
+    talk = Talk(OPENAI)
+    session = {"audio": {"input": {"turn_detection": {"type": "server_vad"}}}}
+    talk.says({"type": "session.update", "session": session}, append(24_000))
+    talk.hears(TextDelta(" one", 500))
+    wanted = {"input_audio_transcription": {"keywords": ["Bo"]}}
+    talk.says({"type": "session.update", "session": wanted})
+    told = talk.hears(UtteranceEnd(0, 600, 900))
+    assert of_type(told, "speech_stopped")[0]["audio_end_ms"] == 600
+    talk.says(append(24_000))
+    told = talk.hears(TextDelta(" two", 500))
+    assert of_type(told, "speech_started")[0]["audio_start_ms"] == 1000 + 500 - 300
+
+
+def test_a_list_that_is_empty_takes_hot_words_back() -> None:
+    talk = Talk(OPENAI)
+    talk.says(update(keywords=["Bo"]), update(language="en"), append(2400))
+    talk.says(update(keywords=[]), COMMIT, append(2400))
+    vllm = Talk()
+    for hotwords in (["Bo"], []):
+        vllm.says({"type": "session.update", "hotwords": hotwords})
+    mistral = Talk(MISTRAL)
+    for hotwords in (["Bo"], []):
+        session = {"context_bias": hotwords}
+        mistral.says({"type": "session.update", "session": session})
+    vllm.says(append(160))
+    mistral.says(mistral_audio(160))
+    opened = [
+        c for t in (talk, vllm, mistral) for c in t.commands if isinstance(c, Open)
+    ]
+    assert [one.options.hotwords for one in opened] == [("Bo",), (), (), ()]
+
+
 # ------------------------------------------------------------- Mistral
 
 

@@ -135,13 +135,13 @@ def test_no_limit_of_the_code_is_missing() -> None:
 
 def test_flags_of_the_table_are_those_of_the_command() -> None:
     parser = make_parser()
-    by_flag = {flag: one for one in parser._actions for flag in one.option_strings}
     flagged = {flag.strip("`"): default for _, default, flag, _ in rows() if flag}
-    assert {*flagged} == {flag for flag in by_flag if flag.startswith("--max")} | {
-        "--idle"
-    }
+    flags = {name for name in parser.option_names() if name.startswith("--max")}
+    assert {*flagged} == flags | {"--idle"}
     for flag, default in flagged.items():
-        assert default.split()[0] == str(by_flag[flag].default)
+        assert default.split()[0] == str(
+            parser.get_default(flag.strip("-").replace("-", "_"))
+        )
 
 
 def test_codes_of_the_table_are_those_of_errors() -> None:

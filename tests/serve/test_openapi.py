@@ -62,7 +62,7 @@ def test_a_description_that_is_wrong_would_be_noticed() -> None:
 
 def test_every_route_is_described_and_nothing_else(tiny: Loopback) -> None:
     routes: set[tuple[str, str]] = set()
-    for route in tiny.service._routes():
+    for route in tiny.service.routes():
         match route:
             case WebSocketRoute(path=path):
                 routes.add((path, "get"))

@@ -28,7 +28,7 @@ from voxmlx.serve.limits import Limits
 from voxmlx.serve.multipart_form import MultipartForm
 from voxmlx.serve.protocol import StreamOptions
 from voxmlx.serve.response_formats import TranscriptionParams
-from voxmlx.serve.transcriptions import _Job
+from voxmlx.serve.transcriptions import UploadJob
 from voxmlx.serve.upload_body import UploadBody, UploadTotal
 
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
@@ -129,6 +129,28 @@ def begun(server: Loopback, *headers: str) -> Iterator[http.client.HTTPConnectio
     connection.endheaders()
     yield connection
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("form", "why"),
+    [
+        (b"file_url=http%3A%2F%2Fx%2Fa.wav&model=x", "file_url is not fetched"),
+        (b"file_id=3", "file_id is unknown"),
+        (b"file_url=&model=x", "file is missing"),
+        (b"", "file is missing"),
+        (b"&".join([b"a=b"] * 2000), "more than 1100 fields"),
+        (b"a=" + b"x" * 300_000, "more than 262144 bytes"),
+        (b"file_id=%ff%00&&&=;", "file_id is unknown"),
+    ],
+)
+def test_a_form_that_has_no_file_is_told_why(
+    client: httpx.Client, tiny: Loopback, form: bytes, why: str
+) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = client.post(TRANSCRIPTIONS, content=form, headers=headers)
+    assert answer.status_code == 400
+    assert why in answer.json()["error"]["message"]
+    until(lambda: tiny.scheduler.n_slots == 0)
 
 
 def test_a_body_that_is_too_large_is_refused_before_it_comes(tiny: Loopback) -> None:
@@ -307,13 +329,13 @@ def test_a_file_waits_for_a_client_that_does_not_read_its_events(
         headers = [(b"content-type", kind.encode())]
         request = Request({"type": "http", "headers": headers}, receive)
         body = UploadBody(request, limits, UploadTotal(1 << 30))
-        job = _Job(body, tiny.scheduler, limits, lambda _: None)
+        job = UploadJob(body, tiny.scheduler, limits, lambda _: None)
         form = MultipartForm(kind)
         await job.receive(form)
         await job.start(TranscriptionParams(StreamOptions()), form.finish())
         n_unread = -1
-        while n_unread != job._notices.qsize():  # until nothing more comes
-            n_unread = job._notices.qsize()
+        while n_unread != job.n_unread:  # until nothing more comes
+            n_unread = job.n_unread
             await asyncio.sleep(1.0)
         events = [event async for event in job.events()]
         job.close()

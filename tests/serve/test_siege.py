@@ -1,5 +1,6 @@
 """A server under attack: it answers, forgets its attackers, and serves the others."""
 
+import asyncio
 import base64
 import json
 import signal
@@ -20,11 +21,14 @@ import psutil
 import pytest
 import soundfile
 from websockets.sync.client import connect
+from wyoming.asr import Transcript
+from wyoming.audio import AudioChunk, AudioStop
+from wyoming.client import AsyncTcpClient
 
 from tests.serve.attackers import upload_request
 from tests.serve.conftest import alone
 from tests.serve.loopback import PATIENCE_S, pcm16, said, until
-from tests.serve.test_command import started
+from tests.serve.test_command import started, wyoming_port
 from voxmlx import Checkpoint
 
 MAX_GROWTH_BYTES = 30 << 20
@@ -87,13 +91,35 @@ def watched(url: str) -> Iterator[list[float]]:
             watching.result(PATIENCE_S)
 
 
+def wyoming_text(port: int, samples: np.ndarray) -> str:
+    """What a client of Wyoming at the pace of speech is told."""
+
+    async def talk() -> str:
+        async with AsyncTcpClient("127.0.0.1", port) as client:
+            began = time.monotonic()
+            for i, start in enumerate(range(0, len(samples), 1280)):
+                audio = pcm16(samples[start : start + 1280])
+                sound = AudioChunk(rate=16_000, width=2, channels=1, audio=audio)
+                await asyncio.sleep(max(0.0, began + i * 0.08 - time.monotonic()))
+                await client.write_event(sound.event())
+            await client.write_event(AudioStop().event())
+            while (event := await client.read_event()) is not None:
+                if Transcript.is_type(event.type):
+                    return Transcript.from_event(event).text
+            raise AssertionError("the connection has ended")
+
+    return asyncio.run(talk())
+
+
 def is_idle(url: str) -> bool:
     return httpx.get(f"{url}/health", timeout=PATIENCE_S).json()["sessions"] == 0
 
 
-def attack(url: str, seconds: float, sounds: Sequence[Path]) -> dict[str, int]:
-    port = url.rpartition(":")[2]
-    command = [sys.executable, "-m", "tests.serve.attackers", port, str(seconds)]
+def attack(
+    url: str, wyoming: int, seconds: float, sounds: Sequence[Path]
+) -> dict[str, int]:
+    ports = [url.rpartition(":")[2], str(wyoming)]
+    command = [sys.executable, "-m", "tests.serve.attackers", *ports, str(seconds)]
     done = subprocess.run(
         [*command, *map(str, sounds)], capture_output=True, text=True, check=True
     )
@@ -138,17 +164,27 @@ def test_a_siege_changes_nothing(
     whole = np.round(sample * 32768).clip(-32768, 32767).astype(np.float32) / 32768
     spoken = [np.resize(np.roll(whole, -16_000 * i), n) for i in range(n_live)]
     expected = [alone(demo_checkpoint, samples) for samples in spoken]
-    with started("--max-sessions", "30") as (process, url):
+    doors: list[str] = []
+    options = ("--max-sessions", "30", "--wyoming-port", "0")
+    with started(*options, told=doors) as (process, url):
+        wyoming = wyoming_port(doors)
+
+        def talk(i: int, n: int | None = None) -> str:
+            """Every third one speaks Wyoming."""
+            if i % 3 == 2:
+                return wyoming_text(wyoming, spoken[i][:n])
+            return live_text(url, spoken[i][:n])
+
         resources = psutil.Process(process.pid)
         # What is made once has been made, by as many as will be there.
         with ThreadPoolExecutor(n_live) as pool:
-            attack(url, min(seconds, 10.0), sounds)
-            list(pool.map(lambda samples: live_text(url, samples[:48_000]), spoken))
+            attack(url, wyoming, min(seconds, 10.0), sounds)
+            list(pool.map(lambda i: talk(i, 48_000), range(n_live)))
         until(lambda: is_idle(url))
         before = resources.memory_info().rss
         with watched(url) as took_s, ThreadPoolExecutor(n_live) as pool:
-            talks = [pool.submit(live_text, url, samples) for samples in spoken]
-            counts = attack(url, seconds * 0.8, sounds)
+            talks = [pool.submit(talk, i) for i in range(n_live)]
+            counts = attack(url, wyoming, seconds * 0.8, sounds)
             # A disk is full where no file may grow.
             limit = resources.rlimit(psutil.RLIMIT_FSIZE)
             resources.rlimit(psutil.RLIMIT_FSIZE, (100_000, limit[1]))
@@ -157,10 +193,12 @@ def test_a_siege_changes_nothing(
             refused = httpx.post(path, files=files, timeout=PATIENCE_S)
             assert refused.status_code == 507
             resources.rlimit(psutil.RLIMIT_FSIZE, limit)
-            told = [talk.result(PATIENCE_S) for talk in talks]
+            told = [one.result(PATIENCE_S) for one in talks]
         assert told == expected
         assert max(took_s) < patience_s
         assert counts["uploads"] + counts["more uploads"] >= n_hang_ups, counts
+        for name in ("utterances", "halves", "floods"):
+            assert counts[f"wyoming {name}"] > 0, counts
         until(lambda: is_idle(url))
         assert list(tmp_path.iterdir()) == []
         assert resources.memory_info().rss - before < MAX_GROWTH_BYTES

@@ -24,14 +24,19 @@ from wyoming.info import Describe, Info
 from wyoming.ping import Ping, Pong
 
 from tests.serve.loopback import PATIENCE_S, Loopback, pcm16, said, serving, until
-from tests.serve.scripts import WyomingTalk
+from tests.serve.scripts import WyomingTalk, served
 from tests.sounds import speech_like
 from voxmlx import Checkpoint
 from voxmlx.errors import RequestError
 from voxmlx.events import TextDelta
+from voxmlx.serve.connection import Connection
+from voxmlx.serve.conversation import WyomingConversation
+from voxmlx.serve.json_object import JsonObject
 from voxmlx.serve.limits import Limits
+from voxmlx.serve.metrics_sink import NullMetrics
 from voxmlx.serve.protocol import (
     MAX_HOTWORDS,
+    Close,
     Finish,
     Flush,
     Lagging,
@@ -39,6 +44,7 @@ from voxmlx.serve.protocol import (
     PushAudio,
     StreamOptions,
 )
+from voxmlx.serve.scheduler import Scheduler
 from voxmlx.serve.wyoming_wire import EventReader, encode_event
 
 MONO: dict[str, Any] = {"rate": 16_000, "width": 2, "channels": 1}
@@ -605,6 +611,58 @@ def test_a_server_that_is_ended_brings_out_what_was_said(
             return [event.type for event in events if "chunk" not in event.type]
 
         assert with_client(server, talk)[-2:] == ["transcript", "transcript-stop"]
+
+
+class Gone:
+    """A transport whose client speaks, and leaves."""
+
+    def __init__(self) -> None:
+        self._events = [JsonObject(SOUND, payload=SOUND["payload"])]
+
+    async def open(self) -> None: ...
+
+    async def receive(self) -> JsonObject | None:
+        return self._events.pop() if self._events else None
+
+    def encode(self, message: Any) -> bytes:
+        return encode_event(message)
+
+    async def send(self, encoded: bytes) -> None: ...
+
+    async def close(self, close: Close) -> None: ...
+
+
+def test_a_client_that_is_leaving_as_the_server_ends_is_nobodys_trouble(
+    tiny_checkpoint: Checkpoint,
+) -> None:
+    scheduler = Scheduler(tiny_checkpoint, max_sessions=1)
+
+    async def leave() -> None:
+        connection = Connection(
+            Gone(), WyomingConversation(served()), scheduler, Limits(), NullMetrics()
+        )
+        await connection.run()
+        connection.end()
+
+    asyncio.run(leave())
+    assert scheduler.n_slots == 0
+
+
+def test_a_server_that_is_ended_at_once_says_nothing_of_its_clients(
+    tiny_checkpoint: Checkpoint, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        contextlib.ExitStack() as stack,
+        serving(tiny_checkpoint, limits=Limits(grace_s=0.1)) as server,
+    ):
+        for _ in range(5):
+            address = ("127.0.0.1", server.wyoming_port)
+            plain = stack.enter_context(socket.create_connection(address))
+            plain.sendall(on_wire(AudioStart(**MONO).event()))
+        until(lambda: server.scheduler.n_slots == 5)
+        server.end()
+        server.end()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_bystander_is_not_disturbed(

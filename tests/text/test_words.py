@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.held import held_bytes
 from tests.sounds import noise, silence
 from voxmlx.audio.energy import EnergyDetector
 from voxmlx.events import TokenDecoded, Word
@@ -220,14 +221,11 @@ def test_no_word_ends_after_the_sound() -> None:
 
 
 def test_text_without_end_is_called_words_before_it_piles_up() -> None:
-    assembler = WordAssembler()
-    n_words = 0
-    for index in range(5000):
-        text = "x" if index < 2500 else " y"
+    assembler, n_words, held = WordAssembler(), 0, list[int]()
+    for index in range(9000):
+        text = "x" if index < 2500 else " y" if index < 5000 else "\n"
         n_words += len(assembler.push(TokenDecoded(1000, index, 80 * index), text))
-        assert all(len(d.text) <= 200 for d in assembler._open)
-        assert len(assembler._open) <= 16
-    for index in range(5000, 9000):
-        assembler.push(TokenDecoded(WORD, index, 80 * index), "\n")
-    assert len(assembler._lead) <= 200
+        held.append(held_bytes(assembler))
+    # 16 words of 200 characters, and the white space before the next.
+    assert max(held) < 16 * (200 + 400)
     assert n_words > 2500

@@ -26,6 +26,7 @@ from voxmlx.decoding.network_requests import DecodeRequest
 from voxmlx.errors import SessionError
 from voxmlx.events import TextDelta, TokenDecoded, UtteranceEnd, Word, WordFinal
 from voxmlx.forks import refuse_fork
+from voxmlx.kernels.evaluation import as_numpy, evaluate
 from voxmlx.text.event_assembler import EventAssembler
 from voxmlx.text.tokenizer import Tokenizer
 from voxmlx.text.utterances import DEFAULT_PAUSE_MS
@@ -127,7 +128,7 @@ class Aligner:
             self._words.push_sound(heard.samples[n_silent:])
             audio = self._model.encode(heard.samples[None], self._state)
             decode_all(self._model, DecodeRequest(audio, self._state, self._choice))
-            mx.eval(self._state.arrays())
+            evaluate(self._state.arrays())
             found += self._words.push(self._search.take())
 
 
@@ -145,7 +146,7 @@ class _TextChoice:
         filler = mx.argmax(others)
         ids = mx.array(self._search.token_ids)
         found = mx.concatenate([row[ids], others[filler][None]]) - mx.logsumexp(row)
-        logprobs = np.array(found)
+        logprobs = as_numpy(found)
         if not np.isfinite(logprobs).all():
             raise SessionError(
                 "numbers of the network are not finite; try --dtype float32"

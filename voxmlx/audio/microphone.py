@@ -4,7 +4,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -138,12 +137,7 @@ class Microphone:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -289,8 +283,8 @@ class Microphone:
 
     def _reopen(self, *, may_fall_back: bool) -> None:
         # PortAudio sees devices that came or went only when started anew.
-        self._portaudio._terminate()
-        self._portaudio._initialize()
+        self._portaudio._terminate()  # pyright: ignore[reportPrivateUsage] -- no other way
+        self._portaudio._initialize()  # pyright: ignore[reportPrivateUsage]
         lost = self.name
         try:
             # A number may mean another device by now, the name does not.

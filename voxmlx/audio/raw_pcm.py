@@ -6,6 +6,7 @@ decoders get what is there.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import av
 from av.audio.codeccontext import AudioCodecContext
@@ -41,7 +42,7 @@ class RawPcmReader:
         assert isinstance(codec, AudioCodecContext)
         codec.sample_rate = rate
         codec.layout = f"{n_channels}C"
-        self._codec = codec
+        self._codec: Any = codec  # its packets have no complete types
         bits = {"u8": 8, "alaw": 8, "mulaw": 8, "s24le": 24, "s16le": 16, "f64le": 64}
         self._step_bytes = bits.get(name, 32) // 8 * n_channels
 

@@ -79,6 +79,10 @@ class CommandParser(argparse.ArgumentParser):
         )
         add_version_argument(self)
 
+    def option_names(self) -> list[str]:
+        """Return the names of all options, as they are typed."""
+        return [name for action in self._actions for name in action.option_strings]
+
     def error(self, message: str) -> NoReturn:
         """Write what is wrong as one line to stderr, and exit with status 2."""
         line = message.replace("\n", " ")

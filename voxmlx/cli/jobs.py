@@ -1,6 +1,7 @@
 """Jobs of transcribe: its inputs, and the outputs of each."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -13,7 +14,25 @@ from voxmlx.cli.outputs import check_output, plan_outputs
 from voxmlx.errors import AudioError
 from voxmlx.text.formats import FORMATS
 
-__all__ = ["Job", "add_output_arguments", "check_output_arguments", "open_jobs"]
+__all__ = [
+    "Job",
+    "add_output_arguments",
+    "check_output_arguments",
+    "open_jobs",
+    "with_folders",
+]
+
+
+# What is looked for in a folder; a file that is named may have any other name.
+# fmt: off
+_SOUND_SUFFIXES = frozenset((
+    ".3g2", ".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".asf",
+    ".au", ".avi", ".caf", ".flac", ".flv", ".m2ts", ".m4a", ".m4b", ".m4v", ".mka",
+    ".mkv", ".mov", ".mp2", ".mp3", ".mp4", ".mpeg", ".mpg", ".mts", ".oga", ".ogg",
+    ".ogv", ".opus", ".snd", ".spx", ".w64", ".wav", ".weba", ".webm", ".wma", ".wmv",
+    ".wv",
+))
+# fmt: on
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +94,8 @@ def check_output_arguments(
             )
     if arguments.output and arguments.output_dir is not None:
         parser.error("--output and --output-dir are two places; give one")
-    if arguments.output and len(arguments.files) > 1:
+    is_folder = any(os.path.isdir(name) for name in arguments.files)
+    if arguments.output and (len(arguments.files) > 1 or is_folder):
         parser.error("--output is for one FILE; use --output-dir for several")
     if arguments.skip_existing and not (arguments.output or arguments.output_dir):
         parser.error("--skip-existing needs --output-dir or --output")
@@ -93,8 +113,10 @@ def open_jobs(arguments: argparse.Namespace, pipes: ExitStack) -> tuple[list[Job
     """Return the inputs to transcribe, and how many cannot be read; these are reported.
 
     Looks at every header before the model is loaded, which may take minutes. Pipes
-    stay open until `pipes` is closed. Raises OutputError.
+    stay open until `pipes` is closed. `files` of the arguments names the files in
+    folders afterwards. Raises OutputError.
     """
+    arguments.files = with_folders(arguments.files)
     planned = list(zip(arguments.files, _outputs(arguments), strict=True))
     left = [
         (name, outputs)
@@ -108,6 +130,9 @@ def open_jobs(arguments: argparse.Namespace, pipes: ExitStack) -> tuple[list[Job
         )
     jobs: list[Job] = []
     for name, outputs in left:
+        if os.path.isdir(name):
+            report_error(_no_sound_in(name))
+            continue
         try:
             audio = open_audio(
                 name, raw_rate=raw_rate(arguments), channel=arguments.channel
@@ -122,6 +147,41 @@ def open_jobs(arguments: argparse.Namespace, pipes: ExitStack) -> tuple[list[Job
             audio.close()
             jobs.append(Job(name, outputs, None))
     return jobs, len(left) - len(jobs)
+
+
+def with_folders(names: Sequence[str]) -> list[str]:
+    """Return the names, each folder replaced by the sound and film files below it.
+
+    Files whose name begins with a dot are left out, and so are such folders. A folder
+    without any, or with one that may not be read, stays as it is.
+    """
+    found: list[str] = []
+    for name in names:
+        errors: list[OSError] = []
+        inside = [
+            os.path.join(folder, file)
+            for folder, folders, files in os.walk(name, onerror=errors.append)
+            if not _hide(folders)
+            for file in files
+            if not file.startswith(".")
+            and os.path.splitext(file)[1].lower() in _SOUND_SUFFIXES
+        ]
+        found += sorted(inside)
+        if not inside or errors:
+            found.append(name)
+    return found
+
+
+def _no_sound_in(folder: str) -> AudioError:
+    return AudioError(
+        f"{folder} is a directory without sound or film files, or with one that may not "
+        "be read; name the files in it"
+    )
+
+
+def _hide(folders: list[str]) -> None:
+    """Take folders out of a walk whose name begins with a dot."""
+    folders[:] = [folder for folder in folders if not folder.startswith(".")]
 
 
 def _outputs(

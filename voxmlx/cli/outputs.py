@@ -6,7 +6,6 @@ import sys
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from voxmlx.errors import OutputError
@@ -130,12 +129,7 @@ class ResultFile:
         """Keep what has been written under its partial name, whatever comes."""
         self._is_kept = True
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self._end()
             return
@@ -203,12 +197,7 @@ class StandardOutput:
             raise _unwritable("standard output", error) from None
         self._is_mid_line = not text.endswith("\n")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._is_mid_line:
             self.write("\n")
 

@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -49,12 +48,7 @@ class SoundProgress:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
     def follow(self, pieces: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

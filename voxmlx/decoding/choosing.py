@@ -6,6 +6,7 @@ from functools import cache
 import mlx.core as mx
 
 from voxmlx.config import EOS_ID
+from voxmlx.kernels.evaluation import evaluate
 
 __all__ = ["Choose", "doubtful", "greedy", "logits_of"]
 
@@ -45,5 +46,5 @@ def doubtful(logits: mx.array, best: mx.array) -> mx.array:
 @cache
 def _is_eos(vocab_size: int) -> mx.array:
     mask = mx.arange(vocab_size) == EOS_ID
-    mx.eval(mask)
+    evaluate(mask)
     return mask

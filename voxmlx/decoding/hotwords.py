@@ -1,4 +1,36 @@
-"""Phrases a user expects: which ids to favour, and whether one has been said."""
+"""Phrases a user expects: which ids to favour, and whether one has been said.
+
+A phrase is a path of ids in a trie. `HotwordMatch` follows one stream's ids through it.
+It favours what may come next, and says where a phrase is complete or broken. What
+becomes of the ids is a trial's business (`trial.py`).
+
+States of a match:
+
+    idle      at the root: no phrase has begun
+    begun     the first ids of a phrase have come
+    written   so has its last id; the next one shows whether its last word is over
+
+Transitions, by the next id:
+
+    from      id                                               to
+    idle      the first of a phrase, where a word begins       begun, or written
+    begun     the next of the phrase                           begun, or written
+    begun     PAD or WORD between two words, 25 times at most  begun
+    begun     any other                                        idle, broken
+    written   one that begins a new word, PAD or WORD          complete: idle, or begun
+                                                               where a phrase goes on
+    written   one that goes on with the last word              begun, where a phrase does;
+                                                               else idle, broken
+
+Invariants: an id is favoured only where a word may begin (after WORD, or by its space), or
+where it goes on with one; one word gets `boost` logits in all; a match holds one place of
+the trie, whatever the stream's length.
+
+Example, "Voxtral Mini" with a boost of 2.0, as ids " vox", "tral", " mini": after a WORD
+" vox" gets 2.0 and is chosen, 1.5 ahead of what it had. So 1.5 are spent, and "tral" gets
+0.5. PAD, PAD and WORD may come between two words. Then " mini" gets 2.0 again: it is
+another word. It is written, and the PAD after it makes the phrase complete.
+"""
 
 import unicodedata
 from collections.abc import Iterable, Sequence

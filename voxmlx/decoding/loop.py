@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.decoding.choosing import greedy, logits_of
 from voxmlx.decoding.network_requests import DecodeRequest, EncodeRequest, Request
+from voxmlx.kernels.evaluation import evaluate, evaluate_async
 from voxmlx.model.state import VoxtralState
 from voxmlx.model.voxtral import Samples, VoxtralRealtime
 
@@ -57,7 +58,7 @@ def decode_together(model: VoxtralRealtime, requests: Sequence[DecodeRequest]) -
     )
     if logits is None:
         for state in states:
-            mx.eval(state.decoder.cache.rings, state.token)
+            evaluate(state.decoder.cache.rings, state.token)
         return
     is_greedy = any(request.needs_greedy for request in requests)
     best = greedy(logits) if is_greedy else None
@@ -72,8 +73,8 @@ def decode_together(model: VoxtralRealtime, requests: Sequence[DecodeRequest]) -
         first += n
     # The next pass is built while this one runs, but handed over only now that it
     # has ended: a ring that a queued pass still reads would be copied, not written.
-    mx.eval(queued)
-    mx.async_eval([state.token for state in states], waited_for)
+    evaluate(queued)
+    evaluate_async([state.token for state in states], waited_for)
 
 
 def decode_all(model: VoxtralRealtime, request: DecodeRequest) -> NDArray[np.int32]:

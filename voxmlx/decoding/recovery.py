@@ -38,6 +38,7 @@ from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN, STREAMING_PAD_ID
 from voxmlx.decoding.decoded import NO_TOKEN, Decoded
 from voxmlx.decoding.network_requests import DecodeRequest, EncodeRequest, Requests
 from voxmlx.decoding.token_decoder import NotFiniteError, TokenDecoder
+from voxmlx.kernels.evaluation import evaluate
 from voxmlx.model.state import VoxtralState, all_finite
 
 __all__ = ["HISTORY_TOKENS", "RecoveringDecoder"]
@@ -88,7 +89,7 @@ class _History:
         samples, audio, speech = self._all()
         n = len(self.ids)
         kept = _Block(samples[n * SAMPLES_PER_AUDIO_TOKEN :], audio[:, n:], speech[n:])
-        mx.eval(kept.audio)
+        evaluate(kept.audio)
         self._blocks = deque([kept] if self.n_open else [])
         self.ids.clear()
 
@@ -149,7 +150,7 @@ class RecoveringDecoder:
 
     def evaluate(self) -> None:
         """Leave nothing lazy. What the history holds was evaluated as it came."""
-        mx.eval(self._decoder.arrays())
+        evaluate(self._decoder.arrays())
 
     def step(self, samples: NDArray[np.float32], speech: Sequence[bool]) -> Requests:
         """Sound [k * 1280] of k whole audio tokens; then `take` what is certain."""

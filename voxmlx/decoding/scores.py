@@ -8,6 +8,7 @@ import numpy as np
 
 from voxmlx.decoding.choosing import greedy
 from voxmlx.decoding.decoded import Decoded
+from voxmlx.kernels.evaluation import evaluate_async
 
 __all__ = ["Choice", "Scores"]
 
@@ -74,7 +75,7 @@ class Choice:
         self._gap = ruled[0, unboosted] - ruled[0, chosen]
         if self._scores is not None:
             self._scores.note(logits, self._ids)
-        mx.async_eval(self._ids, self._gap)
+        evaluate_async(self._ids, self._gap)
         return chosen
 
     def read(self) -> tuple[int, int, int, float]:
@@ -97,5 +98,6 @@ def _added(logits: mx.array, *biases: Mapping[int, float]) -> mx.array:
         if bias:
             ids = mx.array(list(bias))
             values = mx.array(list(bias.values()), logits.dtype)
-            logits = logits.at[0, ids].add(values)
+            chosen: Any = logits.at[0, ids]
+            logits = chosen.add(values)
     return logits

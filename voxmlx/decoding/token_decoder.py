@@ -282,7 +282,7 @@ class TokenDecoder:
         ):
             # Another hot word begins: so far the rest must be the same.
             yield from self._compare(trial)
-            if trial.state is TrialState.ROLLED_BACK:
+            if trial.is_rolled_back:
                 trial.positions.append(position)
                 return
             self._close(trial)

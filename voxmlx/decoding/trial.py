@@ -111,6 +111,11 @@ class Trial:
         """Return whether its ids stand, or do not."""
         return self.state in (TrialState.CONFIRMED, TrialState.ROLLED_BACK)
 
+    @property
+    def is_rolled_back(self) -> bool:
+        """Return whether the unboosted id stands."""
+        return self.state is TrialState.ROLLED_BACK
+
     def arrays(self) -> list[mx.array]:
         """Return all arrays that are computed on the device."""
         return self.decoder.arrays() + [p.audio for p in self.positions]

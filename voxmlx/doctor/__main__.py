@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median, quantiles
+from typing import TextIO
 
 import mlx.core as mx
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from voxmlx import demo
 from voxmlx.checkpoint import Checkpoint, best_dtype, load
 from voxmlx.cli.arguments import (
+    DEFAULT_MODEL,
     CommandParser,
     add_embedding_argument,
     check_delay,
@@ -23,18 +25,24 @@ from voxmlx.cli.arguments import (
 from voxmlx.config import DEFAULT_DELAY_MS, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.doctor.chips import chip_of
 from voxmlx.doctor.estimate import FULL_SIZE, estimates, measured_speed
+from voxmlx.doctor.full_report import full_report
 from voxmlx.doctor.inventory import cached_models, microphones
 from voxmlx.doctor.kernel_report import measure_kernels
 from voxmlx.doctor.machine import this_machine
 from voxmlx.doctor.report import Report, StepTimes
+from voxmlx.errors import OutputError
 from voxmlx.kernels.switches import VARIABLE, kernel_switches
 from voxmlx.layouts.embedding import DEFAULT_EMBEDDING_BITS
 from voxmlx.memory import limit_memory
 from voxmlx.session import Session
 
-__all__ = ["examine", "main", "make_parser"]
+__all__ = ["examine", "main", "make_parser", "step_times"]
 
 _N_STEPS = 40
+
+# Twenty seconds of sound for each kind of step that --full times.
+_N_FULL_STEPS = 250
+_FULL_FILE = Path("voxmlx-doctor.json")
 
 _EPILOG = """\
 Nothing leaves this machine, and the page names no person, file or device: paste it
@@ -71,6 +79,23 @@ def make_parser() -> CommandParser:
         const=demo.NAME,
         help="the same with the tiny model that comes with the package",
     )
+    parser.add_argument(
+        "--full",
+        metavar="FILE",
+        nargs="?",
+        const=_FULL_FILE,
+        type=Path,
+        help="also write one JSON file with everything: kernels, steps paced and "
+        "unpaced, memory, power source; without --model it takes the default model "
+        f"if that is on this machine, else the demo (default: {_FULL_FILE})",
+    )
+    parser.add_argument(
+        "--steps",
+        metavar="N",
+        type=_steps,
+        default=_N_FULL_STEPS,
+        help="steps of each of the four kinds that --full times (default: %(default)s)",
+    )
     add_embedding_argument(parser)
     parser.add_argument(
         "--kv-bits",
@@ -90,13 +115,67 @@ def make_parser() -> CommandParser:
 
 def _run(arguments: argparse.Namespace) -> int:
     check_delay(arguments)
+    if arguments.full is not None:
+        return _run_full(arguments)
     report = examine(
         arguments.model,
         arguments.kv_bits,
         embedding_bits=arguments.embedding_bits,
         delay_ms=arguments.delay,
     )
-    if arguments.json:
+    return _show(report, as_json=arguments.json)
+
+
+def _run_full(arguments: argparse.Namespace) -> int:
+    path: Path = arguments.full
+    try:
+        file = path.open("x", encoding="utf-8")
+    except FileExistsError:
+        raise OutputError(
+            f"{path} exists; name another file: --full FILE, or remove it"
+        ) from None
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from None
+    with file:
+        try:
+            status = _write_full(arguments, file)
+        except BaseException:  # nothing half-written stays, whatever stops it
+            path.unlink(missing_ok=True)
+            raise
+    sys.stderr.write(f"voxmlx: written to {path}\n")
+    return status
+
+
+def _write_full(arguments: argparse.Namespace, file: TextIO) -> int:
+    name = arguments.model
+    if name is None:
+        is_here = any(m.repository == DEFAULT_MODEL for m in cached_models())
+        name = DEFAULT_MODEL if is_here else demo.NAME
+    kernel_switches()
+    checkpoint = load(name, embedding_bits=arguments.embedding_bits)
+    report = examine(
+        name, arguments.kv_bits, delay_ms=arguments.delay, checkpoint=checkpoint
+    )
+    content = full_report(
+        report,
+        checkpoint,
+        limit_memory(),
+        kv_bits=arguments.kv_bits,
+        n_steps=arguments.steps,
+    )
+    json.dump(content, file, indent=2)
+    file.write("\n")
+    return _show(report, as_json=arguments.json)
+
+
+def _steps(text: str) -> int:
+    if text.isdecimal() and int(text) > 1:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 1")
+
+
+def _show(report: Report, *, as_json: bool) -> int:
+    if as_json:
         sys.stdout.write(json.dumps(report.as_json()) + "\n")
     else:
         sys.stdout.write(report.text())
@@ -109,12 +188,15 @@ def examine(
     *,
     embedding_bits: int = DEFAULT_EMBEDDING_BITS,
     delay_ms: int | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Report:
-    """Examine this machine, and a model if one is named. Raises VoxmlxError."""
+    """Examine this machine, and a model if one is named. Raises VoxmlxError.
+
+    `checkpoint` is the named model, where it has been loaded already.
+    """
     kernel_switches()  # a wrong VOXMLX_KERNELS is refused before any work
     machine = this_machine()
-    checkpoint = None
-    if model is not None:
+    if model is not None and checkpoint is None:
         checkpoint = load(model, embedding_bits=embedding_bits)
         limit_memory()
     if delay_ms is None:
@@ -140,12 +222,12 @@ def examine(
             chip=chip_of(machine.processor),
         ),
         delay_ms=delay_ms,
-        steps=None if checkpoint is None else _step_times(checkpoint, name, kv_bits),
+        steps=None if checkpoint is None else step_times(checkpoint, name, kv_bits),
     )
 
 
-def _step_times(checkpoint: Checkpoint, name: str, kv_bits: int) -> StepTimes:
-    """Times of single steps; the first ones, which compile kernels, do not count."""
+def step_times(checkpoint: Checkpoint, name: str, kv_bits: int) -> StepTimes:
+    """Time single steps; the first ones, which compile kernels, do not count."""
     session = Session(checkpoint, kv_bits=kv_bits)
     rng = np.random.default_rng(0)
     taken: list[float] = []

@@ -17,6 +17,7 @@ from voxmlx.config import (
 )
 from voxmlx.doctor.chips import Chip
 from voxmlx.kernels import SCALE_BYTES
+from voxmlx.kernels.evaluation import evaluate
 from voxmlx.layouts import model_modules
 from voxmlx.layouts.configs import Precision
 from voxmlx.layouts.embedding import DEFAULT_EMBEDDING_BITS, EMBEDDING
@@ -276,7 +277,7 @@ def measured_speed(probe_bytes: int = _PROBE_BYTES) -> Speed:
     """Measure the default device: reading a large array, and launching small kernels."""
     large = mx.ones(probe_bytes // 4)
     small = mx.ones(3072)
-    mx.eval(large, small)
+    evaluate(large, small)
 
     def launches() -> mx.array:
         x = small
@@ -291,10 +292,10 @@ def measured_speed(probe_bytes: int = _PROBE_BYTES) -> Speed:
 
 def median_s(run: Callable[[], object], *, n: int = 9, budget_s: float = 0.5) -> float:
     """Return the median seconds that `run` takes, of up to `n` runs."""
-    mx.eval(run())
+    evaluate(run())
     taken: list[float] = []
     while len(taken) < n and (not taken or sum(taken) < budget_s):
         start = time.perf_counter()
-        mx.eval(run())
+        evaluate(run())
         taken.append(time.perf_counter() - start)
     return median(taken)

@@ -206,7 +206,7 @@ def _windows(config: EncoderConfig, step: int, dtype: mx.Dtype) -> Iterator[Case
         still = mx.zeros((1, step, 1, 1, D // 2, 2)) + mx.array([1.0, 0.0])
         n_groups = config.n_heads // config.n_kv_heads + 1
         angles = mx.concatenate([turned] * n_groups + [still], axis=2)
-        angles = angles.reshape(1, step, n_groups + 1, 1, D)
+        angles = mx.reshape(angles, (1, step, n_groups + 1, 1, D))
         meta = mx.array(
             [[n % capacity, min(n, capacity), window] for n in n_written], mx.int32
         )

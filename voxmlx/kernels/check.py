@@ -9,6 +9,7 @@ import mlx.core as mx
 
 from voxmlx.config import ModelConfig
 from voxmlx.kernels.cases import Case, cases
+from voxmlx.kernels.evaluation import evaluate
 from voxmlx.kernels.switches import (
     COMPILED_LAYERS,
     NAMES,
@@ -17,7 +18,7 @@ from voxmlx.kernels.switches import (
     kernel_switches,
 )
 
-__all__ = ["CaseResult", "check_kernels", "run_case", "self_check"]
+__all__ = ["CaseResult", "check_kernels", "checked", "run_case", "self_check"]
 
 BUDGET_S = 0.8
 
@@ -40,7 +41,8 @@ class CaseResult:
     fault: str | None
 
 
-_done: set[tuple[ModelConfig, str, int]] = set()
+checked: set[tuple[ModelConfig, str, int]] = set()
+"""Sizes, dtypes and bits of rings whose kernels were tried."""
 
 
 def self_check(config: ModelConfig, dtype: mx.Dtype, kv_bits: int) -> None:
@@ -52,9 +54,9 @@ def self_check(config: ModelConfig, dtype: mx.Dtype, kv_bits: int) -> None:
     """
     chosen = kernel_switches()
     key = (config, str(dtype), kv_bits)
-    if key in _done or not mx.metal.is_available():
+    if key in checked or not mx.metal.is_available():
         return
-    _done.add(key)
+    checked.add(key)
     check_kernels(cases(config, dtype, kv_bits), chosen)
 
 
@@ -131,7 +133,7 @@ def run_case(case: Case, slowest_s: float = _SLOWEST_S) -> CaseResult:
 
 def computed(run: Callable[[], Sequence[mx.array]]) -> Sequence[mx.array]:
     arrays = run()
-    mx.eval(arrays)
+    evaluate(arrays)
     return arrays
 
 

@@ -4,6 +4,7 @@ from functools import cache, lru_cache
 
 import mlx.core as mx
 
+from voxmlx.kernels.evaluation import evaluate
 from voxmlx.kernels.launch import Launch, MetalKernel
 
 __all__ = [
@@ -227,12 +228,12 @@ def queries_per_read() -> int:
 def _constant(value: float) -> mx.array:
     """A number as the buffer a kernel reads it from; templates take integers only."""
     array = mx.array([value])
-    mx.eval(array)
+    evaluate(array)
     return array
 
 
 @cache
 def _zeros(n: int, dtype: mx.Dtype) -> mx.array:
     array = mx.zeros(n, dtype)
-    mx.eval(array)
+    evaluate(array)
     return array

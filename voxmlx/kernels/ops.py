@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from voxmlx.kernels.evaluation import evaluate_async
 from voxmlx.kernels.metal import (
     MAX_STEP_QUERIES,
     MAX_WINDOW_SLOTS,
@@ -59,7 +60,7 @@ def has_metal() -> bool:
 def begin(*arrays: mx.array) -> None:
     """Let a GPU begin with these while the rest of a step is still being built."""
     if has_metal():
-        mx.async_eval(*arrays)
+        evaluate_async(*arrays)
 
 
 class Rotation(NamedTuple):
@@ -79,11 +80,11 @@ class Fused:
     def __init__(self, body: Callable[..., mx.array]) -> None:
         self.body = body
         self.name = body.__name__.removesuffix("_reference")
-        self._compiled = cast(Callable[..., mx.array], mx.compile(body))
+        self.compiled = mx.compile(body)
 
     def __call__(self, *arrays: mx.array) -> mx.array:
         if has_metal() and kernel_switches().is_on(self.name):
-            return self._compiled(*arrays)
+            return self.compiled(*arrays)
         return self.body(*arrays)
 
 
@@ -101,9 +102,12 @@ def rotation(angles: NDArray[np.complex64], heads_per_group: int) -> Rotation:
         B, T, R, _, half = angles.shape
         every_head = np.broadcast_to(angles, (B, T, R, heads_per_group, half))
         return Rotation((mx.array(every_head.reshape(B, T, -1)),), ())
-    parts = mx.array(angles.view(np.float32).reshape(*angles.shape, 2))
+    of_first, of_second = (
+        mx.array(turned.view(np.float32).reshape(*angles.shape, 2))
+        for turned in (angles, angles * np.complex64(1j))
+    )
     shape = (*angles.shape[:3], heads_per_group, angles.shape[-1], 2)
-    return Rotation((parts[..., :1], parts[..., 1:], _signs()), shape)
+    return Rotation((of_first, of_second), shape)
 
 
 def rotate(x: mx.array, rotation: Rotation, bias: mx.array | None = None) -> mx.array:
@@ -111,7 +115,8 @@ def rotate(x: mx.array, rotation: Rotation, bias: mx.array | None = None) -> mx.
     if rotation.pairs:
         biases = () if bias is None else _pairs(bias, (1, 1, *rotation.pairs[2:]))
         pairs = _pairs(x, rotation.pairs)
-        return _rotated_pairs(*pairs, *rotation.angles, *biases).reshape(x.shape)
+        rotated = _rotated_pairs(*pairs, *rotation.angles, *biases)
+        return mx.reshape(rotated, x.shape)
     # MLX fuses no complex numbers; here one product of them is fewest steps.
     exact = x.astype(mx.float32)
     if bias is not None:
@@ -121,16 +126,13 @@ def rotate(x: mx.array, rotation: Rotation, bias: mx.array | None = None) -> mx.
 
 
 def _pairs(x: mx.array, shape: tuple[int, ...]) -> tuple[mx.array, mx.array]:
-    """x in pairs [..., 2] of this shape, and that with every pair the other way round."""
-    pairs = x.reshape(shape)
-    return pairs, pairs[..., ::-1]
+    """The first and the second number [..., 1] of x in pairs [..., 2] of this shape.
 
-
-@cache
-def _signs() -> mx.array:
-    signs = mx.array([-1.0, 1.0])
-    mx.eval(signs)
-    return signs
+    No view has a negative stride: MLX's compiled kernels count unsigned, and would read
+    the first number of the first pair 2^32 places too far.
+    """
+    pairs = mx.reshape(x, shape)
+    return pairs[..., :1], pairs[..., 1:]
 
 
 def attention(

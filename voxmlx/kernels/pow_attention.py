@@ -33,7 +33,7 @@ def pow_attention(
     B, Hq, T, D = queries.shape
     Hk = keys.shape[1]
     # Queries that share keys lie below each other: one product for all of them.
-    q = queries.reshape(B, Hk, -1, D)
+    q = mx.reshape(queries, (B, Hk, -1, D))
     columns = keys.swapaxes(-1, -2)
     if T >= _MANY_QUERIES:
         columns = mx.contiguous(columns)
@@ -45,4 +45,4 @@ def pow_attention(
         scores = scores + hidden
     weights = mx.power(math.exp(scale), scores - scores.max(axis=-1, keepdims=True))
     seen = (weights @ values) / weights.sum(axis=-1, keepdims=True)
-    return seen.reshape(B, Hq, T, D)
+    return mx.reshape(seen, (B, Hq, T, D))

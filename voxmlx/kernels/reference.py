@@ -29,14 +29,14 @@ def attention_reference(
     """
     B, Hq, T, D = queries.shape
     Hk = keys.shape[1]
-    q = (queries * scale).astype(mx.float32).reshape(B, Hk, Hq // Hk, T, D)
+    q = mx.reshape((queries * scale).astype(mx.float32), (B, Hk, Hq // Hk, T, D))
     k = keys.astype(mx.float32)[:, :, None]
     v = values.astype(mx.float32)[:, :, None]
     scores = q @ k.swapaxes(-1, -2)  # [B, Hk, Hq / Hk, T, S]
     if mask is not None:
         scores = mx.where(mask[:, :, None], scores, -mx.inf)
     weights = mx.softmax(scores, axis=-1, precise=True)
-    return (weights @ v).reshape(B, Hq, T, D).astype(queries.dtype)
+    return mx.reshape(weights @ v, (B, Hq, T, D)).astype(queries.dtype)
 
 
 def rotate_reference(
@@ -52,27 +52,27 @@ def rotate_reference(
     exact = x.astype(mx.float32)
     if bias is not None:
         exact = exact + bias.astype(mx.float32)
-    pairs = exact.view(mx.complex64).reshape(x.shape[0], T, R, -1, half)
-    return (pairs * angles).reshape(*x.shape[:2], -1).view(mx.float32).astype(x.dtype)
+    pairs = mx.reshape(exact.view(mx.complex64), (x.shape[0], T, R, -1, half))
+    turned = mx.reshape(pairs * angles, (*x.shape[:2], -1))
+    return turned.view(mx.float32).astype(x.dtype)
 
 
 def rotated_pairs_reference(
-    pairs: mx.array,
-    swapped: mx.array,
-    cos: mx.array,
-    sin: mx.array,
-    signs: mx.array,
+    first: mx.array,
+    second: mx.array,
+    of_first: mx.array,
+    of_second: mx.array,
     *biases: mx.array,
 ) -> mx.array:
     """`rotate_reference` for pairs [..., D / 2, 2] in real numbers, element by element.
 
-    `swapped` are the pairs the other way round, so are the second of two `biases`;
-    cos and sin [..., D / 2, 1], signs [-1, 1].
+    `first` and `second` [..., D / 2, 1] are the two numbers of each pair, so are two
+    `biases`. `of_first` is (cos, sin) and `of_second` (-sin, cos), [..., D / 2, 2].
     """
-    x, y = pairs.astype(mx.float32), swapped.astype(mx.float32)
+    x, y = first.astype(mx.float32), second.astype(mx.float32)
     if biases:
         x, y = x + biases[0], y + biases[1]
-    return (x * cos + y * (sin * signs)).astype(pairs.dtype)
+    return (x * of_first + y * of_second).astype(first.dtype)
 
 
 def gelu_reference(x: mx.array, *bias: mx.array) -> mx.array:
@@ -109,5 +109,5 @@ def add_rms_norm_reference(
     """
     h = (x if bias is None else x + bias) + residual
     if weight.ndim == 1 or weight.shape[0] == 1:
-        return h, mx.fast.rms_norm(h, weight.reshape(-1), eps)
+        return h, mx.fast.rms_norm(h, mx.reshape(weight, (-1,)), eps)
     return h, mx.fast.rms_norm(h, None, eps) * weight[:, None]

@@ -85,11 +85,8 @@ def window_attention_reference(
     """
     B, N, _ = qkv.shape
     _, n_ring_heads, C, D = ring.shape
-    turned = (
-        rotate_reference(qkv, angles.view(mx.complex64), bias)
-        .reshape(B, N, -1, D)
-        .swapaxes(1, 2)
-    )
+    turned = rotate_reference(qkv, angles.view(mx.complex64), bias)
+    turned = mx.reshape(turned, (B, N, -1, D)).swapaxes(1, 2)
     queries, rows = mx.split(turned, [turned.shape[1] - n_ring_heads], axis=1)
     keys, values = mx.split(mx.concatenate([ring, rows], axis=2), 2, axis=1)
     end, held, window = (part[:, None] for part in mx.split(meta, 3, axis=1))

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
 
@@ -84,19 +84,19 @@ class KernelSwitches:
         self.n_changes += 1
 
     @contextmanager
-    def trying(self, name: str) -> Iterator[None]:
+    def trying(self, name: str) -> Generator[None]:
         """Let an untried kernel run meanwhile."""
         with self._meanwhile(self._untried - {name}):
             yield
 
     @contextmanager
-    def without(self, name: str) -> Iterator[None]:
+    def without(self, name: str) -> Generator[None]:
         """Let a kernel not run meanwhile."""
         with self._meanwhile(self._untried | {name}):
             yield
 
     @contextmanager
-    def _meanwhile(self, untried: frozenset[str]) -> Iterator[None]:
+    def _meanwhile(self, untried: frozenset[str]) -> Generator[None]:
         before, self._untried = self._untried, untried
         try:
             yield

@@ -12,6 +12,8 @@ from voxmlx.config import (
     EncoderConfig,
     ModelConfig,
     Section,
+    audio_config,
+    transformer_fields,
 )
 from voxmlx.errors import ConfigError
 
@@ -198,10 +200,10 @@ def _read_ours(content: Mapping[str, Any]) -> ModelConfig:
     root.optional("rounding")
     aud, enc, dec = (root.section(key) for key in ("audio", "encoder", "decoder"))
     config = ModelConfig(
-        audio=_audio(aud),
-        encoder=EncoderConfig(**_transformer(enc)),
+        audio=audio_config(aud),
+        encoder=EncoderConfig(**transformer_fields(enc)),
         decoder=DecoderConfig(
-            **_transformer(dec),
+            **transformer_fields(dec),
             vocab_size=dec.integer("vocab_size"),
             ada_dim=dec.integer("ada_dim"),
         ),
@@ -222,10 +224,10 @@ def _read_mlx_audio(content: Mapping[str, Any]) -> ModelConfig:
     nested = "audio_encoding_args" in content["encoder_args"]
     aud = (enc if nested else root).section("audio_encoding_args")
     config = ModelConfig(
-        audio=_audio(aud),
-        encoder=EncoderConfig(**_transformer(enc)),
+        audio=audio_config(aud),
+        encoder=EncoderConfig(**transformer_fields(enc)),
         decoder=DecoderConfig(
-            **_transformer(dec),
+            **transformer_fields(dec),
             vocab_size=dec.integer("vocab_size"),
             ada_dim=dec.integer("ada_rms_norm_t_cond_dim"),
         ),
@@ -274,34 +276,11 @@ def _read_transformers(content: Mapping[str, Any]) -> ModelConfig:
     return config
 
 
-def _audio(section: Section) -> AudioConfig:
-    return AudioConfig(
-        sampling_rate=section.exactly("sampling_rate", SAMPLE_RATE),
-        frame_rate=section.exactly("frame_rate", 1000 / AUDIO_TOKEN_MS),
-        num_mel_bins=section.integer("num_mel_bins"),
-        hop_length=section.exactly("hop_length", 160),
-        window_size=section.exactly("window_size", 400),
-        global_log_mel_max=section.number("global_log_mel_max"),
-    )
-
-
-def _transformer(section: Section) -> dict[str, Any]:
-    return {
-        "dim": section.even("dim"),
-        "n_layers": section.integer("n_layers"),
-        "head_dim": section.even("head_dim"),
-        "hidden_dim": section.integer("hidden_dim"),
-        "n_heads": section.integer("n_heads"),
-        "n_kv_heads": section.integer("n_kv_heads"),
-        "rope_theta": section.number("rope_theta"),
-        "norm_eps": section.number("norm_eps"),
-        "sliding_window": section.integer("sliding_window"),
-    }
-
-
 def _hf_transformer(section: Section, content: Mapping[str, Any]) -> dict[str, Any]:
     section.exactly("hidden_act", "silu")
-    rope = content.get("rope_parameters") or content.get("rope_scaling") or {}
+    rope: dict[str, Any] = (
+        content.get("rope_parameters") or content.get("rope_scaling") or {}
+    )
     theta = rope.get("rope_theta", content.get("rope_theta", _HF_ROPE_THETA))
     kind = rope.get("rope_type", "default")
     if kind != "default":

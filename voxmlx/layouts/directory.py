@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from voxmlx.config import ModelConfig, read_object
 from voxmlx.errors import CheckpointError
@@ -113,9 +114,10 @@ def weight_paths(directory: Path) -> tuple[Path, ...]:
         return (directory / _MISTRAL_WEIGHTS,)
     index = directory / _INDEX
     if index.exists():
-        weight_map = read_object(index).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
+        found: object = read_object(index).get("weight_map")
+        if not isinstance(found, dict) or not found:
             raise CheckpointError(f"{index} has no weight_map; fetch it again")
+        weight_map = cast("dict[str, object]", found)
         names = sorted({str(name) for name in weight_map.values()})
         for name in names:
             if "/" in name or "\\" in name:

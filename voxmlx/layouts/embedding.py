@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxmlx.errors import CheckpointError
+from voxmlx.kernels.evaluation import evaluate
 from voxmlx.layouts.configs import Precision
 from voxmlx.layouts.directory import ModelFiles, StoredTensor
 from voxmlx.layouts.finite import is_finite
@@ -95,7 +96,7 @@ def quantized_embedding(
         quantized = mx.quantize(block, precision.group_size, precision.bits)
         for whole, part in zip(parts, quantized, strict=True):
             whole[start:stop] = part
-        mx.eval(parts)  # in place: nobody else has them
+        evaluate(parts)  # in place: nobody else has them
         start = stop
     return dict(zip(precision.suffixes, parts, strict=True))
 

@@ -3,6 +3,8 @@
 import mlx.core as mx
 import numpy as np
 
+from voxmlx.kernels.evaluation import as_numpy
+
 __all__ = ["is_finite"]
 
 # Each type as integers, and its infinity and sign.
@@ -23,5 +25,5 @@ def is_finite(array: mx.array) -> bool:
     unsigned, signed, infinity, sign = _BITS[array.dtype]
     if array.size == 0:
         return True
-    bits = np.array(array.view(unsigned), copy=False)
+    bits = as_numpy(array.view(unsigned))
     return bool(bits.view(signed).max() < infinity and bits.max() < sign | infinity)

@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +21,6 @@ from voxmlx.audio.microphone import (
     import_portaudio,
 )
 from voxmlx.cli.arguments import (
-    KEY_VARIABLE,
     CommandParser,
     add_channel_argument,
     add_model_arguments,
@@ -42,6 +41,12 @@ from voxmlx.cli.interruption import (
     ignore_ending_signals,
 )
 from voxmlx.cli.progress import clock
+from voxmlx.cli.server_arguments import (
+    add_server_arguments,
+    check_server_arguments,
+    reconnect_s,
+    server_key,
+)
 from voxmlx.config import AUDIO_TOKEN_MS
 from voxmlx.errors import DeviceError, OutputError
 from voxmlx.live.captions import Captions, LiveStream, SoundSource
@@ -49,8 +54,9 @@ from voxmlx.live.display import PlainDisplay, TerminalDisplay
 from voxmlx.live.lag_warning import LagWarning, RecoveryWarning
 from voxmlx.live.output_files import CaptionFile, Recording
 from voxmlx.live.recorded import RecordedSound
-from voxmlx.live.remote import RemoteMetrics, RemoteStream, server_url
+from voxmlx.live.remote import RemoteMetrics, RemoteStream
 from voxmlx.live.remote_events import RemoteEvents
+from voxmlx.live.server_connection import server_url
 from voxmlx.live.stream_metrics import Figures, StreamMetrics
 from voxmlx.session import Session
 from voxmlx.text.formats import FormatOptions, make_writer
@@ -164,18 +170,13 @@ def make_parser() -> CommandParser:
         help="at the end, print lag, step times and memory as one line of JSON on "
         "stderr",
     )
-    remote = parser.add_argument_group("server")
-    remote.add_argument(
-        "--server",
-        metavar="URL",
-        help="decode there and not here: ws://HOST:PORT of voxmlx serve, or of any "
+    add_server_arguments(
+        parser,
+        address="decode there and not here: ws://HOST:PORT of voxmlx serve, or of any "
         "server that speaks vLLM's realtime dialect; --model is then the name by "
         "which it knows its model",
-    )
-    remote.add_argument(
-        "--api-key",
-        metavar="KEY",
-        help=f"what the server asks for (default: the environment's {KEY_VARIABLE})",
+        reconnect="how long to try again when the server goes away; sound is kept "
+        "meanwhile, and no word is lost or doubled",
     )
     add_raw_arguments(parser)
     add_model_arguments(parser)
@@ -204,13 +205,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         arguments.record = arguments.resume
     if arguments.record is not None and arguments.record.suffix != ".wav":
         parser.error(f"--record {arguments.record}: expected a name that ends in .wav")
-    if arguments.server is not None:
-        for name in _LOCAL_ONLY:
-            if getattr(arguments, name) != parser.get_default(name):
-                option = name.replace("_", "-")
-                parser.error(
-                    f"--{option} is about a model on this machine, --server not"
-                )
+    check_server_arguments(parser, arguments, local=_LOCAL_ONLY)
     return arguments
 
 
@@ -242,6 +237,8 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         display = stack.enter_context(_display(arguments, source, stream))
         if isinstance(source, Microphone):
             source.notify = display.notice
+        if isinstance(stream, RemoteStream):
+            stream.notify = display.notice
         for sentence in waiting:
             display.notice(sentence)
         files = _open_files(arguments, head, resumed, stack)
@@ -278,8 +275,7 @@ def _open_stream(
         checkpoint,
         delay_ms=chosen_delay_ms(arguments, checkpoint),
         kv_bits=arguments.kv_bits,
-        # Probabilities cost a little and only this format shows them.
-        confidence=any(path.suffix == ".jsonl" for path in arguments.output),
+        confidence=_has_confidence(arguments),
         **word_options(arguments, checkpoint.tokenizer),
     )
     settings = {
@@ -294,6 +290,11 @@ def _open_stream(
         "settings": settings_key(settings),
     }
     return stream, StreamMetrics(), head
+
+
+def _has_confidence(arguments: argparse.Namespace) -> bool:
+    """Probabilities cost a little and only jsonl shows them."""
+    return any(path.suffix == ".jsonl" for path in arguments.output)
 
 
 def _open_resumed(arguments: argparse.Namespace) -> RecordedSound | None:
@@ -321,19 +322,21 @@ def _open_remote(
     metrics = RemoteMetrics()
     # A file that is sent as fast as it can be lags by what is on its way.
     is_live = arguments.input in (None, STANDARD_INPUT) or arguments.realtime
+    has_confidence = _has_confidence(arguments)
     stream = RemoteStream(
         server_url(arguments.server),
-        RemoteEvents(options["replacements"], arguments.pause),
+        lambda: RemoteEvents(options["replacements"], arguments.pause),
         # Beyond the model's name, what our own server takes; vLLM's overlooks it.
         session={
             "model": arguments.model,
             "pause_ms": arguments.pause,
             "hotwords": list(options["hotwords"]),
-            "include": ["words", "lag"],
+            "include": ["words", "lag", *(["confidence"] if has_confidence else [])],
         },
         delay_ms=arguments.delay,
-        key=arguments.api_key or os.environ.get(KEY_VARIABLE),
+        key=server_key(arguments),
         metrics=metrics if is_live else None,
+        reconnect_s=reconnect_s(arguments),
     )
     stack.callback(stream.close)
     return stream, metrics
@@ -429,7 +432,7 @@ def _open_files(
 
 
 @contextmanager
-def _ended_by_signals(captions: Captions) -> Iterator[None]:
+def _ended_by_signals(captions: Captions) -> Generator[None]:
     """SIGINT, SIGTERM or SIGHUP once ends the captions; a second one stops at once.
 
     More are ignored until the process has ended: files are being closed.

@@ -123,6 +123,7 @@ class Captions:
 
     def _take(self, timeout_s: float) -> None:
         if self._n_waiting >= _MAX_STEP_SAMPLES:
+            time.sleep(timeout_s)
             return  # a file would be read to its end, and be held in memory
         if isinstance(self._source, FileSource):
             self._show(self._source.take_warnings())

@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -46,15 +45,10 @@ class PlainDisplay:
         self._is_line_open = False
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         if self._is_line_open:  # broken off: what is said about it begins a line
             self._output.write(self._writer.end())
-        self._output.__exit__(kind, error, trace)
+        self._output.__exit__(*raised)
 
     def on_audio(self, samples: np.ndarray, /) -> None:
         del samples
@@ -113,12 +107,7 @@ class TerminalDisplay:
         self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._print(self._wrapper.end_paragraph())
         self._live.update(Text(""), refresh=True)
         self._live.stop()

@@ -19,7 +19,7 @@ from voxmlx.live.recorded import (
 from voxmlx.live.stream_metrics import StreamMetrics
 from voxmlx.text.formats import Writer
 
-__all__ = ["CaptionFile", "Recording"]
+__all__ = ["CaptionFile", "Recording", "create_file"]
 
 _SYNC_EVERY_S = 1.0
 
@@ -38,7 +38,7 @@ class CaptionFile:
         """
         self._path = path
         self._writer = writer
-        self._file = _open_again(path) if is_resumed else _create(path)
+        self._file = _open_again(path) if is_resumed else create_file(path)
 
     def cut(self) -> None:
         """Remove what the file holds beyond what has been written."""
@@ -92,7 +92,7 @@ class Recording:
         """
         self._path = path
         self._clock = clock
-        self._file = _create(path) if resumed is None else _open_again(path)
+        self._file = create_file(path) if resumed is None else _open_again(path)
         self._n_bytes = 2 * resumed.n_samples if resumed is not None else 0
         try:
             self._file.truncate(HEADER_BYTES + self._n_bytes)
@@ -143,12 +143,13 @@ def _open_again(path: Path) -> BinaryIO:
     try:
         return open(path, "r+b")
     except FileNotFoundError:
-        return _create(path)
+        return create_file(path)
     except OSError as error:
         raise _unwritable(path, error) from None
 
 
-def _create(path: Path) -> BinaryIO:
+def create_file(path: Path) -> BinaryIO:
+    """Create a file. Raises OutputError where there is one, or it cannot be written."""
     try:
         return open(path, "xb")
     except FileExistsError:

@@ -1,57 +1,58 @@
-"""A stream that a server decodes: sound goes there, events come back."""
+"""A stream that a server decodes: sound goes there, events come back.
+
+States: LINKED, a connection takes sound and sends messages. AWAY, it has broken off and
+attempts to reach the server are under way; sound is kept. OVER, an error has ended it,
+which is raised once all events are out, or `Finished` has come.
+
+  LINKED --broken off--> AWAY --let in--> LINKED, from a restart point of the sound
+  AWAY --time is up, or refused for good--> OVER
+
+Nothing is kept in AWAY but what LINKED keeps too: sound since the restart point, at
+most `_KEPT_SAMPLES` of it.
+"""
 
 import base64
-import json
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
+from voxmlx.cli.json_fields import fields_of
 from voxmlx.config import DEFAULT_DELAY_MS, SAMPLE_RATE, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.errors import ServerError
 from voxmlx.events import Event, Finished, TextDelta
+from voxmlx.live.kept_sound import KeptSound
+from voxmlx.live.reconnecting import Reconnecting
 from voxmlx.live.remote_events import RemoteEvents
+from voxmlx.live.server_connection import ServerConnection
+from voxmlx.live.splice import Splice
 from voxmlx.live.stream_metrics import StreamMetrics
 
-__all__ = ["RemoteMetrics", "RemoteStream", "server_url"]
+__all__ = ["RemoteMetrics", "RemoteStream"]
 
-_PATH = "/v1/realtime"
-
-_OPEN_S = 10.0
 # How long a server may be silent once all sound is there.
 _END_S = 60.0
 # How long `finish` waits for news before it returns without any.
 _NEWS_S = 0.1
-# A server that is behind reads nothing for a while, pings included.
-_PING_TIMEOUT_S = 180.0
-_MAX_MESSAGE_BYTES = 64 << 20
+# How long a server may leave a ping unanswered. One that is minutes behind, as with a
+# file that is sent as fast as it can be, reads nothing for a while, pings included.
+_LIVE_PING_TIMEOUT_S, _FILE_PING_TIMEOUT_S = 20.0, 180.0
+
+# Twenty minutes: 38 MB.
+_KEPT_SAMPLES = 20 * 60 * SAMPLE_RATE
+# One message of sound, and what goes at a time before somebody else has a turn.
+_MESSAGE_SAMPLES = 32 * SAMPLES_PER_AUDIO_TOKEN
+_N_MESSAGES = 8
+# More samples than ever come: a file waits meanwhile.
+_WANTS_NONE = 1 << 62
 
 # Sound that has been sent and not spoken about: half an hour of it.
 _N_SENT = 30 * 60 * SAMPLE_RATE // SAMPLES_PER_AUDIO_TOKEN
 
-
-def server_url(address: str) -> str:
-    """The websocket of a server: `ws://host:port`, with or without scheme and path.
-
-    Raises ServerError.
-    """
-    url = address if "://" in address else f"ws://{address}"
-    scheme, _, rest = url.partition("://")
-    scheme = {"http": "ws", "https": "wss"}.get(scheme, scheme)
-    try:
-        parts = urlsplit(f"{scheme}://{rest}")
-        if scheme in ("ws", "wss") and parts.hostname and parts.port != 0:
-            path = parts.path if parts.path not in ("", "/") else _PATH
-            return parts._replace(path=path).geturl()
-    except ValueError:  # a port that is no number
-        pass
-    raise ServerError(
-        f"--server {address} is no address of a server, expected ws://HOST:PORT"
-    )
+# Of sound that a server has surely decoded, this is how far the lag may be wrong.
+_LAG_MARGIN_MS = 20_000
 
 
 class RemoteMetrics(StreamMetrics):
@@ -68,61 +69,73 @@ class RemoteMetrics(StreamMetrics):
 class RemoteStream:
     """A session's likeness, from one thread. Sound goes as PCM16 at 16 kHz.
 
-    When the server breaks off, what it has said until then still comes out; the
-    ServerError is raised by the call after that.
+    When the server breaks off, the stream tries to reach it again for `reconnect_s`.
+    If that fails, what was said until then still comes out; the ServerError is raised
+    by the call after that. `notify` gets a sentence when the server is lost, and one
+    when it is there again.
     """
 
     def __init__(
         self,
         url: str,
-        told: RemoteEvents,
+        new_events: Callable[[], RemoteEvents],
         *,
         session: Mapping[str, Any],
         delay_ms: int | None,
         key: str | None = None,
         metrics: RemoteMetrics | None = None,
+        reconnect_s: float = 0.0,
     ) -> None:
         """Open a stream; `session` is what its `session.update` says.
 
-        Without `delay_ms` the delay is the server's own. With a `metrics` lag is measured. Raises ServerError.
+        Without `delay_ms` the delay is the server's own. With a `metrics` the sound is
+        live: lag is measured, and sound never waits for the server. Raises ServerError.
         """
-        self._url = url
-        self._remote_events = told
+        self.notify: Callable[[str], None] = lambda sentence: None
         self.delay_ms = delay_ms
+        self._url, self._key, self._session = url, key, session
+        self._new_events = new_events
         self._metrics = metrics
+        self._reconnect_s = reconnect_s
         self._error: ServerError | None = None
-        # (stream time at its end, when it was sent) of sound no text has come about.
+        # (stream time at its end, when it came) of sound no text has come about.
         self._sent: deque[tuple[int, float]] = deque(maxlen=_N_SENT)
-        self._inbox: deque[str] = deque()
-        self._is_ending = self._is_finished = False
-        self._heard_from_at = time.monotonic()
-        self._n_samples = 0
-        with ExitStack() as stack:
-            self._socket = _connect(url, key, stack)
-            self._greet()
-            delay = {} if delay_ms is None else {"delay_ms": delay_ms}
-            self._send({"type": "session.update", **session, **delay})
-            self._send({"type": "input_audio_buffer.commit"})
-            self._opened = stack.pop_all()
+        self._is_ending = self._is_end_sent = False
+        self._kept = KeptSound(_KEPT_SAMPLES)
+        self._splice = Splice()
+        # Messages of a server that shuts down. It has heard the sound to some point,
+        # maybe within a word, and then silence that nobody sent.
+        self._is_cut = False
+        self._cut: list[Mapping[str, Any]] = []
+        self._reconnecting: Reconnecting | None = None
+        self._lost_at, self._has_news, self._n_attempts = 0.0, False, 0
+        self._connection: ServerConnection | None = self._connect()
+        self._begin(0)
 
     @property
     def samples_wanted(self) -> int:
         """Samples to push to complete an audio token; 0 if the server has news."""
-        self._look(0)
-        if self._inbox or self._error is not None:
+        if self._error is not None:
             return 0
-        return SAMPLES_PER_AUDIO_TOKEN - self._n_samples % SAMPLES_PER_AUDIO_TOKEN
+        if self._connection is None:
+            assert self._reconnecting is not None
+            if self._reconnecting.is_done():
+                return 0
+            if self._metrics is None:
+                return _WANTS_NONE
+        else:
+            self._connection.look(0)
+            if self._connection.inbox or self._connection.error or self._kept.n_unsent:
+                return 0
+        return SAMPLES_PER_AUDIO_TOKEN - self._kept.end % SAMPLES_PER_AUDIO_TOKEN
 
     def push(self, samples: np.ndarray, /) -> list[Event]:
         """Send sound; what the server has said. Raises ServerError."""
         self._raise()
         if len(samples):
-            pcm = np.rint(samples * 32768.0).clip(-32768, 32767).astype("<i2")
-            self._remote_events.push(samples)
-            self._n_samples += len(samples)
-            self._sent.append((self._remote_events.duration_ms, time.monotonic()))
-            audio = base64.b64encode(pcm.tobytes()).decode()
-            self._send({"type": "input_audio_buffer.append", "audio": audio})
+            self._kept.push(samples)
+            self._sent.append((_ms(self._kept.end), time.monotonic()))
+        self._send_sound()
         return self._news(0)
 
     def finish(self) -> list[Event]:
@@ -130,113 +143,186 @@ class RemoteStream:
         self._raise()
         if not self._is_ending:
             self._is_ending = True
-            self._heard_from_at = time.monotonic()
-            self._send({"type": "input_audio_buffer.commit", "final": True})
+            if self._connection is not None:
+                self._connection.heard_at = time.monotonic()
+        self._send_sound()
+        connection = self._connection
+        if connection is not None and not self._kept.n_unsent and not self._is_end_sent:
+            connection.send({"type": "input_audio_buffer.commit", "final": True})
+            self._is_end_sent = True
         events = self._news(_NEWS_S)
-        if not events and time.monotonic() - self._heard_from_at > _END_S:
-            self._fail(f"has said nothing for {_END_S:g} s")
-            return self._remote_events.flush()
-        return events
+        if connection is None or connection is not self._connection or events:
+            return events
+        if time.monotonic() - connection.heard_at > _END_S:
+            connection.fail(f"has said nothing for {_END_S:g} s")
+            return self._broken_off(connection)
+        return []
 
     def close(self) -> None:
-        self._opened.close()
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+        if self._connection is not None:
+            self._connection.close()
 
-    def _greet(self) -> None:
-        """Wait for the server's first message, which says whether there is a place."""
-        self._look(_OPEN_S)
-        for text in self._inbox:
-            message = self._parsed(text)
-            if message is not None and message.get("type") == "error":
-                self._refuse(message)
-        if not self._inbox and self._error is None:
-            self._fail("does not greet its clients")
-        self._raise()
+    # ---- The connection.
 
-    def _raise(self) -> None:
-        if self._error is not None and not self._inbox:
-            raise self._error
+    def _connect(self) -> ServerConnection:
+        is_live = self._metrics is not None
+        return ServerConnection(
+            self._url,
+            self._key,
+            ping_timeout_s=_LIVE_PING_TIMEOUT_S if is_live else _FILE_PING_TIMEOUT_S,
+        )
 
-    def _fail(self, what: str) -> None:
-        if self._error is None:
-            self._error = ServerError(f"the server {self._url} {what}")
+    def _begin(self, base: int) -> None:
+        """Open a stream at the server for the sound from `base` on."""
+        assert self._connection is not None
+        self._base_ms = _ms(base)
+        self._remote_events = self._new_events()
+        self._is_end_sent = self._has_news = False
+        self._begun_at = time.monotonic()
+        delay = {} if self.delay_ms is None else {"delay_ms": self.delay_ms}
+        self._connection.send({"type": "session.update", **self._session, **delay})
+        self._connection.send({"type": "input_audio_buffer.commit"})
 
-    def _send(self, message: Mapping[str, Any]) -> None:
-        from websockets.exceptions import ConnectionClosed  # of an extra
+    def _broken_off(self, connection: ServerConnection) -> list[Event]:
+        """The connection has ended: try to get another one, or give up."""
+        error = connection.error
+        assert error is not None
+        self._connection = None
+        now = time.monotonic()
+        is_new = not self._lost_at or self._has_news or now > self._begun_at + _STEADY_S
+        if is_new:
+            self._lost_at, self._n_attempts = now, 0
+        until = self._lost_at + self._reconnect_s
+        if not error.may_return or self._reconnect_s <= 0 or now > until:
+            connection.close()
+            return self._give_up(error)
+        if is_new:
+            self.notify(
+                f"{error}; trying again for {self._reconnect_s:g} s, sound is kept"
+            )
 
-        if self._error is not None:
-            return
-        try:
-            self._socket.send(json.dumps(message))
-        except ConnectionClosed:
-            self._look(_OPEN_S)  # it may have said why
+        def connect() -> ServerConnection:
+            connection.close()  # which may take a while
+            return self._connect()
 
-    def _look(self, timeout_s: float) -> None:
-        """Take in what has come; wait for the first of it."""
-        from websockets.exceptions import ConnectionClosed  # of an extra
+        self._reconnecting = Reconnecting(
+            connect, until=until, n_before=self._n_attempts
+        )
+        return []
 
-        while self._error is None:
-            try:
-                text = self._socket.recv(timeout=timeout_s)
-            except TimeoutError:
-                return
-            except ConnectionClosed as closed:
-                if not self._is_finished:
-                    self._fail(f"has ended the connection{_reason(closed)}")
-                return
-            self._inbox.append(text if isinstance(text, str) else "")
-            self._heard_from_at = time.monotonic()
-            timeout_s = 0
-
-    def _news(self, timeout_s: float) -> list[Event]:
-        if not self._inbox:
-            self._look(timeout_s)
+    def _try_again(self, timeout_s: float) -> list[Event]:
+        """Go on with a connection that is there, if it is; or give up."""
+        attempts = self._reconnecting
+        assert attempts is not None
+        if not attempts.is_done(timeout_s):
+            return []
+        self._reconnecting, self._n_attempts = None, attempts.n_attempts
+        self._connection = attempts.take()
+        if self._connection is None:
+            error = attempts.error
+            assert error is not None
+            if error.may_return:
+                error = ServerError(
+                    f"{error}; tried for {self._reconnect_s:g} s (--reconnect)"
+                )
+            return self._give_up(error)
+        wanted = self._splice.restart_ms * SAMPLE_RATE // 1000
+        base = self._kept.rewind(wanted)
         events: list[Event] = []
-        while self._inbox:
-            message = self._parsed(self._inbox.popleft())
-            if message is None:
-                continue
-            if message.get("type") == "error":
-                self._refuse(message)
-            else:
-                self._note_delay(message)
-                try:
-                    events += self._remote_events.receive(message)
-                except ServerError as error:
-                    self._fail(f"is not understood: {error}")
-        self._note_lag(events)
-        if any(isinstance(event, Finished) for event in events):
-            if self._is_ending:
-                self._is_finished = True
-                return events
-            events = [event for event in events if not isinstance(event, Finished)]
-            self._fail("has ended the stream; it may be shutting down")
-        if self._error is not None:
-            events += self._remote_events.flush()
+        away_s = time.monotonic() - self._lost_at
+        lost = "nothing is lost"
+        if base > wanted:  # what the last server has said is all there will be
+            lost = f"{(base - wanted) / SAMPLE_RATE:.0f} s of sound are lost"
+            events += self._last_words()
+        self._is_cut = False
+        self._cut.clear()
+        self._splice.restart(_ms(base))
+        self._begin(base)
+        self.notify(f"the server is there again after {away_s:.0f} s; {lost}")
+        self._send_sound()
         return events
 
-    def _parsed(self, text: str) -> Mapping[str, Any] | None:
+    def _give_up(self, error: ServerError) -> list[Event]:
+        self._error = error
+        return self._last_words()
+
+    def _last_words(self) -> list[Event]:
+        """Return what the last server has said and what it had begun to say."""
+        events = [event for message in self._cut for event in self._receive(message)]
+        self._cut.clear()
+        events += self._remote_events.flush()
+        return [*self._splice.push(events), *self._splice.flush()]
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    # ---- Sound goes there.
+
+    def _send_sound(self) -> None:
+        for _ in range(_N_MESSAGES):
+            if self._connection is None or not self._kept.n_unsent:
+                return
+            pcm = self._kept.take(_MESSAGE_SAMPLES)
+            self._remote_events.push(pcm.astype(np.float32) / 32768)
+            audio = base64.b64encode(pcm.tobytes()).decode()
+            self._connection.send({"type": "input_audio_buffer.append", "audio": audio})
+            if self._connection.error is not None:
+                return
+
+    # ---- Events come back.
+
+    def _news(self, timeout_s: float) -> list[Event]:
+        connection = self._connection
+        if connection is None:
+            return self._try_again(timeout_s)
+        if not connection.inbox:
+            connection.look(timeout_s)
+        events: list[Event] = []
+        while connection.inbox:
+            message = connection.inbox.popleft()
+            self._note_session(message)
+            self._has_news = self._has_news or message.get("type") in _NEWS
+            match message.get("type"):
+                case "error":
+                    connection.refuse(message)
+                case "session.ending":
+                    self._is_cut = self._reconnect_s > 0
+                case "transcription.done" if self._is_cut or not self._is_ending:
+                    connection.fail(
+                        "has ended the stream; it may be shutting down", may_return=True
+                    )
+                case _ if self._is_cut:
+                    self._cut.append(message)
+                case _:
+                    events += self._receive(message)
+        events = self._splice.push(events)
+        self._note_lag(events)
+        self._kept.forget(self._splice.restart_ms * SAMPLE_RATE // 1000)
+        is_finished = any(isinstance(event, Finished) for event in events)
+        if connection.error is not None and not is_finished:
+            events += self._broken_off(connection)
+        return events
+
+    def _receive(self, message: Mapping[str, Any]) -> list[Event]:
         try:
-            message = json.loads(text)
-        except ValueError:
-            message = None
-        if isinstance(message, dict):
-            return message
-        self._fail("speaks no JSON")
-        return None
+            return self._remote_events.receive(message)
+        except ServerError as error:
+            if self._connection is not None:
+                self._connection.fail(f"is not understood: {error}")
+            return []
 
-    def _refuse(self, message: Mapping[str, Any]) -> None:
-        """An `error`: all we send is right, so that it is no use to go on."""
-        detail = message.get("error")
-        if isinstance(detail, dict):  # OpenAI's form
-            detail = detail.get("message")
-        self._error = ServerError(f"the server {self._url} says: {detail}")
-
-    def _note_delay(self, message: Mapping[str, Any]) -> None:
-        """Our server says which delay a stream has, if nobody has asked for one."""
-        session = message.get("session")
-        if self.delay_ms is None and isinstance(session, dict):
+    def _note_session(self, message: Mapping[str, Any]) -> None:
+        """Our server says which delay a stream has, and how far it lags."""
+        if self.delay_ms is None and (session := fields_of(message.get("session"))):
             delay_ms = session.get("delay_ms")
             self.delay_ms = delay_ms if isinstance(delay_ms, int) else None
+        lag_ms = message.get("lag_ms")
+        if isinstance(lag_ms, int | float) and self._metrics is not None:
+            heard_ms = self._base_ms + self._remote_events.duration_ms
+            self._splice.silent_until(int(heard_ms - lag_ms) - _LAG_MARGIN_MS)
 
     def _note_lag(self, events: Sequence[Event]) -> None:
         texts = [event for event in events if isinstance(event, TextDelta)]
@@ -249,62 +335,11 @@ class RemoteStream:
             self._metrics.lagged(time.monotonic() - self._sent[0][1])
 
 
-def _connect(url: str, key: str | None, stack: ExitStack) -> Any:
-    """A websocket, until the stack is closed. Raises ServerError."""
-    try:
-        # Local imports: what only this needs is an extra of the package.
-        from websockets.exceptions import InvalidHandshake, InvalidStatus
-        from websockets.sync.client import connect
-    except ModuleNotFoundError as error:
-        raise ServerError(
-            f"--server needs {error.name}, which is not installed; install it with "
-            "pip install 'voxmlx-realtime[serve]'"
-        ) from None
-    is_here = (urlsplit(url).hostname or "") in ("localhost", "127.0.0.1", "::1")
-    try:
-        connection = connect(
-            url,
-            additional_headers={"Authorization": f"Bearer {key}"} if key else None,
-            # Sound is hardly compressed.
-            compression=None,
-            # A proxy knows no other machine by these names.
-            proxy=None if is_here else True,
-            open_timeout=_OPEN_S,
-            close_timeout=1.0,
-            ping_timeout=_PING_TIMEOUT_S,
-            max_size=_MAX_MESSAGE_BYTES,
-            # Text waits here, not at the server, while sound is being sent.
-            max_queue=None,
-        )
-        return stack.enter_context(connection)
-    except InvalidStatus as refused:
-        raise ServerError(
-            f"the server {url} lets nobody in{_refusal(refused.response)}"
-        ) from None
-    except InvalidHandshake:
-        raise ServerError(f"{url} answers, but is no such server") from None
-    except (OSError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or "no answer"
-        raise ServerError(
-            f"cannot reach the server {url}: {reason}; is it running? "
-            "(python -m voxmlx.serve)"
-        ) from None
+# Messages of a server that has heard something. A connection that brings none of them
+# and does not last is no success.
+_NEWS = {"transcription.delta", "transcription.word", "session.lag"}
+_STEADY_S = 30.0
 
 
-def _refusal(response: Any) -> str:
-    """Why, as far as the answer to a handshake says."""
-    try:
-        told = json.loads(response.body or b"").get("error")
-        text = told.get("message") if isinstance(told, dict) else str(told)
-    except (ValueError, AttributeError):
-        text = response.reason_phrase
-    hint = "; give the right --api-key" if response.status_code == 401 else ""
-    return f" (HTTP {response.status_code}: {text}){hint}"
-
-
-def _reason(closed: Any) -> str:
-    """Of a connection that is closed: what was said about it."""
-    if closed.rcvd is None:
-        return ""
-    reason = f": {closed.rcvd.reason}" if closed.rcvd.reason else ""
-    return f" (code {closed.rcvd.code}{reason})"
+def _ms(n_samples: int) -> int:
+    return n_samples * 1000 // SAMPLE_RATE

@@ -92,7 +92,14 @@ class RemoteEvents:
             case "transcription.word":
                 start_ms, end_ms = int(message["start_ms"]), int(message["end_ms"])
                 lead = str(message["lead"])
-                word = Word(str(message["text"]), start_ms, end_ms, lead=lead)
+                confidence = message.get("confidence")
+                word = Word(
+                    str(message["text"]),
+                    start_ms,
+                    end_ms,
+                    None if confidence is None else float(confidence),
+                    lead,
+                )
                 self._open_text = self._open_text[len(lead + word.text) :]
                 return self._assembler.finalize([word], int(message["time_ms"]))
             case "transcription.utterance_end":

@@ -1,5 +1,8 @@
 """Encoder frames -> audio embeddings, one per audio token."""
 
+# pyright: standard
+# mlx.nn has no types.
+
 import mlx.core as mx
 import mlx.nn as nn
 

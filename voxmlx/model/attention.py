@@ -1,5 +1,8 @@
 """Sliding-window self-attention over a ring of past keys."""
 
+# pyright: standard
+# mlx.nn has no types.
+
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,7 +13,8 @@ from numpy.typing import NDArray
 
 from voxmlx.config import DecoderConfig, EncoderConfig
 from voxmlx.kernels import Rotation, rotation
-from voxmlx.model.cache import RingKVCache, RingStep
+from voxmlx.model.cache import RingKVCache
+from voxmlx.model.ring_step import RingStep
 from voxmlx.model.rope import RotaryEmbedding
 
 __all__ = ["Attention", "Step", "begin_step"]

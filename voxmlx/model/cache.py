@@ -1,8 +1,43 @@
-"""The last `window` keys and values of a stream, in bounded memory."""
+"""The last `window` keys and values of a stream, in bounded memory.
+
+An entry is the keys and values of one position, or of one encoder frame. A layer has one
+ring, whose slots hold an entry each. All rings of a cache are written alike. So three
+numbers say of a stream where they stand:
+
+    head      the slot that the next entry goes to
+    length    how many slots hold an entry, `capacity` at most
+    offset    how many entries there were, for rotary angles; it wraps at 2^64
+
+States:
+
+    growing   fewer than `capacity` slots: entries lie in the order in which they came
+    wrapped   all slots hold an entry: the next one goes over the oldest
+
+A step is `advance(n)`, then `attend` or `attend_window` once for each layer. `advance`
+chooses one of two forms:
+
+    in place       entries are written first, and queries see the ring as it lies;
+                   for steps up to `step` entries that need not wrap inside
+    with history   queries see a copy of the window and then the step's own entries;
+                   for larger steps, and for rows that stand at different places
+
+With `attend_window` the entries wait beside the ring until the next step writes them.
+
+In 8 bits, a row of D numbers is D of int8 and a scale. Entries are quantized before
+anything sees them. So what a query sees does not depend on the step they came in. A row
+of 128 numbers takes 132 bytes and not 256.
+
+Invariants: an entry is not written over while a query may see it; memory is bounded by
+`capacity`; a copy of a cache shares its rings until one of both is written; `trim` can
+take `step` - 1 entries back, since what they went over had left every window.
+
+Example, window 4 and step 2: there are 6 slots. Entries 1 to 6 fill them. Entries 7 and
+8 go to slots 0 and 1, over 1 and 2. Query 7 sees entries 4 to 7, and query 8 sees 5 to
+8. `trim(1)` takes 8 back: head is 1 again, and entry 2 is lost, which no query misses.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -18,8 +53,9 @@ from voxmlx.kernels import (
     ring_attention_q8,
     window_attention,
 )
+from voxmlx.model.ring_step import RingStep, updated, written
 
-__all__ = ["FIRST_SLOTS", "KV_BITS", "RingKVCache", "RingStep"]
+__all__ = ["FIRST_SLOTS", "KV_BITS", "RingKVCache"]
 
 KV_BITS = (8, 16)
 """How many bits a ring can keep of a number; 16 stands for the model's dtype."""
@@ -29,66 +65,15 @@ FIRST_SLOTS = 64
 
 
 @dataclass(slots=True)
-class RingStep:
-    """Slots for the T entries of one step, and the slots that its queries may see.
-
-    The same for every layer, so it is worked out once per step. `slots` is a
-    number where the entries lie side by side in the same place of every row.
-    """
-
-    slots: int | mx.array
-    n_visible: int
-    # Computes [B or 1, 1, T, S], None where all sees all: not every attention asks.
-    visible: Callable[[], NDArray[np.bool_] | None]
-    history: mx.array | None  # slots of the earlier entries, when they are copied
-    n_written: int
-    # Computes {end, held, window} of each row [B, 3], int32, once the step is in the
-    # ring; None where it has then lost what its first query may see.
-    positions: Callable[[], NDArray[np.int32]] | None
-    # The same before it; None also where the entries do not lie side by side.
-    older: Callable[[], NDArray[np.int32]] | None = None
-    _mask: mx.array | None = None
-    _has_mask: bool = False
-    _meta: mx.array | None = None
-
-    @property
-    def mask(self) -> mx.array | None:
-        """`visible` for attention; one array for all layers."""
-        if not self._has_mask:
-            visible = self.visible()
-            self._mask = None if visible is None else _to_mx(visible)
-            self._has_mask = True
-        return self._mask
-
-    @property
-    def meta(self) -> mx.array:
-        """Return what `positions` computes, for attention; one array for all layers."""
-        if self._meta is None:
-            assert self.positions is not None
-            self._meta = mx.array(self.positions())
-        return self._meta
-
-    @property
-    def meta_of_older(self) -> mx.array:
-        """Return what `older` computes, for attention; one array for all layers."""
-        if self._meta is None:
-            assert self.older is not None
-            self._meta = mx.array(self.older())
-        return self._meta
-
-
-@dataclass(slots=True)
 class RingKVCache:
     """Rings of one transformer, [B, 2 H, slots, D] per layer: keys, then values.
 
     In 8 bits a ring holds rows [B, 2 H, slots, D + 4] of int8, as `quantize_rows`
     makes them.
 
-    A query sees `window` entries, itself included. Steps of up to `step` entries
-    are written in place, over entries that have left every window, and attend to
-    the ring as it lies: softmax does not mind the order and RoPE is already in the
-    keys. A larger step attends to a copy of the window followed by its own
-    entries; that copy is what a larger step costs.
+    A query sees `window` entries, itself included. Softmax does not mind the order of
+    slots, and RoPE is already in the keys. The copy of the window is what a step larger
+    than `step` costs.
 
     Memory follows use. A ring starts with few slots and grows by at least a factor
     of two, up to `capacity`; only then do entries wrap. Growing copies the ring.
@@ -185,7 +170,7 @@ class RingKVCache:
     def advance(self, n: int) -> RingStep:
         """Make room for n entries per row; then `attend` in each layer once."""
         self.write_waiting()
-        self._grow(int(self.length.max()) + n)
+        self.grow(int(self.length.max()) + n)
         C = self.capacity
         in_step = bool((self.head == self.head[0]).all())
         in_step &= bool((self.length == self.length[0]).all())
@@ -212,16 +197,16 @@ class RingKVCache:
         """Put the last step's entries into the rings, if they are not there yet."""
         if self.waiting:
             for layer, rows in enumerate(self.waiting):
-                self.rings[layer] = _written(self.rings[layer], rows, self.waiting_slot)
+                self.rings[layer] = written(self.rings[layer], rows, self.waiting_slot)
             self.waiting = []
 
     def fill(self) -> None:
         """Have every slot in use, as after hours; what they hold is left open."""
-        self._grow(self.capacity)
+        self.grow(self.capacity)
         self.length[:] = self.capacity
         self.head[:] = 0
 
-    def _grow(self, n_entries: int) -> None:
+    def grow(self, n_entries: int) -> None:
         """Have slots for so many entries, or for all that are ever kept."""
         n_slots = self.n_slots
         needed = min(n_entries, self.capacity)
@@ -356,12 +341,12 @@ class RingKVCache:
         # The old ring must have no owner left when the new one is computed, or it
         # is copied instead of written in place.
         if self.bits == 16:
-            seen, self.rings[layer] = _updated(self.rings[layer], kv, plan)
+            seen, self.rings[layer] = updated(self.rings[layer], kv, plan)
             return _keys_and_values(seen)
         # A step's own entries too are seen as they are stored: what a query sees
         # does not depend on the step they came in.
         rows = quantize_rows(kv)
-        seen, self.rings[layer] = _updated(self.rings[layer], rows, plan)
+        seen, self.rings[layer] = updated(self.rings[layer], rows, plan)
         return dequantize_rows(seen, kv.dtype)
 
 
@@ -374,35 +359,3 @@ def _keys_and_values(kv: mx.array) -> tuple[mx.array, mx.array]:
 def _capacity(window: int, step: int) -> int:
     """Slots for steps of `step` entries: whole ones, so that none need wrap inside."""
     return -(-(window + step - 1) // step) * step
-
-
-def _to_mx(mask: Any) -> mx.array:
-    """mx.array's annotation leaves out NumPy's bool; the function does not."""
-    return mx.array(mask)
-
-
-def _written(ring: mx.array, x: mx.array, slot: int) -> mx.array:
-    """The ring with x stored from `slot` on."""
-    # Assigning through another name leaves the ring of a copied state alone, and
-    # a slot known beforehand saves the launch that mx.slice_update's takes.
-    ring = ring.__copy__()
-    ring[:, :, slot : slot + x.shape[2]] = x
-    return ring
-
-
-def _updated(ring: mx.array, x: mx.array, plan: RingStep) -> tuple[mx.array, mx.array]:
-    """(entries to attend to, ring with x stored)."""
-    if isinstance(plan.slots, int):
-        ring = _written(ring, x, plan.slots)
-        if plan.n_visible == ring.shape[2]:
-            return ring, ring
-        return ring[:, :, : plan.n_visible], ring
-    B, H, _, D = ring.shape
-    seen = x
-    if plan.history is not None and plan.history.shape[1]:
-        index = mx.broadcast_to(
-            plan.history[:, None, :, None], (B, H, plan.history.shape[1], D)
-        )
-        seen = mx.concatenate([mx.take_along_axis(ring, index, axis=2), x], axis=2)
-    index = mx.broadcast_to(plan.slots[:, None, :, None], (B, H, plan.n_written, D))
-    return seen, mx.put_along_axis(ring, index, x[:, :, -plan.n_written :], axis=2)

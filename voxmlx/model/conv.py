@@ -1,5 +1,8 @@
 """Causal convolutions that keep the input no window has consumed."""
 
+# pyright: standard
+# mlx.nn has no types.
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -89,7 +92,10 @@ class CausalConv1d(nn.Module):
         B, n, C = x.shape
         T = (n - KERNEL_SIZE) // self.stride + 1
         windows = mx.as_strided(x, (B, T, KERNEL_SIZE * C), (n * C, self.stride * C, 1))
-        return windows @ self.weight.reshape(-1, KERNEL_SIZE * C).T
+        return self._product(windows, self.weight.reshape(-1, KERNEL_SIZE * C))
+
+    def _product(self, windows: mx.array, weight: mx.array) -> mx.array:
+        return windows @ weight.T
 
 
 @dataclass(slots=True)

@@ -1,5 +1,8 @@
 """Audio embedding plus previous token -> logits of the next token."""
 
+# pyright: standard
+# mlx.nn has no types.
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,5 +1,8 @@
 """Mel frames -> encoder frames, in whole audio tokens."""
 
+# pyright: standard
+# mlx.nn has no types.
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 

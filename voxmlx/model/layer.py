@@ -1,5 +1,8 @@
 """One pre-norm transformer layer, the same in the encoder and the decoder."""
 
+# pyright: standard
+# mlx.nn has no types.
+
 from typing import Any, NamedTuple
 
 import mlx.core as mx

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import mlx.core as mx
 
 from voxmlx.kernels import Case, check_kernels, kernel_switches
 from voxmlx.kernels.cases import LIMITS
+from voxmlx.kernels.evaluation import evaluate
 from voxmlx.kernels.switches import COMPILED_LAYERS
 from voxmlx.model.attention import begin_step
 from voxmlx.model.cache import RingKVCache
@@ -45,7 +47,8 @@ def _case(
         mx.random.normal((1, n, stack.config.dim), key=key).astype(dtype)
         for key in (keys[0], keys[1])
     )
-    residual = Residual(x, branch, layer.mlp.down_proj.get("bias"))
+    down_proj: Any = layer.mlp.down_proj
+    residual = Residual(x, branch, down_proj.get("bias"))
 
     def run() -> tuple[mx.array, ...]:
         own = cache.copy()
@@ -61,7 +64,7 @@ def _case(
 
     with kernel_switches().without(COMPILED_LAYERS):
         expected = run()
-        mx.eval(expected)
+        evaluate(expected)
     label = f"{type(stack).__name__.lower()}, {n} position{'s' if n > 1 else ''}"
     exact = partial(tuple, [array.astype(mx.float32) for array in expected])
     return Case(COMPILED_LAYERS, label, LIMITS[dtype], compiled, exact)

@@ -1,5 +1,8 @@
 """Products with weights: without the bias, which is cheaper to add later."""
 
+# pyright: standard
+# mlx.nn has no types.
+
 from typing import Any
 
 import mlx.core as mx

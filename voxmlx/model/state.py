@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from voxmlx.kernels.evaluation import evaluate
 from voxmlx.model.decoder import DecoderState
 from voxmlx.model.encoder import EncoderState
 from voxmlx.model.mel import LogMelState
@@ -41,7 +42,7 @@ class VoxtralState:
         state = self.copy()
         state.encoder.cache = state.encoder.cache.packed()
         state.decoder.cache = state.decoder.cache.packed()
-        mx.eval(state.arrays())
+        evaluate(state.arrays())
         return state
 
     def arrays(self) -> list[mx.array]:

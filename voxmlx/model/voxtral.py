@@ -1,5 +1,8 @@
 """The whole network: sound -> audio embeddings; these and ids -> logits."""
 
+# pyright: standard
+# mlx.nn has no types.
+
 from collections.abc import Generator, Iterator, Sequence
 
 import mlx.core as mx

@@ -108,6 +108,11 @@ class Service:
         """Return how many realtime clients there are."""
         return len(self._connections)
 
+    @property
+    def n_upload_bytes(self) -> int:
+        """Return the bytes of all uploaded files that are here."""
+        return self._uploads.n_bytes
+
     async def converse(
         self, transport: Transport[Received], conversation: Talk[Received]
     ) -> None:
@@ -125,7 +130,7 @@ class Service:
         """The ASGI application."""
         origins = list(self._access.origins)
         return Starlette(
-            routes=self._routes(),
+            routes=self.routes(),
             exception_handlers={
                 RequestError: self._on_error,
                 HTTPException: self._on_http_error,
@@ -172,7 +177,7 @@ class Service:
             return False
         return True
 
-    def _routes(self) -> list[BaseRoute]:
+    def routes(self) -> list[BaseRoute]:
         endpoints: dict[str, Endpoint] = {
             "transcribe": self._transcribe,
             "models": self._models,

@@ -117,6 +117,7 @@ class Connection(Generic[Received]):
             self._follow(self._conversation.begin())
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._is_closing = True  # whoever asks for more, as `end` may, is late
             self._release_slot()
             for task in tasks:
                 task.cancel()

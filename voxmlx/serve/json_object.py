@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from voxmlx.errors import RequestError
 
@@ -59,8 +59,8 @@ class JsonObject:
         values = self._value(name, dict, "an object", {})
         return JsonObject(values, f"{self._path}{name}.")
 
-    def texts(self, name: str) -> tuple[str, ...]:
-        values = self._value(name, list, "a list of texts", [])
+    def texts(self, name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
+        values = self._value(name, list, "a list of texts", list(default))
         if not all(isinstance(value, str) for value in values):
             raise self.wrong(name, "expected a list of texts")
         for value in values:
@@ -92,8 +92,9 @@ class JsonObject:
 
 def read_message(text: str | bytes) -> JsonObject:
     """A client's message. Raises RequestError unless it is an object with a type."""
-    message = read_json(text)
-    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+    found = read_json(text)
+    message = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+    if not isinstance(message.get("type"), str):
         raise RequestError(
             "the message is no object with a `type`; send one such object per message",
             code="invalid_message",

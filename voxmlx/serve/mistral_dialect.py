@@ -130,7 +130,7 @@ class MistralDialect(Dialect):
             pause_ms=possible_pause(
                 turns.whole("min_silence_ms", self.options.pause_ms)
             ),
-            hotwords=session.texts("context_bias") or self.options.hotwords,
+            hotwords=session.texts("context_bias", self.options.hotwords),
         )
         self.encoding, self.rate = encoding, rate
         self._has_turns = self._has_turns or session.has("turn_detection")

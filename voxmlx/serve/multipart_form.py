@@ -1,17 +1,52 @@
-"""A form in multipart/form-data: its fields, and the bytes of its one file."""
+"""A form in a request: its fields, and the bytes of its one file."""
 
 from collections.abc import Callable
+from typing import NoReturn
+from urllib.parse import parse_qs
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from voxmlx.errors import RequestError
 
-__all__ = ["MultipartForm"]
+__all__ = ["MultipartForm", "UrlEncodedForm", "read_form"]
 
 # What is no file is a few words, and hot words.
 _MAX_FIELDS, _MAX_FIELD_BYTES = 1100, 256 << 10
 _MAX_HEAD_BYTES = 8 << 10
+
+
+class UrlEncodedForm:
+    """A form without a file: clients send it if they name the file in another way.
+
+    It is read so that they can be told why that is not done.
+    """
+
+    def __init__(self) -> None:
+        self._content = bytearray()
+
+    @property
+    def fields(self) -> dict[str, list[str]]:
+        """Return all fields. Raises RequestError if they are too many."""
+        try:
+            return parse_qs(
+                _text(bytes(self._content)),
+                keep_blank_values=True,
+                max_num_fields=_MAX_FIELDS,
+            )
+        except ValueError:
+            raise _wrong(f"it has more than {_MAX_FIELDS} fields") from None
+
+    def feed(self, content: bytes) -> bytes:
+        """Return no bytes of a file. Raises RequestError for a form that is too long."""
+        if len(self._content) + len(content) > _MAX_FIELD_BYTES:
+            raise _wrong(f"its fields have more than {_MAX_FIELD_BYTES} bytes")
+        self._content += content
+        return b""
+
+    def finish(self) -> NoReturn:
+        """Raise RequestError: there is no file."""
+        raise _no_file()
 
 
 class MultipartForm:
@@ -19,9 +54,7 @@ class MultipartForm:
 
     def __init__(self, content_type: str) -> None:
         """Raises RequestError for what is no such form."""
-        kind, parameters = parse_options_header(content_type)
-        if kind != b"multipart/form-data":
-            raise _no_file()
+        _, parameters = parse_options_header(content_type)
         self.fields: dict[str, list[str]] = {}
         self.file_name: str | None = None
         self._file = bytearray()
@@ -88,7 +121,7 @@ class MultipartForm:
             raise _wrong("a part has too long a head")
 
     def _end_header(self) -> None:
-        if self._header_name.lower() == b"content-disposition":
+        if bytes(self._header_name).lower() == b"content-disposition":
             self._disposition = bytes(self._header_value)
         self._header_name.clear()
         self._header_value.clear()
@@ -129,6 +162,16 @@ class MultipartForm:
 
     def _end(self) -> None:
         self._is_complete = True
+
+
+def read_form(content_type: str) -> MultipartForm | UrlEncodedForm:
+    """Return a reader of a body. Raises RequestError for what is no form."""
+    kind, _ = parse_options_header(content_type)
+    if kind == b"application/x-www-form-urlencoded":
+        return UrlEncodedForm()
+    if kind != b"multipart/form-data":
+        raise _no_file()
+    return MultipartForm(content_type)
 
 
 def _text(content: bytes) -> str:

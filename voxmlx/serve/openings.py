@@ -1,14 +1,17 @@
 """Preparations of streams before they are opened: hot words, and a delay's prefix."""
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.decoding.hotwords import HotwordTrie
+from voxmlx.decoding.speculation import Speculation
 from voxmlx.errors import HotwordError
 from voxmlx.serve.protocol import StreamOptions
 from voxmlx.serve.slot import Opening, Slot
+from voxmlx.session import Session
 from voxmlx.text.tokenizer import Tokenizer
 
 __all__ = ["Openings"]
@@ -22,11 +25,16 @@ class Openings:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, kv_bits: int, wake: Callable[[], None]
+        self,
+        checkpoint: Checkpoint,
+        kv_bits: int,
+        guards: tuple[str, ...],
+        wake: Callable[[], None],
     ) -> None:
         """`wake` is called, on any thread, when a stream may have become ready."""
         self._checkpoint = checkpoint
         self._kv_bits = kv_bits
+        self._guards = guards
         self._wake = wake
         # Delay -> what is left to do for its prefix.
         self._prefixes: dict[int, Iterator[None]] = {}
@@ -50,11 +58,20 @@ class Openings:
         made = slot.opening.hotwords
         return delay_ms not in self._prefixes and (made is None or made.done())
 
-    def take(self, slot: Slot) -> HotwordTrie | tuple[()]:
-        """Return the hot words of a stream that is ready. Raises HotwordError."""
+    def session(self, slot: Slot, options: StreamOptions) -> Session:
+        """Open a stream that is ready. Raises HotwordError."""
         assert slot.opening is not None
         made, slot.opening = slot.opening.hotwords, None
-        return () if made is None else made.result()
+        return Session(
+            self._checkpoint,
+            delay_ms=options.delay_ms,
+            confidence=options.confidence,
+            pause_ms=options.pause_ms,
+            hotwords=() if made is None else made.result(),
+            guards=self._guards,
+            speculate=slot.kind == "file" and Speculation(time.perf_counter),
+            kv_bits=self._kv_bits,
+        )
 
     def step(self) -> None:
         """Do one pass of a prefix. A delay whose pass fails is given up."""

@@ -52,7 +52,6 @@ from voxmlx.batch import MAX_TOKENS_PER_STEP, Batch
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.config import DEFAULT_DELAY_MS, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.decoding.loop import MAX_AUDIO_TOKENS_PER_STEP
-from voxmlx.decoding.speculation import Speculation
 from voxmlx.errors import RequestError, ServerError, VoxmlxError
 from voxmlx.events import Event, Finished, Recovered, TokenDecoded
 from voxmlx.serve.file_share import FileShare
@@ -112,12 +111,13 @@ class Scheduler:
         self.max_files = max_sessions if max_files is None else max_files
         self._delay_ms = delay_ms
         self._checkpoint = checkpoint
-        self._guards = tuple(guards)
         self._kv_bits = checkpoint.kv_bits if kv_bits is None else kv_bits
         self._metrics = metrics or NullMetrics()
         self._clock = clock
         self._slots = SlotTable(max_sessions, self.max_files, clock)
-        self._openings = Openings(checkpoint, self._kv_bits, self._slots.wake)
+        self._openings = Openings(
+            checkpoint, self._kv_bits, tuple(guards), self._slots.wake
+        )
         self._batches: dict[Kind, Batch] = {
             "live": Batch(checkpoint.model),
             "file": Batch(checkpoint.model),
@@ -138,6 +138,11 @@ class Scheduler:
     def n_slots(self) -> int:
         """Clients that have a place."""
         return len(self._slots)
+
+    @property
+    def slots(self) -> list[Slot]:
+        """Return the places of all clients."""
+        return list(self._slots)
 
     @property
     def n_streams(self) -> int:
@@ -186,9 +191,9 @@ class Scheduler:
         self._started.set_result(None)
         # Files may wait for nothing but the time.
         while self._slots.wait(
-            lambda: self._is_due, lambda: self._file_pause_s() or None
+            lambda: self.is_due, lambda: self._file_pause_s() or None
         ):
-            self._tick()
+            self.tick()
         self._by_session.clear()
 
     def _warm_up(self) -> None:
@@ -199,24 +204,30 @@ class Scheduler:
         session.push(np.zeros(3 * SAMPLES_PER_AUDIO_TOKEN, np.float32))
         mx.clear_cache()
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
+        """Do what commands say, then one step, pass or prefix that is due.
+
+        The scheduler's thread does so; whoever has not started it may do so instead.
+        """
         # Nothing of it may be kept while the thread waits: not even a local variable.
         self._drop_released()
         slots = list(self._slots)
         for slot in slots:
             self._run_commands(slot)
-        is_live_due = self._batches["live"].n_due > 0
-        if is_live_due and not self._are_files_starving():
+        is_file_due = self._batches["file"].n_due > 0
+        is_starving = is_file_due and self._share.is_starving(self._clock())
+        if self._batches["live"].n_due and not is_starving:
             self._step("live", None)
         elif self._openings.is_due:
             self._step_prefix()
-        elif self._batches["file"].n_due and not self._file_pause_s():
+        elif is_file_due and not self._file_pause_s():
             self._step_files(has_live=any(slot.kind == "live" for slot in slots))
         for slot in slots:
             self._finish_flush(slot)
 
     @property
-    def _is_due(self) -> bool:
+    def is_due(self) -> bool:
+        """Return whether the next tick has a step, a pass or a prefix to do."""
         if self._openings.is_due or self._batches["live"].n_due:
             return True
         return self._batches["file"].n_due > 0 and not self._file_pause_s()
@@ -231,11 +242,6 @@ class Scheduler:
             if slot.kind == "live" and slot.stream is not None
         )
         return self._share.pause_s(self._clock(), expected)
-
-    def _are_files_starving(self) -> bool:
-        if not self._batches["file"].n_due:
-            return False
-        return self._share.is_starving(self._clock())
 
     def _step_prefix(self) -> None:
         try:
@@ -313,17 +319,7 @@ class Scheduler:
             stream.note_arrival(timeline.duration_ms, came_at)
 
     def _open(self, slot: Slot, command: Open) -> None:
-        options = command.options
-        session = Session(
-            self._checkpoint,
-            delay_ms=options.delay_ms,
-            confidence=options.confidence,
-            pause_ms=options.pause_ms,
-            hotwords=self._openings.take(slot),
-            guards=self._guards,
-            speculate=slot.kind == "file" and Speculation(time.perf_counter),
-            kv_bits=self._kv_bits,
-        )
+        session = self._openings.session(slot, command.options)
         slot.stream = SlotStream(session)
         self._by_session[session] = slot
         self._batches[slot.kind].add(session)

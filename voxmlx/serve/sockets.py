@@ -159,7 +159,8 @@ class HttpProtocol(H11Protocol):
         super().data_received(data)
         if self.transport.is_closing() or self._is_upgraded:
             return
-        is_busy = self.cycle is not None and not self.cycle.response_complete
+        cycle: Any = getattr(self, "cycle", None)  # None before the first request
+        is_busy = cycle is not None and not cycle.response_complete
         if is_busy:
             self._clock.stop()
             self._stop_waiting()

@@ -1,7 +1,7 @@
 """A sound file in a request -> its transcript, for clients of OpenAI and Mistral."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -16,7 +16,11 @@ from voxmlx.errors import RequestError
 from voxmlx.events import Event, Finished
 from voxmlx.serve.event_streams import server_sent_events
 from voxmlx.serve.limits import Limits
-from voxmlx.serve.multipart_form import MultipartForm
+from voxmlx.serve.multipart_form import (
+    MultipartForm,
+    UrlEncodedForm,
+    read_form,
+)
 from voxmlx.serve.protocol import (
     Failed,
     Finish,
@@ -47,17 +51,22 @@ class Uploads:
         self._limits = limits
         self._served = served
         self._total = UploadTotal(limits.max_upload_bytes)
-        self._jobs: set[_Job] = set()
+        self._jobs: set[UploadJob] = set()
 
     def __len__(self) -> int:
         return len(self._jobs)
 
+    @property
+    def n_bytes(self) -> int:
+        """Return the bytes of all files that are here."""
+        return self._total.n_bytes
+
     async def respond(self, request: Request) -> Response:
         """Answer a `POST /v1/audio/transcriptions`. Raises RequestError, OSError."""
-        form = MultipartForm(request.headers.get("content-type", ""))
+        form = read_form(request.headers.get("content-type", ""))
         body = UploadBody(request, self._limits, self._total)
         # A body is not taken from a client for whom there is no slot.
-        job = _Job(body, self._scheduler, self._limits, self._jobs.discard)
+        job = UploadJob(body, self._scheduler, self._limits, self._jobs.discard)
         self._jobs.add(job)
         try:
             await job.receive(form)
@@ -82,7 +91,7 @@ class Uploads:
             job.stop(error)
 
 
-class _Job:
+class UploadJob:
     """One file on its way through a stream."""
 
     def __init__(
@@ -90,7 +99,7 @@ class _Job:
         body: UploadBody,
         scheduler: Scheduler,
         limits: Limits,
-        on_close: Callable[["_Job"], None],
+        on_close: Callable[["UploadJob"], None],
     ) -> None:
         """Raises RequestError where there is no slot for it."""
         self._body = body
@@ -106,7 +115,7 @@ class _Job:
             end=self._end,
         )
 
-    async def receive(self, form: MultipartForm) -> None:
+    async def receive(self, form: MultipartForm | UrlEncodedForm) -> None:
         """Take the body, and keep its file. Raises RequestError, OSError."""
         await self._reader.write(b"")  # a disk that takes nothing is found out first
         while (content := await self._body.next()) is not None:
@@ -136,9 +145,13 @@ class _Job:
 
     def _has_room(self) -> bool:
         """Neither the decoder nor a client that does not read is far behind."""
-        n_unread = self._notices.qsize()
-        waiting_ms = self._slot.waiting_ms
-        return waiting_ms <= _AHEAD_MS and n_unread <= self._limits.max_unread_events
+        waiting_ms, n_most = self._slot.waiting_ms, self._limits.max_unread_events
+        return waiting_ms <= _AHEAD_MS and self.n_unread <= n_most
+
+    @property
+    def n_unread(self) -> int:
+        """Return how many notices wait for the client."""
+        return self._notices.qsize()
 
     async def events(self) -> AsyncIterator[Event]:
         """Until `Finished`. Raises RequestError for a file that cannot be read."""
@@ -177,7 +190,7 @@ class _Job:
 
 
 async def _unless_gone(
-    request: Request, job: _Job, params: TranscriptionParams
+    request: Request, job: UploadJob, params: TranscriptionParams
 ) -> Response:
     """The whole answer; given up when nobody waits for it any more."""
     async with _until_disconnect(request) as gone:
@@ -192,7 +205,7 @@ async def _unless_gone(
 
 
 @asynccontextmanager
-async def _until_disconnect(request: Request) -> AsyncIterator["asyncio.Task[None]"]:
+async def _until_disconnect(request: Request) -> AsyncGenerator["asyncio.Task[None]"]:
     async def wait() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
@@ -211,7 +224,7 @@ class _EventStream(StreamingResponse):
     A client may be gone before the first event is asked for.
     """
 
-    def __init__(self, job: _Job, params: TranscriptionParams) -> None:
+    def __init__(self, job: UploadJob, params: TranscriptionParams) -> None:
         super().__init__(
             server_sent_events(job.events(), params), media_type="text/event-stream"
         )

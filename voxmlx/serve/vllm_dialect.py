@@ -46,6 +46,11 @@ class VllmDialect(Dialect):
     def error(self, error: RequestError, event_id: str | None = None) -> Send:
         return Send({"type": "error", "error": str(error), "code": error.code})
 
+    def end(self) -> list[Effect]:
+        # What comes now is about sound that is cut. A client of vLLM's knows no such word.
+        told = [Send({"type": "session.ending"})] if self._include else []
+        return [*told, *super().end()]
+
     def on_event(self, event: Event | Flushed) -> list[Effect]:
         match event:
             case TextDelta(text, time_ms):
@@ -109,7 +114,7 @@ class VllmDialect(Dialect):
             confidence="confidence" in include,
             delay_ms=message.whole("delay_ms", self.options.delay_ms),
             pause_ms=message.whole("pause_ms", self.options.pause_ms),
-            hotwords=message.texts("hotwords") or self.options.hotwords,
+            hotwords=message.texts("hotwords", self.options.hotwords),
         )
         self.rate = rate
         self._include = frozenset(include)

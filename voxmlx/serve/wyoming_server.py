@@ -24,6 +24,7 @@ class WyomingServer:
     def __init__(self, service: Service, state: SocketState) -> None:
         self._service = service
         self._state = state
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def listen(self, sock: Any, backlog: int) -> asyncio.Server:
         """Accept connections on a socket that is bound."""
@@ -31,7 +32,15 @@ class WyomingServer:
             self._accept, sock=sock, backlog=backlog, limit=MAX_READ_BYTES
         )
 
-    async def _accept(
+    def _accept(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        # A task of our own: asyncio's logs a traceback if it is cancelled.
+        task = asyncio.create_task(self._serve(reader, writer), name="voxmlx-wyoming")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         client = _Client(self._service, reader, writer)

@@ -15,7 +15,7 @@ where the next event would begin.
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from voxmlx.errors import RequestError
 from voxmlx.serve.json_object import JsonObject, read_json
@@ -117,4 +117,4 @@ def _object(content: bytes) -> dict[str, Any]:
             "an event is no JSON object; send one object in each line",
             code="invalid_message",
         )
-    return value
+    return cast("dict[str, Any]", value)

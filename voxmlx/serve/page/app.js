@@ -1,19 +1,46 @@
-// The microphone to the server, and what it says onto the page.
+// The page: what a person does and sees, and what does it.
 
-import { srt, txt } from "./subtitles.js";
+import { Captions } from "./captions.js";
+import { Files } from "./files.js";
+import { blocks, choice, choose, clearBlocks, dropBlock, flush, keepBlock } from "./kept.js";
+import { address, diagnosis } from "./server.js";
+import { Stream } from "./stream.js";
+import { srt, txt, vtt } from "./subtitles.js";
 
 const DELAYS_MS = [...Array(15).keys()].map((i) => 80 * (i + 1)).concat(2400);
 const DEFAULT_DELAY_MS = 480;
-const END_PATIENCE_MS = 10_000;
+const SIZES = [60, 80, 100, 125, 150, 200, 250, 300];
+const LANGUAGES = {
+  ar: "العربية", de: "Deutsch", en: "English", es: "Español", fr: "Français",
+  hi: "हिन्दी", it: "Italiano", ja: "日本語", ko: "한국어", nl: "Nederlands",
+  pt: "Português", ru: "Русский", zh: "中文",
+};
+const KINDS = {
+  txt: ["text/plain", txt],
+  srt: ["application/x-subrip", srt],
+  vtt: ["text/vtt", vtt],
+};
 
 const byId = (id) => document.getElementById(id);
-const captions = byId("captions");
 
-// What has been said: words with their times, and where utterances end.
-let utterances = [];
-let paragraph = null;
 let stream = null;
-let timeOffsetMs = 0;
+let timelineMs = 0; // where the next sound begins
+
+const captions = new Captions(byId("captions"), {
+  keep: keepBlock,
+  drop: dropBlock,
+  change: show,
+});
+
+const files = new Files({
+  key: () => byId("key").value,
+  say: (text, { isWrong = false, isKey = false } = {}) => {
+    say(text, isWrong);
+    if (isKey) askForKey();
+  },
+  progress: showProgress,
+  transcribed: showFile,
+});
 
 function say(text, isWrong = false) {
   byId("state").textContent = text;
@@ -25,156 +52,18 @@ function show() {
   byId("listen").textContent = isListening ? "Stop listening" : "Start listening";
   byId("delay").disabled = isListening;
   byId("key").disabled = isListening;
-  const hasWords = utterances.some((words) => words.length > 0);
-  for (const id of ["save-txt", "save-srt"]) byId(id).disabled = !hasWords;
-  byId("clear").disabled = captions.childElementCount === 0;
+  const hasWords = captions.utterances.length > 0;
+  for (const kind of Object.keys(KINDS)) byId(`save-${kind}`).disabled = !hasWords;
+  byId("copy").disabled = !hasWords;
+  byId("clear").disabled = captions.blocks.length === 0;
 }
 
-function append(text) {
-  const isAtEnd =
-    captions.scrollHeight - captions.scrollTop - captions.clientHeight < 60;
-  if (paragraph === null) {
-    text = text.trimStart();
-    if (text === "") return;
-    paragraph = captions.appendChild(document.createElement("p"));
-  }
-  paragraph.append(text);
-  if (isAtEnd) captions.scrollTop = captions.scrollHeight;
+function askForKey() {
+  byId("key-field").hidden = false;
+  byId("key").focus();
 }
 
-function base64(samples) {
-  const bytes = new Uint8Array(samples.buffer);
-  let text = "";
-  for (const byte of bytes) text += String.fromCharCode(byte);
-  return btoa(text);
-}
-
-function base64url(text) {
-  const encoded = base64(new TextEncoder().encode(text));
-  return encoded.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
-}
-
-const receive = {
-  "transcription.delta": (message) => append(message.delta),
-  "transcription.word": ({ text, lead, start_ms, end_ms }) => {
-    const word = { text, lead };
-    word.start_ms = start_ms + timeOffsetMs;
-    word.end_ms = end_ms + timeOffsetMs;
-    utterances.at(-1).push(word);
-    show();
-  },
-  "transcription.utterance_end": () => {
-    paragraph = null;
-    utterances.push([]);
-  },
-  "session.lag": ({ lag_ms }) => {
-    byId("lag").textContent = `lag ${(lag_ms / 1000).toFixed(2)} s`;
-  },
-  "transcription.done": () => stream?.close("Ended"),
-  error: ({ error }) => {
-    stream?.close(typeof error === "string" ? error : error.message, true);
-  },
-};
-
-class Stream {
-  async open() {
-    this.media = await navigator.mediaDevices.getUserMedia({
-      audio: { echoCancellation: false, noiseSuppression: false },
-    });
-    this.context = new AudioContext();
-    await this.context.audioWorklet.addModule(
-      new URL("capture.js", import.meta.url),
-    );
-    if (this.isClosed) return this.release();
-    await this.connect();
-    const source = this.context.createMediaStreamSource(this.media);
-    this.worklet = new AudioWorkletNode(this.context, "capture", {
-      numberOfOutputs: 0,
-    });
-    this.worklet.port.onmessage = ({ data }) => this.hear(data);
-    source.connect(this.worklet);
-    this.media.getAudioTracks()[0].onended = () => this.finish();
-    this.startedAt = performance.now();
-    say("Listening");
-  }
-
-  connect() {
-    const url = new URL("v1/realtime", location.href);
-    url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-    const key = byId("key").value;
-    const protocols = ["realtime"];
-    // Base64url: a key may have characters that no subprotocol's name has.
-    if (key !== "") protocols.push(`openai-insecure-api-key.${base64url(key)}`);
-    this.socket = new WebSocket(url, protocols);
-    this.socket.onmessage = ({ data }) => {
-      const message = JSON.parse(data);
-      receive[message.type]?.(message);
-    };
-    return new Promise((resolve, reject) => {
-      this.socket.onopen = () => {
-        this.send({
-          type: "session.update",
-          delay_ms: Number(byId("delay").value),
-          rate: this.context.sampleRate,
-          include: ["words", "lag"],
-        });
-        resolve();
-      };
-      this.socket.onclose = ({ reason }) => {
-        const why = reason || "the server cannot be reached";
-        reject(new Error(why));
-        this.close(`Not connected: ${why}`, true);
-      };
-    });
-  }
-
-  send(message) {
-    if (this.socket?.readyState === WebSocket.OPEN) {
-      this.socket.send(JSON.stringify(message));
-    }
-  }
-
-  hear({ samples, peak }) {
-    if (this.isEnding) return;
-    byId("level").value = peak > 0 ? 20 * Math.log10(peak) : -60;
-    this.send({ type: "input_audio_buffer.append", audio: base64(samples) });
-  }
-
-  // No more sound; the last words are still to come.
-  finish() {
-    if (this.isEnding) return;
-    this.isEnding = true;
-    this.release();
-    say("Ending");
-    this.send({ type: "input_audio_buffer.commit", final: true });
-    this.patience = setTimeout(
-      () => this.close("The server did not answer", true),
-      END_PATIENCE_MS,
-    );
-  }
-
-  close(text, isWrong = false) {
-    if (this.isClosed) return;
-    this.isClosed = true;
-    clearTimeout(this.patience);
-    this.release();
-    this.socket?.close();
-    if (this.startedAt !== undefined) {
-      timeOffsetMs += Math.round(performance.now() - this.startedAt);
-    }
-    if (stream === this) stream = null;
-    receive["transcription.utterance_end"]();
-    byId("lag").textContent = "";
-    say(text, isWrong);
-    show();
-  }
-
-  release() {
-    byId("level").value = -60;
-    this.media?.getTracks().forEach((track) => track.stop());
-    if (this.context?.state !== "closed") this.context?.close();
-  }
-}
+// ---- The microphone.
 
 async function toggle(event) {
   event.preventDefault();
@@ -182,52 +71,229 @@ async function toggle(event) {
     stream.finish();
     return;
   }
-  const opening = new Stream();
+  timelineMs = Math.max(timelineMs, captions.endMs);
+  const opening = new Stream({
+    captions,
+    key: byId("key").value,
+    delayMs: Number(byId("delay").value),
+    baseMs: timelineMs,
+    on: {
+      say,
+      lag: (text) => (byId("lag").textContent = text),
+      level: (db) => (byId("level").value = db),
+      closed,
+    },
+  });
   stream = opening;
   say("Asking for the microphone");
   show();
   try {
-    await opening.open();
+    await opening.open(byId("microphone").value);
+    listMicrophones(); // they have names now
   } catch (error) {
-    opening.close(`No sound: ${error.message}`, true);
+    opening.close(`No sound: ${error.message}`, { isWrong: true });
   }
 }
 
-function save(name, type, text) {
+function closed(ended, text, { isWrong, isKey }) {
+  timelineMs = ended.baseMs + Math.round(ended.heardMs);
+  if (stream === ended) stream = null;
+  say(text, isWrong);
+  show();
+  if (isKey) askForKey();
+}
+
+async function listMicrophones() {
+  const wanted = choice("microphone") ?? "";
+  const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
+  const found = devices.filter(
+    ({ kind, deviceId }) => kind === "audioinput" && !["", "default"].includes(deviceId),
+  );
+  const options = found.map(
+    ({ deviceId, label }, i) => new Option(label || `Microphone ${i + 1}`, deviceId),
+  );
+  byId("microphone").replaceChildren(new Option("Default microphone", ""), ...options);
+  byId("microphone").value = found.some(({ deviceId }) => deviceId === wanted) ? wanted : "";
+}
+
+async function chooseMicrophone() {
+  const { value } = byId("microphone");
+  choose("microphone", value);
+  try {
+    await stream?.listenTo(value);
+  } catch (error) {
+    say(`No sound of that microphone: ${error.message}`, true);
+  }
+}
+
+// ---- Files.
+
+function showProgress(part) {
+  byId("sending").hidden = part === undefined;
+  if (part === null) byId("sent").removeAttribute("value");
+  else if (part !== undefined) byId("sent").value = part;
+}
+
+function showFile(name, utterances, durationMs) {
+  if (stream === null) timelineMs = Math.max(timelineMs, captions.endMs);
+  captions.note(name);
+  for (const words of utterances) {
+    const later = words.map((word) => ({
+      ...word,
+      start_ms: word.start_ms + timelineMs,
+      end_ms: word.end_ms + timelineMs,
+    }));
+    captions.utterance(later);
+  }
+  if (utterances.length === 0) captions.note("[no words]");
+  if (stream === null) timelineMs += Math.round(durationMs);
+}
+
+function acceptDrops() {
+  const mark = (isOver) => document.body.classList.toggle("is-drop", isOver);
+  addEventListener("dragover", (event) => {
+    event.preventDefault();
+    mark(true);
+  });
+  addEventListener("dragleave", ({ relatedTarget }) => relatedTarget ?? mark(false));
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    mark(false);
+    files.add(event.dataTransfer.files);
+  });
+  byId("file").onchange = () => {
+    files.add(byId("file").files);
+    byId("file").value = "";
+    byId("more").open = false;
+  };
+  byId("cancel").onclick = () => files.cancel();
+}
+
+// ---- Captions to take away.
+
+function save(kind) {
+  const [type, write] = KINDS[kind];
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type }));
-  link.download = name;
+  link.href = URL.createObjectURL(new Blob([write(captions.utterances)], { type }));
+  link.download = `captions.${kind}`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
+async function copy() {
+  const text = txt(captions.utterances);
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // Without https there is no clipboard but the selection's.
+    const area = document.body.appendChild(document.createElement("textarea"));
+    area.value = text;
+    area.select();
+    const isDone = document.execCommand("copy");
+    area.remove();
+    byId("copy").focus();
+    if (!isDone) {
+      say("The browser does not let the page copy", true);
+      return;
+    }
+  }
+  say("Copied");
+}
+
 function clear() {
-  utterances = [[]];
-  paragraph = null;
-  captions.replaceChildren();
-  if (stream === null) timeOffsetMs = 0;
-  show();
+  clearBlocks();
+  captions.clear();
+  if (stream === null) timelineMs = 0;
+}
+
+// ---- How they look.
+
+function resize(step) {
+  const at = Math.max(0, SIZES.indexOf(choice("size") ?? 100));
+  const size = SIZES[Math.min(SIZES.length - 1, Math.max(0, at + step))];
+  if (step !== 0) choose("size", size);
+  byId("size").textContent = `${size} %`;
+  document.documentElement.style.setProperty("--size", size / 100);
+}
+
+function speakIn(language) {
+  byId("captions").lang = language;
+  byId("language").value = language;
+}
+
+// A telephone without full screen gets the window alone.
+function setStage(isStage) {
+  document.body.classList.toggle("is-stage", isStage);
+  byId("stage").ariaPressed = String(isStage);
+  byId("stage").textContent = isStage ? "Leave full screen" : "Full screen";
+  byId("more").open = false;
+  if (isStage) document.documentElement.requestFullscreen?.().catch(() => {});
+  else if (document.fullscreenElement !== null) document.exitFullscreen?.();
+  byId("captions").scrollTop = byId("captions").scrollHeight;
+}
+
+function closeMenu({ target }) {
+  if (!byId("more").contains(target)) byId("more").open = false;
+}
+
+function onKey({ key }) {
+  if (key !== "Escape") return;
+  if (byId("more").open) {
+    byId("more").open = false;
+    byId("more").firstElementChild.focus();
+  } else setStage(false);
 }
 
 async function start() {
-  for (const ms of DELAYS_MS) {
-    const option = new Option(`${ms} ms`, ms, false, ms === DEFAULT_DELAY_MS);
-    byId("delay").add(option);
+  for (const ms of DELAYS_MS) byId("delay").add(new Option(`${ms} ms`, ms));
+  const delayMs = choice("delay");
+  byId("delay").value = DELAYS_MS.includes(delayMs) ? delayMs : DEFAULT_DELAY_MS;
+  for (const [code, name] of Object.entries(LANGUAGES)) {
+    byId("language").add(new Option(name, code));
   }
+  const spoken = choice("language") ?? navigator.language.split("-")[0];
+  speakIn(spoken in LANGUAGES ? spoken : "en");
+  resize(0);
+
   byId("controls").onsubmit = toggle;
+  byId("delay").onchange = () => choose("delay", Number(byId("delay").value));
+  byId("microphone").onchange = chooseMicrophone;
+  byId("language").onchange = ({ target }) => {
+    choose("language", target.value);
+    speakIn(target.value);
+  };
+  byId("smaller").onclick = () => resize(-1);
+  byId("larger").onclick = () => resize(1);
+  byId("stage").onclick = () => setStage(!document.body.classList.contains("is-stage"));
+  byId("copy").onclick = copy;
   byId("clear").onclick = clear;
-  byId("save-txt").onclick = () => save("captions.txt", "text/plain", txt(utterances));
-  byId("save-srt").onclick = () =>
-    save("captions.srt", "application/x-subrip", srt(utterances));
-  clear();
+  for (const kind of Object.keys(KINDS)) byId(`save-${kind}`).onclick = () => save(kind);
+  document.onfullscreenchange = () => {
+    if (document.fullscreenElement === null) setStage(false);
+  };
+  addEventListener("keydown", onKey);
+  addEventListener("pointerdown", closeMenu);
+  addEventListener("pagehide", () => {
+    captions.end(); // what is shown is kept
+    flush();
+  });
+  acceptDrops();
+  captions.restore(blocks());
+
   if (navigator.mediaDevices === undefined) {
     say("Browsers give the microphone to https and localhost only", true);
     byId("listen").disabled = true;
+  } else {
+    navigator.mediaDevices.addEventListener("devicechange", listMicrophones);
+    await listMicrophones();
   }
-  const answer = await fetch("v1/models");
-  byId("key-field").hidden = answer.status !== 401;
-  const health = await (await fetch("health")).json();
-  byId("model").textContent = health.model;
+  const said = await diagnosis("");
+  if (said?.isKey) byId("key-field").hidden = false;
+  else if (said !== null) say(said.text, true);
+  if (said?.isKey || said === null) {
+    const health = await (await fetch(address("health"))).json();
+    byId("model").textContent = health.model;
+  }
 }
 
 start();

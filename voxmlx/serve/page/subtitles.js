@@ -31,9 +31,9 @@ function cues(utterances) {
   return all;
 }
 
-function clock(ms) {
+function clock(ms, point) {
   const whole = (value, width) => String(Math.floor(value)).padStart(width, "0");
-  const seconds = `${whole((ms / 1000) % 60, 2)},${whole(ms % 1000, 3)}`;
+  const seconds = `${whole((ms / 1000) % 60, 2)}${point}${whole(ms % 1000, 3)}`;
   return `${whole(ms / 3_600_000, 2)}:${whole((ms / 60_000) % 60, 2)}:${seconds}`;
 }
 
@@ -47,15 +47,30 @@ function folded(text) {
   return `${text.slice(0, at)}\n${text.slice(at + 1)}`;
 }
 
-export function srt(utterances) {
-  let text = "";
+// Cues that never overlap, each at least a millisecond long.
+function timed(utterances) {
   let previousEndMs = 0;
-  cues(utterances).forEach((cue, i) => {
+  return cues(utterances).map((cue) => {
     const startMs = Math.max(previousEndMs, cue[0].start_ms);
     const endMs = Math.max(startMs + 1, cue.at(-1).end_ms);
     previousEndMs = endMs;
-    const body = folded(joined(cue).replaceAll("-->", "->"));
-    text += `${i + 1}\n${clock(startMs)} --> ${clock(endMs)}\n${body}\n\n`;
+    return { startMs, endMs, text: joined(cue) };
   });
-  return text;
+}
+
+export function srt(utterances) {
+  const parts = timed(utterances).map(({ startMs, endMs, text }, i) => {
+    const body = folded(text.replaceAll("-->", "->"));
+    return `${i + 1}\n${clock(startMs, ",")} --> ${clock(endMs, ",")}\n${body}\n\n`;
+  });
+  return parts.join("");
+}
+
+export function vtt(utterances) {
+  const parts = timed(utterances).map(({ startMs, endMs, text }) => {
+    const folds = folded(text);
+    const body = folds.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+    return `${clock(startMs, ".")} --> ${clock(endMs, ".")}\n${body}\n\n`;
+  });
+  return `WEBVTT\n\n${parts.join("")}`;
 }

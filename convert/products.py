@@ -1,0 +1,129 @@
+"""Products by NumPy where MLX has no GPU: its wheel for Linux links a slow BLAS.
+
+A core of a Xeon multiplies 2 billion numbers a second with that BLAS, and 75 with the
+one of NumPy's wheels. `convert` multiplies much, and in float32 there. So it is done by
+NumPy what MLX would do on a Mac.
+"""
+
+# pyright: standard
+# mlx.nn has no types.
+
+from collections.abc import Iterable
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_unflatten
+
+from voxmlx.model.conv import CausalConv1d
+from voxmlx.model.linear import matmul
+
+__all__ = ["dequantize", "gram", "product", "use_numpy"]
+
+
+def product(module: nn.Module, x: mx.array) -> mx.array:
+    """Return x W^T [..., n] of x [..., columns], without the module's bias."""
+    return matmul(module, x) if "scales" in module else _times(x, module["weight"])
+
+
+def gram(inputs: Iterable[mx.array]) -> mx.array:
+    """Return X^T X [n, n], float32, of inputs [..., n]."""
+    total = mx.array(0.0)
+    for x in inputs:
+        flat = x.reshape(-1, x.shape[-1]).astype(mx.float32)
+        if mx.metal.is_available():
+            total = total + flat.T @ flat
+        else:
+            rows = np.asarray(flat)
+            total = total + mx.array(rows.T @ rows)
+        mx.eval(total)
+    return total
+
+
+def _times(x: mx.array, weight: mx.array) -> mx.array:
+    if mx.metal.is_available() or {x.dtype, weight.dtype} != {mx.float32}:
+        return x @ weight.T
+    flat = np.asarray(x).reshape(-1, x.shape[-1])
+    return mx.array(flat @ np.asarray(weight).T).reshape(*x.shape[:-1], -1)
+
+
+def use_numpy(network: nn.Module) -> None:
+    """Have NumPy multiply with the float32 matrices of `network`, unless on a GPU.
+
+    Quantized matrices stay MLX's. Such a network computes at once, never lazily.
+    """
+    if mx.metal.is_available():
+        return
+    changed: list[tuple[str, nn.Module]] = []
+    for path, module in network.named_modules():
+        weight = module.get("weight")
+        if not isinstance(weight, mx.array) or weight.dtype != mx.float32:
+            continue
+        kind = _KINDS.get(type(module))
+        if kind is not None:
+            changed.append((path, kind(module)))
+    tree: Any = tree_unflatten(changed)
+    network.update_modules(tree)
+
+
+def dequantize(network: nn.Module) -> None:
+    """Put matrices of the same values, in float32, in place of quantized ones."""
+    changed: list[tuple[str, nn.Module]] = []
+    for path, module in network.named_modules():
+        if not isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding):
+            continue
+        weight = mx.dequantize(
+            module.weight,
+            module.scales,
+            module.get("biases"),
+            group_size=module.group_size,
+            bits=module.bits,
+            mode=module.mode,
+        ).astype(mx.float32)
+        rows, columns = weight.shape
+        if isinstance(module, nn.QuantizedEmbedding):
+            dense: nn.Module = nn.Embedding(rows, columns)
+        else:
+            dense = nn.Linear(columns, rows, bias="bias" in module)
+            if "bias" in module:
+                dense.bias = module.bias
+        dense.weight = weight
+        changed.append((path, dense))
+    tree: Any = tree_unflatten(changed)
+    network.update_modules(tree)
+
+
+class _Linear(nn.Module):
+    """A product alone: as in `voxmlx.model.linear`, who calls it adds the bias."""
+
+    def __init__(self, linear: nn.Module) -> None:
+        super().__init__()
+        self._weight = linear["weight"]  # no parameter: `matmul` then calls the module
+        if "bias" in linear:
+            self.bias = linear.bias
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return _times(x, self["_weight"])
+
+
+class _Embedding(nn.Embedding):
+    def __init__(self, embedding: nn.Module) -> None:
+        nn.Module.__init__(self)
+        self.weight = embedding["weight"]
+
+    def as_linear(self, x: mx.array) -> mx.array:
+        return _times(x, self["weight"])
+
+
+class _Convolution(CausalConv1d):
+    def __init__(self, convolution: nn.Module) -> None:
+        nn.Module.__init__(self)
+        self.weight, self.bias = convolution.weight, convolution.bias
+        self.stride = convolution.stride
+
+    def _product(self, windows: mx.array, weight: mx.array) -> mx.array:
+        return _times(windows, weight)
+
+
+_KINDS = {nn.Linear: _Linear, nn.Embedding: _Embedding, CausalConv1d: _Convolution}

@@ -1,0 +1,1 @@
+"""Normalizers of Whisper's evaluation; their own files have no types."""

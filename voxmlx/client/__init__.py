@@ -1,0 +1,1 @@
+"""Files that another server transcribes, for `voxmlx transcribe --server`."""
