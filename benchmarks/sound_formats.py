@@ -43,13 +43,13 @@ def _av(
     def make(sound: np.ndarray) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "sound")
-            _encode(path, container, codec, rate, channels, sound, options)
+            encode_file(path, container, codec, rate, channels, sound, options)
             return path.read_bytes()
 
     return make
 
 
-def _encode(
+def encode_file(
     path: Path,
     container: str,
     codec: str,
@@ -58,6 +58,7 @@ def _encode(
     sound: np.ndarray,
     options: dict[str, str],
 ) -> None:
+    """Write float32 [n] at 16 kHz, the same in all channels."""
     layouts = {1: "mono", 2: "stereo", 4: "quad", 6: "5.1", 8: "7.1"}
     with av.open(str(path), "w", format=container, options=options) as file:
         stream = file.add_stream(codec, rate=rate)

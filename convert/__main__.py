@@ -15,14 +15,17 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from voxmlx import load
 from voxmlx.cli.arguments import CommandParser, run_command
 from voxmlx.config import AUDIO_TOKEN_MS
+from voxmlx.errors import CheckpointError
 from voxmlx.hub import locate
 from voxmlx.layouts import ModelFiles, open_model
-from voxmlx.layouts.recipes import DEFAULT_RECIPE, RECIPES, DtypeName
+from voxmlx.layouts.recipes import DEFAULT_RECIPE, RECIPES, DtypeName, Recipe
 from voxmlx.text.tokenizer import Tokenizer
 
 from . import quality
+from .budget import LEAST, budget_recipe, measured, n_bytes_of, units
 from .calibration import Calibration, OnHeard, read_calibration
 from .disk import amount
 from .gptq import Gptq, Search
@@ -30,6 +33,7 @@ from .manifest import MANIFEST_NAME, check
 from .output import Advance, Output
 from .peer_layouts import LAYOUT_NAMES, LayoutName, why_not_awni
 from .plan import SHARD_BYTES, Plan, make_plan
+from .products import use_numpy
 from .rounding import (
     DEFAULT_ROUNDING,
     ROUNDINGS,
@@ -38,7 +42,7 @@ from .rounding import (
     RoundingName,
 )
 from .upload import check_token, upload
-from .verify import verify
+from .verify import roomy_dtype, verify
 
 __all__ = ["convert", "main", "make_parser"]
 
@@ -55,6 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run_command(lambda: _check(options.check))
     if options.source is None or options.destination is None:
         parser.error("SOURCE and DEST are required; or use --check DEST")
+    if options.budget is not None and options.recipe is not None:
+        parser.error(
+            "--budget chooses the bits, and so does --recipe; give one of them"
+        )
+    options.recipe = options.recipe or DEFAULT_RECIPE
     if options.recipe not in RECIPES:
         parser.error(f"no recipe {options.recipe!r}; use one of {', '.join(RECIPES)}")
     fixed = RECIPES[options.recipe].dtype
@@ -79,8 +88,13 @@ def _wrong_rounding(options: argparse.Namespace) -> str | None:
             "--rounding gptq needs sound to listen to; add --calibrate FOLDER with "
             "five minutes of speech or more"
         )
-    if options.calibrate and options.rounding != "gptq":
-        return "--calibrate is for --rounding gptq; give both or neither"
+    if options.budget is not None and not options.calibrate:
+        return (
+            "--budget needs sound to measure with; add --calibrate FOLDER with speech "
+            "of the kind that the model will hear"
+        )
+    if options.calibrate and options.rounding != "gptq" and options.budget is None:
+        return "--calibrate is for --rounding gptq and --budget; give one of them too"
     return None
 
 
@@ -88,6 +102,11 @@ def _wrong_layout(options: argparse.Namespace) -> str | None:
     """Why the recipe does not fit --layout; None: it does."""
     if options.layout != "awni":
         return None
+    if options.budget is not None:
+        return (
+            "awni/voxmlx reads one number of bits for all matrices, --budget gives "
+            "several; use --recipe q4, or --layout mlx-audio"
+        )
     found = [rule.precision for rule in RECIPES[options.recipe].rules]
     return why_not_awni([p for p in found if p is not None])
 
@@ -112,7 +131,14 @@ def make_parser() -> CommandParser:
         "destination", nargs="?", type=_path, metavar="DEST", help="directory to make"
     )
     parser.add_argument(
-        "--recipe", default=DEFAULT_RECIPE, metavar="NAME", help="default: %(default)s"
+        "--recipe", metavar="NAME", help=f"default: {DEFAULT_RECIPE}; all stand below"
+    )
+    parser.add_argument(
+        "--budget",
+        type=_size,
+        metavar="SIZE",
+        help="instead of a recipe: the bits of each matrix, by what it does to the "
+        "words, so that the weights take at most SIZE, such as 2.2GB; needs --calibrate",
     )
     parser.add_argument(
         "--rounding",
@@ -127,8 +153,8 @@ def make_parser() -> CommandParser:
         type=_path,
         default=[],
         metavar="AUDIO",
-        help="sounds, or folders of them, that gptq listens to; demo is the demo "
-        "model's",
+        help="sounds, or folders of them, that gptq and --budget listen to; demo is "
+        "the demo model's",
     )
     parser.add_argument(
         "--layout",
@@ -166,6 +192,13 @@ def make_parser() -> CommandParser:
     return parser
 
 
+def _size(text: str) -> int:
+    try:
+        return n_bytes_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _path(text: str) -> Path:
     return Path(text).expanduser()
 
@@ -190,6 +223,7 @@ def _run(options: argparse.Namespace) -> int:
         rounding=options.rounding or DEFAULT_ROUNDING,
         calibration=read_calibration(options.calibrate),
         layout=options.layout,
+        budget=options.budget,
     )
     if options.upload is not None:
         print(upload(options.destination, options.upload))
@@ -207,11 +241,12 @@ def convert(
     rounding: RoundingName = DEFAULT_ROUNDING,
     calibration: Sequence[quality.Sound] = (),
     layout: LayoutName = "voxmlx",
+    budget: int | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Plan:
     """Make `destination` from `source`, whole or not at all.
 
-    Raises VoxmlxError in one line: CheckpointError for the source, OutputError for
+    A `budget` in bytes takes the place of the recipe; it needs `calibration`. Raises VoxmlxError in one line: CheckpointError for the source, OutputError for
     the destination.
     """
     files = open_model(locate(source))
@@ -219,17 +254,23 @@ def convert(
     Tokenizer.from_file(files.tokenizer_path, files.config.decoder.vocab_size)
     chosen = RECIPES[recipe]
     name = source if not Path(source).expanduser().is_dir() else files.directory.name
-    plan = make_plan(
-        files,
-        chosen,
-        chosen.dtype or dtype or _own_dtype(files),
-        name,
-        metadata.version("voxmlx-realtime"),
-        shard_bytes,
-        rounding,
-        calibration,
-        layout,
-    )
+
+    def planned(recipe: Recipe) -> Plan:
+        return make_plan(
+            files,
+            recipe,
+            recipe.dtype or dtype or _own_dtype(files),
+            name,
+            metadata.version("voxmlx-realtime"),
+            shard_bytes,
+            rounding,
+            calibration,
+            layout,
+        )
+
+    if budget is not None:
+        chosen = _by_budget(planned(LEAST), calibration, budget)
+    plan = planned(chosen)
     output = Output(destination, plan)
     if output.finish_interrupted(lambda made: quality.is_certified(made, sounds)):
         return plan
@@ -246,6 +287,35 @@ def convert(
         f"per weight, recipe {plan.recipe.name}"
     )
     return plan
+
+
+def _by_budget(
+    least: Plan, calibration: Sequence[quality.Sound], budget: int
+) -> Recipe:
+    """Measure each matrix, and spend the budget where it does most."""
+    if least.files.precisions:
+        raise CheckpointError(
+            f"{least.files.directory} is quantized already; --budget measures what bits "
+            "cost, so give it the model in 16 bits"
+        )
+    wanted = units(least.files.modules.values())
+    budget_recipe(wanted, {unit.path: 0.0 for unit in wanted}, budget, least.n_bytes)
+    chosen = roomy_dtype(least)
+    checkpoint = load(least.files.directory, chosen, embedding_bits=16)
+    if chosen == "float32":
+        use_numpy(checkpoint.model)
+    with Progress(
+        TextColumn("measuring {task.completed} of {task.total} matrices"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        task = bar.add_task("", total=len(wanted))
+        costs = measured(
+            checkpoint, wanted, calibration, lambda n, _: bar.update(task, completed=n)
+        )
+    return budget_recipe(wanted, costs, budget, least.n_bytes)
 
 
 def _rounder(plan: Plan, on_heard: OnHeard) -> Rounder:

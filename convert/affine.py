@@ -8,7 +8,15 @@ from numpy.typing import NDArray
 
 from voxmlx.layouts.recipes import DtypeName
 
-__all__ = ["Quantized", "Rounded", "next_stored", "pack", "packed", "stored"]
+__all__ = [
+    "Quantized",
+    "Rounded",
+    "dequantized",
+    "next_stored",
+    "pack",
+    "packed",
+    "stored",
+]
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.uint8]
@@ -34,6 +42,14 @@ class Quantized:
     weight: mx.array  # [rows, columns * bits / 32] uint32
     scales: mx.array  # [rows, n_groups]
     biases: mx.array | None = None  # [rows, n_groups]; affine quantization has them
+
+
+def dequantized(rounded: Rounded) -> Floats:
+    """Return the weights [rows, columns] that `rounded` stands for."""
+    n, n_groups = rounded.scales.shape
+    codes = rounded.codes.reshape(n, n_groups, -1).astype(np.float32)
+    grouped = codes * rounded.scales[..., None] + rounded.biases[..., None]
+    return grouped.reshape(n, -1)
 
 
 def stored(values: Floats, dtype: DtypeName) -> Floats:

@@ -52,7 +52,7 @@ class Inputs:
 
     @property
     def importance(self) -> Floats:
-        """How much the error of each column [n] matters by itself."""
+        """Return the weight [n] of each column's own squared error."""
         return np.diag(self.hessian)
 
     @classmethod

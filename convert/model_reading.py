@@ -23,7 +23,14 @@ from voxmlx.kernels.evaluation import as_numpy, evaluate
 from .disk import disk_errors
 from .quality import DELAY_MS, ModelReading, Sound
 
-__all__ = ["forced_logits", "read", "read_together"]
+__all__ = [
+    "forced_logits",
+    "forced_together",
+    "free_ids",
+    "heard",
+    "read",
+    "read_together",
+]
 
 # Positions per pass, of one stream and of all: bounds what scores and logits take.
 _POSITIONS = 64
@@ -63,16 +70,8 @@ def read_together(
     histories: Sequence[NDArray[np.int32]] | None = None,
 ) -> list[ModelReading]:
     """Transcribe freely, then once more with `histories` (None: the same ids)."""
-    model = checkpoint.model
-    padded = [
-        np.pad(sound.padded_by(model.left_pad_tokens), (0, model.mel.lookahead))
-        for sound in sounds
-    ]
-    audio = _encoded(checkpoint, padded)
-    requests = [DecodeRequest(x, model.make_state(DELAY_MS)) for x in audio]
-    while left := [request for request in requests if not request.is_done]:
-        decode_together(model, left)
-    chosen = [ids[ids >= 0] for ids in (request.ids() for request in requests)]
+    audio = heard(checkpoint, sounds)
+    chosen = free_ids(checkpoint, audio)
     forced = chosen if histories is None else histories
     vocab = checkpoint.config.decoder.vocab_size
     readings: list[ModelReading] = []
@@ -84,7 +83,7 @@ def read_together(
             for _ in sounds
         ]
         # Written, not mapped for writing: there a full disk is a signal that kills.
-        for i, block in _forced(checkpoint, audio, forced):
+        for i, block in forced_together(checkpoint, audio, forced):
             files[i].write(block.data)
         for file, own, history in zip(files, chosen, forced, strict=True):
             file.flush()
@@ -104,7 +103,30 @@ def forced_logits(
     model would have chosen itself.
     """
     audio = _encoded(checkpoint, [samples])
-    yield from (block for _, block in _forced(checkpoint, audio, [ids]))
+    yield from (block for _, block in forced_together(checkpoint, audio, [ids]))
+
+
+def heard(checkpoint: Checkpoint, sounds: Sequence[Sound]) -> list[mx.array]:
+    """Return the audio embeddings [1, n, dim] of each sound, silence around it."""
+    model = checkpoint.model
+    return _encoded(
+        checkpoint,
+        [
+            np.pad(sound.padded_by(model.left_pad_tokens), (0, model.mel.lookahead))
+            for sound in sounds
+        ],
+    )
+
+
+def free_ids(
+    checkpoint: Checkpoint, audio: Sequence[mx.array]
+) -> list[NDArray[np.int32]]:
+    """Return the ids that the model chooses by itself after each prompt."""
+    model = checkpoint.model
+    requests = [DecodeRequest(x, model.make_state(DELAY_MS)) for x in audio]
+    while left := [request for request in requests if not request.is_done]:
+        decode_together(model, left)
+    return [ids[ids >= 0] for ids in (request.ids() for request in requests)]
 
 
 def _encoded(
@@ -130,7 +152,7 @@ def _positions(n_streams: int) -> int:
     return max(1, min(_POSITIONS, _ALL_POSITIONS // n_streams))
 
 
-def _forced(
+def forced_together(
     checkpoint: Checkpoint,
     audio: Sequence[mx.array],
     histories: Iterable[NDArray[np.int32]],

@@ -8,7 +8,8 @@ NumPy what MLX would do on a Mac.
 # pyright: standard
 # mlx.nn has no types.
 
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
@@ -19,7 +20,16 @@ from mlx.utils import tree_unflatten
 from voxmlx.model.conv import CausalConv1d
 from voxmlx.model.linear import matmul
 
-__all__ = ["dequantize", "gram", "product", "use_numpy"]
+from .affine import Floats
+
+__all__ = [
+    "dequantize",
+    "gram",
+    "modules_of",
+    "product",
+    "replaced_weight",
+    "use_numpy",
+]
 
 
 def product(module: nn.Module, x: mx.array) -> mx.array:
@@ -65,6 +75,26 @@ def use_numpy(network: nn.Module) -> None:
             changed.append((path, kind(module)))
     tree: Any = tree_unflatten(changed)
     network.update_modules(tree)
+
+
+def modules_of(network: nn.Module) -> dict[str, nn.Module]:
+    """Return all modules by their path."""
+    return dict(network.named_modules())
+
+
+@contextmanager
+def replaced_weight(
+    module: nn.Module, change: Callable[[Floats], Floats]
+) -> Generator[None]:
+    """Let a dense matrix be what `change` makes of it, float32, for a while."""
+    name = "_weight" if "_weight" in module else "weight"
+    kept = module[name]
+    rows = np.array(kept.astype(mx.float32))
+    module[name] = mx.array(change(rows)).astype(kept.dtype)
+    try:
+        yield
+    finally:
+        module[name] = kept
 
 
 def dequantize(network: nn.Module) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from voxmlx.layouts.configs import Precision
 from voxmlx.layouts.recipes import DtypeName
 
-from .affine import Floats, Rounded, stored
+from .affine import Floats, Rounded, dequantized, stored
 
 __all__ = ["refined"]
 
@@ -37,7 +37,7 @@ def refined(
     top = np.float32(2**precision.bits - 1)
     codes = rounded.codes.copy()
     scales, biases = rounded.scales.copy(), rounded.biases.copy()
-    errors = _weights(rounded) - rows
+    errors = dequantized(rounded) - rows
     # Half the gradient of each row's error.
     slopes = (errors @ hessian).astype(np.float32, copy=False)
     for _ in range(_SWEEPS):
@@ -59,13 +59,6 @@ def refined(
             slopes += (moved - errors[:, part]) @ hessian[part]
             errors[:, part] = moved
     return Rounded(codes, scales, biases)
-
-
-def _weights(rounded: Rounded) -> Floats:
-    n, n_groups = rounded.scales.shape
-    codes = rounded.codes.reshape(n, n_groups, -1).astype(np.float32)
-    grouped = codes * rounded.scales[..., None] + rounded.biases[..., None]
-    return grouped.reshape(n, -1)
 
 
 class _Group:

@@ -27,7 +27,7 @@ from .output import SCRATCH_PREFIX
 from .plan import Plan
 from .products import dequantize, use_numpy
 
-__all__ = ["References", "read_references", "verify", "verify_against"]
+__all__ = ["References", "read_references", "roomy_dtype", "verify", "verify_against"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def read_references(
     dtype: DtypeName | None = None,
 ) -> References:
     """Run the source over the sounds; logits are kept in `directory`."""
-    chosen = dtype or _roomy_dtype(plan)
+    chosen = dtype or roomy_dtype(plan)
     source = load(plan.files.directory, chosen, embedding_bits=16)
     limit_memory()
     if chosen == "float32":
@@ -86,7 +86,7 @@ def verify_against(
     has_metal = mx.metal.is_available()
     made = load(result, plan.dtype if has_metal else "float32")
     limit_memory()
-    if not has_metal and _roomy_dtype(plan) == "float32":
+    if not has_metal and roomy_dtype(plan) == "float32":
         dequantize(made.model)
         use_numpy(made.model)
     ids = [reading.ids for reading in references.readings]
@@ -156,7 +156,8 @@ def _scratch(place: Path) -> Generator[Path]:
         yield Path(name)
 
 
-def _roomy_dtype(plan: Plan) -> DtypeName:
+def roomy_dtype(plan: Plan) -> DtypeName:
+    """Return float32 where the source fits in memory so, else bfloat16."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     fits = 4 * plan.n_weights < 0.6 * memory
     return "float32" if fits else "bfloat16"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "Alternative",
+    "ChannelEvent",
     "Event",
     "Finished",
     "GuardActed",
@@ -119,7 +120,7 @@ class Recovered:
 class SoundWarning:
     """Something was wrong with the sound of a file, and how it was read all the same.
 
-    `code` names the kind for programs: cut_short, wrong_length, damaged, gap, joined,
+    `code` names the kind for programs: tracks, cut_short, wrong_length, damaged, gap, joined,
     inverted, no_words. `message` is one sentence. `time_ms` is where it was noticed.
     """
 
@@ -146,3 +147,11 @@ Event = (
     | SoundWarning
     | Finished
 )
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelEvent:
+    """An event of one channel, from 1, of a file whose channels are split."""
+
+    channel: int
+    event: Event

@@ -7,14 +7,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from voxmlx.audio.byte_source import ReadableFile
-from voxmlx.audio.channels import Channel
+from voxmlx.audio.channels import SPLIT, FileChannel
 from voxmlx.audio.files import AudioFile, no_words, open_audio
+from voxmlx.batch import Batch
 from voxmlx.checkpoint import Checkpoint, load
-from voxmlx.events import Event, Finished, TextDelta, TokenDecoded
+from voxmlx.decoding.loop import MAX_AUDIO_TOKENS_PER_STEP
+from voxmlx.errors import AudioError
+from voxmlx.events import ChannelEvent, Event, Finished, TextDelta, TokenDecoded
 from voxmlx.session import Session
+from voxmlx.text.split_writers import SplitEvent, SplitTranscriptBuilder
 from voxmlx.text.transcript import Transcript
 
-__all__ = ["Stream", "file_events", "transcribe_file"]
+__all__ = ["Stream", "channel_labels", "file_events", "split_events", "transcribe_file"]
 
 _Follow = Callable[[Iterator[np.ndarray]], Iterator[np.ndarray]]
 
@@ -68,24 +72,92 @@ def file_events(
         yield event
 
 
+def split_events(
+    audio: AudioFile,
+    sessions: Sequence[Session],
+    batch: Batch,
+    follow: _Follow = lambda pieces: pieces,
+) -> Iterator[SplitEvent]:
+    """Push each channel of a whole file to its own session, and finish them all.
+
+    `audio` was opened with `channel="split"`. The sessions are stepped together in
+    `batch`, and each says what it says alone. Yields their events as they come, and
+    the file's warnings. Raises AudioError for what cannot be read.
+    """
+    assert len(sessions) == audio.n_channels
+    numbers = {session: number for number, session in enumerate(sessions, 1)}
+    for session in sessions:
+        batch.add(session)
+    peak = 0.0
+    has_text = False
+    duration_ms = 0
+
+    def stepped() -> Iterator[ChannelEvent]:
+        nonlocal has_text, duration_ms
+        while batch.n_due:
+            for session, events in batch.step(max_tokens=MAX_AUDIO_TOKENS_PER_STEP):
+                for event in events:
+                    if isinstance(event, TextDelta):
+                        has_text = True
+                    elif isinstance(event, Finished):
+                        duration_ms = event.duration_ms
+                    yield ChannelEvent(numbers[session], event)
+
+    for piece in follow(audio.pieces()):
+        yield from audio.take_warnings()
+        peak = max(peak, float(np.abs(piece).max(initial=0.0)))
+        for index, session in enumerate(sessions):
+            session.timeline.push(piece[:, index])
+        yield from stepped()
+    yield from audio.take_warnings()
+    for session in sessions:
+        session.timeline.end()
+    yield from stepped()
+    if not has_text:
+        yield no_words(audio.name, peak, duration_ms)
+
+
+def channel_labels(audio: AudioFile, named: Sequence[str]) -> list[str]:
+    """Return a label for each channel: those that are named, and then "channel N".
+
+    Raises AudioError for more names than channels.
+    """
+    n = audio.n_channels
+    if len(named) > n:
+        has = "1 channel" if n == 1 else f"{n} channels"
+        raise AudioError(
+            f"{audio.name} has {has}, but {len(named)} labels were given; leave some out"
+        )
+    return [*named, *(f"channel {number}" for number in range(len(named) + 1, n + 1))]
+
+
 def transcribe_file(
     path: str | Path | ReadableFile,
     *,
     model: str | Path | Checkpoint,
     raw_rate: int | None = None,
-    channel: Channel = None,
+    channel: FileChannel = None,
+    track: int | None = None,
+    labels: Sequence[str] = (),
     **options: Any,
 ) -> Transcript:
     """Transcribe a sound or film file, a pipe, or an open file object.
 
-    `path`, `raw_rate` and `channel` are those of `open_audio`, `options` those of
-    `Session`.
+    `path`, `raw_rate`, `channel` and `track` are those of `open_audio`, `options` those of
+    `Session`. With `channel="split"` each channel is transcribed by itself; `labels`
+    name the channels, and each segment has its `channel`.
     `model` is a directory, a Hub id ("demo": the tiny model), or a loaded Checkpoint.
     `Transcript.warnings` says what was wrong with the file. Raises AudioError for what
     is no sound, and CheckpointError.
     """
-    with open_audio(path, raw_rate=raw_rate, channel=channel) as audio:
+    with open_audio(path, raw_rate=raw_rate, channel=channel, track=track) as audio:
         checkpoint = model if isinstance(model, Checkpoint) else load(model)
         chosen: dict[str, Any] = {"speculate": True} | options
-        session = Session(checkpoint, **chosen)
-        return Transcript.from_events(file_events(audio, session))
+        if channel != SPLIT:
+            session = Session(checkpoint, **chosen)
+            return Transcript.from_events(file_events(audio, session))
+        builder = SplitTranscriptBuilder(channel_labels(audio, labels))
+        sessions = [Session(checkpoint, **chosen) for _ in range(audio.n_channels)]
+        for event in split_events(audio, sessions, Batch(checkpoint.model)):
+            builder.feed(event)
+        return builder.build()

@@ -3,13 +3,15 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from voxmlx import demo
-from voxmlx.audio.files import STANDARD_INPUT, open_audio
+from voxmlx.audio.channels import SPLIT
+from voxmlx.audio.files import STANDARD_INPUT, AudioFile, open_audio
+from voxmlx.batch import Batch
 from voxmlx.cli.arguments import (
     CommandParser,
     add_channel_argument,
@@ -44,8 +46,13 @@ from voxmlx.client.remote_files import RemoteFiles, Settings, find_model
 from voxmlx.client.upload_progress import UploadProgress
 from voxmlx.config import DEFAULT_DELAY_MS
 from voxmlx.errors import AudioError
-from voxmlx.events import Event, SoundWarning
-from voxmlx.file_transcript import Stream, file_events
+from voxmlx.events import ChannelEvent, Event, SoundWarning, TokenDecoded
+from voxmlx.file_transcript import (
+    Stream,
+    channel_labels,
+    file_events,
+    split_events,
+)
 from voxmlx.session import Session
 from voxmlx.text.formats import FormatOptions
 from voxmlx.text.journal import settings_key
@@ -64,6 +71,7 @@ examples:
   voxmlx transcribe film.mkv -o film.srt
   voxmlx transcribe --format srt --format txt --output-dir out meetings/*/audio.m4a
   voxmlx transcribe --output-dir out --skip-existing talks/*.mp3
+  voxmlx transcribe --channel split --label Anna --label Ben call.wav
   curl https://example.org/talk.mp3 | voxmlx transcribe -
   voxmlx transcribe --server http://cluster:8000 --jobs 16 --output-dir out meetings
 
@@ -108,11 +116,13 @@ _JOBS, _MAX_JOBS = 4, 256
 
 @dataclass(frozen=True, slots=True)
 class Recognizer:
-    """A loaded model; `start` opens one stream, for one file."""
+    """A loaded model; `start` opens one stream, for one file or one channel of it."""
 
     model_name: str
     start: Callable[[], Stream]
     delay_ms: int = DEFAULT_DELAY_MS
+    # What steps the streams of one file's channels together.
+    open_batch: Callable[[], Batch] | None = None
 
 
 def main(
@@ -144,6 +154,7 @@ def load_recognizer(arguments: argparse.Namespace) -> Recognizer:
             **options,
         ),
         delay_ms,
+        lambda: Batch(checkpoint.model),
     )
 
 
@@ -168,8 +179,20 @@ def make_parser() -> CommandParser:
     add_raw_arguments(parser)
     add_channel_argument(
         parser,
-        "the channel to transcribe, from 1, or mix for the mean of all (default: mix; "
-        "where channels cancel each other, the loudest)",
+        "the channel to transcribe, from 1; mix for the mean of all; split for each by "
+        "itself, in one result in order of time (default: mix; where channels cancel "
+        "each other, the loudest)",
+        may_split=True,
+    )
+    parser.add_argument(
+        "--label",
+        metavar="NAME",
+        type=_label,
+        action="append",
+        default=[],
+        dest="labels",
+        help="with --channel split: who is heard on channel 1, then on channel 2, ... "
+        '(default: "channel 1", ...)',
     )
     add_output_arguments(parser)
     parser.add_argument(
@@ -215,8 +238,23 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         arguments.files = [str(demo.SAMPLE)]
     if arguments.files.count(STANDARD_INPUT) > 1:
         parser.error("standard input (-) can be read once, it is named several times")
+    if arguments.server is not None and arguments.channel == SPLIT:
+        parser.error(
+            "--channel split is of a model on this machine, leave --server out"
+        )
+    if arguments.labels and arguments.channel != SPLIT:
+        parser.error("--label goes with --channel split")
+    if len(set(arguments.labels)) < len(arguments.labels):
+        parser.error("two channels have the same --label")
     check_output_arguments(parser, arguments)
     return arguments
+
+
+def _label(text: str) -> str:
+    label = " ".join(text.split())
+    if not label or not label.isprintable() or "-->" in label:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name for a channel")
+    return label
 
 
 def _run(
@@ -262,6 +300,7 @@ def _do_there(
         raw_rate=raw_rate(arguments),
         channel=arguments.channel,
         reconnect_s=reconnect_s(arguments),
+        track=arguments.track,
     )
     if not served.is_ours and (arguments.delay is not None or options["hotwords"]):
         sys.stderr.write(
@@ -307,13 +346,21 @@ def _do(
         audio = stack.enter_context(
             job.audio
             or open_audio(
-                job.name, raw_rate=raw_rate(arguments), channel=arguments.channel
+                job.name,
+                raw_rate=raw_rate(arguments),
+                channel=arguments.channel,
+                track=arguments.track,
             )
         )
         with interruption.held():
             head = _head(job, model, arguments)
             settings = _settings(job, arguments)
-            results = stack.enter_context(_results(job, arguments, head, settings))
+            labels: list[str] = []
+            if arguments.channel == SPLIT:
+                labels = channel_labels(audio, arguments.labels)
+            results = stack.enter_context(
+                _results(job, arguments, head, settings, labels)
+            )
         _begin_print(job, arguments, results)
         progress = stack.enter_context(
             # On a terminal, text that is being printed shows the progress itself.
@@ -332,18 +379,35 @@ def _do(
                     f"voxmlx: {audio.name}: going on at {at}, where an earlier run was "
                     "ended\n"
                 )
-            for event in file_events(audio, model.start(), progress.follow, tokens):
+            for event in _events(audio, model, arguments, progress, tokens):
                 if isinstance(event, SoundWarning):
                     report_warning(event)
                 with interruption.held():
                     results.feed(event)
-                if (sentence := notice.observe(event)) is not None:
+                own = event.event if isinstance(event, ChannelEvent) else event
+                if (sentence := notice.observe(own)) is not None:
                     sys.stderr.write(f"voxmlx: {audio.name}: {sentence}\n")
         except KeyboardInterrupt:
             results.keep()
             raise
         with interruption.held():
             results.end()
+
+
+def _events(
+    audio: AudioFile,
+    model: Recognizer,
+    arguments: argparse.Namespace,
+    progress: SoundProgress,
+    known: Sequence[TokenDecoded],
+) -> Iterator[Event | ChannelEvent]:
+    """Events of the file; those of its channels if they are split."""
+    if arguments.channel != SPLIT:
+        return file_events(audio, model.start(), progress.follow, known)
+    assert model.open_batch is not None
+    streams = [model.start() for _ in range(audio.n_channels)]
+    sessions = [stream for stream in streams if isinstance(stream, Session)]
+    return split_events(audio, sessions, model.open_batch(), progress.follow)
 
 
 def _head(
@@ -358,13 +422,14 @@ def _results(
     arguments: argparse.Namespace,
     head: Mapping[str, Any],
     settings: str | None,
+    labels: Sequence[str] = (),
 ) -> Results:
     options = FormatOptions(
         cues=cue_rules(arguments),
         has_word_times=arguments.word_times,
         has_tokens=arguments.alternatives > 0,
     )
-    return Results(job.outputs, options, head, settings)
+    return Results(job.outputs, options, head, settings, labels)
 
 
 def _settings(job: Job, arguments: argparse.Namespace) -> str | None:
@@ -375,7 +440,12 @@ def _settings(job: Job, arguments: argparse.Namespace) -> str | None:
     return settings_key(
         {
             **word_options(arguments),
-            "sound": [status.st_size, status.st_mtime_ns, arguments.channel],
+            "sound": [
+                status.st_size,
+                status.st_mtime_ns,
+                arguments.channel,
+                arguments.track,
+            ],
             "model": [
                 arguments.dtype,
                 arguments.kv_bits,

@@ -7,8 +7,9 @@ from pathlib import Path
 import av
 import numpy as np
 from av.container import OutputContainer
+from av.stream import Disposition
 
-__all__ = ["KINDS", "make_file", "make_film"]
+__all__ = ["KINDS", "make_file", "make_film", "make_tracks"]
 
 # Suffix: (container, codec, rate).
 KINDS: dict[str, tuple[str, str, int]] = {
@@ -36,9 +37,34 @@ def make_file(
     return path
 
 
-def make_film(path: Path, sound: np.ndarray, late_s: float) -> Path:
+def make_tracks(
+    path: Path,
+    tracks: Mapping[str, np.ndarray],
+    container: str,
+    marked: str | None = None,
+) -> Path:
+    """Write sound tracks by their languages, of which `marked` is the main one."""
+    with av.open(str(path), "w", format=container) as file:
+        streams: list[tuple[av.AudioStream, np.ndarray]] = []
+        for language, sound in tracks.items():
+            stream = _add_sound(file, "aac", 48_000)
+            stream.metadata["language"] = language
+            if marked is not None:
+                is_marked = language == marked
+                stream.disposition = (
+                    Disposition.default if is_marked else Disposition(0)
+                )
+            streams.append((stream, sound))
+        for stream, sound in streams:
+            _encode(file, stream, sound)
+    return path
+
+
+def make_film(
+    path: Path, sound: np.ndarray, late_s: float, container: str = "matroska"
+) -> Path:
     """Write a film of black pictures from 0 s on, whose sound begins at `late_s`."""
-    with av.open(str(path), "w", format="matroska") as file:
+    with av.open(str(path), "w", format=container) as file:
         video = file.add_stream("mpeg4", rate=5)
         video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
         audio = _add_sound(file, "aac", 44_100)

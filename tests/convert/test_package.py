@@ -1,5 +1,6 @@
 """What installs: one package, and a converter that no file of a user's stands in for."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -82,3 +83,18 @@ def test_the_command_works_in_a_clone(source: Path, tmp_path: Path) -> None:
     done = run(["-m", "convert", str(source), str(destination)], ROOT, {})
     assert done.returncode == 0, done.stderr
     assert (destination / "config.json").is_file()
+
+
+def test_nothing_that_installs_imports_mlx_lm() -> None:
+    found: list[str] = []
+    for path in [*(ROOT / "voxmlx").rglob("*.py"), *(ROOT / "convert").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            if any(name.split(".")[0] == "mlx_lm" for name in names):
+                found.append(path.name)
+    # benchmarks/results/rounding.md says why.
+    assert found == []

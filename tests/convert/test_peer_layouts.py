@@ -1,4 +1,4 @@
-"""What `--layout` writes is what the other program would have written itself."""
+"""The names and shapes that `--layout` writes are those of the other program."""
 
 import json
 from collections.abc import Callable

@@ -100,7 +100,7 @@ def limits_of_the_code(limits: Noted) -> dict[str, str]:
 
 
 # Constants that bound nothing that a client could go beyond.
-OTHERS = {"MAX_READ_BYTES", "_MAX_READ_BYTES", "_MAX_OPEN_FILES"}
+OTHERS = {"MAX_READ_BYTES", "_MAX_READ_BYTES", "_MAX_OPEN_FILES", "_MAX_LISTS"}
 
 
 def rows() -> list[list[str]]:

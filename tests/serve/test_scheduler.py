@@ -549,6 +549,39 @@ def test_many_hot_words_hold_up_nobody(
     assert events(picky.until(Finished)) == expected
 
 
+def test_hot_words_that_come_again_are_made_once(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Assistants send all names of a home with every command."""
+    n_made = 0
+
+    def counted(*arguments: Any) -> HotwordTrie:
+        nonlocal n_made
+        n_made += 1
+        return HotwordTrie(*arguments)
+
+    monkeypatch.setattr(openings, "HotwordTrie", counted)
+
+    def finish(*hotwords: str) -> list[Event]:
+        client = Client(steps.scheduler, StreamOptions(hotwords=hotwords))
+        client.says(speech_like(9_000, seed=3))
+        client.slot.submit(Finish())
+        steps.tick_until_finished(client)
+        client.slot.release()
+        return events(client.until(Finished))
+
+    first = finish("the ring")
+    assert finish("the ring") == first
+    assert n_made == 1
+    for i in range(12):
+        finish(f"ring {i}")
+    assert n_made == 13
+    finish("ring 11")
+    assert n_made == 13
+    finish("the ring")  # so many lists are not kept
+    assert n_made == 14
+
+
 def test_files_are_decoded_in_blocks_with_speculation_and_say_the_same(
     steps: Steps, tiny_checkpoint: Checkpoint
 ) -> None:

@@ -385,6 +385,13 @@ def with_client(server: Loopback, talk: Said) -> Any:
     return asyncio.run(run())
 
 
+@pytest.fixture(scope="module")
+def tiny(tiny_checkpoint: Checkpoint) -> Any:
+    limits = Limits(max_message_bytes=10_000, head_s=0.4, idle_s=1.5, quiet_s=0.5)
+    with serving(tiny_checkpoint, limits=limits) as server:
+        yield server
+
+
 async def heard(client: AsyncTcpClient, last: str) -> list[Event]:
     """Events up to the first of type `last`, or to the end of the connection."""
     events: list[Event] = []
@@ -450,6 +457,35 @@ def test_what_a_wav_file_holds_is_transcribed_in_its_own_format(
     assert with_client(server, talk) == start_text
 
 
+def test_utterances_that_are_sent_at_once_are_answered_in_order(
+    tiny: Loopback,
+) -> None:
+    sounds = [pcm16(speech_like(24_000 + 8_000 * i, seed=i)) for i in range(3)]
+
+    async def apart(client: AsyncTcpClient) -> list[str]:
+        return [await speak(client, sound) for sound in sounds]
+
+    async def at_once(client: AsyncTcpClient) -> list[str]:
+        texts: list[str] = []
+        for i, sound in enumerate(sounds):
+            await client.write_event(Transcribe(context={"id": i}).event())
+            chunk = AudioChunk(**MONO, audio=sound[:9000])
+            await client.write_event(chunk.event())
+            rest = [sound[n : n + 9000] for n in range(9000, len(sound), 9000)]
+            for piece in rest:
+                await client.write_event(AudioChunk(**MONO, audio=piece).event())
+            await client.write_event(AudioStop().event())
+        for i in range(len(sounds)):
+            *_, last = await heard(client, "transcript")
+            told = Transcript.from_event(last)
+            assert told.context == {"id": i}
+            texts.append(told.text)
+        return texts
+
+    assert with_client(tiny, at_once) == with_client(tiny, apart)
+    until(lambda: tiny.scheduler.n_slots == 0)
+
+
 def test_slots_are_of_all_clients_and_questions_need_none(
     tiny_checkpoint: Checkpoint,
 ) -> None:
@@ -506,13 +542,6 @@ def answer(server: Loopback, content: bytes) -> list[Event]:
         return events
 
     return asyncio.run(read())
-
-
-@pytest.fixture(scope="module")
-def tiny(tiny_checkpoint: Checkpoint) -> Any:
-    limits = Limits(max_message_bytes=10_000, head_s=0.4, idle_s=1.5, quiet_s=0.5)
-    with serving(tiny_checkpoint, limits=limits) as server:
-        yield server
 
 
 def test_whoever_sends_no_events_is_told_and_shown_the_door(tiny: Loopback) -> None:

@@ -2,12 +2,13 @@
 
 import io
 import os
+import select
 import stat
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from voxmlx.errors import AudioError
 
@@ -79,6 +80,17 @@ class ByteSource:
         self.is_at_end = not piece
         return piece
 
+    def has_more(self) -> bool:
+        """Return whether a read would not wait, as far as can be known."""
+        if not self.is_pipe:
+            return True
+        file: Any = self._file
+        try:
+            number: int = file.fileno()
+            return bool(select.select([number], [], [], 0)[0])
+        except (AttributeError, OSError, ValueError):
+            return False
+
     def file_from_start(self) -> BinaryIO:
         """Return a seekable file with all the bytes. Raises OSError.
 
@@ -87,11 +99,26 @@ class ByteSource:
         """
         if self._start is not None:
             return self._file  # pyright: ignore[reportReturnType] -- it can seek
-        copy = tempfile.TemporaryFile(prefix="voxmlx-")  # noqa: SIM115 -- the caller's
-        while (piece := self.read(_COPY_BYTES)) and not self.is_stopped:
-            copy.write(piece)
+        copy = self.new_copy()
+        self.copy_to(copy)
         copy.seek(0)
-        return copy  # pyright: ignore[reportReturnType] -- a wrapper on Windows alone
+        return copy
+
+    def new_copy(self) -> BinaryIO:
+        """Return an empty file for bytes of a pipe; it has no name. Raises OSError."""
+        # A wrapper on Windows alone.
+        return tempfile.TemporaryFile(prefix="voxmlx-")  # pyright: ignore[reportReturnType]
+
+    def copy_to(self, copy: BinaryIO, n_bytes: int | None = None) -> None:
+        """Append the next `n_bytes`, by default all that follow. Raises OSError."""
+        n_left = _COPY_BYTES if n_bytes is None else n_bytes
+        while n_left and not self.is_stopped:
+            piece = self.read(min(_COPY_BYTES, n_left))
+            if not piece:
+                break
+            copy.write(piece)
+            if n_bytes is not None:
+                n_left -= len(piece)
 
     def tail(self, n_bytes: int) -> bytes | None:
         """Return the last bytes; None of what cannot seek. Raises OSError."""

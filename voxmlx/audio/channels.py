@@ -5,10 +5,14 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["Channel", "ChannelChooser"]
+__all__ = ["SPLIT", "Channel", "ChannelChooser", "FileChannel"]
 
 # An input by its number, from 1; the mean of all; None is the one that carries sound.
 Channel = int | Literal["mix"] | None
+
+# Of a file, all may also be heard apart.
+SPLIT = "split"
+FileChannel = Channel | Literal["split"]
 
 # Blocks in a row that must be loud: a click is no sound.
 _N_LOUD = 5

@@ -15,7 +15,7 @@ from voxmlx.audio.byte_source import (
     ReadableFile,
     open_source,
 )
-from voxmlx.audio.channels import Channel
+from voxmlx.audio.channels import FileChannel
 from voxmlx.audio.reading import Reading
 from voxmlx.config import SAMPLE_RATE
 from voxmlx.errors import AudioError
@@ -40,7 +40,11 @@ class AudioFile:
     """
 
     def __init__(
-        self, source: ByteSource, raw_rate: int | None, channel: Channel = None
+        self,
+        source: ByteSource,
+        raw_rate: int | None,
+        channel: FileChannel = None,
+        track: int | None = None,
     ) -> None:
         """Made by `open_audio`; takes over the source."""
         self.name = source.name
@@ -49,7 +53,8 @@ class AudioFile:
         self.n_channels = 0
         self._source = source
         self._raw_rate = raw_rate
-        self._channel: Channel = channel
+        self._channel: FileChannel = channel
+        self._track = track
         self._changed = threading.Condition()
         self._waiting: deque[np.ndarray] = deque()
         self._n_waiting = 0
@@ -68,7 +73,8 @@ class AudioFile:
     def pieces(self, piece_s: float = 5.0) -> Iterator[np.ndarray]:
         """Yield float32 [n] at 16 kHz, about `piece_s` seconds at a time or less.
 
-        Channels are averaged, unless one was asked for. 16-bit samples at 16 kHz come out as integers over
+        Channels are averaged, unless one was asked for. With "split" a piece is
+        [n, n_channels]. 16-bit samples at 16 kHz come out as integers over
         32768, exactly; the samples never depend on `piece_s`. A pipe is not waited on
         for more than it holds. Raises AudioError for NaN, infinite or absurdly large
         samples, and for no samples at all, when it is met.
@@ -145,7 +151,7 @@ class AudioFile:
                 self._changed.notify_all()
 
     def _read(self) -> None:
-        reading = Reading(self._source, self._raw_rate, self._channel)
+        reading = Reading(self._source, self._raw_rate, self._channel, self._track)
         try:
             length_s = reading.length_s
             self.duration_s = None if length_s is None else float(length_s)
@@ -178,19 +184,21 @@ def open_audio(
     *,
     raw_rate: int | None = None,
     name: str | None = None,
-    channel: Channel = None,
+    channel: FileChannel = None,
+    track: int | None = None,
 ) -> AudioFile:
     """Open a sound or film file, a named pipe, "-" for standard input, or a file object.
 
     Any container and codec that FFmpeg knows, any rate and any channels. `raw_rate`
     says that bytes without a header are 16-bit little-endian mono samples at that rate
     in Hz; without it they are refused. Errors and warnings speak of `name`. `channel`
-    is one channel, from 1, or "mix" for the mean of all. With None it is the mean too,
-    but where channels cancel each other, one of them is heard. Whoever opened a file
+    is one channel, from 1, "mix" for the mean of all, or "split". With None it is the mean too,
+    but where channels cancel each other, one of them is heard. `track` is the sound
+    track of a film, from 1; None is the one that players take. Whoever opened a file
     object closes it, after the AudioFile. Raises AudioError for what is missing,
     unreadable, empty or no sound, and for a channel that is not there.
     """
-    return AudioFile(open_source(path, name), raw_rate, channel)
+    return AudioFile(open_source(path, name), raw_rate, channel, track)
 
 
 def no_words(name: str, peak: float, duration_ms: int) -> SoundWarning:

@@ -2,7 +2,7 @@
 
 from voxmlx.errors import AudioError
 
-__all__ = ["HEAD_BYTES", "is_container", "needs_seeking", "refuse_no_sound"]
+__all__ = ["HEAD_BYTES", "is_container", "is_mp4", "needs_seeking", "refuse_no_sound"]
 
 # What is looked at: 16 ms of sound at the least, so that a live pipe is not waited on.
 HEAD_BYTES = 512
@@ -55,6 +55,11 @@ def needs_seeking(head: bytes) -> bool:
     if position == 0:
         return box == _MP4_SOUND
     return box not in _MP4_INDEX
+
+
+def is_mp4(head: bytes) -> bool:
+    """Return whether the bytes begin an MP4 or a QuickTime file."""
+    return head[4:8] in (*_MP4_BOXES, *_MP4_INDEX, _MP4_SOUND)
 
 
 def is_container(head: bytes) -> bool:

@@ -3,9 +3,10 @@
 A track that starts late begins with silence, and a gap becomes silence. States:
 
 - contiguous: a block stands where the one before it ended, within a tolerance.
-- held: a block claims another time. The next block decides. If it follows the held
-  one, the claim was right: a gap becomes silence, a step back is a new begin of the
-  container's time, and no sound is dropped. Otherwise the stamp was wrong.
+- held: a block of one frame claims another time. The next block decides. If it follows
+  the held one, the claim was right: a gap becomes silence, a step back is a new begin of
+  the container's time, and no sound is dropped. Otherwise the stamp was wrong. A block
+  of several frames that follow each other proves its claim itself.
 
 Example: blocks of 0.02 s at 0.00, 0.02, 1.04, 1.06 s give one second of silence
 after 0.04 s, once the block at 1.06 s confirms it.
@@ -18,7 +19,7 @@ import numpy as np
 
 from voxmlx.audio.sound_decoder import Clock, DecodedSound, Lost
 
-__all__ = ["Placed", "Placer", "joined"]
+__all__ = ["Placed", "Placer"]
 
 # Time stamps in milliseconds, and those of a browser's recorder, are off by less.
 _JITTER_S = 0.1
@@ -99,10 +100,7 @@ class Placer:
             assert held.time_s is not None
             after_s = held.time_s + len(held.samples) / held.rate
             if block.time_s is not None and abs(block.time_s - after_s) <= _JITTER_S:
-                gap_s = held.time_s - self._expected_s
-                if self._is_believable(gap_s, held.time_s):
-                    yield from self._silence(gap_s, held)
-                self._expect(held.time_s, held.rate)
+                yield from self._believe(held, held.time_s)
             yield self._emit(held)
         if block.time_s is None:
             yield self._emit(block)
@@ -114,8 +112,18 @@ class Placer:
             yield self._emit(block)
         elif abs(step_s) <= (_EXACT_S if self._clock.is_exact else _JITTER_S):
             yield self._emit(block)
+        elif block.n_frames > 1:
+            yield from self._believe(block, block.time_s)
+            yield self._emit(block)
         else:
             self._held = block
+
+    def _believe(self, block: DecodedSound, time_s: float) -> Iterator[Placed]:
+        """Go to the time that a block claims, with silence if that is later."""
+        gap_s = time_s - self._expected_s
+        if self._is_believable(gap_s, time_s):
+            yield from self._silence(gap_s, block)
+        self._expect(time_s, block.rate)
 
     @property
     def _expected_s(self) -> float:
@@ -150,37 +158,3 @@ class Placer:
         self._n_since += len(block.samples)
         n_lost, self._n_lost, self._lost_s = self._n_lost, 0, 0.0
         return Placed(block.samples, block.rate, n_lost=n_lost)
-
-
-def joined(blocks: Iterable[Placed], block_s: float) -> Iterator[Placed]:
-    """Put blocks of one kind together to about `block_s`, so that each costs little."""
-    pending: list[Placed] = []
-    n_pending = 0
-    for block in blocks:
-        if pending and not _is_alike(pending[0], block):
-            yield _join(pending)
-            pending, n_pending = [], 0
-        pending.append(block)
-        n_pending += len(block.samples)
-        if n_pending >= block_s * block.rate:
-            yield _join(pending)
-            pending, n_pending = [], 0
-    if pending:
-        yield _join(pending)
-
-
-def _is_alike(first: Placed, block: Placed) -> bool:
-    return (
-        block.n_lost == 0
-        and block.is_gap == first.is_gap
-        and block.rate == first.rate
-        and block.samples.shape[1] == first.samples.shape[1]
-    )
-
-
-def _join(blocks: list[Placed]) -> Placed:
-    first = blocks[0]
-    if len(blocks) == 1:
-        return first
-    samples = np.concatenate([block.samples for block in blocks])
-    return Placed(samples, first.rate, first.is_gap, first.n_lost)

@@ -5,17 +5,16 @@ FFmpeg reads them in packets of 1024 samples and waits until one is full. So the
 decoders get what is there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import av
 from av.audio.codeccontext import AudioCodecContext
 
-from voxmlx.audio.sound_decoder import DecodedSound, Lost, ReadableBytes, as_float32
+from voxmlx.audio.frame_samples import as_float32
+from voxmlx.audio.sound_decoder import DecodedSound, Lost, ReadableBytes
 
 __all__ = ["RawPcmReader"]
-
-_MIN_BLOCK_BYTES = 1 << 12
 
 
 class RawPcmReader:
@@ -27,17 +26,14 @@ class RawPcmReader:
         name: str,
         rate: int,
         n_channels: int,
-        *,
-        block_s: float,
     ) -> None:
-        """`rate` in Hz. Blocks last about `block_s`, or what there is if it is 0."""
+        """`rate` is in Hz."""
         self.format_name = name
         self.rate = rate
         self.n_channels = n_channels
         # Bytes behind the last whole sample, once all is read.
         self.n_odd_bytes = 0
         self._content = content
-        self._block_s = block_s
         codec = av.CodecContext.create(f"pcm_{name}", "r")
         assert isinstance(codec, AudioCodecContext)
         codec.sample_rate = rate
@@ -46,15 +42,16 @@ class RawPcmReader:
         bits = {"u8": 8, "alaw": 8, "mulaw": 8, "s24le": 24, "s16le": 16, "f64le": 64}
         self._step_bytes = bits.get(name, 32) // 8 * n_channels
 
-    def decoded(self) -> Iterator[DecodedSound | Lost]:
-        """Yield all sound in order."""
-        block_s = self._block_s
-        n_wanted = max(_MIN_BLOCK_BYTES, round(block_s * self.rate) * self._step_bytes)
+    def decoded(
+        self, block_s: float, has_more: Callable[[], bool]
+    ) -> Iterator[DecodedSound | Lost]:
+        """Yield all sound in order, in blocks as `SoundDecoder` has them."""
+        n_wanted = max(1, round(block_s * self.rate)) * self._step_bytes
         pending = b""
         n_samples = 0
         while piece := self._content.read(n_wanted - len(pending)):
             pending += piece
-            if block_s and len(pending) < n_wanted:
+            if len(pending) < n_wanted and has_more():
                 continue
             n_whole = len(pending) // self._step_bytes * self._step_bytes
             if n_whole:

@@ -9,19 +9,22 @@ import numpy as np
 from av.error import FFmpegError
 
 from voxmlx.audio.byte_source import ByteSource, ForwardBytes, SeekableBytes
-from voxmlx.audio.channels import Channel
+from voxmlx.audio.channels import SPLIT, FileChannel
+from voxmlx.audio.conversion import Conversion
+from voxmlx.audio.damage import DamagedSpots, duration_text
 from voxmlx.audio.kinds import (
     HEAD_BYTES,
     is_container,
+    is_mp4,
     needs_seeking,
     refuse_no_sound,
 )
-from voxmlx.audio.mixing import Mixer
+from voxmlx.audio.long_mp4 import open_mp4
 from voxmlx.audio.mp3_length import Mp3Length
 from voxmlx.audio.ogg_length import OggLength
-from voxmlx.audio.placing import Placed, Placer, joined
+from voxmlx.audio.placing import Placed, Placer
 from voxmlx.audio.raw_pcm import RawPcmReader
-from voxmlx.audio.resample import Resampler, check_rate
+from voxmlx.audio.resample import check_rate
 from voxmlx.audio.sound_decoder import (
     Clock,
     DecodedSound,
@@ -30,28 +33,28 @@ from voxmlx.audio.sound_decoder import (
     ReadableBytes,
     SoundDecoder,
 )
-from voxmlx.audio.values import MAX_LEVEL, first_beyond, first_not_finite
+from voxmlx.audio.values import MAX_LEVEL, are_in_bounds, first_beyond, first_not_finite
+from voxmlx.audio.w64_length import W64_HEAD_BYTES, w64_samples
 from voxmlx.audio.wav import WAV_HEAD_BYTES, WavBytes, is_wav
 from voxmlx.errors import AudioError
 from voxmlx.events import SoundWarning
 
 __all__ = ["Reading"]
 
-# Sound of a file is handled in blocks of this; that of a pipe as it comes.
+# How long a block is at most.
 _BLOCK_S = 0.5
 
 # 1 MB of float32: what bounds a block where channels are many.
 _BLOCK_VALUES = 1 << 18
-
-# Damaged spots that are told one by one, and how far apart they are two.
-_MAX_TOLD = 10
-_SAME_SPOT_S = 1.0
 
 # A length that a header states roughly may be off by this much.
 _ROUGH_S = Fraction(1, 4)
 
 # What encoders append at most to fill their last packets.
 _MAX_PADDING_S = Fraction(1, 5)
+
+# Each has a session of its own, and a part of the memory.
+_MAX_SPLIT = 16
 
 # Of the first packets of a stream, most must be sound.
 _N_TRIED = 20
@@ -66,14 +69,20 @@ class Reading:
     """
 
     def __init__(
-        self, source: ByteSource, raw_rate: int | None, channel: Channel = None
+        self,
+        source: ByteSource,
+        raw_rate: int | None,
+        channel: FileChannel = None,
+        track: int | None = None,
     ) -> None:
         """Read the header. Raises AudioError for what is no sound, and OSError.
 
         `raw_rate` is the rate in Hz of bytes without a header: 16-bit mono samples.
-        None refuses such bytes. `channel` is the channel to hear, as `Mixer` has it.
+        None refuses such bytes. `channel` is the channel to hear, as `Mixer` has it,
+        `track` the sound track, from 1.
         """
-        self._channel: Channel = channel
+        self._track = track
+        self._channel: FileChannel = channel
         self._source = source
         self._name = source.name
         self._wav: WavBytes | None = None
@@ -105,6 +114,12 @@ class Reading:
             source.raise_error()
             raise self._unreadable(head) from None
         source.raise_error()
+        if isinstance(self._decoder, RawPcmReader) and (self._track or 1) > 1:
+            self.close()
+            raise AudioError(
+                f"{self._name} has one sound track, expected track {self._track}; leave "
+                "the track out"
+            )
         self.rate = self._decoder.rate
         self.n_channels = self._decoder.n_channels
         try:
@@ -118,23 +133,25 @@ class Reading:
     def pieces(self) -> Iterator[np.ndarray | SoundWarning]:
         """Yield float32 [n] at 16 kHz and warnings. Raises AudioError and OSError."""
         decoder = self._decoder
+        yield from self._told_of_tracks()
         clock = _CLOCK_OF_SAMPLES
         if self._wav is None and not isinstance(decoder, RawPcmReader):
             clock = decoder.clock
         placer = Placer(clock)
-        spots = _DamagedSpots(self._name)
-        chain: _Chain | None = None
+        spots = DamagedSpots(self._name)
+        chain: Conversion | None = None
         at_s = Fraction(0)
-        frames = placer.place(self._tried(decoder.decoded()))
-        block_s = self._block_s(self.n_channels, self.rate)
-        for placed in self._without_padding(joined(frames, block_s)):
+        # Sound is handled in blocks of this; that of a pipe in shorter ones as it comes.
+        block_s = min(_BLOCK_S, _BLOCK_VALUES / (self.n_channels * self.rate))
+        blocks = decoder.decoded(block_s, self._source.has_more)
+        for placed in self._without_padding(placer.place(self._tried(blocks))):
             self._refuse_values(placed, at_s)
             yield from spots.told(placed, at_s)
             if chain is None or not chain.fits(placed):
                 if chain is not None:
                     yield from chain.flush()
-                self._check_channel(placed.samples.shape[1])
-                chain = _Chain(self._name, placed, self._channel)
+                self._check_channel(placed.samples.shape[1], at_s)
+                chain = Conversion(self._name, placed, self._channel)
             yield from chain.push(placed.samples, at_s)
             at_s += Fraction(len(placed.samples), placed.rate)
         self._source.raise_error()
@@ -162,29 +179,33 @@ class Reading:
             return SoundDecoder(wav, format_name="wav", options={"ignore_length": "1"})
         if raw_rate is not None and not is_container(head):
             return self._open_samples(ForwardBytes(source), "s16le", raw_rate, 1)
+        if is_mp4(head):
+            decoder, self._copy = open_mp4(source, head, self._track)
+            return decoder
         if needs_seeking(head):
             file = source.file_from_start()
             source.raise_error()
             if not source.is_seekable:
                 self._copy = file
-            return SoundDecoder(SeekableBytes(source, file, source.start))
+            file.seek(source.start)
+            n_samples = w64_samples(file.read(W64_HEAD_BYTES))
+            seekable = SeekableBytes(source, file, source.start)
+            decoder = SoundDecoder(seekable, track=self._track)
+            if n_samples is not None and decoder.format_name == "w64":
+                decoder.known_length_s = Fraction(n_samples, decoder.rate)
+            return decoder
         if head.startswith(b"OggS"):
             self._ogg = OggLength(source)
-            return SoundDecoder(ForwardBytes(source, self._ogg.watch))
-        return SoundDecoder(ForwardBytes(source, self._mp3.watch))
-
-    def _block_s(self, n_channels: int, rate: int) -> float:
-        """Return how long blocks are; 0 means as they come."""
-        if self._source.is_pipe:
-            return 0.0
-        return min(_BLOCK_S, _BLOCK_VALUES / (n_channels * rate))
+            return SoundDecoder(
+                ForwardBytes(source, self._ogg.watch), track=self._track
+            )
+        return SoundDecoder(ForwardBytes(source, self._mp3.watch), track=self._track)
 
     def _open_samples(
         self, content: ReadableBytes, name: str, rate: int, n_channels: int
     ) -> RawPcmReader:
         try:
-            block_s = self._block_s(n_channels, rate)
-            return RawPcmReader(content, name, rate, n_channels, block_s=block_s)
+            return RawPcmReader(content, name, rate, n_channels)
         except (FFmpegError, ValueError):
             raise AudioError(
                 f"{self._name} is a damaged WAV: its header claims {n_channels} channels "
@@ -222,7 +243,7 @@ class Reading:
             if isinstance(block, Lost):
                 n_bad += 1
             else:
-                n_good += 1
+                n_good += block.n_frames
             if n_good + n_bad <= _N_TRIED and n_bad > 10 > n_good:
                 raise self._damaged()
             yield block
@@ -256,6 +277,8 @@ class Reading:
                 yield block
 
     def _refuse_values(self, placed: Placed, at_s: Fraction) -> None:
+        if are_in_bounds(placed.samples):
+            return
         flat = placed.samples.reshape(-1)
         n_channels = placed.samples.shape[1]
         if (bad := first_not_finite(flat)) is not None:
@@ -270,6 +293,22 @@ class Reading:
                 f"{self._name} has a sample of {flat[bad]:g} at {time_s:.3f} s, expected "
                 f"-1 to 1 (at most {MAX_LEVEL:g}); were whole numbers written as floats? "
                 f"scale them with: ffmpeg -i {self._quoted()} -af volume=1/32768 sound.wav"
+            )
+
+    def _told_of_tracks(self) -> Iterator[SoundWarning]:
+        decoder = self._decoder
+        if isinstance(decoder, RawPcmReader) or self._track is not None:
+            return
+        tracks = decoder.tracks
+        if len(tracks) > 1:
+            named = (
+                f"{n} ({tag})" if tag else str(n) for n, tag in enumerate(tracks, 1)
+            )
+            yield SoundWarning(
+                "tracks",
+                f"{self._name} has {len(tracks)} sound tracks, {', '.join(named)}; track "
+                f"{decoder.track} is heard, another one with --track N",
+                0,
             )
 
     def _told_at_end(self, end_s: Fraction, n_lost: int) -> Iterator[SoundWarning]:
@@ -295,7 +334,7 @@ class Reading:
                 "cut_short",
                 f"{self._name} is cut short: its header promises "
                 f"{float(self.length_s or 0):.3f} s of sound, it holds "
-                f"{float(end_s):.3f} s; {_duration(missing_s)} is missing",
+                f"{float(end_s):.3f} s; {duration_text(missing_s)} is missing",
                 end_ms,
             )
         elif self._ogg is not None and self._ogg.is_cut:
@@ -355,12 +394,24 @@ class Reading:
             f"{raw}"
         )
 
-    def _check_channel(self, n_channels: int) -> None:
+    def _check_channel(self, n_channels: int, at_s: Fraction = Fraction(0)) -> None:
         if isinstance(self._channel, int) and self._channel > n_channels:
             has = "1 channel" if n_channels == 1 else f"{n_channels} channels"
             raise AudioError(
                 f"{self._name} has {has}, expected channel {self._channel}; choose "
                 f"one from 1 to {n_channels}, or mix"
+            )
+        if self._channel != SPLIT:
+            return
+        if n_channels > _MAX_SPLIT:
+            raise AudioError(
+                f"{self._name} has {n_channels} channels, expected at most {_MAX_SPLIT} "
+                "to split; choose one with --channel N, or mix"
+            )
+        if n_channels != self.n_channels:
+            raise AudioError(
+                f"{self._name} has {self.n_channels} channels, and {n_channels} from "
+                f"{float(at_s):.3f} s on, expected the same to split; use --channel mix"
             )
 
     def _quoted(self) -> str:
@@ -368,92 +419,3 @@ class Reading:
 
     def _look(self) -> str:
         return f"ffprobe {self._quoted()}"
-
-
-class _Chain:
-    """Channels -> one, and its rate -> 16 kHz, for sound of one form."""
-
-    def __init__(self, name: str, first: Placed, channel: Channel) -> None:
-        self._name = name
-        self._rate = first.rate
-        self._mixer = Mixer(first.samples.shape[1], first.rate, channel)
-        self._resampler = Resampler(first.rate)
-        self._is_told = False
-        self._at_s = Fraction(0)
-
-    def fits(self, placed: Placed) -> bool:
-        n_channels = placed.samples.shape[1]
-        return (placed.rate, n_channels) == (self._rate, self._mixer.n_channels)
-
-    def push(
-        self, samples: np.ndarray, at_s: Fraction
-    ) -> Iterator[np.ndarray | SoundWarning]:
-        self._at_s = at_s
-        yield from self._resampled(self._mixer.push(samples))
-
-    def flush(self) -> Iterator[np.ndarray | SoundWarning]:
-        yield from self._resampled(self._mixer.flush())
-        if len(piece := self._resampler.flush()) > 0:
-            yield piece
-
-    def _resampled(self, mono: np.ndarray) -> Iterator[np.ndarray | SoundWarning]:
-        chosen = self._mixer.chosen
-        if chosen is not None and not self._is_told:
-            self._is_told = True
-            yield SoundWarning(
-                "inverted",
-                f"{self._name} has channels that cancel each other when mixed (one is "
-                f"inverted), noticed at {float(self._at_s):.1f} s; channel {chosen + 1} "
-                "is heard alone there",
-                int(self._at_s * 1000),
-            )
-        if len(mono) and len(piece := self._resampler.push(mono)) > 0:
-            yield piece
-
-
-class _DamagedSpots:
-    """Says where sound was lost: each spot once, and not too many of them."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._n_spots = 0
-        self._last_s: float | None = None
-        self._gap_s = Fraction(0)
-
-    def told(self, placed: Placed, at_s: Fraction) -> Iterator[SoundWarning]:
-        if placed.is_gap:
-            self._gap_s += Fraction(len(placed.samples), placed.rate)
-            return
-        gap_s, self._gap_s = self._gap_s, Fraction(0)
-        if not placed.n_lost and not gap_s:
-            return
-        begin_s = float(at_s - gap_s)
-        last_s, self._last_s = self._last_s, float(at_s)
-        if last_s is not None and begin_s - last_s < _SAME_SPOT_S:
-            return
-        self._n_spots += 1
-        if self._n_spots <= _MAX_TOLD:
-            lost = f"{_duration(gap_s)} of it became silence" if gap_s else "little"
-            what = (
-                f"{self._name} is damaged at {begin_s:.3f} s: {lost}"
-                if placed.n_lost
-                else f"{self._name} holds no sound from {begin_s:.3f} s for "
-                f"{_duration(gap_s)}: that became silence"
-            )
-            code = "damaged" if placed.n_lost else "gap"
-            yield SoundWarning(code, what, int(begin_s * 1000))
-
-    def flush(self, end_s: Fraction) -> Iterator[SoundWarning]:
-        if self._n_spots > _MAX_TOLD:
-            yield SoundWarning(
-                "damaged",
-                f"{self._name} is damaged at {self._n_spots} places, of which the first "
-                f"{_MAX_TOLD} were named",
-                int(end_s * 1000),
-            )
-
-
-def _duration(seconds: Fraction) -> str:
-    if seconds < 1:
-        return f"{max(1, round(seconds * 1000))} ms"
-    return f"{float(seconds):.3f} s"

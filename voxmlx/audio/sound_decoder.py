@@ -1,6 +1,6 @@
 """Any container and codec -> blocks of samples with their times, through FFmpeg."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
@@ -12,7 +12,9 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Discard
+from av.stream import Discard, Disposition, Stream
+
+from voxmlx.audio.frame_samples import as_float32
 
 __all__ = [
     "Clock",
@@ -21,7 +23,8 @@ __all__ = [
     "NoSound",
     "ReadableBytes",
     "SoundDecoder",
-    "as_float32",
+    "open_container",
+    "packets_of",
 ]
 
 # Containers of sound and films. What FFmpeg knows besides are text, pictures, games'
@@ -48,6 +51,10 @@ _CHECKED_CODECS = ("flac", "tta", "ac3", "eac3", "wavpack", "mlp", "truehd")
 # (Ogg counts them too, but for Vorbis FFmpeg interpolates, up to 16 ms wrongly.)
 _EXACT_FORMATS = ("flac",)
 
+# Frames whose time stamps are off by less follow each other.
+_ROW_S = 0.02
+_EXACT_ROW_S = 0.001
+
 # Containers whose time stamps may start anew: parts put one after the other,
 # broadcasts that are joined or left.
 _JUMPING_FORMATS = ("mpegts", "mpeg", "ogg", "asf", "flv", "aac", "mp3")
@@ -56,25 +63,15 @@ _JUMPING_FORMATS = ("mpegts", "mpeg", "ogg", "asf", "flv", "aac", "mp3")
 _ZERO_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 
 # Containers that say exactly how long the sound of a stream is.
-_EXACT_LENGTHS = ("flac", "aiff", "au", "tta", "wv", "mov,mp4,m4a,3gp,3g2,mj2", "w64")
+_EXACT_LENGTHS = (
+    *("flac", "aiff", "au", "tta", "wv", "w64", "nistsphere"),
+    "mov,mp4,m4a,3gp,3g2,mj2",
+)
 
 # Containers that say about how long they are.
 _ROUGH_LENGTHS = ("matroska,webm", "flv", "caf", "avi", "asf", "ape", "nut")
 
 _TIME_BASE = Fraction(1, 1_000_000)  # of an AVFormatContext
-
-
-_DTYPES: dict[str, type[np.generic]] = {
-    name + suffix: dtype
-    for name, dtype in (
-        ("u8", np.uint8),
-        ("s16", np.int16),
-        ("s32", np.int32),
-        ("flt", np.float32),
-        ("dbl", np.float64),
-    )
-    for suffix in ("", "p")
-}
 
 
 class NoSound(Exception):
@@ -92,12 +89,14 @@ class DecodedSound:
     """Float32 samples [n, channels], at `rate` Hz and from `time_s` on, if known.
 
     `lead_s`: by how much the decoder's own start-up moved the first of them.
+    `n_frames` of FFmpeg were put together, each at the time that follows.
     """
 
     samples: np.ndarray
     rate: int
     time_s: float | None
     lead_s: float = 0.0
+    n_frames: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +120,55 @@ class Clock:
     is_exact: bool
 
 
+class _Row:
+    """Frames of one form that follow each other, on their way into one block."""
+
+    def __init__(self, tolerance_s: float) -> None:
+        self._tolerance_s = tolerance_s
+        self._parts: list[np.ndarray] = []
+        self._n_samples = self._rate = 0
+        self._time_s: float | None = None
+        self._lead_s = 0.0
+
+    @property
+    def duration_s(self) -> float:
+        return self._n_samples / self._rate if self._rate else 0.0
+
+    def push(self, frame: AudioFrame, packet_s: float | None) -> Iterator[DecodedSound]:
+        """Add a frame of a packet at `packet_s`; yield those it does not follow."""
+        n_samples, rate, time_s = frame.samples, frame.sample_rate, frame.time
+        if not n_samples:
+            return
+        samples = as_float32(frame)
+        if self._parts and not (
+            rate == self._rate
+            and samples.shape[1] == self._parts[0].shape[1]
+            and self._is_next(time_s)
+        ):
+            yield from self.flush()
+        if not self._parts:
+            self._rate, self._time_s, self._lead_s = rate, time_s, 0.0
+            if time_s is not None and packet_s is not None:
+                self._lead_s = max(0.0, time_s - packet_s)
+        self._parts.append(samples)
+        self._n_samples += n_samples
+
+    def flush(self) -> Iterator[DecodedSound]:
+        """Yield what there is as one block."""
+        parts, self._parts = self._parts, []
+        self._n_samples = 0
+        if parts:
+            samples = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            yield DecodedSound(
+                samples, self._rate, self._time_s, self._lead_s, len(parts)
+            )
+
+    def _is_next(self, time_s: float | None) -> bool:
+        if time_s is None or self._time_s is None:
+            return time_s is self._time_s
+        return abs(time_s - self._time_s - self.duration_s) <= self._tolerance_s
+
+
 class SoundDecoder:
     """One open container, and its main stream of sound."""
 
@@ -130,24 +178,25 @@ class SoundDecoder:
         *,
         format_name: str | None = None,
         options: Mapping[str, str] | None = None,
+        track: int | None = None,
     ) -> None:
-        """Read the header. Raises FFmpegError, and NoSound if there is no sound."""
-        # No part of a file may name another file or an address to be opened.
-        allowed = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
-        self._container: InputContainer = av.open(
-            content,
-            mode="r",
-            format=format_name,
-            options=allowed | dict(options or {}),
-            buffer_size=_BUFFER_BYTES,
-            metadata_errors="replace",
-        )
+        """Read the header. Raises FFmpegError, and NoSound if there is no sound.
+
+        `track` is the stream of sound to decode, from 1; None is the one for most.
+        """
+        self._container = open_container(content, format_name, options)
         try:
-            self._stream = self._choose()
+            self._stream = self._choose(track)
         except BaseException:
             self._container.close()
             raise
         self.format_name: str = self._container.format.name
+        # Languages or names of all sound tracks, and the number of this one, from 1.
+        audio = self._container.streams.audio
+        self.tracks = [_language(stream.metadata) for stream in audio]
+        self.track = audio.index(self._stream) + 1
+        # What is better known than FFmpeg knows it.
+        self.known_length_s: Fraction | None = None
         codec = self._stream.codec_context
         self.rate: int = codec.sample_rate
         self.n_channels: int = codec.layout.nb_channels
@@ -155,14 +204,16 @@ class SoundDecoder:
             codec.options = {"err_detect": "crccheck+explode"}
 
     @property
-    def n_streams(self) -> int:
-        """Return how many streams of sound there are; one of them is decoded."""
-        return len(self._container.streams.audio)
+    def stream_index(self) -> int:
+        """Return the number of the stream that is decoded, from 0, among all."""
+        return self._stream.index
 
     @property
     def length_s(self) -> Fraction | None:
         """Return how long the header says the sound is; None if it does not."""
         stream = self._stream
+        if self.known_length_s is not None:
+            return self.known_length_s
         if self._is_plain_caf:
             # FFmpeg shortens the duration where the file is cut, but not this.
             return Fraction(stream.frames, self.rate)
@@ -173,8 +224,12 @@ class SoundDecoder:
                 # An edit list may begin with nothing, which the duration leaves out.
                 begin = max(0, stream.start_time or 0)
             return (begin + stream.duration) * time_base
-        if self.format_name in _ROUGH_LENGTHS and self._container.duration is not None:
-            return self._container.duration * _TIME_BASE
+        if self.format_name in _ROUGH_LENGTHS:
+            if len(self._container.streams) > 1:
+                # That of the whole is often longer than that of the sound.
+                return _tagged_length_s(stream.metadata)
+            if self._container.duration is not None:
+                return self._container.duration * _TIME_BASE
         return None
 
     def ogg_length_s(self, position: int) -> Fraction | None:
@@ -218,43 +273,63 @@ class SoundDecoder:
             is_exact=self.format_name in _EXACT_FORMATS,
         )
 
-    def decoded(self) -> Iterator[DecodedSound | Lost]:
-        """Yield all sound in order, and a `Lost` for what cannot be decoded."""
+    def decoded(
+        self, block_s: float, has_more: Callable[[], bool]
+    ) -> Iterator[DecodedSound | Lost]:
+        """Yield all sound in order, and a `Lost` for what cannot be decoded.
+
+        Packets that follow each other are put together to about `block_s`, so that
+        each costs little. Where no more of the source is there yet (`has_more`),
+        nothing is held back.
+        """
+        codec = self._stream.codec_context
         # The first packet of Vorbis gives no sound, but FFmpeg may give it a time.
-        is_vorbis = self._stream.codec_context.name == "vorbis"
+        is_vorbis = codec.name == "vorbis"
         time_base = float(self._stream.time_base or 0)
+        row = _Row(_EXACT_ROW_S if self.format_name in _EXACT_FORMATS else _ROW_S)
         first_s: float | None = None
-        for packet in self._packets():
+        for packet in self.packets():
             if packet is None:
+                yield from row.flush()
                 yield Lost(0.0)
                 continue
             try:
-                frames = packet.decode()
+                frames = codec.decode(packet)
             except EOFError:
                 continue
             except FFmpegError:
+                yield from row.flush()
                 yield Lost((packet.duration or 0) * time_base)
                 continue
             if first_s is None or not is_vorbis:
                 first_s = None if packet.pts is None else packet.pts * time_base
             for frame in frames:
-                time_s = frame.time
-                lead_s = 0.0
-                if time_s is not None and first_s is not None:
-                    lead_s = max(lead_s, time_s - first_s)
-                samples = as_float32(frame)
-                if len(samples):
-                    yield DecodedSound(samples, frame.sample_rate, time_s, lead_s)
+                yield from row.push(frame, first_s)
+            if row.duration_s >= block_s or not has_more():
+                yield from row.flush()
+        yield from row.flush()
 
     def close(self) -> None:
         self._container.close()
 
-    def _choose(self) -> AudioStream:
+    def _choose(self, track: int | None) -> AudioStream:
         streams = self._container.streams
         if not streams.audio:
             kinds = sorted({stream.type for stream in streams})
             raise NoSound(f"has no sound track ({', '.join(kinds) or 'nothing in it'})")
-        best = streams.best("audio")
+        if track is None:
+            best = streams.best("audio")
+            if self._container.format.name in _ZERO_FORMATS:
+                # Of films players take the first that is marked, FFmpeg the richest.
+                marked = (
+                    s for s in streams.audio if s.disposition & Disposition.default
+                )
+                best = next(marked, best)
+        elif track <= len(streams.audio):
+            best = streams.audio[track - 1]
+        else:
+            n = len(streams.audio)
+            raise NoSound(f"has {n} sound track{'s' * (n > 1)}, no track {track}")
         for stream in streams:
             if stream is not best and stream.type != "data":
                 stream.discard = Discard.all
@@ -269,41 +344,57 @@ class SoundDecoder:
             raise NoSound("has a sound track of unknown form")
         return best
 
-    def _packets(self) -> Iterator[Packet | None]:
+    def packets(self) -> Iterator["Packet[Any] | None"]:
         """Yield packets; None where the container could not be read."""
-        n_errors = 0
-        while n_errors < _MAX_ERRORS:
+        return packets_of(self._container, self._stream)
+
+
+def _language(tags: Mapping[str, str]) -> str:
+    language = tags.get("language", "")
+    return language if language not in ("", "und") else tags.get("title", "")
+
+
+def _tagged_length_s(tags: Mapping[str, str]) -> Fraction | None:
+    """Return the length that Matroska's statistics tell of a stream: 00:00:01.464."""
+    for name, text in tags.items():
+        if name.partition("-")[0] == "DURATION":
             try:
-                for packet in self._container.demux(self._stream):
-                    n_errors = 0
-                    yield packet
-            except FFmpegError:
-                n_errors += 1
-                yield None
-            else:
-                return
+                hours, minutes, seconds = map(Fraction, text.split(":"))
+            except (ValueError, ZeroDivisionError):
+                return None
+            return 3600 * hours + 60 * minutes + seconds
+    return None
 
 
-def as_float32(frame: AudioFrame) -> np.ndarray:
-    """Return the samples of a frame, [n, channels]."""
-    n_channels = frame.layout.nb_channels
-    name = frame.format.name
-    if name in _DTYPES and (n_channels == 1 or not frame.format.is_planar):
-        # What to_ndarray gives, several times faster.
-        plane: Any = frame.planes[0]  # has the buffer protocol, which its stub omits
-        values = np.frombuffer(plane, _DTYPES[name], frame.samples * n_channels)
-        values = values.reshape(-1, n_channels)
-    elif frame.format.is_planar:
-        values = frame.to_ndarray().T
-    else:
-        values = frame.to_ndarray().reshape(-1, n_channels)
-    if values.dtype == np.uint8:
-        return (values.astype(np.float32) - 128) / 128
-    if values.dtype == np.int16:
-        return values.astype(np.float32) / 2**15
-    if values.dtype == np.int32:
-        return values.astype(np.float32) / 2**31
-    if values.dtype == np.float32:
-        return values
-    with np.errstate(over="ignore"):  # infinite values are refused further on
-        return values.astype(np.float32)
+def open_container(
+    content: ReadableBytes,
+    format_name: str | None = None,
+    options: Mapping[str, str] | None = None,
+) -> InputContainer:
+    """Read a header. Raises FFmpegError. No file or address in it is opened."""
+    allowed = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
+    return av.open(
+        content,
+        mode="r",
+        format=format_name,
+        options=allowed | dict(options or {}),
+        buffer_size=_BUFFER_BYTES,
+        metadata_errors="replace",
+    )
+
+
+def packets_of(
+    container: InputContainer, stream: Stream
+) -> Iterator["Packet[Any] | None"]:
+    """Yield a stream's packets; None where the container could not be read."""
+    n_errors = 0
+    while n_errors < _MAX_ERRORS:
+        try:
+            for packet in container.demux(stream):
+                n_errors = 0
+                yield packet
+        except FFmpegError:
+            n_errors += 1
+            yield None
+        else:
+            return

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypedDict
 
 import voxmlx
 from voxmlx import demo
-from voxmlx.audio.channels import Channel
+from voxmlx.audio.channels import SPLIT, Channel, FileChannel
 from voxmlx.checkpoint import Checkpoint, load
 from voxmlx.cli.interruption import Interrupted
 from voxmlx.cli.standard_streams import robust_standard_streams
@@ -171,17 +171,41 @@ def add_raw_arguments(parser: argparse.ArgumentParser) -> None:
 def add_channel_argument(
     parser: argparse.ArgumentParser | argparse._ArgumentGroup,  # pyright: ignore[reportPrivateUsage] -- argparse has no public name for it
     help_text: str,
+    *,
+    may_split: bool = False,
 ) -> None:
-    """Add --channel: the number of a channel from 1, or mix."""
-    parser.add_argument("--channel", metavar="N", type=_channel, help=help_text)
+    """Add --channel (a number from 1, mix, or with `may_split` split) and --track."""
+    parser.add_argument(
+        "--channel",
+        metavar="N",
+        type=_file_channel if may_split else _channel,
+        help=help_text,
+    )
+    parser.add_argument(
+        "--track",
+        metavar="N",
+        type=_whole(1, 1000),
+        help="the sound track of a film with several, from 1 (default: the one that "
+        "players take)",
+    )
 
 
-def _channel(text: str) -> Channel:
+def _file_channel(text: str) -> FileChannel:
+    return SPLIT if text == SPLIT else _channel(text, "mix or split")
+
+
+def _channel(text: str, others: str = "or mix") -> Channel:
     if text == "mix":
         return "mix"
+    if text == SPLIT:
+        raise argparse.ArgumentTypeError(
+            "split is for files, and of voxmlx transcribe; choose one channel, or mix"
+        )
     if text.isdecimal() and int(text) > 0:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is neither mix nor a channel, from 1")
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is no channel: expected a number from 1, {others}"
+    )
 
 
 def raw_rate(arguments: argparse.Namespace) -> int | None:

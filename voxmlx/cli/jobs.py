@@ -8,10 +8,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from voxmlx.audio.channels import SPLIT
 from voxmlx.audio.files import AudioFile, open_audio
 from voxmlx.cli.arguments import raw_rate, report_error
 from voxmlx.cli.outputs import check_output, plan_outputs
 from voxmlx.errors import AudioError
+from voxmlx.file_transcript import channel_labels
 from voxmlx.text.formats import FORMATS
 
 __all__ = [
@@ -135,8 +137,13 @@ def open_jobs(arguments: argparse.Namespace, pipes: ExitStack) -> tuple[list[Job
             continue
         try:
             audio = open_audio(
-                name, raw_rate=raw_rate(arguments), channel=arguments.channel
+                name,
+                raw_rate=raw_rate(arguments),
+                channel=arguments.channel,
+                track=arguments.track,
             )
+            if arguments.channel == SPLIT:
+                channel_labels(audio, arguments.labels)
         except AudioError as error:
             report_error(error)
             continue

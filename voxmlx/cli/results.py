@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from voxmlx.cli.outputs import ResultFile, StandardOutput
-from voxmlx.events import Event, TokenDecoded
+from voxmlx.events import ChannelEvent, Event, TokenDecoded
 from voxmlx.text.formats import FormatOptions, Writer, make_writer
 from voxmlx.text.journal import read_journal
+from voxmlx.text.split_writers import SplitWriter, make_split_writer
 
 __all__ = ["Results"]
 
@@ -31,23 +32,26 @@ class Results:
         options: FormatOptions,
         head: Mapping[str, Any],
         settings: str | None,
+        labels: Sequence[str] = (),
     ) -> None:
         """Write pairs of a format and a file; None is standard output.
 
         `settings` tells runs apart that would give other results. None is for an input
-        that cannot be read twice: there is no journal.
+        that cannot be read twice: there is no journal. `labels` are for events of
+        several channels, for which there is none either.
         """
         self._outputs = list(outputs)
         self._options = options
         self._head = dict(head)
         first = outputs[0][1]
         self._journal_path: Path | None = None
-        if settings is not None and first is not None:
+        self._labels = list(labels)
+        if settings is not None and first is not None and not labels:
             self._head |= {"settings": settings}
             named = [path for name, path in outputs if name == _JOURNAL]
             self._is_temporary = not named
             self._journal_path = named[0] if named else first.with_suffix(".jsonl")
-        self._files: list[tuple[Writer, StandardOutput | ResultFile]] = []
+        self._files: list[tuple[Writer | SplitWriter, StandardOutput | ResultFile]] = []
         self.tokens: list[TokenDecoded] = []
 
     def __enter__(self) -> Self:
@@ -74,9 +78,10 @@ class Results:
         """Write text as it is, to the first output."""
         self._files[0][1].write(text)
 
-    def feed(self, event: Event) -> None:
+    def feed(self, event: Event | ChannelEvent) -> None:
+        """Write an event; events of channels belong to results that have labels."""
         for writer, output in self._files:
-            output.write(writer.feed(event))
+            output.write(writer.feed(event))  # pyright: ignore[reportArgumentType]
         if isinstance(event, TokenDecoded) and event.index + 1 == len(self.tokens):
             # All is there again that a killed run knew: what it wrote behind goes.
             for _, output in self._files:
@@ -113,7 +118,10 @@ class Results:
         is_journal = isinstance(output, ResultFile) and output.is_journal
         options = replace(self._options, has_ids=is_journal)
         head = self._head if is_journal else self._head_of_results()
-        self._files.append((make_writer(name, options, head), output))
+        writer: Writer | SplitWriter = make_writer(name, options, head)
+        if self._labels:
+            writer = make_split_writer(name, self._labels, options, head)
+        self._files.append((writer, output))
 
     def _head_of_results(self) -> dict[str, Any]:
         return {k: v for k, v in self._head.items() if k != "settings"}

@@ -54,6 +54,7 @@ class Settings:
     raw_rate: int | None
     channel: Channel
     reconnect_s: float
+    track: int | None = None
 
 
 def find_model(server: HttpServer, wanted: str | None) -> ServedModel:
@@ -156,7 +157,8 @@ class RemoteFiles:
     ) -> tuple[list[Answered], int]:
         """Return what the server says of an input's pieces, and how long the input is."""
         settings = self._settings
-        is_plain = audio is None and settings.raw_rate is settings.channel is None
+        asked = (settings.raw_rate, settings.channel, settings.track)
+        is_plain = audio is None and all(one is None for one in asked)
         if is_plain:
             path = Path(name)
             if self._model.is_ours or is_read_by_all(path):
@@ -172,7 +174,12 @@ class RemoteFiles:
         duration_ms = 0
         with ExitStack() as stack:
             opened = audio or stack.enter_context(
-                open_audio(name, raw_rate=settings.raw_rate, channel=settings.channel)
+                open_audio(
+                    name,
+                    raw_rate=settings.raw_rate,
+                    channel=settings.channel,
+                    track=settings.track,
+                )
             )
             sending = flac_pieces(opened, is_whole=self._model.is_ours and not is_plain)
             for piece in sending:

@@ -8,7 +8,15 @@ from typing import Literal
 from voxmlx.layouts import Module, packed_path
 from voxmlx.layouts.configs import Precision
 
-__all__ = ["DEFAULT_RECIPE", "RECIPES", "DtypeName", "Recipe", "Rule", "precisions"]
+__all__ = [
+    "ADA_RULE",
+    "DEFAULT_RECIPE",
+    "RECIPES",
+    "DtypeName",
+    "Recipe",
+    "Rule",
+    "precisions",
+]
 
 DtypeName = Literal["float16", "bfloat16", "float32"]
 
@@ -73,16 +81,16 @@ def precisions(
 
 # The delay's products run once per session and not per step, and the inner one has
 # rows of 32: nothing is gained there.
-_ADA = Rule("*.ada.*", None)
+ADA_RULE = Rule("*.ada.*", None)
 
 
 def _uniform(precision: Precision) -> tuple[Rule, ...]:
-    return (_ADA, Rule("*", precision))
+    return (ADA_RULE, Rule("*", precision))
 
 
 def _mixed(usual: Precision, protected: Precision) -> tuple[Rule, ...]:
     return (
-        _ADA,
+        ADA_RULE,
         # The top of benchmarks/results/sensitivity.md, as a test has it.
         Rule("decoder.embedding", protected),
         Rule("decoder.layers.*.attention.*", protected),

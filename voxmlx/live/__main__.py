@@ -190,6 +190,8 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.input is not None and arguments.device is not None:
         parser.error("--device and --input are two sources of sound; give one")
+    if arguments.track is not None and arguments.input is None:
+        parser.error("--track goes with --input FILE")
     if arguments.realtime and arguments.input in (None, STANDARD_INPUT):
         parser.error("--realtime goes with --input FILE")
     for path in arguments.output:
@@ -357,7 +359,10 @@ def _open_file(
     if arguments.input is None:
         return None
     audio = open_audio(
-        arguments.input, raw_rate=raw_rate(arguments), channel=arguments.channel
+        arguments.input,
+        raw_rate=raw_rate(arguments),
+        channel=arguments.channel,
+        track=arguments.track,
     )
     # A file goes on where its recording ends, a pipe with what comes.
     n_skipped = 0 if resumed is None or audio.is_pipe else resumed.n_samples

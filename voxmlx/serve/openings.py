@@ -16,6 +16,11 @@ from voxmlx.text.tokenizer import Tokenizer
 
 __all__ = ["Openings"]
 
+# Lists of hot words that are kept: assistants send the same one with every command.
+_MAX_LISTS = 8
+
+_Key = tuple[tuple[str, ...], bool]
+
 
 class Openings:
     """Preparations of streams, done once for each delay and once for each stream.
@@ -39,6 +44,7 @@ class Openings:
         # Delay -> what is left to do for its prefix.
         self._prefixes: dict[int, Iterator[None]] = {}
         self._hotword_maker = ThreadPoolExecutor(1, "voxmlx-hotwords")
+        self._made_lately: dict[_Key, Future[HotwordTrie]] = {}
 
     @property
     def is_due(self) -> bool:
@@ -89,10 +95,17 @@ class Openings:
         """End the thread of hot words."""
         self._hotword_maker.shutdown(cancel_futures=True)
 
-    def _made(self, options: StreamOptions) -> "Future[HotwordTrie]":
-        tokenizer = self._checkpoint.tokenizer
-        made = self._hotword_maker.submit(_trie, tokenizer, options)
-        made.add_done_callback(lambda _: self._wake())
+    def _made(self, options: StreamOptions) -> Future[HotwordTrie]:
+        """The trie of hot words, now or later; one of the last few is made once."""
+        key = (options.hotwords, options.hotwords_are_hints)
+        made = self._made_lately.pop(key, None)
+        if made is None:
+            tokenizer = self._checkpoint.tokenizer
+            made = self._hotword_maker.submit(_trie, tokenizer, options)
+            made.add_done_callback(lambda _: self._wake())
+        self._made_lately[key] = made
+        if len(self._made_lately) > _MAX_LISTS:
+            del self._made_lately[next(iter(self._made_lately))]
         return made
 
 

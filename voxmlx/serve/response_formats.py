@@ -6,6 +6,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from voxmlx.audio.channels import Channel
 from voxmlx.errors import RequestError
 from voxmlx.events import Event, Finished, TextDelta, Word
 from voxmlx.serve.protocol import StreamOptions
@@ -37,6 +38,7 @@ class TranscriptionParams:
     is_mistral: bool = False  # of the client, which a stream of events must know
     model: str = ""
     n_prompt: int = 0  # ids of the stream's prompt
+    channel: Channel = None
 
 
 Responder = Callable[[AsyncIterator[Event], TranscriptionParams], Awaitable[Response]]

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import numpy as np
 
+from voxmlx.audio.channels import Channel
 from voxmlx.audio.files import AudioFile, open_audio
 from voxmlx.errors import AudioError, RequestError
 from voxmlx.events import SoundWarning
@@ -64,12 +65,12 @@ class SoundReader:
         """Add to the file. Raises OSError where there is no room for it."""
         await self._loop.run_in_executor(self._thread, self._write, content)
 
-    async def open(self, name: str) -> None:
+    async def open(self, name: str, channel: Channel = None) -> None:
         """Begin to decode; returns when the header is read. Raises RequestError.
 
-        `name` is what messages call the file.
+        `name` is what messages call the file, `channel` that of `open_audio`.
         """
-        self._thread.submit(self._run, name)
+        self._thread.submit(self._run, name, channel)
         await self._opened
 
     def stop(self) -> None:
@@ -96,10 +97,10 @@ class SoundReader:
         if self._file is not None:
             self._file.close()
 
-    def _run(self, name: str) -> None:
+    def _run(self, name: str, channel: Channel) -> None:
         error: RequestError | None = None
         try:
-            self._read(name)
+            self._read(name, channel)
         except AudioError as caught:
             error = RequestError(str(caught), code="invalid_audio", param="file")
         except OSError as caught:
@@ -115,12 +116,12 @@ class SoundReader:
         if not self._is_stopped.is_set():
             self._end(error)
 
-    def _read(self, name: str) -> None:
+    def _read(self, name: str, channel: Channel) -> None:
         assert self._file is not None
         self._file.seek(0)
         with (
             io.BufferedReader(self._file) as file,
-            open_audio(file, name=name) as audio,
+            open_audio(file, name=name, channel=channel) as audio,
         ):
             self._tell_opened(None)
             for piece in audio.pieces(_PIECE_S):

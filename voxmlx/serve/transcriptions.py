@@ -125,7 +125,7 @@ class UploadJob:
     async def start(self, params: TranscriptionParams, name: str) -> None:
         """Begin to decode the file, which messages call `name`. Raises RequestError."""
         self._slot.submit(Open(params.options))
-        await self._reader.open(name)
+        await self._reader.open(name, params.channel)
 
     def stop_receiving(self, error: RequestError) -> None:
         """Refuse what is still to come of the body."""

@@ -66,7 +66,8 @@ class TcpTransport:
         self._events = EventReader(limits.max_message_bytes)
         self._reading = asyncio.Lock()  # only one may wait for bytes
         self._due: float | None = None  # when an event that has begun must be whole
-        cast(Any, writer.transport).max_size = MAX_READ_BYTES  # at once, of asyncio's
+        if hasattr(writer.transport, "max_size"):  # asyncio's own
+            cast(Any, writer.transport).max_size = MAX_READ_BYTES
 
     async def open(self) -> None:
         """Nothing is to be said before the first event."""

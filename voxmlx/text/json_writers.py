@@ -71,6 +71,10 @@ class JsonWriter:
         return ""
 
     def end(self) -> str:
+        return json.dumps(self.content(), ensure_ascii=False) + "\n"
+
+    def content(self) -> dict[str, Any]:
+        """Return the object so far."""
         transcript = self._builder.build()
         partial: dict[str, Any] = {} if self._is_finished else {"is_partial": True}
         content = self._head | partial
@@ -96,7 +100,7 @@ class JsonWriter:
             content["recoveries"] = self._recoveries
         if self._warnings:
             content["warnings"] = self._warnings
-        return json.dumps(content, ensure_ascii=False) + "\n"
+        return content
 
 
 class JsonLinesWriter:
@@ -113,8 +117,11 @@ class JsonLinesWriter:
         *,
         has_tokens: bool = False,
         has_ids: bool = False,
+        stamp: Mapping[str, Any] | None = None,
     ) -> None:
+        """`stamp` is put into every line, behind its type."""
         self._head = dict(head or {})
+        self._stamp = dict(stamp or {})
         self._has_tokens = has_tokens
         self._has_ids = has_ids
         self._tokens: list[TokenDecoded] = []
@@ -158,7 +165,7 @@ class JsonLinesWriter:
             case Finished():
                 text += self._ids()
                 fields = {"type": "finished"} | asdict(event)
-        return text + json.dumps(fields, ensure_ascii=False) + "\n"
+        return text + self._line(fields)
 
     def end(self) -> str:
         return self._opened() + self._ids()
@@ -181,7 +188,11 @@ class JsonLinesWriter:
         recovered = {str(t.index): t.recovered for t in tokens if t.recovered}
         if recovered:
             fields["recovered"] = recovered
-        return json.dumps(fields) + "\n"
+        return self._line(fields)
+
+    def _line(self, fields: dict[str, Any]) -> str:
+        stamped = {"type": fields["type"]} | self._stamp | fields
+        return json.dumps(stamped, ensure_ascii=False) + "\n"
 
     def _opened(self) -> str:
         head, self._head = self._head, {}

@@ -1,13 +1,13 @@
 """Events -> subtitles: SubRip and WebVTT, as the words come."""
 
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from voxmlx.events import Event, Finished, UtteranceEnd, Word, WordFinal
 from voxmlx.text.transcript import Segment, Segmenter, SegmentRules, text_of, wrap
 from voxmlx.text.utterances import DEFAULT_PAUSE_MS
 
-__all__ = ["CueRules", "SrtWriter", "VttWriter"]
+__all__ = ["Cue", "CueRules", "CueWriter", "SrtWriter", "VttWriter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,65 +38,101 @@ class CueRules:
         )
 
 
-class _CueWriter:
-    """What subtitle formats share: when a cue is certain, and its times.
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """Words that are shown from `start_ms` to `end_ms`."""
+
+    start_ms: int
+    end_ms: int
+    words: tuple[Word, ...]
+
+
+class CueWriter:
+    """Base of the subtitle formats: it says when a cue is certain, and its times.
 
     A cue is written once the next word or a pause has shown how long it may stay;
-    cues never overlap, and none is shorter than a millisecond.
+    cues never overlap, and none is shorter than a millisecond. `label` says in each
+    cue who speaks.
     """
 
-    def __init__(self, rules: CueRules | None = None) -> None:
+    def __init__(self, rules: CueRules | None = None, *, label: str = "") -> None:
         self.rules = rules or CueRules()
-        self._segmenter = Segmenter(self.rules.segments)
+        self.label = label
+        self._segmenter = Segmenter(self.rules.segments, self.shown_label)
         self._waiting: list[Segment] = []
         self._n_cues = 0
         self._last_end_ms = 0
         self._is_open = False
 
+    @property
     def head(self) -> str:
         """Return the text with which the file begins."""
-        raise NotImplementedError
+        return ""
 
-    def cue(
-        self, number: int, start_ms: int, end_ms: int, words: tuple[Word, ...]
-    ) -> str:
+    @property
+    def shown_label(self) -> tuple[Word, ...]:
+        """Return the label as words that take room on the screen."""
+        return ()
+
+    def written(self, number: int, cue: Cue) -> str:
         """One cue, in the format's form."""
         raise NotImplementedError
 
+    @property
+    def start_ms(self) -> int | None:
+        """Return where the next cue starts, None if no word of it has come."""
+        if self._waiting:
+            return self._waiting[0].start_ms
+        return self._segmenter.start_ms
+
     def feed(self, event: Event) -> str:
-        text = self._opened()
+        return self._opened() + self._all_written(self.push(event))
+
+    def end(self) -> str:
+        """Return the text still due, if no `Finished` came."""
+        return self._opened() + self._all_written(self.flush())
+
+    def push(self, event: Event) -> list[Cue]:
+        """Return the cues that an event makes certain."""
         match event:
             case WordFinal(word=word):
                 segments = self._segmenter.push(word)
                 # What ends before this word may stay until it begins.
                 certain = [s for s in segments if s.words[-1] is not word]
                 self._waiting += certain
-                text += self._write(word.start_ms)
+                cues = self._cues(word.start_ms)
                 self._waiting += segments[len(certain) :]
+                return cues
             case UtteranceEnd(time_ms=time_ms):
                 self._waiting += self._segmenter.flush()
-                text += self._write(time_ms)
+                return self._cues(time_ms)
             case Finished(duration_ms=duration_ms):
                 self._waiting += self._segmenter.flush()
-                text += self._write(duration_ms)
+                return self._cues(duration_ms)
             case _:
-                pass
-        return text
+                return []
 
-    def end(self) -> str:
-        """Return the text still due, if no `Finished` came."""
+    def flush(self) -> list[Cue]:
+        """Return the cues still due."""
         self._waiting += self._segmenter.flush()
-        return self._opened() + self._write(0)
+        return self._cues(0)
 
     def _opened(self) -> str:
         if self._is_open:
             return ""
         self._is_open = True
-        return self.head()
+        return self.head
 
-    def _write(self, free_until_ms: int) -> str:
-        """The waiting cues; the last may stay up until `free_until_ms`."""
+    def _all_written(self, cues: list[Cue]) -> str:
         text = ""
+        for cue in cues:
+            self._n_cues += 1
+            text += self.written(self._n_cues, cue)
+        return text
+
+    def _cues(self, free_until_ms: int) -> list[Cue]:
+        """The waiting cues; the last may stay up until `free_until_ms`."""
+        cues: list[Cue] = []
         for i, segment in enumerate(self._waiting):
             is_last = i + 1 == len(self._waiting)
             limit = free_until_ms if is_last else self._waiting[i + 1].start_ms
@@ -107,47 +143,56 @@ class _CueWriter:
             )
             end_ms = max(segment.end_ms, min(start_ms + reading_ms, limit))
             end_ms = max(end_ms, start_ms + 1)
-            self._n_cues += 1
-            text += self.cue(self._n_cues, start_ms, end_ms, segment.words)
+            cues.append(Cue(start_ms, end_ms, segment.words))
             self._last_end_ms = end_ms
         self._waiting.clear()
-        return text
+        return cues
 
 
-class SrtWriter(_CueWriter):
-    """SubRip: numbered cues, times with a comma."""
+class SrtWriter(CueWriter):
+    """SubRip: numbered cues, times with a comma, a label as `Anna:`."""
 
-    def head(self) -> str:
-        return ""
+    @property
+    def shown_label(self) -> tuple[Word, ...]:
+        parts = f"{self.label}:".split() if self.label else []
+        return tuple(Word(part, 0, 0) for part in parts)
 
-    def cue(
-        self, number: int, start_ms: int, end_ms: int, words: tuple[Word, ...]
-    ) -> str:
+    def written(self, number: int, cue: Cue) -> str:
+        words = cue.words
+        if label := self.shown_label:
+            words = (*label, replace(words[0], lead=" "), *words[1:])
         lines = [
             _printable(_line(line)) for line in wrap(words, self.rules.max_line_chars)
         ]
-        times = f"{_clock(start_ms, ',')} --> {_clock(end_ms, ',')}"
+        times = f"{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}"
         return "\n".join([str(number), times, *lines]) + "\n\n"
 
 
-class VttWriter(_CueWriter):
-    """WebVTT; with `has_word_times`, a time tag before every word but a cue's first."""
+class VttWriter(CueWriter):
+    """WebVTT; with `has_word_times`, a time tag before every word but a cue's first.
+
+    A label is the cue's voice.
+    """
 
     def __init__(
-        self, rules: CueRules | None = None, *, has_word_times: bool = False
+        self,
+        rules: CueRules | None = None,
+        *,
+        label: str = "",
+        has_word_times: bool = False,
     ) -> None:
-        super().__init__(rules)
+        super().__init__(rules, label=label)
         self._has_word_times = has_word_times
 
+    @property
     def head(self) -> str:
         return "WEBVTT\n\n"
 
-    def cue(
-        self, number: int, start_ms: int, end_ms: int, words: tuple[Word, ...]
-    ) -> str:
+    def written(self, number: int, cue: Cue) -> str:
+        start_ms, end_ms = cue.start_ms, cue.end_ms
         lines: list[str] = []
         last_tag_ms = start_ms
-        for line in wrap(words, self.rules.max_line_chars):
+        for line in wrap(cue.words, self.rules.max_line_chars):
             text = ""
             for i, word in enumerate(line):
                 text += " " if i and word.lead else ""
@@ -157,6 +202,8 @@ class VttWriter(_CueWriter):
                     last_tag_ms = word.start_ms
                 text += _escaped(_printable(word.text))
             lines.append(text)
+        if self.label:
+            lines[0] = f"<v {_escaped(_printable(self.label))}>{lines[0]}"
         times = f"{_clock(start_ms, '.')} --> {_clock(end_ms, '.')}"
         return "\n".join([times, *lines]) + "\n\n"
 

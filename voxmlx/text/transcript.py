@@ -142,9 +142,13 @@ def _line_end(
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Words in a row, without a pause between them."""
+    """Words in a row, without a pause between them.
+
+    `channel` counts from 1 where the channels of a file are split.
+    """
 
     words: tuple[Word, ...]
+    channel: int | None = None
 
     @property
     def start_ms(self) -> int:
@@ -187,9 +191,18 @@ class Segmenter:
     Holds the words of one segment, whose number the rules' limits bound.
     """
 
-    def __init__(self, rules: SegmentRules | None = None) -> None:
+    def __init__(
+        self, rules: SegmentRules | None = None, label: Sequence[Word] = ()
+    ) -> None:
+        """`label` is shown before each segment and takes room there."""
         self._rules = rules or SegmentRules()
+        self._label = tuple(label)
         self._words: list[Word] = []
+
+    @property
+    def start_ms(self) -> int | None:
+        """Return where the unfinished segment starts, None if there is none."""
+        return self._words[0].start_ms if self._words else None
 
     def push(self, word: Word) -> list[Segment]:
         """The next word; the segments that end before it or with it."""
@@ -224,7 +237,7 @@ class Segmenter:
             return True
         if rules.max_line_chars is None:
             return False
-        measured = _measured([*self._words, word])
+        measured = _measured([*self._label, *self._words, word])
         lines = _filled(measured, rules.max_line_chars, rules.max_line_chars)
         return len(lines) > rules.max_lines
 
@@ -262,12 +275,14 @@ def _ends_sentence(words: Sequence[Word]) -> bool:
 class Transcript:
     """The words of a stream, in segments.
 
-    `warnings` say what was wrong with the sound of a file.
+    `warnings` say what was wrong with the sound of a file. `labels` name its channels
+    where they are split; segments are then in order of their starts.
     """
 
     segments: tuple[Segment, ...]
     duration_ms: int
     warnings: tuple[SoundWarning, ...] = ()
+    labels: tuple[str, ...] = ()
 
     @classmethod
     def from_events(
@@ -285,7 +300,9 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """The words as they were written."""
+        """The words as they were written; with labels, a line for each segment."""
+        if self.labels:
+            return self._render("txt").removesuffix("\n")
         words = self.words
         return text_of(words) if words else ""
 
@@ -303,6 +320,9 @@ class Transcript:
 
     def _render(self, format_name: str) -> str:
         # By name: the formats stand above, on what a transcript is.
+        if self.labels:
+            split = import_module("voxmlx.text.split_writers")
+            return split.render_split(self, format_name)
         return import_module("voxmlx.text.formats").render(self, format_name)
 
 
