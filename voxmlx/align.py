@@ -17,10 +17,8 @@ from voxmlx.cli.arguments import (
     add_channel_argument,
     add_model_arguments,
     add_raw_arguments,
-    add_subtitle_arguments,
     check_delay,
     chosen_delay_ms,
-    cue_rules,
     load_model,
     raw_rate,
     report_warning,
@@ -29,6 +27,7 @@ from voxmlx.cli.arguments import (
 from voxmlx.cli.interruption import Interruption
 from voxmlx.cli.outputs import ResultFile, StandardOutput, check_output
 from voxmlx.cli.progress import SoundProgress
+from voxmlx.cli.word_arguments import add_subtitle_arguments, cue_rules
 from voxmlx.errors import TextError
 from voxmlx.events import Finished, SoundWarning
 from voxmlx.text.formats import FormatOptions, Writer, make_writer

@@ -1,10 +1,11 @@
-"""Events of a session: frozen values, final once emitted."""
+"""Events of a session: frozen values, all but DraftChanged final once emitted."""
 
 from dataclasses import dataclass
 
 __all__ = [
     "Alternative",
     "ChannelEvent",
+    "DraftChanged",
     "Event",
     "Finished",
     "GuardActed",
@@ -51,6 +52,19 @@ class TokenDecoded:
 @dataclass(frozen=True, slots=True)
 class TextDelta:
     """Text that follows everything emitted before it and never changes."""
+
+    text: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DraftChanged:
+    """The text that may follow all TextDeltas so far, by a shorter delay.
+
+    It may change: each replaces the one before as a whole, with "" where nothing more
+    is known. It never repeats what is confirmed. `time_ms` is the stream time that the
+    draft has come to.
+    """
 
     text: str
     time_ms: int
@@ -140,6 +154,7 @@ class Finished:
 Event = (
     TokenDecoded
     | TextDelta
+    | DraftChanged
     | WordFinal
     | UtteranceEnd
     | GuardActed

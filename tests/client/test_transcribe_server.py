@@ -1,5 +1,6 @@
 """`voxmlx transcribe --server`: files that a server transcribes, ours or another's."""
 
+import errno
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from tests.client.fake_files_server import FakeServer, answering, vllm_error
 from tests.serve.loopback import PATIENCE_S, Loopback, serving, until
 from tests.sounds import speech_like
 from voxmlx import Checkpoint, demo, load
+from voxmlx.live.__main__ import main as live_main
 from voxmlx.transcribe import main
 
 WORDS = 'Well, "this" is said.'
@@ -327,6 +329,31 @@ def test_a_server_that_is_not_there_is_told_at_once(
     assert main([talk, "--server", f"127.0.0.1:{port}"]) == 1
     assert time.monotonic() - started < 5
     assert "cannot reach the server" in error_of(capsys)
+
+
+def test_a_disk_that_is_full_is_told(
+    fake: FakeServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(**_: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("voxmlx.client.sound_upload.tempfile.TemporaryFile", full)
+    talk = write_sound(tmp_path / "talk.aiff")
+    assert main([talk, "--server", fake.url]) == 1
+    assert "talk.aiff cannot be sent: No space left" in error_of(capsys)
+
+
+@pytest.mark.parametrize("kind", ["transcribe", "live"])
+def test_https_where_there_is_none_is_told(
+    kind: str, fake: FakeServer, talk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = ["--server", fake.url.replace("http:", "https:")]
+    run = {"transcribe": main, "live": live_main}[kind]
+    assert run([*server, *(["--input"] if kind == "live" else []), talk]) == 1
+    assert re.search(r"encrypted connection.*; is it (http|ws)://\?", error_of(capsys))
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ def limits_of_the_code(limits: Noted) -> dict[str, str]:
         "time without reading": seconds(limits.write_s),
         "size of a websocket message": mb(limits.max_message_bytes),
         "size of an event": mb(limits.max_message_bytes),
+        "events of Wyoming": mb(limits.max_partial_bytes),
         "length of a text": f"{MAX_TEXT_CHARS} characters",
         "hot words": f"{protocol.MAX_HOTWORDS}, {protocol.MAX_HOTWORD_CHARS} "
         "characters",

@@ -16,7 +16,7 @@ from tests.serve.browser import Page, browsing
 from tests.serve.loopback import Loopback, serving
 from voxmlx import Checkpoint, demo
 
-# Where to keep pictures of the page, for the guide.
+# Where to keep pictures of the page, for the guide: VOXMLX_SCREENSHOTS=docs.
 SCREENSHOTS = os.environ.get("VOXMLX_SCREENSHOTS")
 
 SAID = "seven oh seven zero nine two turn on the heating what time is it"
@@ -137,6 +137,8 @@ def test_the_page_shows_and_keeps_what_the_microphone_hears(
     assert above > 0
     assert above + visible == pytest.approx(height, abs=1)
     assert page.value("document.documentElement.scrollHeight <= innerHeight")
+    for _ in range(4):
+        press(page, "smaller")
     keep_picture(page, "page.png", 800, 420)
     page.press("Enter")
     wait_for_state(page, "Ended")
@@ -305,6 +307,8 @@ def test_a_file_that_is_dropped_is_transcribed(
     assert ends == sorted(ends)
     assert ends[-1] > "00:00:12"
     keep_picture(page, "page-file.png", 800, 420)
+    press(page, "stage")
+    keep_picture(page, "page-full-screen.png", 800, 420)
     assert page.errors[1:] == []  # Chromium's own line about the 400
 
 
@@ -338,6 +342,21 @@ def test_a_phone_shows_captions_on_most_of_its_screen(
         if page.value("document.activeElement.id") == "clear":
             break
     assert page.value("document.activeElement.id") == "clear"
+
+
+def test_who_stops_before_it_has_begun_is_not_told_of_errors(
+    server: Loopback, page: Page
+) -> None:
+    page.open(server.http)
+    for n_clicks in (2, 8):
+        page.value(
+            f"for (let i = 0; i < {n_clicks}; i++)"
+            " document.getElementById('listen').click()"
+        )
+        page.value("new Promise((resolve) => setTimeout(resolve, 500))")
+        assert text_of(page, "state") == "Ended"
+        assert text_of(page, "listen") == "Start listening"
+    assert page.errors == []
 
 
 def test_full_screen_is_captions_in_high_contrast(server: Loopback, page: Page) -> None:

@@ -605,6 +605,39 @@ def test_a_flood_of_questions_that_reads_no_answers_is_ended(
         until(lambda: server.service.n_connections == 0)
 
 
+def test_half_events_of_all_clients_have_one_bound_in_bytes(
+    tiny_checkpoint: Checkpoint,
+) -> None:
+    half = on_wire(AudioChunk(**MONO, audio=bytes(200_000)).event())[:150_000]
+    limits = Limits(max_partial_bytes=1 << 20)
+    with (
+        serving(tiny_checkpoint, limits=limits) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        for _ in range(20):
+            address = ("127.0.0.1", server.wyoming_port)
+            plain = stack.enter_context(socket.create_connection(address))
+            with contextlib.suppress(OSError):
+                plain.sendall(half)
+        # Those that are let stay hold the bound; small events are answered.
+        told = answer(server, half)
+        assert Error.from_event(told[0]).code == "at_capacity"
+
+        async def ask(client: AsyncTcpClient) -> None:
+            await client.write_event(Describe().event())
+            await heard(client, "info")
+
+        with_client(server, ask)
+        stack.close()
+        until(lambda: server.service.n_connections == 0)
+
+        async def speak_on(client: AsyncTcpClient) -> None:
+            about = {**MONO, "rate": 96_000}  # 19 kB for each 100 ms
+            await speak(client, pcm16(speech_like(16_000)), about)
+
+        with_client(server, speak_on)
+
+
 def test_connections_of_all_kinds_have_one_bound(tiny_checkpoint: Checkpoint) -> None:
     address = "127.0.0.1"
     with (

@@ -10,7 +10,7 @@ from tests.scripted import PAD, WORD
 from tests.sounds import noise, silence
 from voxmlx.audio.energy import EnergyDetector
 from voxmlx.checkpoint import Checkpoint
-from voxmlx.cli.arguments import add_word_arguments
+from voxmlx.cli.word_arguments import add_word_arguments
 from voxmlx.errors import RequestError, SessionError
 from voxmlx.events import TokenDecoded, UtteranceEnd, Word
 from voxmlx.serve.protocol import StreamOptions, checked_options

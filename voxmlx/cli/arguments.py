@@ -3,9 +3,8 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NoReturn, TypedDict
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import voxmlx
 from voxmlx import demo
@@ -14,41 +13,33 @@ from voxmlx.checkpoint import Checkpoint, load
 from voxmlx.cli.interruption import Interrupted
 from voxmlx.cli.standard_streams import robust_standard_streams
 from voxmlx.config import LEGAL_DELAYS_MS, SAMPLE_RATE, delay_tokens
-from voxmlx.decoding.hotwords import BOOST, read_hotwords
-from voxmlx.decoding.rules import GUARDS
+from voxmlx.decoding.speculation import MAX_POSITIONS
 from voxmlx.errors import VoxmlxError
 from voxmlx.events import SoundWarning
 from voxmlx.layouts.embedding import DEFAULT_EMBEDDING_BITS, EMBEDDING_BITS
 from voxmlx.memory import limit_memory
 from voxmlx.other_package import warn_of_other_package
-from voxmlx.session import MAX_ALTERNATIVES, MAX_BOOST
-from voxmlx.text.replacements import read_replacements
-from voxmlx.text.subtitles import CueRules
-from voxmlx.text.tokenizer import Tokenizer
-from voxmlx.text.utterances import DEFAULT_PAUSE_MS, MAX_PAUSE_MS, MIN_PAUSE_MS
 
 __all__ = [
     "DEFAULT_MODEL",
     "KEY_VARIABLE",
     "MODEL_VARIABLE",
     "CommandParser",
-    "WordOptions",
     "add_channel_argument",
     "add_embedding_argument",
     "add_model_arguments",
     "add_raw_arguments",
-    "add_subtitle_arguments",
+    "add_silence_argument",
     "add_version_argument",
-    "add_word_arguments",
     "check_delay",
+    "check_draft_delay",
     "chosen_delay_ms",
-    "cue_rules",
     "load_model",
     "raw_rate",
     "report_error",
     "report_warning",
     "run_command",
-    "word_options",
+    "whole_number",
 ]
 
 DEFAULT_MODEL = "mlx-community/Voxtral-Mini-4B-Realtime-2602-4bit"
@@ -184,7 +175,7 @@ def add_channel_argument(
     parser.add_argument(
         "--track",
         metavar="N",
-        type=_whole(1, 1000),
+        type=whole_number(1, 1000),
         help="the sound track of a film with several, from 1 (default: the one that "
         "players take)",
     )
@@ -215,136 +206,23 @@ def raw_rate(arguments: argparse.Namespace) -> int | None:
     return SAMPLE_RATE if arguments.raw else None
 
 
-def add_word_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what concerns words: --hotwords, --replace, --no-guards, --pause, ..."""
-    group = parser.add_argument_group("words")
-    group.add_argument(
-        "--hotwords",
-        metavar="FILE",
-        type=Path,
-        help="names and rare words to listen for: UTF-8, one word or phrase per line",
-    )
-    group.add_argument(
-        "--hotword-boost",
-        metavar="X",
-        type=_boost,
-        default=BOOST,
-        help="how much they are favoured, in logits: more finds more of them, also "
-        "where they were not said (default: %(default)s)",
-    )
-    group.add_argument(
-        "--replace",
-        metavar="FILE",
-        type=Path,
-        help="write final words otherwise: UTF-8, a line `heard = written` for each",
-    )
-    group.add_argument(
-        "--no-guards",
-        action="store_true",
-        help="leave the model alone when it falls silent over speech or into a loop",
-    )
-    group.add_argument(
-        "--alternatives",
+def add_silence_argument(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup,  # pyright: ignore[reportPrivateUsage] -- argparse has no public name for it
+) -> None:
+    """Add --silence-block, as Session takes it."""
+    parser.add_argument(
+        "--silence-block",
         metavar="N",
-        type=_whole(0, MAX_ALTERNATIVES),
-        default=0,
-        help="show the N most probable tokens of every 80 ms (json and jsonl)",
-    )
-    group.add_argument(
-        "--pause",
-        metavar="MS",
-        type=_whole(MIN_PAUSE_MS, MAX_PAUSE_MS),
-        default=DEFAULT_PAUSE_MS,
-        help="silence that ends an utterance (default: %(default)s)",
+        type=whole_number(1, MAX_POSITIONS),
+        default=8,
+        help="in silence, decode up to N audio tokens of 80 ms together, so that the "
+        "machine stays cool; no word comes later; 1 turns it off (default: %(default)s)",
     )
 
 
-def add_subtitle_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --line-chars, --lines, --reading-speed and --word-times."""
-    group = parser.add_argument_group("subtitles (srt and vtt)")
-    rules = CueRules()
-    group.add_argument(
-        "--line-chars",
-        metavar="N",
-        type=_whole(1, 1000),
-        default=rules.max_line_chars,
-        help="longest line; wide characters count two (default: %(default)s)",
-    )
-    group.add_argument(
-        "--lines",
-        metavar="N",
-        type=_whole(1, 100),
-        default=rules.max_lines,
-        help="most lines shown at once (default: %(default)s)",
-    )
-    group.add_argument(
-        "--reading-speed",
-        metavar="N",
-        type=_whole(1, 1000),
-        default=round(rules.chars_per_second),
-        help="characters a second for which a subtitle stays up, where the next one "
-        "leaves time (default: %(default)s)",
-    )
-    group.add_argument(
-        "--word-times",
-        action="store_true",
-        help="give every word of a vtt its own time tag",
-    )
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """Return an argument's type: a whole number from `least` to `most`."""
 
-
-class WordOptions(TypedDict):
-    """Options of a Session, as add_word_arguments parsed them."""
-
-    guards: Sequence[str]
-    hotwords: Sequence[str]
-    hotword_boost: float
-    replacements: Mapping[str, str]
-    alternatives: int
-    pause_ms: int
-
-
-def word_options(
-    arguments: argparse.Namespace, tokenizer: Tokenizer | None = None
-) -> WordOptions:
-    """The Session's options that the arguments ask for. Raises HotwordError.
-
-    Without a tokenizer, all that can be wrong before a model is loaded is checked.
-    """
-    hotwords = arguments.hotwords and read_hotwords(arguments.hotwords, tokenizer)
-    replacements = arguments.replace and read_replacements(arguments.replace)
-    return WordOptions(
-        guards=() if arguments.no_guards else tuple(GUARDS),
-        hotwords=hotwords or (),
-        hotword_boost=arguments.hotword_boost,
-        replacements=replacements or {},
-        alternatives=arguments.alternatives,
-        pause_ms=arguments.pause,
-    )
-
-
-def cue_rules(arguments: argparse.Namespace) -> CueRules:
-    """Return the rules for subtitles that the arguments ask for."""
-    return CueRules(
-        max_line_chars=arguments.line_chars,
-        max_lines=arguments.lines,
-        chars_per_second=arguments.reading_speed,
-        pause_ms=arguments.pause,
-    )
-
-
-def _boost(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number <= MAX_BOOST:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number above 0 and at most {MAX_BOOST}"
-        )
-    return number
-
-
-def _whole(least: int, most: int) -> Callable[[str], int]:
     def convert(text: str) -> int:
         try:
             number = int(text)
@@ -372,6 +250,12 @@ def check_delay(arguments: argparse.Namespace) -> None:
     """Raise DelayError for a --delay that no model has, in Session's words."""
     if arguments.delay is not None:
         delay_tokens(arguments.delay)
+
+
+def check_draft_delay(arguments: argparse.Namespace) -> None:
+    """Raise DelayError for a --draft-delay that no model has, in Session's words."""
+    if arguments.draft_delay is not None:
+        delay_tokens(arguments.draft_delay)
 
 
 def chosen_delay_ms(arguments: argparse.Namespace, checkpoint: Checkpoint) -> int:

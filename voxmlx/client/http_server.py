@@ -198,6 +198,11 @@ class HttpServer:
                 f"has a certificate that is not trusted: {error.verify_message}",
                 may_return=False,
             ) from None
+        except ssl.SSLError as error:
+            raise self._lost(
+                f"makes no encrypted connection ({error.reason}); is it http://?",
+                may_return=False,
+            ) from None
         except (OSError, HTTPException) as error:
             raise ServerError(
                 f"cannot reach the server {self.base}: {_reason(error)}; is it running?",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from voxmlx.audio.channels import Channel
 from voxmlx.audio.files import AudioFile, open_audio
@@ -67,8 +67,8 @@ def find_model(server: HttpServer, wanted: str | None) -> ServedModel:
         return ServedModel(wanted, False)
     if answer.status != 200:
         raise _refusal(server, answer)
-    listed: object = answer.content.get("data")
-    entries = [fields_of(one) for one in listed] if isinstance(listed, list) else []
+    listed: Any = answer.content.get("data")
+    entries = [fields_of(one) for one in listed] if isinstance(listed, list) else []  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] -- JSON of others
     names = [str(one.get("id")) for one in entries]
     is_ours = any(one.get("owned_by") == "voxmlx" for one in entries)
     if is_ours:  # there is one, whatever a client calls it
@@ -125,7 +125,7 @@ class RemoteFiles:
             pieces, duration_ms = self._answers(name, audio, sent)
         except OSError as error:
             raise AudioError(
-                f"{name} cannot be read: {error.strerror or error}"
+                f"{name} cannot be sent: {error.strerror or error}"
             ) from None
         if self._settings.needs_times and not all(one.has_times for one in pieces):
             raise self._no_times()

@@ -188,7 +188,7 @@ def _connect(url: str, key: str | None, ping_timeout_s: float, stack: ExitStack)
     except ssl.SSLError as error:
         raise ServerError(
             f"no encrypted connection to {url}: "
-            f"{getattr(error, 'verify_message', '') or error.reason}"
+            f"{getattr(error, 'verify_message', '') or error.reason}; is it ws://?"
         ) from None
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error) or "no answer"

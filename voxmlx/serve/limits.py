@@ -29,6 +29,8 @@ class Limits:
     max_waiting_ms: int = 600_000
     # Messages that may wait for the decoder's thread before no more is read.
     max_waiting_messages: int = 4096
+    # Of events of Wyoming that are not whole yet, of all its clients.
+    max_partial_bytes: int = 32 << 20
     # Of messages that wait to be read by a client before it is given up.
     max_unread_bytes: int = 4 << 20
     # Of a file that wait to be read by a client before no more of it is decoded.

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -13,7 +14,7 @@ from voxmlx.serve.limits import Limits
 from voxmlx.serve.protocol import Close
 from voxmlx.serve.wyoming_wire import EventReader, encode_event
 
-__all__ = ["TcpTransport", "WebSocketTransport"]
+__all__ = ["PartialBytes", "TcpTransport", "WebSocketTransport"]
 
 # Read at once: what is read is answered before others are.
 MAX_READ_BYTES = 1 << 15
@@ -51,15 +52,29 @@ class WebSocketTransport:
             raise ConnectionError from error
 
 
+@dataclass(slots=True)
+class PartialBytes:
+    """Bytes of events that are not whole yet, of all clients."""
+
+    max_bytes: int
+    n_bytes: int = 0
+
+
 class TcpTransport:
-    """Events of Wyoming. Each has a clock, from its first byte to its last."""
+    """Events of Wyoming. Each has a clock, from its first byte to its last.
+
+    What is held of events that are not whole counts in `partial`, until `leave`.
+    """
 
     def __init__(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         limits: Limits,
+        partial: PartialBytes,
     ) -> None:
+        self._partial = partial
+        self._n_counted = 0
         self._reader = reader
         self._writer = writer
         self._limits = limits
@@ -93,8 +108,26 @@ class TcpTransport:
             if not content:
                 return None
             self._events.feed(content)
+            self._count(self._events.n_pending)
         self._due = None
+        self._count(self._events.n_pending)
         return event
+
+    def _count(self, n_bytes: int) -> None:
+        self._partial.n_bytes += n_bytes - self._n_counted
+        self._n_counted = n_bytes
+        is_much = self._partial.n_bytes > self._partial.max_bytes
+        if is_much and n_bytes > MAX_READ_BYTES:  # who sends little is not refused
+            raise RequestError(
+                "events of all clients are too much for the server now; send shorter "
+                "ones, or try again later",
+                code="at_capacity",
+                status=503,
+            )
+
+    def leave(self) -> None:
+        """Count no bytes any more."""
+        self._count(0)
 
     def encode(self, message: Mapping[str, Any]) -> bytes:
         return encode_event(message)

@@ -9,7 +9,7 @@ from voxmlx.serve.app import Service
 from voxmlx.serve.conversation import WyomingConversation
 from voxmlx.serve.protocol import Close
 from voxmlx.serve.sockets import SocketState
-from voxmlx.serve.transports import MAX_READ_BYTES, TcpTransport
+from voxmlx.serve.transports import MAX_READ_BYTES, PartialBytes, TcpTransport
 from voxmlx.serve.wyoming_wire import encode_event
 
 __all__ = ["WyomingServer"]
@@ -25,6 +25,7 @@ class WyomingServer:
         self._service = service
         self._state = state
         self._tasks: set[asyncio.Task[None]] = set()
+        self._partial = PartialBytes(service.limits.max_partial_bytes)
 
     async def listen(self, sock: Any, backlog: int) -> asyncio.Server:
         """Accept connections on a socket that is bound."""
@@ -43,7 +44,8 @@ class WyomingServer:
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        client = _Client(self._service, reader, writer)
+        transport = TcpTransport(reader, writer, self._service.limits, self._partial)
+        client = _Client(self._service, transport, writer)
         # uvicorn's own are of a few classes, and are only ever told to shut down.
         connections: set[Any] = cast(Any, self._state.connections)
         connections.add(client)
@@ -55,6 +57,7 @@ class WyomingServer:
             await client.run()
         finally:
             self._state.waiting.pop(client, None)
+            transport.leave()
             writer.transport.abort()  # who reads has been given the time to
             connections.discard(client)
 
@@ -75,12 +78,12 @@ class _Client:
     def __init__(
         self,
         service: Service,
-        reader: asyncio.StreamReader,
+        transport: TcpTransport,
         writer: asyncio.StreamWriter,
     ) -> None:
         self._service = service
         self._writer = writer
-        self._transport = TcpTransport(reader, writer, service.limits)
+        self._transport = transport
         self._conversation = WyomingConversation(service.served)
 
     @property

@@ -44,6 +44,11 @@ class EventReader:
         """Return whether an event has begun that is not whole."""
         return self._header is not None or bool(self._pending)
 
+    @property
+    def n_pending(self) -> int:
+        """Return the bytes that are held for an event that is not whole."""
+        return len(self._pending)
+
     def feed(self, content: bytes) -> None:
         """Add bytes. Take all events with `next` before the next ones."""
         self._pending += content

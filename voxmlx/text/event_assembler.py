@@ -38,6 +38,11 @@ class EventAssembler:
         """Hear more: [n] float32 at 16 kHz. A token looks at the sound before it."""
         self._energy.push(samples)
 
+    @property
+    def is_settled(self) -> bool:
+        """Return whether blanks make nothing certain any more."""
+        return self._words.is_settled and self._utterances.is_settled
+
     def push(self, token: TokenDecoded, text: str) -> list[Event]:
         """Return what the next token makes certain, after the token itself."""
         events: list[Event] = [TextDelta(text, token.time_ms)] if text else []

@@ -156,6 +156,11 @@ class WordAssembler:
         self._n_pad = 1
         self._last_end_ms = 0
 
+    @property
+    def is_settled(self) -> bool:
+        """Return whether all text is out as words, and blanks have followed."""
+        return not self._open and self._n_pad >= SETTLE_TOKENS
+
     def push(self, token: TokenDecoded, text: str) -> list[Word]:
         """The next id and the text it completed; the words this made final."""
         if token.token_id == STREAMING_PAD_ID:

@@ -146,7 +146,7 @@ function showFile(name, utterances, durationMs) {
     captions.utterance(later);
   }
   if (utterances.length === 0) captions.note("[no words]");
-  if (stream === null) timelineMs += Math.round(durationMs);
+  if (stream === null) timelineMs += Math.round(durationMs || 0);
 }
 
 function acceptDrops() {
