@@ -17,22 +17,27 @@ from mlx.utils import tree_flatten, tree_unflatten
 from benchmarks.full_size_checkpoint import FULL_SIZE
 from benchmarks.graph import Trace, on_metal, trace
 from benchmarks.provenance import closing_line
-from voxmlx.config import LEFT_PAD_TOKENS, ModelConfig
+from voxmlx.config import AUDIO_TOKEN_MS, LEFT_PAD_TOKENS, ModelConfig
 from voxmlx.decoding.choosing import greedy, logits_of
 from voxmlx.layouts import model_modules, packed_path
 from voxmlx.layouts.recipes import DEFAULT_RECIPE, RECIPES, precisions
 from voxmlx.model.cache import RingKVCache
 from voxmlx.model.voxtral import VoxtralRealtime
+from voxmlx.session import DRAFT_WINDOW_MS
 
 # awni/voxmlx 0.0.2, its graph counted in the same way: nodes that launch. Each of 64
 # concatenations of its encoder launches once more.
 PEER = {"encoder": 705 + 64, "decoder": 601}
 
+DRAFT_WINDOW = DRAFT_WINDOW_MS // AUDIO_TOKEN_MS
+
 __all__ = [
+    "DRAFT_WINDOW",
     "full_size_network",
     "ring_sizes",
     "traced_decoder",
     "traced_encoder",
+    "traced_pair",
 ]
 
 
@@ -105,6 +110,36 @@ def traced_decoder(
     return _traced(network, step, [*weights, *carried], rings, kernels)
 
 
+def traced_pair(network: VoxtralRealtime, window: int) -> Trace:
+    """A decoder step of two rows: the confirmed text, and a draft of `window` positions."""
+    dim = network.config.decoder.dim
+    states = [
+        network.decoder.make_state([12]),
+        network.decoder.make_state([2], window=window),
+    ]
+    for state in states:
+        state.cache.fill()
+    n_layers = len(states[0].cache.rings)
+    rings = [ring for state in states for ring in state.cache.rings]
+    carried = [mx.zeros((1, 1, dim), network.decoder.dtype), mx.zeros((1, 2), mx.int32)]
+    names, weights = _parameters(network)
+
+    def step(*arrays: mx.array) -> list[mx.array]:
+        weights, (audio, tokens), rings = _split(arrays, len(names), 2)
+        network.update(tree_unflatten(list(zip(names, weights, strict=True))))
+        for i, state in enumerate(states):
+            state.cache.rings = list(rings[i * n_layers : (i + 1) * n_layers])
+        embedded = network.decoder.embed(tokens)
+        rows = [audio + row for row in mx.split(embedded, 2, axis=1)]
+        logits = network.decoder.step_together(rows, states, [1, 1])
+        assert logits is not None
+        best = greedy(logits)
+        written = [ring for state in states for ring in state.cache.rings]
+        return [best, logits_of(best, logits), *written]
+
+    return _traced(network, step, [*weights, *carried], rings, "on")
+
+
 def ring_sizes(cache: RingKVCache, n_silent: int) -> list[int]:
     """Slots that rings have one after another, from a session's opening on."""
     cache.advance(n_silent)
@@ -146,9 +181,15 @@ def _split(
 
 
 def main() -> int:
-    argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         "python -m benchmarks.launches", description=__doc__, allow_abbrev=False
-    ).parse_args()
+    )
+    parser.add_argument(
+        "--draft-delay",
+        action="store_true",
+        help="also count a step that decodes a draft in the same pass",
+    )
+    arguments = parser.parse_args()
     network = full_size_network()
     # NumPy computes the spectrogram, which is uploaded with the step.
     print("mel         0 launches")
@@ -178,6 +219,21 @@ def main() -> int:
     print(f"\n{'launches of a step':24} {'encoder':>8} {'decoder':>8}")
     for name, n in compared.items():
         print(f"{name:24} {n['encoder']:8} {n['decoder']:8}")
+    if arguments.draft_delay:
+        pair, alone = traced_pair(network, DRAFT_WINDOW), traces["decoder"]
+        compared["with a draft"] = {
+            "encoder": traces["encoder"].n_launches,
+            "decoder": pair.n_launches,
+        }
+        products = [kind for kind in alone.launches if "Matmul" in kind]
+        print(
+            f"{'with a draft':24} {traces['encoder'].n_launches:8} {pair.n_launches:8}"
+        )
+        print(
+            "products, each of which reads its weights once: "
+            f"{sum(alone.launches[kind] for kind in products)} of a step alone, "
+            f"{sum(pair.launches[kind] for kind in products)} with a draft"
+        )
     group = network.encoder.group
     sizes = {
         "encoder": ring_sizes(

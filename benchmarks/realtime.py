@@ -4,7 +4,8 @@ Streams the demo's sample, over and over, in pieces of 80 ms: as fast as the mac
 allows, or with --paced at the pace of speech. Prints tokens per second against 12.5,
 what a step takes (whole, and by part: mel, encoder, adapter, decoder, head), time to the
 first text, lag, and memory; over the first minute and over all. --full-window has the
-decoder's ring filled beforehand. Ends in one JSON line.
+decoder's ring filled beforehand. With --draft-delay, how much sooner a draft shows the
+words of the demo's held-out sentences, and how many change. Ends in one JSON line.
 """
 
 import argparse
@@ -18,6 +19,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from benchmarks.drafts import marked_stream
+from benchmarks.drafts import measure as measure_draft
 from benchmarks.provenance import closing_line, recipe_of
 from benchmarks.ratios import Spread
 from voxmlx import Checkpoint, Session, TextDelta, TokenDecoded, demo
@@ -67,6 +70,7 @@ def stream(
     n_sessions: int = 1,
     delay_ms: int = 480,
     kv_bits: int = 16,
+    draft_delay_ms: int | None = None,
     is_paced: bool = False,
     n_before: int = 0,
     noted: Callable[[int, Run], None] | None = None,
@@ -78,7 +82,12 @@ def stream(
     """
     batch = Batch(checkpoint.model)
     sessions = [
-        Session(checkpoint, delay_ms=delay_ms, kv_bits=kv_bits)
+        Session(
+            checkpoint,
+            delay_ms=delay_ms,
+            kv_bits=kv_bits,
+            draft_delay_ms=draft_delay_ms,
+        )
         for _ in range(n_sessions)
     ]
     pieces = np.split(sound, len(sound) // SAMPLES_PER_AUDIO_TOKEN)
@@ -168,6 +177,10 @@ def _run() -> int:
     parser.add_argument("--sessions", type=int, default=1)
     parser.add_argument("--full-window", action="store_true")
     parser.add_argument("--paced", action="store_true")
+    parser.add_argument("--draft-delay", type=int, metavar="MS")
+    parser.add_argument(
+        "--sentences", type=int, default=7, help="of each kind, for --draft-delay"
+    )
     arguments = parser.parse_args()
     started = time.perf_counter()
     checkpoint = load_model(arguments)
@@ -182,6 +195,7 @@ def _run() -> int:
         n_sessions=arguments.sessions,
         delay_ms=delay_ms,
         kv_bits=arguments.kv_bits,
+        draft_delay_ms=arguments.draft_delay,
         is_paced=arguments.paced,
         n_before=window if arguments.full_window else 0,
     )
@@ -197,6 +211,17 @@ def _run() -> int:
         "sustained": run.figures(),
     }
     _print(run, figures, split, memory, opened_ms)
+    drafts = None
+    if arguments.draft_delay is not None:
+        sound, marks = marked_stream(arguments.sentences)
+        drafts = measure_draft(
+            checkpoint,
+            sound,
+            marks,
+            delay_ms=delay_ms,
+            draft_delay_ms=arguments.draft_delay,
+        )
+        print(f"draft          {drafts}")
     print(
         closing_line(
             "realtime",
@@ -214,6 +239,8 @@ def _run() -> int:
             **figures,
             parts={name: asdict(spread) for name, spread in split.items()},
             memory=memory,
+            draft_delay_ms=arguments.draft_delay,
+            draft=drafts and asdict(drafts),
         )
     )
     return 0

@@ -79,14 +79,14 @@ def measure(
             )
         assert speculation is not None
         counted.n_passes += speculation.n_passes
-        counted.n_drafted += speculation.n_drafted
+        counted.n_guessed += speculation.n_guessed
         counted.n_accepted += speculation.n_accepted
         n_ids = len(ids)
     return SpeculationRow(
         name,
         delay_ms,
         n_ids,
-        counted.n_accepted / max(1, counted.n_drafted),
+        counted.n_accepted / max(1, counted.n_guessed),
         n_ids * n_turns / max(1, counted.n_passes),
         Ratio.of(plain_s, guessing_s),
     )

@@ -10,7 +10,14 @@ import numpy as np
 from benchmarks.speech_sets import Utterance
 from voxmlx import Word
 
-__all__ = ["END_LIMIT_MS", "START_LIMIT_MS", "Marked", "TimeErrors", "in_one_stream"]
+__all__ = [
+    "END_LIMIT_MS",
+    "START_LIMIT_MS",
+    "Marked",
+    "TimeErrors",
+    "in_one_stream",
+    "recognized",
+]
 
 END_LIMIT_MS, START_LIMIT_MS = 80, 160
 
@@ -43,7 +50,7 @@ class TimeErrors:
 
         Returns None where no word was recognized.
         """
-        pairs = _recognized(marks, words)
+        pairs = recognized(marks, words)
         if not pairs:
             return None
         ends = np.array([word.end_ms - mark.end_ms for mark, word in pairs])
@@ -85,9 +92,10 @@ def in_one_stream(
     return np.concatenate(parts), marks
 
 
-def _recognized(
+def recognized(
     marks: Sequence[Marked], words: Sequence[Word]
 ) -> list[tuple[Marked, Word]]:
+    """Pair the words that were recognized with their marks, in order."""
     matcher = SequenceMatcher(
         a=[mark.text for mark in marks],
         b=[word.text.lower().strip(".,?!") for word in words],

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from voxmlx.events import (
         Alternative,
+        DraftChanged,
         Event,
         Finished,
         GuardActed,
@@ -67,6 +68,7 @@ __all__ = [
     "ConfigError",
     "DelayError",
     "DeviceError",
+    "DraftChanged",
     "Event",
     "EventStream",
     "Finished",
@@ -116,6 +118,7 @@ _HOMES = {
     "DeviceError": "errors",
     "Event": "events",
     "EventStream": "streaming",
+    "DraftChanged": "events",
     "Finished": "events",
     "GUARDS": "decoding.rules",
     "GuardActed": "events",

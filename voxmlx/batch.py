@@ -29,7 +29,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from voxmlx.decoding.loop import decode_together
-from voxmlx.decoding.network_requests import DecodeRequest, EncodeRequest, Request
+from voxmlx.decoding.network_requests import (
+    DecodeRequest,
+    DecodeTogether,
+    EncodeRequest,
+    Request,
+)
 from voxmlx.events import Event
 from voxmlx.model.voxtral import VoxtralRealtime
 from voxmlx.session import Session, Work
@@ -127,16 +132,28 @@ class Batch:
     def _decode(
         self, rows: Sequence[_Row], said: list[tuple[Session, list[Event]]]
     ) -> None:
-        waiting: list[tuple[_Row, DecodeRequest]] = []
-        for row in rows:
-            if isinstance(row.wanted, DecodeRequest):
-                waiting.append((row, row.wanted))
+        waiting = [
+            row
+            for row in rows
+            if isinstance(row.wanted, DecodeRequest | DecodeTogether)
+        ]
         if not waiting:
             return
-        decode_together(self._model, [decoding for _, decoding in waiting])
-        for row, decoding in waiting:
-            if decoding.is_done:
-                self._resume(row, decoding.ids().tolist(), said)
+        requests: list[DecodeRequest] = []
+        for row in waiting:
+            if isinstance(row.wanted, DecodeRequest):
+                requests.append(row.wanted)
+            elif isinstance(row.wanted, DecodeTogether):
+                requests += row.wanted.waiting
+        decode_together(self._model, requests)
+        for row in waiting:
+            match row.wanted:
+                case DecodeRequest() as request if request.is_done:
+                    self._resume(row, request.ids().tolist(), said)
+                case DecodeTogether(parts) if any(part.is_done for part in parts):
+                    self._resume(row, None, said)
+                case _:
+                    pass
 
     def _resume(
         self, row: _Row, answer: Any, said: list[tuple[Session, list[Event]]]

@@ -1,10 +1,11 @@
-"""Events of a session: frozen values, final once emitted."""
+"""Events of a session: frozen values, all but DraftChanged final once emitted."""
 
 from dataclasses import dataclass
 
 __all__ = [
     "Alternative",
     "ChannelEvent",
+    "DraftChanged",
     "Event",
     "Finished",
     "GuardActed",
@@ -57,12 +58,26 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class DraftChanged:
+    """The text that may follow all TextDeltas so far, by a shorter delay.
+
+    It may change: each replaces the one before as a whole, with "" where nothing more
+    is known. It never repeats what is confirmed. `time_ms` is the stream time that the
+    draft has come to.
+    """
+
+    text: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Word:
     """A word, or one character of a language written without spaces, and when.
 
     `text` holds no white space, punctuation is part of it; `lead` is the white
-    space before it, often a space. Times are stream time. `confidence` is the
-    geometric mean of its tokens' probabilities, None if they were not asked for.
+    space before it, often a space. Times are stream time. `confidence` says
+    how often such words are right: the geometric mean of its tokens' probabilities,
+    through the model's `confidence_map`. It is None if nobody asked for it.
     """
 
     text: str
@@ -139,6 +154,7 @@ class Finished:
 Event = (
     TokenDecoded
     | TextDelta
+    | DraftChanged
     | WordFinal
     | UtteranceEnd
     | GuardActed

@@ -1,6 +1,7 @@
 """Samples in, events out: one stream, with the network that decodes it."""
 
 import threading
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -11,8 +12,9 @@ import mlx.core as mx
 from numpy.typing import NDArray
 
 from voxmlx.checkpoint import Checkpoint
-from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
+from voxmlx.config import AUDIO_TOKEN_MS, SAMPLES_PER_AUDIO_TOKEN, delay_tokens
 from voxmlx.decoding.decoded import Decoded
+from voxmlx.decoding.draft_decoder import DraftDecoder
 from voxmlx.decoding.hotwords import BOOST, HotwordTrie
 from voxmlx.decoding.loop import MAX_AUDIO_TOKENS_PER_STEP, compute
 from voxmlx.decoding.network_requests import Request
@@ -29,10 +31,14 @@ from voxmlx.model.voxtral import VoxtralRealtime
 from voxmlx.text.utterances import DEFAULT_PAUSE_MS, check_pause
 from voxmlx.timeline import Timeline, TokenAudio
 
-__all__ = ["MAX_ALTERNATIVES", "MAX_BOOST", "Session", "Work"]
+__all__ = ["DRAFT_WINDOW_MS", "MAX_ALTERNATIVES", "MAX_BOOST", "Session", "Work"]
 
 MAX_ALTERNATIVES = 100
 MAX_BOOST = 20.0
+
+DRAFT_WINDOW_MS = 80_000
+"""How much of the past a draft remembers, in ms, unless asked for otherwise."""
+MIN_DRAFT_WINDOW_MS = 8_000
 
 
 # Sessions of one process compute in turns: their checkpoint and MLX are shared.
@@ -79,6 +85,9 @@ class Session:
         pause_ms: int = DEFAULT_PAUSE_MS,
         speculate: bool | Speculation = False,
         kv_bits: int | None = None,
+        draft_delay_ms: int | None = None,
+        draft_window_ms: int = DRAFT_WINDOW_MS,
+        silence_block: int = 1,
     ) -> None:
         """Open a stream whose text lags the sound by `delay_ms`.
 
@@ -92,9 +101,19 @@ class Session:
         are sooner). An UtteranceEnd comes after `pause_ms` without speech. `speculate`
         decodes sound that is there already, a file's or a backlog's, several ids at a
         time where that is faster; it changes no id. A Speculation instead of True has its
-        own clock or draft length, and is of this session alone. `kv_bits` is how the session
+        own clock or number of guesses, and is of this session alone. `kv_bits` is how the session
         remembers the last eleven minutes: 16 (the default) in the model's dtype, 8 in
         about half the memory.
+
+        With `draft_delay_ms`, shorter than the delay, DraftChanged events tell sooner
+        what may follow the text. A second decoder row takes the same passes, so weights
+        are read once for both. Its rings hold the last `draft_window_ms` of sound, or the
+        model's window where that is shorter. All other events are those without it.
+
+        `silence_block` is how many audio tokens of silence, at most, are collected and
+        stepped together, 1 to 16. Where no text is due, nobody waits for those ids; the
+        first audio token that may be speech ends the collection at once. It changes no
+        id. 8 read the weights an eighth as often, so a machine stays cool.
 
         Raises DelayError unless the delay is one of LEGAL_DELAYS_MS, HotwordError
         for a phrase or replacement that is empty or cannot be written, and
@@ -103,11 +122,13 @@ class Session:
         refuse_fork()
         if kv_bits is None:
             kv_bits = checkpoint.kv_bits
-        _check_options(alternatives, pause_ms, kv_bits)
+        _check_options(alternatives, pause_ms, kv_bits, silence_block)
         rules = _guards(guards)
         _check_hotword_options(hotwords, hotword_boost)
         if delay_ms is None:
             delay_ms = checkpoint.delay_ms
+        if draft_delay_ms is not None:
+            _check_draft(draft_delay_ms, delay_ms, draft_window_ms)
         lookahead = checkpoint.model.mel.lookahead
         self.timeline = Timeline(
             checkpoint.tokenizer,
@@ -118,6 +139,9 @@ class Session:
             has_guards=bool(rules),
             replacements=replacements or {},
             pause_ms=pause_ms,
+            confidence_map=checkpoint.confidence_map,
+            draft_delay_ms=draft_delay_ms,
+            silence_block=silence_block,
         )
         trie = None
         if isinstance(hotwords, HotwordTrie):
@@ -131,15 +155,27 @@ class Session:
             speculation = speculate
         else:
             speculation = Speculation(perf_counter) if speculate else None
+        # All positions of a pass but one may have to be taken back.
+        n_trimmable = silence_block - 1
+        if speculation is not None:
+            n_trimmable = MAX_POSITIONS
         open_state = partial(
             checkpoint.model.open_state,
             delay_ms,
             kv_bits=kv_bits,
-            # All positions of a pass may have to be taken back.
-            n_trimmable=MAX_POSITIONS if speculation is not None else 0,
+            n_trimmable=n_trimmable,
         )
+        draft = None
         with _computing:
             state = open_state()
+            if draft_delay_ms is not None:
+                draft = _open_draft(
+                    checkpoint.model,
+                    draft_delay_ms,
+                    window_ms=draft_window_ms,
+                    kv_bits=kv_bits,
+                    n_trimmable=silence_block - 1,
+                )
         self._decoder = TokenDecoder(
             state,
             rules=rules,
@@ -148,8 +184,10 @@ class Session:
             n_alternatives=alternatives,
             speculation=speculation,
         )
+        self._n_drafted = 0  # positions whose draft id was emitted
         self._n_skipped = 0  # audio tokens to come that are not decoded
-        self._recovering = RecoveringDecoder(self._decoder, open_state)
+        self._draft = draft
+        self._recovering = RecoveringDecoder(self._decoder, open_state, draft)
         self.is_finished = False
         self._in_use = threading.Lock()
         self._last_events: list[Event] = []
@@ -297,6 +335,8 @@ class Session:
             heard = self.timeline.next_audio(min(max_tokens, self._n_skipped))
             if heard is not None:
                 return self._skip_audio(heard)
+        if self.timeline.is_collecting:
+            return None
         heard = self.timeline.next_audio(max_tokens)
         if heard is not None:
             return self._decode_audio(heard)
@@ -306,7 +346,9 @@ class Session:
         return None
 
     def _decode_audio(self, heard: TokenAudio) -> Work:
-        yield from self._recovering.step(heard.samples, heard.speech)
+        yield from self._recovering.step(
+            heard.samples, heard.speech, is_quiet=heard.is_quiet
+        )
         return self._emit_certain()
 
     def _skip_audio(self, heard: TokenAudio) -> Work:
@@ -323,7 +365,17 @@ class Session:
     def _emit_certain(self) -> list[Event]:
         """Events of the ids that became certain."""
         certain = self._recovering.take()
-        return [event for one in certain for event in self.timeline.emit(one)]
+        if self._draft is None:
+            return [event for one in certain for event in self.timeline.emit(one)]
+        # Position by position, as if each had come alone.
+        events: list[Event] = []
+        waiting = deque(certain)
+        for token_id in self._draft.take():
+            self._n_drafted += 1
+            while waiting and waiting[0].certain_at <= self._n_drafted:
+                events += self.timeline.emit(waiting.popleft())
+            events += self.timeline.emit_draft(token_id)
+        return events + [event for one in waiting for event in self.timeline.emit(one)]
 
     def _step_all(self) -> list[Event]:
         """Do all the work there is; leave nothing lazy, so that any thread may go on."""
@@ -368,6 +420,24 @@ def _run_alone(work: Work, model: VoxtralRealtime) -> list[Event]:
         return end.value
 
 
+def _open_draft(
+    model: VoxtralRealtime,
+    delay_ms: int,
+    *,
+    window_ms: int,
+    kv_bits: int,
+    n_trimmable: int,
+) -> DraftDecoder:
+    open_state = partial(
+        model.open_state,
+        delay_ms,
+        kv_bits=kv_bits,
+        n_trimmable=n_trimmable,
+        window=window_ms // AUDIO_TOKEN_MS,
+    )
+    return DraftDecoder(open_state)
+
+
 def _guards(names: Sequence[str]) -> list[DecodeRule]:
     try:
         return make_guards(names)
@@ -375,7 +445,13 @@ def _guards(names: Sequence[str]) -> list[DecodeRule]:
         raise SessionError(str(error)) from None
 
 
-def _check_options(alternatives: int, pause_ms: int, kv_bits: int) -> None:
+def _check_options(
+    alternatives: int, pause_ms: int, kv_bits: int, silence_block: int
+) -> None:
+    if not 1 <= silence_block <= MAX_POSITIONS:
+        raise SessionError(
+            f"silence_block is {silence_block}, expected 1 to {MAX_POSITIONS}"
+        )
     if kv_bits not in KV_BITS:
         raise SessionError(
             f"kv_bits is {kv_bits}, expected {' or '.join(map(str, KV_BITS))}"
@@ -388,6 +464,18 @@ def _check_options(alternatives: int, pause_ms: int, kv_bits: int) -> None:
         check_pause(pause_ms)
     except ValueError as error:
         raise SessionError(str(error)) from None
+
+
+def _check_draft(draft_delay_ms: int, delay_ms: int, window_ms: int) -> None:
+    if delay_tokens(draft_delay_ms) >= delay_tokens(delay_ms):
+        raise SessionError(
+            f"draft_delay_ms is {draft_delay_ms}, expected less than the delay of "
+            f"{delay_ms} ms"
+        )
+    if window_ms < MIN_DRAFT_WINDOW_MS:
+        raise SessionError(
+            f"draft_window_ms is {window_ms}, expected at least {MIN_DRAFT_WINDOW_MS}"
+        )
 
 
 def _check_hotword_options(hotwords: Sequence[str] | HotwordTrie, boost: float) -> None:

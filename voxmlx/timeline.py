@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from voxmlx.audio.quiet import QuietRun
 from voxmlx.audio.speech import SpeechDetector
 from voxmlx.audio.values import MAX_LEVEL, first_beyond
 from voxmlx.config import (
@@ -21,27 +22,36 @@ from voxmlx.decoding.decoded import Decoded
 from voxmlx.errors import AudioError, SessionError
 from voxmlx.events import (
     Alternative,
+    DraftChanged,
     Event,
     Finished,
     GuardActed,
     Recovered,
     TokenDecoded,
 )
+from voxmlx.text.confidence_map import IDENTITY, ConfidenceMap
+from voxmlx.text.draft_text import DraftText
 from voxmlx.text.event_assembler import EventAssembler
 from voxmlx.text.tokenizer import TextStream, Tokenizer
 
 __all__ = ["Timeline", "TokenAudio"]
 
 
+# After speech, text comes one delay later, and what is slow within so many audio tokens.
+_TAIL_TOKENS = 8
+
+
 @dataclass(frozen=True, slots=True)
 class TokenAudio:
     """Sound [n] that completes len(speech) audio tokens, as the network takes it.
 
-    `speech` says of each in whose time somebody seemed to speak.
+    `speech` says of each in whose time somebody seemed to speak. Where it `is_quiet`,
+    no text is expected of any.
     """
 
     samples: NDArray[np.float32]
     speech: list[bool]
+    is_quiet: bool = False
 
 
 class Timeline:
@@ -61,9 +71,14 @@ class Timeline:
         has_guards: bool,
         replacements: Mapping[str, str],
         pause_ms: int,
+        confidence_map: ConfidenceMap = IDENTITY,
+        draft_delay_ms: int | None = None,
+        silence_block: int = 1,
     ) -> None:
         """`n_before` samples of silence are still to be taken before the sound, and
-        `lookahead` samples beyond an audio token are needed to encode it.
+        `lookahead` samples beyond an audio token are needed to encode it. With
+        `draft_delay_ms`, `emit_draft` takes ids of that delay too. In
+        silence up to `silence_block` audio tokens are collected.
 
         Raises DelayError for a delay that is none of LEGAL_DELAYS_MS, and
         HotwordError for a replacement that is empty or cannot be written.
@@ -74,7 +89,7 @@ class Timeline:
         self._last_guard: str | None = None
         self._tokenizer = tokenizer
         self._text = TextStream(tokenizer)
-        self._assembler = EventAssembler(replacements, pause_ms)
+        self._assembler = EventAssembler(replacements, pause_ms, confidence_map)
         # Mel frames look a little beyond their audio token, so the network always
         # has that much more than whole tokens.
         self._lookahead = lookahead
@@ -86,6 +101,15 @@ class Timeline:
         self._n_samples = 0
         self._n_tokens = 0
         self.is_ended = False
+        self._silence_block = silence_block
+        self._quiet = QuietRun() if silence_block > 1 else None
+        self._n_quiet_taken = 0  # audio tokens at the end of what was taken
+        self._n_urgent = 0  # samples that a flush wants taken at once
+        if self._quiet is not None:
+            self._quiet.push(self._pieces[0])
+        self._draft: DraftText | None = None
+        if draft_delay_ms is not None:
+            self._draft = DraftText(tokenizer, delay_tokens(draft_delay_ms))
 
     @property
     def duration_ms(self) -> int:
@@ -103,8 +127,26 @@ class Timeline:
 
     @property
     def samples_wanted(self) -> int:
-        """Samples to hear until the next audio token is whole; 0 if one is."""
+        """Samples to hear until another audio token is whole; 0 if one is to be taken."""
+        if self.is_collecting:
+            return SAMPLES_PER_AUDIO_TOKEN - self._n_pending % SAMPLES_PER_AUDIO_TOKEN
         return max(0, SAMPLES_PER_AUDIO_TOKEN - self._n_pending)
+
+    @property
+    def is_collecting(self) -> bool:
+        """Return whether whole audio tokens wait for more of the same silence."""
+        n_tokens = self._n_pending // SAMPLES_PER_AUDIO_TOKEN
+        if self.is_ended or self._n_urgent or not 0 < n_tokens < self._silence_block:
+            return False
+        if self._quiet is None:
+            return False
+        return self._expects_pads(self._quiet.n_tokens - n_tokens)
+
+    def _expects_pads(self, n_quiet: int) -> bool:
+        """Whether no text is due, after so many quiet audio tokens that were taken."""
+        if not self._assembler.is_settled:
+            return False
+        return n_quiet >= self._delay_tokens + _TAIL_TOKENS
 
     def push(self, samples: NDArray[Any]) -> None:
         """Add sound, as `Session.push` takes it. Raises AudioError, SessionError."""
@@ -121,6 +163,7 @@ class Timeline:
         silence = self._right_pad()
         self._n_samples += len(silence)
         self._append(silence)
+        self._n_urgent = self._n_pending
 
     def end(self) -> None:
         """Nothing more will be heard but the silence that brings out the last words."""
@@ -134,13 +177,19 @@ class Timeline:
         if n_tokens == 0:
             return None
         n = n_tokens * SAMPLES_PER_AUDIO_TOKEN
+        is_quiet = 1 < n_tokens <= self._silence_block
+        is_quiet = is_quiet and self._expects_pads(self._n_quiet_taken)
         samples = self._cut(n)
+        if self._quiet is not None:
+            n_left = self._n_pending // SAMPLES_PER_AUDIO_TOKEN
+            self._n_quiet_taken = max(0, self._quiet.n_tokens - n_left)
+        self._n_urgent = max(0, self._n_urgent - n)
         n_silent = min(self._n_before, n)
         self._n_before -= n_silent
         self._assembler.push_sound(samples[n_silent:])
         if self._speech_detector is not None:
             self._speech_detector.push(samples[n_silent:])
-        return TokenAudio(samples, self._speech(n_tokens))
+        return TokenAudio(samples, self._speech(n_tokens), is_quiet)
 
     def emit(self, decoded: Decoded) -> list[Event]:
         """Return the events that the next id makes certain."""
@@ -164,11 +213,29 @@ class Timeline:
         self._last_guard = decoded.guard
         if decoded.recovered is not None:
             events.append(Recovered(decoded.recovered, time_ms))
-        return events + self._assembler.push(token, self._text.push(token.token_id))
+        text = self._text.push(token.token_id)
+        if self._draft is not None:
+            self._draft.confirm(index, token.token_id, text)
+        return events + self._assembler.push(token, text)
+
+    def emit_draft(self, token_id: int) -> list[Event]:
+        """Return the event that the draft's next id causes, after those of `emit`.
+
+        NO_TOKEN stands for an id of its prompt.
+        """
+        assert self._draft is not None
+        self._draft.push(token_id)
+        text, time_ms = self._draft.take_change()
+        return [] if text is None else [DraftChanged(text, time_ms)]
 
     def emit_end(self) -> list[Event]:
         """After the last id: what is still to be said, then a `Finished`."""
         events = self._assembler.flush(self._text.flush(), self.duration_ms)
+        if self._draft is not None:
+            self._draft.clear()
+            text, time_ms = self._draft.take_change()
+            if text is not None:
+                events.append(DraftChanged(text, time_ms))
         return [*events, Finished(self.duration_ms, self._n_tokens)]
 
     def _refuse_after_end(self, action: str) -> None:
@@ -179,6 +246,8 @@ class Timeline:
 
     def _append(self, sound: NDArray[np.float32]) -> None:
         self._n_pending += len(sound)
+        if self._quiet is not None:
+            self._quiet.push(sound)
         last = self._pieces[-1] if self._pieces else sound
         if len(last) + len(sound) < SAMPLES_PER_AUDIO_TOKEN and last is not sound:
             # Samples that come one by one would each take a hundred bytes.

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.contract import cut
-from tests.decoding.test_drafts import Free
+from tests.decoding.test_guesses import Free
 from tests.sounds import speech_like
 from voxmlx import Checkpoint, Event, Session, TokenDecoded, WordFinal, demo, load
 from voxmlx.batch import Batch
@@ -32,7 +32,7 @@ class Scripted(Speculation):
         self._guess_from = guess
         self._n_heard = 0
 
-    def draft(self, n: int) -> list[int]:
+    def guess(self, n: int) -> list[int]:
         return self._guess_from(self._n_heard)[:n]
 
     def observe(self, ids: Iterable[int]) -> None:
@@ -151,22 +151,22 @@ def test_sessions_in_a_batch_speculate_too(demo_checkpoint: Checkpoint) -> None:
     assert list(said.values()) == alone
 
 
-def test_a_fixed_draft_length_makes_a_run_that_repeats_exactly(
+def test_a_fixed_n_guesses_makes_a_run_that_repeats_exactly(
     demo_checkpoint: Checkpoint,
 ) -> None:
     expected = ids(heard(demo_checkpoint, SAMPLE))
     counts: list[tuple[int, int, int]] = []
-    fixed = Speculation(draft_length=3)
+    fixed = Speculation(n_guesses=3)
     for _ in range(2):
-        fixed = Speculation(draft_length=3)
+        fixed = Speculation(n_guesses=3)
         session = Session(demo_checkpoint, speculate=fixed)
         assert ids(session.push(SAMPLE) + session.finish()) == expected
-        counts.append((fixed.n_passes, fixed.n_drafted, fixed.n_accepted))
+        counts.append((fixed.n_passes, fixed.n_guessed, fixed.n_accepted))
     assert counts[0] == counts[1]
-    assert 0 < fixed.n_accepted < fixed.n_drafted
-    assert fixed.draft(10) == fixed.draft(3)
-    assert len(fixed.draft(10)) == 3
-    assert len(fixed.draft(2)) == 2
+    assert 0 < fixed.n_accepted < fixed.n_guessed
+    assert fixed.guess(10) == fixed.guess(3)
+    assert len(fixed.guess(10)) == 3
+    assert len(fixed.guess(2)) == 2
 
 
 def test_only_the_clock_that_is_handed_in_is_read(demo_checkpoint: Checkpoint) -> None:
@@ -176,12 +176,12 @@ def test_only_the_clock_that_is_handed_in_is_read(demo_checkpoint: Checkpoint) -
         session = Session(demo_checkpoint, speculate=speculation)
         session.push(SAMPLE)
         assert next(ticks) > 10
-        return speculation.n_passes, speculation.n_drafted
+        return speculation.n_passes, speculation.n_guessed
 
     assert run(0.01) == run(0.01)
 
 
 @pytest.mark.parametrize("length", [0, -1, MAX_POSITIONS])
-def test_a_draft_length_that_no_pass_has_is_refused(length: int) -> None:
+def test_a_n_guesses_that_no_pass_has_is_refused(length: int) -> None:
     with pytest.raises(SessionError, match=str(length)):
-        Speculation(draft_length=length)
+        Speculation(n_guesses=length)

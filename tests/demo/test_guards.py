@@ -20,7 +20,7 @@ def test_clicks_and_music_have_no_more_words_with_guards(
     checkpoint: Checkpoint,
 ) -> None:
     sounds = [("clicks", 0), ("music", 0)]
-    for row in measure(checkpoint, sounds, seconds=40):
+    for row in measure(checkpoint, sounds, seconds=20):
         assert row.n_words_with <= row.n_words_without, row
 
 

@@ -344,6 +344,21 @@ def test_a_phone_shows_captions_on_most_of_its_screen(
     assert page.value("document.activeElement.id") == "clear"
 
 
+def test_who_stops_before_it_has_begun_is_not_told_of_errors(
+    server: Loopback, page: Page
+) -> None:
+    page.open(server.http)
+    for n_clicks in (2, 8):
+        page.value(
+            f"for (let i = 0; i < {n_clicks}; i++)"
+            " document.getElementById('listen').click()"
+        )
+        page.value("new Promise((resolve) => setTimeout(resolve, 500))")
+        assert text_of(page, "state") == "Ended"
+        assert text_of(page, "listen") == "Start listening"
+    assert page.errors == []
+
+
 def test_full_screen_is_captions_in_high_contrast(server: Loopback, page: Page) -> None:
     page.open(server.http)
     press(page, "stage")

@@ -13,6 +13,7 @@ from voxmlx.checkpoint import Checkpoint, load
 from voxmlx.cli.interruption import Interrupted
 from voxmlx.cli.standard_streams import robust_standard_streams
 from voxmlx.config import LEGAL_DELAYS_MS, SAMPLE_RATE, delay_tokens
+from voxmlx.decoding.speculation import MAX_POSITIONS
 from voxmlx.errors import VoxmlxError
 from voxmlx.events import SoundWarning
 from voxmlx.layouts.embedding import DEFAULT_EMBEDDING_BITS, EMBEDDING_BITS
@@ -28,8 +29,10 @@ __all__ = [
     "add_embedding_argument",
     "add_model_arguments",
     "add_raw_arguments",
+    "add_silence_argument",
     "add_version_argument",
     "check_delay",
+    "check_draft_delay",
     "chosen_delay_ms",
     "load_model",
     "raw_rate",
@@ -203,6 +206,20 @@ def raw_rate(arguments: argparse.Namespace) -> int | None:
     return SAMPLE_RATE if arguments.raw else None
 
 
+def add_silence_argument(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup,  # pyright: ignore[reportPrivateUsage] -- argparse has no public name for it
+) -> None:
+    """Add --silence-block, as Session takes it."""
+    parser.add_argument(
+        "--silence-block",
+        metavar="N",
+        type=whole_number(1, MAX_POSITIONS),
+        default=8,
+        help="in silence, decode up to N audio tokens of 80 ms together, so that the "
+        "machine stays cool; no word comes later; 1 turns it off (default: %(default)s)",
+    )
+
+
 def whole_number(least: int, most: int) -> Callable[[str], int]:
     """Return an argument's type: a whole number from `least` to `most`."""
 
@@ -233,6 +250,12 @@ def check_delay(arguments: argparse.Namespace) -> None:
     """Raise DelayError for a --delay that no model has, in Session's words."""
     if arguments.delay is not None:
         delay_tokens(arguments.delay)
+
+
+def check_draft_delay(arguments: argparse.Namespace) -> None:
+    """Raise DelayError for a --draft-delay that no model has, in Session's words."""
+    if arguments.draft_delay is not None:
+        delay_tokens(arguments.draft_delay)
 
 
 def chosen_delay_ms(arguments: argparse.Namespace, checkpoint: Checkpoint) -> int:

@@ -1,6 +1,6 @@
 """One id of a stream, and what stands in the place of an id."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["NOT_FINITE", "NO_TOKEN", "Decoded"]
 
@@ -17,6 +17,7 @@ class Decoded:
     `guard` names the rule without which it would have been another id.
     `alternatives` are pairs of id and log-probability, most probable first.
     `recovered` names what was not finite, at the first id from a new state.
+    `certain_at` is how many positions the stream had heard when this id became certain.
     """
 
     token_id: int
@@ -24,3 +25,4 @@ class Decoded:
     alternatives: tuple[tuple[int, float], ...] = ()
     guard: str | None = None
     recovered: str | None = None
+    certain_at: int = field(default=0, compare=False)

@@ -3,13 +3,13 @@
 A stream's request brings audio embeddings. The input of a position is its embedding and
 the id before it, so ids come one after another. One pass (`decode_together`):
 
-    inputs    each request gives the positions whose ids before are certain or drafted
+    inputs    each request gives the positions whose ids before are certain or guessed
     network   one call for all of them gives logits of the positions that choose an id
     choice    greedy ids for all at once; or a request chooses by itself
-    receive   each request takes the ids that stand, and trims what followed a wrong draft
+    receive   each request takes the ids that stand, and trims what followed a wrong guess
 
 Example: A has one position, B is inside its prompt with 20 to go and 25 positions of
-sound, C drafts three ids. One pass takes 1 + 21 + 4 positions; logits of 1 + 1 + 4 are
+sound, C guesses three ids. One pass takes 1 + 21 + 4 positions; logits of 1 + 1 + 4 are
 computed. A is done, B has an id, and C has between one and four.
 """
 
@@ -21,7 +21,12 @@ from numpy.typing import NDArray
 
 from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.decoding.choosing import greedy, logits_of
-from voxmlx.decoding.network_requests import DecodeRequest, EncodeRequest, Request
+from voxmlx.decoding.network_requests import (
+    DecodeRequest,
+    DecodeTogether,
+    EncodeRequest,
+    Request,
+)
 from voxmlx.kernels.evaluation import evaluate, evaluate_async
 from voxmlx.model.state import VoxtralState
 from voxmlx.model.voxtral import Samples, VoxtralRealtime
@@ -84,13 +89,17 @@ def decode_all(model: VoxtralRealtime, request: DecodeRequest) -> NDArray[np.int
     return request.ids()
 
 
-def compute(model: VoxtralRealtime, request: Request) -> mx.array | list[int]:
-    """Return what one stream wants: embeddings [1, k, dim], or ids [k]."""
+def compute(model: VoxtralRealtime, request: Request) -> mx.array | list[int] | None:
+    """Return what one stream wants: embeddings [1, k, dim], ids [k], or nothing."""
     match request:
         case EncodeRequest(samples, state):
             return model.encode(samples, state)
         case DecodeRequest():
             return decode_all(model, request).tolist()
+        case DecodeTogether(requests):
+            while not any(one.is_done for one in requests):
+                decode_together(model, requests)
+            return None
 
 
 def greedy_ids(

@@ -12,10 +12,17 @@ from numpy.typing import NDArray
 from voxmlx.config import STREAMING_PAD_ID
 from voxmlx.decoding.choosing import Choose, doubtful, logits_of
 from voxmlx.decoding.decoded import NO_TOKEN, NOT_FINITE
-from voxmlx.decoding.speculation import Speculation
+from voxmlx.decoding.speculation import Guesses
 from voxmlx.model.state import VoxtralState
 
-__all__ = ["DecodeRequest", "EncodeRequest", "Request", "Requests"]
+__all__ = [
+    "DecodeRequest",
+    "DecodeTogether",
+    "EncodeRequest",
+    "Request",
+    "Requests",
+    "side_by_side",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +53,13 @@ class DecodeRequest:
     audio: mx.array
     state: VoxtralState
     choose: Choose | None = None
-    speculation: Speculation | None = None
+    speculation: Guesses | None = None
     known: Sequence[int] = ()
     n_done: int = 0
     _chosen: list["list[int] | _Unread"] = field(
         default_factory=list["list[int] | _Unread"]
     )
-    _draft: list[int] = field(default_factory=list[int])
+    _guessed: list[int] = field(default_factory=list[int])
     _unread: list["_Unread"] = field(default_factory=list["_Unread"])
     _is_doubtful: bool = False
     _began: float | None = None
@@ -63,7 +70,7 @@ class DecodeRequest:
 
     @property
     def needs_greedy(self) -> bool:
-        return self.choose is None or bool(self._draft)
+        return self.choose is None or bool(self._guessed)
 
     def next_inputs(self) -> tuple[mx.array, mx.array]:
         """Embeddings [1, n, dim] and tokens [1, n] of the positions to take next."""
@@ -73,7 +80,7 @@ class DecodeRequest:
         if self.speculation is not None and not outcomes:
             if not self._unread:
                 self._begin_pass(self.speculation, n_left - 1)
-            following = self._draft
+            following = self._guessed
         tokens = self.state.token
         if following:
             tokens = mx.concatenate([tokens, mx.array([following], mx.int32)], axis=1)
@@ -87,10 +94,10 @@ class DecodeRequest:
         outcomes = [STREAMING_PAD_ID] * n_forced + list(known)
         return outcomes[: self.audio.shape[1] - self.n_done]
 
-    def _begin_pass(self, speculation: Speculation, n: int) -> None:
+    def _begin_pass(self, speculation: Guesses, n: int) -> None:
         # The first pass may still wait for its audio, and says nothing of others.
         self._began = speculation.now() if self.n_done else None
-        self._draft = [] if self._is_doubtful else speculation.draft(n)
+        self._guessed = [] if self._is_doubtful else speculation.guess(n)
         self._is_doubtful = False
 
     def takes(self, n: int) -> int:
@@ -114,7 +121,7 @@ class DecodeRequest:
 
         Returns what is to be computed besides the state.
         """
-        if self._draft:
+        if self._guessed:
             assert self.speculation is not None
             assert best is not None
             assert leading is not None
@@ -137,7 +144,7 @@ class DecodeRequest:
 
     def _accept_right_ones(
         self,
-        speculation: Speculation,
+        speculation: Guesses,
         logits: mx.array,
         best: mx.array,
         leading: mx.array,
@@ -147,14 +154,14 @@ class DecodeRequest:
         self.state.decoder.cache.trim(n - len(ids))
         self.n_done -= n - len(ids)
         self._is_doubtful = not ids
-        self._draft = []
+        self._guessed = []
         if ids:
             self.state.token = mx.array([ids[-1:]], mx.int32)
             self._chosen.append(ids)
         speculation.observe(ids)
         speculation.passed(n, len(ids), self._seconds(speculation))
 
-    def _read(self, speculation: Speculation) -> None:
+    def _read(self, speculation: Guesses) -> None:
         """Tell `speculation` what a run of single positions gave, and took."""
         ids = [token_id for unread in self._unread for token_id in unread.read()]
         self._unread = []
@@ -164,7 +171,7 @@ class DecodeRequest:
         for _ in ids:
             speculation.passed(1, 1, seconds and seconds / len(ids))
 
-    def _seconds(self, speculation: Speculation) -> float | None:
+    def _seconds(self, speculation: Guesses) -> float | None:
         now = speculation.now()
         return None if self._began is None or now is None else now - self._began
 
@@ -184,7 +191,7 @@ class DecodeRequest:
                 chosen: Any = self.choose(logits[i : i + 1]).item()
                 token_id = chosen
             ids.append(token_id)
-            if token_id != (self._draft[i] if i < n - 1 else None):
+            if token_id != (self._guessed[i] if i < n - 1 else None):
                 break
         return ids
 
@@ -215,7 +222,60 @@ class _Unread:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class DecodeTogether:
+    """Decode requests of one stream that take their positions in the same passes.
+
+    Its driver answers as soon as one of them is done; the others stay as far as they are.
+    """
+
+    requests: tuple[DecodeRequest, ...]
+
+    @property
+    def waiting(self) -> list[DecodeRequest]:
+        """Return the requests that another pass takes further."""
+        return [request for request in self.requests if not request.is_done]
+
+
 # A stream yields requests, and is sent embeddings [1, k, dim] for an EncodeRequest, ids [k]
-# for a DecodeRequest. A generator, so that its driver may serve many streams in one pass.
-Request = EncodeRequest | DecodeRequest
+# for a DecodeRequest, nothing for a DecodeTogether, whose requests hold their ids. A
+# generator, so that its driver may serve many streams in one pass.
+Request = EncodeRequest | DecodeRequest | DecodeTogether
 Requests = Generator[Request, Any, None]
+
+
+def side_by_side(first: Requests, second: Requests) -> Requests:
+    """Run two generators so that what both want decoded takes the same passes.
+
+    Example: one wants a position decoded with hot words, then again without; the
+    other wants one position. The first pass takes a position of each, the second
+    only the first one's.
+    """
+    running: dict[Requests, Request] = {}
+    for one in (first, second):
+        _resume(running, one, None)
+    while running:
+        encoding = next(
+            (one for one in running if isinstance(running[one], EncodeRequest)), None
+        )
+        if encoding is not None:
+            answer = yield running[encoding]
+            _resume(running, encoding, answer)
+            continue
+        decoding = {
+            one: request
+            for one, request in running.items()
+            if isinstance(request, DecodeRequest)
+        }
+        yield DecodeTogether(tuple(decoding.values()))
+        for one, request in decoding.items():
+            if request.is_done:
+                _resume(running, one, request.ids().tolist())
+
+
+def _resume(running: dict[Requests, Request], one: Requests, answer: Any) -> None:
+    """Give a generator what it wanted; note what it wants now, or that it has ended."""
+    try:
+        running[one] = one.send(answer)
+    except StopIteration:
+        running.pop(one, None)

@@ -36,7 +36,13 @@ from numpy.typing import NDArray
 
 from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN, STREAMING_PAD_ID
 from voxmlx.decoding.decoded import NO_TOKEN, Decoded
-from voxmlx.decoding.network_requests import DecodeRequest, EncodeRequest, Requests
+from voxmlx.decoding.draft_decoder import DraftDecoder
+from voxmlx.decoding.network_requests import (
+    DecodeRequest,
+    EncodeRequest,
+    Requests,
+    side_by_side,
+)
 from voxmlx.decoding.token_decoder import NotFiniteError, TokenDecoder
 from voxmlx.kernels.evaluation import evaluate
 from voxmlx.model.state import VoxtralState, all_finite
@@ -132,11 +138,19 @@ class RecoveringDecoder:
     """One stream's sound -> its ids, whatever happens to its numbers."""
 
     def __init__(
-        self, decoder: TokenDecoder, open_state: Callable[[], VoxtralState]
+        self,
+        decoder: TokenDecoder,
+        open_state: Callable[[], VoxtralState],
+        draft: DraftDecoder | None = None,
     ) -> None:
-        """`open_state` makes the state of a stream like this one at its beginning."""
+        """`open_state` makes the state of a stream like this one at its beginning.
+
+        `draft` decodes the same embeddings, in the same passes.
+        """
         self._decoder = decoder
         self._open_state = open_state
+        self._draft = draft
+        self._n_heard = 0  # positions
         self._history = _History()
         # Positions of the stream's own prompt that are still to come: only they have
         # no id. What is inside the prompt of a later state has a blank.
@@ -146,24 +160,51 @@ class RecoveringDecoder:
 
     def arrays(self) -> list[mx.array]:
         """All that is computed on the device."""
-        return [*self._decoder.arrays(), *self._history.arrays()]
+        return [*self._decoding_arrays(), *self._history.arrays()]
 
     def evaluate(self) -> None:
         """Leave nothing lazy. What the history holds was evaluated as it came."""
-        evaluate(self._decoder.arrays())
+        evaluate(self._decoding_arrays())
 
-    def step(self, samples: NDArray[np.float32], speech: Sequence[bool]) -> Requests:
-        """Sound [k * 1280] of k whole audio tokens; then `take` what is certain."""
+    def _decoding_arrays(self) -> list[mx.array]:
+        draft = [] if self._draft is None else self._draft.arrays()
+        return self._decoder.arrays() + draft
+
+    def step(
+        self,
+        samples: NDArray[np.float32],
+        speech: Sequence[bool],
+        *,
+        is_quiet: bool = False,
+    ) -> Requests:
+        """Sound [k * 1280] of k whole audio tokens; then `take` what is certain.
+
+        Where it `is_quiet`, PADs are guessed, and verified together.
+        """
         audio = yield EncodeRequest(samples[None], self._decoder.state)
         self._history.add(_Block(samples, audio, speech))
+        self._n_heard += len(speech)
+        if self._draft is None:
+            yield from self._decode(audio, speech, is_quiet)
+        else:
+            decoding = self._decode(audio, speech, is_quiet)
+            draft = self._draft.step(audio, is_quiet=is_quiet)
+            yield from side_by_side(decoding, draft)
+
+    def _decode(
+        self, audio: mx.array, speech: Sequence[bool], is_quiet: bool
+    ) -> Requests:
         try:
-            yield from self._decoder.step(audio, speech)
+            yield from self._decoder.step(audio, speech, is_quiet=is_quiet)
         except NotFiniteError:
             yield from self._recover()
 
     def skip(self, speech: Sequence[bool]) -> None:
         """Make certain what is known of positions that the network does not hear."""
+        self._n_heard += len(speech)
         self._decoder.skip(speech)
+        if self._draft is not None:
+            self._draft.skip(len(speech))
         for one in self._decoder.take():
             self._keep(one)
 
@@ -214,7 +255,7 @@ class RecoveringDecoder:
             history.encoded(encoded)
             audio, _ = history.positions()
         self._cause = self._cause or cause
-        self._decoder.restart(state)
+        self._restart(state)
         known = list(history.ids)
         for start in range(0, len(known), _DECODED_TOKENS):
             ids = known[start : start + _DECODED_TOKENS]
@@ -226,10 +267,13 @@ class RecoveringDecoder:
         """Make blanks of the open positions; what follows meets a new state."""
         self._take_certain()
         n_open = self._history.n_open
+        self._restart(self._open_state())
         self._history.forget()
-        self._decoder.restart(self._open_state())
         for _ in range(n_open):
-            self._keep(Decoded(NO_TOKEN))
+            self._keep(Decoded(NO_TOKEN, certain_at=self._n_heard))
+
+    def _restart(self, state: VoxtralState) -> None:
+        self._decoder.restart(state, self._n_heard - self._history.n_open)
 
     def _take_certain(self) -> None:
         for one in self._decoder.take():
@@ -241,7 +285,7 @@ class RecoveringDecoder:
             self._n_prompt -= 1
             return NO_TOKEN
         if one.token_id == NO_TOKEN:
-            one = Decoded(STREAMING_PAD_ID)
+            one = replace(one, token_id=STREAMING_PAD_ID)
         if self._cause is not None:
             one, self._cause = replace(one, recovered=self._cause), None
         self._certain.append(one)

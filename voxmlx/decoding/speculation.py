@@ -1,37 +1,37 @@
-"""Drafts of the ids to come, which one pass over known sound can verify.
+"""Guesses at the ids to come, which one pass over known sound can verify.
 
 Where the sound is there already, a pass over several positions takes little longer than
-a pass over one. But the input of a position is the id before it. So a draft stands for
+a pass over one. But the input of a position is the id before it. So guesses stand for
 the ids in between; what follows the first wrong one is trimmed from the rings.
 
 One turn of the loop (`DecodeRequest`):
 
-    drafting    `draft(n)` gives at most n ids, by n-grams of the stream's own ids
+    guessing    `guess(n)` gives at most n ids, by n-grams of the stream's own ids
       empty ->  single positions: `n_unread` of them are queued before any id is read
-      else  ->  one pass over 1 + len(draft) positions
-    verifying   the ids up to the first that the draft had wrong are taken
+      else  ->  one pass over 1 + len(guesses) positions
+    verifying   the ids up to the first that was guessed wrong are taken
     learning    `observe(ids)` for the n-grams, `passed(...)` for the costs
 
-Invariants: no id of a stream depends on its drafts; what is remembered has a bound; this
-file has no clock: who owns the loop hands one in. With a fixed `draft_length` none is
+Invariants: no id of a stream depends on its guesses; what is remembered has a bound; this
+file has no clock: who owns the loop hands one in. With a fixed `n_guesses` none is
 read, so a run can be repeated pass by pass.
 
 Example: a pass over 1 position takes 10 ms and one over 4 takes 12 ms. The last 40 ids
-are PAD, so each of the next three is PAD with a chance of 0.9. A draft of three
-promises 1 + 0.9 + 0.81 + 0.73 = 3.4 ids in 12 ms: 287 a second. Without a draft there
-are 100. More than 1.1 times as many is worth it: the draft is PAD PAD PAD. If WORD
+are PAD, so each of the next three is PAD with a chance of 0.9. Three guesses
+promise 1 + 0.9 + 0.81 + 0.73 = 3.4 ids in 12 ms: 287 a second. Without any there
+are 100. More than 1.1 times as many is worth it: the guesses are PAD PAD PAD. If WORD
 comes third, the pass gives PAD PAD WORD, and the last position is trimmed.
 """
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from voxmlx.config import STREAMING_PAD_ID
 from voxmlx.errors import SessionError
 
-__all__ = ["MAX_POSITIONS", "Speculation"]
+__all__ = ["MAX_POSITIONS", "Guesses", "Speculation"]
 
 # Positions one pass may verify; few different numbers, so that each is soon known.
 _LENGTHS = (2, 3, 4, 6, 8, 12, 16)
@@ -49,6 +49,19 @@ _LEAST_CHANCE = 0.05
 _MAX_UNREAD = 8
 # So much a pass may seem to gain before it is worth waiting for its ids.
 _LEAST_GAIN = 1.1
+
+
+class Guesses(Protocol):
+    """A maker of guesses, as `DecodeRequest` asks it; see `Speculation`."""
+
+    def guess(self, n: int, /) -> list[int]: ...
+    def now(self) -> float | None: ...
+    @property
+    def n_unread(self) -> int: ...
+    def observe(self, ids: Iterable[int], /) -> None: ...
+    def passed(
+        self, n_positions: int, n_chosen: int, seconds: float | None, /
+    ) -> None: ...
 
 
 class _Context(NamedTuple):
@@ -87,53 +100,53 @@ class Speculation:
         self,
         clock: Callable[[], float] | None = None,
         *,
-        draft_length: int | None = None,
+        n_guesses: int | None = None,
     ) -> None:
         """`clock` gives seconds, as `time.perf_counter` does.
 
-        With `draft_length` every draft has so many ids, where so many positions are
+        With `n_guesses` so many are guessed each time, where so many positions are
         left, and no clock is read: a run can be repeated exactly. Without both, no
-        draft is made until `passed` tells what passes take. Raises SessionError for a
+        guess is made until `passed` tells what passes take. Raises SessionError for a
         length that is not 1 to MAX_POSITIONS - 1.
         """
-        if draft_length is not None and not 1 <= draft_length < MAX_POSITIONS:
+        if n_guesses is not None and not 1 <= n_guesses < MAX_POSITIONS:
             raise SessionError(
-                f"draft_length is {draft_length}, expected 1 to {MAX_POSITIONS - 1}"
+                f"n_guesses is {n_guesses}, expected 1 to {MAX_POSITIONS - 1}"
             )
-        self._clock = clock if draft_length is None else None
-        self._draft_length = draft_length
+        self._clock = clock if n_guesses is None else None
+        self._n_guesses = n_guesses
         self._followers: OrderedDict[tuple[object, ...], Counter[int]] = OrderedDict()
         self._context = _Context()
         self._costs = _Costs()
-        self._n_undrafted = 0
+        self._n_unguessed = 0
         self.n_passes = 0
-        self.n_drafted = 0
+        self.n_guessed = 0
         self.n_accepted = 0
 
-    def draft(self, n: int) -> list[int]:
+    def guess(self, n: int) -> list[int]:
         """Return at most n ids that may come next; none where that would not pay."""
-        if self._draft_length is not None:
-            n = min(n, self._draft_length)
+        if self._n_guesses is not None:
+            n = min(n, self._n_guesses)
             return [token_id for token_id, _ in islice(self._guesses(), n)]
-        self._n_undrafted += 1
+        self._n_unguessed += 1
         if not self._costs.is_known:
             return []
-        draft: list[int] = []
+        guesses: list[int] = []
         expected, n_best = 1.0, 0
         best = _LEAST_GAIN / self._costs.seconds(1)
         for token_id, chance in islice(self._guesses(), min(n, MAX_POSITIONS - 1)):
             if chance < _LEAST_CHANCE:
                 break
-            draft.append(token_id)
+            guesses.append(token_id)
             expected += chance
-            if 1 + len(draft) not in _LENGTHS:
+            if 1 + len(guesses) not in _LENGTHS:
                 continue
-            rate = expected / self._costs.seconds(1 + len(draft))
+            rate = expected / self._costs.seconds(1 + len(guesses))
             if rate > best:
-                best, n_best = rate, len(draft)
+                best, n_best = rate, len(guesses)
         if n_best:
-            self._n_undrafted = 0
-        return draft[:n_best]
+            self._n_unguessed = 0
+        return guesses[:n_best]
 
     def now(self) -> float | None:
         """Return the clock's seconds; None without a clock."""
@@ -141,11 +154,11 @@ class Speculation:
 
     @property
     def n_unread(self) -> int:
-        """Ids to let pass before the next draft, after one that was empty.
+        """Ids to let pass before guesses are made again, after none paid.
 
         The more of them were, the more: to wait for an id costs time as well.
         """
-        return min(2 ** max(0, self._n_undrafted - 1), _MAX_UNREAD)
+        return min(2 ** max(0, self._n_unguessed - 1), _MAX_UNREAD)
 
     def observe(self, ids: Iterable[int]) -> None:
         """The ids that came next."""
@@ -169,7 +182,7 @@ class Speculation:
         if seconds is not None:
             self._costs.note(n_positions, seconds)
         self.n_passes += 1
-        self.n_drafted += n_positions - 1
+        self.n_guessed += n_positions - 1
         self.n_accepted += max(0, n_chosen - 1)
 
     def _guesses(self) -> Iterator[tuple[int, float]]:

@@ -2,7 +2,8 @@
 
 import copy
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import mlx.core as mx
 
@@ -10,6 +11,7 @@ from voxmlx.config import STREAMING_PAD_ID
 from voxmlx.decoding.decoded import NO_TOKEN, NOT_FINITE, Decoded
 from voxmlx.decoding.hotwords import HotwordMatch, HotwordTrie
 from voxmlx.decoding.network_requests import DecodeRequest
+from voxmlx.decoding.pad_guesses import PadGuesses
 from voxmlx.decoding.rules import DecodeRule
 from voxmlx.decoding.scores import Choice, Scores
 from voxmlx.decoding.speculation import Speculation
@@ -57,6 +59,7 @@ class TokenDecoder:
     ) -> None:
         self.state = state
         self.speculation = speculation
+        self._pads = PadGuesses(speculation)
         self._rules = list(rules)
         self._match = HotwordMatch(hotwords) if hotwords else None
         self._has_probabilities = has_probabilities or n_alternatives > 0
@@ -64,6 +67,7 @@ class TokenDecoder:
         self._trial: Trial | None = None
         self._certain: list[Decoded] = []
         self._known: deque[Decoded] = deque()
+        self._n_heard = 0  # positions, those of the prompt included
         # Positions of the stream's own prompt that are still to come: they get no id.
         self._n_prompt = state.n_forced
 
@@ -107,10 +111,17 @@ class TokenDecoder:
             arrays += self._trial.arrays()
         return arrays
 
-    def step(self, audio: mx.array, speech: Sequence[bool]) -> Steps:
+    @property
+    def is_holding(self) -> bool:
+        """Return whether ids are held back."""
+        return self._trial is not None
+
+    def step(
+        self, audio: mx.array, speech: Sequence[bool], *, is_quiet: bool = False
+    ) -> Steps:
         """Decode audio embeddings [1, k, dim]; then `take` what is certain.
 
-        `speech` says of each audio token whether the sound it speaks about is loud
+        Where it `is_quiet`, PADs are guessed, and verified together. `speech` says of each audio token whether the sound it speaks about is loud
         enough to be speech; only rules look at it. Raises NotFiniteError; what was
         certain before can be taken, and `restart` makes the decoder whole.
         """
@@ -125,11 +136,12 @@ class TokenDecoder:
             n = min(k - done, self._n_idle())
             if n:
                 part = audio[:, done : done + n]
-                yield from self._run(part, speech[done:])
+                yield from self._run(part, speech[done:], is_quiet)
                 self._n_prompt -= min(n, self._n_prompt)
                 done += n
             else:
                 position = Position(audio[:, done : done + 1], speech[done])
+                self._n_heard += 1
                 yield from self._decode_each([position])
                 done += 1
 
@@ -150,11 +162,12 @@ class TokenDecoder:
         certain, self._certain = self._certain, []
         return certain
 
-    def restart(self, state: VoxtralState) -> None:
-        """Go on from `state`, which has heard all positions that were taken.
+    def restart(self, state: VoxtralState, n_heard: int) -> None:
+        """Go on from `state`, which has heard all positions that were taken: `n_heard`.
 
         Ids that were held back are forgotten.
         """
+        self._n_heard = n_heard
         if self._trial is not None:
             self._rules, self._match = self._trial.rules, self._trial.match
             self._trial = None
@@ -168,21 +181,23 @@ class TokenDecoder:
         idle = (rule.idle_tokens() for rule in self._rules)
         return n_forced + min(idle, default=1 << 30)
 
-    def _run(self, audio: mx.array, speech: Sequence[bool]) -> Steps:
+    def _run(self, audio: mx.array, speech: Sequence[bool], is_quiet: bool) -> Steps:
         """The model's own choice at every position of `audio` [1, n, dim]."""
+        guesses = self._pads if is_quiet else self.speculation
         scores = Scores(self._n_alternatives) if self._has_probabilities else None
-        ids = yield DecodeRequest(audio, self.state, scores, self.speculation)
+        ids = yield DecodeRequest(audio, self.state, scores, guesses)
         n_chosen = 0
         for token_id, is_speech in zip(ids, speech, strict=False):
             if token_id == NOT_FINITE:
                 raise NotFiniteError
+            self._n_heard += 1
             if token_id < 0:
-                self._certain.append(Decoded(token_id))
+                self._make_certain([Decoded(token_id)])
                 continue
             for rule in self._rules:
                 rule.observe(token_id, is_speech)
             decoded = scores.decoded(n_chosen) if scores else Decoded(token_id)
-            self._certain.append(decoded)
+            self._make_certain([decoded])
             n_chosen += 1
 
     def _replay(self, audio: mx.array, speech: Sequence[bool]) -> Steps:
@@ -194,12 +209,15 @@ class TokenDecoder:
         """Make known ids certain, after what is left of the prompt; return all."""
         n_prompt = min(len(speech), self._n_prompt)
         self._n_prompt -= n_prompt
-        self._certain += [Decoded(NO_TOKEN)] * n_prompt
+        for _ in range(n_prompt):
+            self._n_heard += 1
+            self._make_certain([Decoded(NO_TOKEN)])
         ids: list[int] = []
         for is_speech in speech[n_prompt:]:
+            self._n_heard += 1
             one = self._known.popleft()
             self._observe(one.token_id, is_speech, help_given=0.0)
-            self._certain.append(one)
+            self._make_certain([one])
             ids.append(one.token_id)
         if self.speculation is not None:
             self.speculation.observe(ids)
@@ -234,13 +252,16 @@ class TokenDecoder:
         """Commit a trial that is over, or roll back; return what to decode again."""
         self._trial = None
         if trial.state is TrialState.CONFIRMED:
-            self._certain += trial.ids
+            self._make_certain(trial.ids)
             return []
         trial.restore(self.state)
         self._rules, self._match = trial.rules, trial.match
         self._observe(trial.unboosted.token_id, trial.is_speech, help_given=0.0)
-        self._certain.append(trial.unboosted)
+        self._make_certain([trial.unboosted])
         return trial.positions
+
+    def _make_certain(self, ids: Iterable[Decoded]) -> None:
+        self._certain += [replace(one, certain_at=self._n_heard) for one in ids]
 
     def _observe(self, token_id: int, is_speech: bool, help_given: float) -> None:
         for rule in self._rules:
@@ -297,7 +318,7 @@ class TokenDecoder:
                 [decoded],
             )
         else:
-            self._certain.append(decoded)
+            self._make_certain([decoded])
         self._observe(chosen, position.is_speech, help_given)
         if isinstance(self._trial, HotwordTrial):
             assert self._match is not None

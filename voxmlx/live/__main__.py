@@ -21,6 +21,7 @@ from voxmlx.audio.microphone import (
 )
 from voxmlx.cli.arguments import (
     check_delay,
+    check_draft_delay,
     chosen_delay_ms,
     load_model,
     raw_rate,
@@ -74,6 +75,7 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         sys.stdout.write("\n".join(devices or ["no microphone"]) + "\n")
         return 0
     check_delay(arguments)
+    check_draft_delay(arguments)
     word_options(arguments)
     resumed = _open_resumed(arguments)
     if resumed is None:
@@ -134,6 +136,10 @@ def _open_stream(
         checkpoint,
         delay_ms=chosen_delay_ms(arguments, checkpoint),
         kv_bits=arguments.kv_bits,
+        # A backlog is decoded several ids at a time.
+        speculate=True,
+        draft_delay_ms=arguments.draft_delay,
+        silence_block=arguments.silence_block,
         confidence=_has_confidence(arguments),
         **word_options(arguments, checkpoint.tokenizer),
     )

@@ -10,6 +10,7 @@ from voxmlx.cli.arguments import (
     add_channel_argument,
     add_model_arguments,
     add_raw_arguments,
+    add_silence_argument,
 )
 from voxmlx.cli.server_arguments import add_server_arguments, check_server_arguments
 from voxmlx.cli.word_arguments import add_subtitle_arguments, add_word_arguments
@@ -43,6 +44,8 @@ _LOCAL_ONLY = (
     "no_guards",
     "hotword_boost",
     "alternatives",
+    "draft_delay",
+    "silence_block",
 )
 
 # What grows with the stream (json) cannot be written as it comes.
@@ -113,6 +116,7 @@ def make_parser() -> CommandParser:
         help="at the end, print lag, step times and memory as one line of JSON on "
         "stderr",
     )
+    _add_pace_arguments(parser)
     add_server_arguments(
         parser,
         address="decode there and not here: ws://HOST:PORT of voxmlx serve, or of any "
@@ -126,6 +130,18 @@ def make_parser() -> CommandParser:
     add_word_arguments(parser)
     add_subtitle_arguments(parser)
     return parser
+
+
+def _add_pace_arguments(parser: CommandParser) -> None:
+    pace = parser.add_argument_group("pace")
+    pace.add_argument(
+        "--draft-delay",
+        metavar="MS",
+        type=int,
+        help="also show, dim, what may follow: the text at this shorter delay, one of "
+        "those of --delay; it is replaced by the text that stays (default: none)",
+    )
+    add_silence_argument(pace)
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:

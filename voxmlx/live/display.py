@@ -14,7 +14,14 @@ from rich.text import Text
 from voxmlx.cli.outputs import StandardOutput
 from voxmlx.cli.progress import clock
 from voxmlx.config import AUDIO_TOKEN_MS
-from voxmlx.events import Event, Finished, SoundWarning, TextDelta, WordFinal
+from voxmlx.events import (
+    DraftChanged,
+    Event,
+    Finished,
+    SoundWarning,
+    TextDelta,
+    WordFinal,
+)
 from voxmlx.live.stream_metrics import SILENT_DB, StreamMetrics
 from voxmlx.live.wrap import Wrapper
 from voxmlx.text.formats import TxtWriter
@@ -77,7 +84,8 @@ class TerminalDisplay:
 
     Lines that are full go to the terminal's own scroll-back and stay there; only the
     last one and the status are redrawn. Text is shown as it is decoded, or with
-    `has_final_words` a moment later, as a dictionary has written it. A context manager.
+    `has_final_words` a moment later, as a dictionary has written it. A draft stands dim
+    behind the text, and is redrawn in place; it goes nowhere else. A context manager.
     """
 
     def __init__(
@@ -95,6 +103,7 @@ class TerminalDisplay:
         self._console = console or Console()
         self._now = now
         self._wrapper = Wrapper()
+        self._draft = ""
         self._fields: list[str] = []
         self._figures: list[str] = []
         self._figures_at = self._status_at = -1e9
@@ -125,6 +134,9 @@ class TerminalDisplay:
                 has_text = True
             elif isinstance(event, TextDelta) and not self._has_final_words:
                 self._add(event.text, event.time_ms)
+                has_text = True
+            elif isinstance(event, DraftChanged) and not self._has_final_words:
+                self._draft = event.text
                 has_text = True
         if has_text:
             self._draw()
@@ -176,9 +188,23 @@ class TerminalDisplay:
         self._print(self._wrapper.feed("", self._width))
         status = _fitting(self._fields, self._width - 1)
         self._live.update(
-            Group(Text(self._wrapper.current), Text(status, style="dim", no_wrap=True)),
-            refresh=True,
+            Group(*self._lines(), Text(status, style="dim", no_wrap=True)), refresh=True
         )
+
+    def _lines(self) -> list[Text]:
+        """The last line, with the draft dim behind it on as many lines as it takes."""
+        confirmed = self._wrapper.current
+        wrapper = self._wrapper.copy()
+        lines = [*wrapper.feed(self._draft, self._width), wrapper.current]
+        n_left = len(confirmed.replace(" ", ""))
+        texts: list[Text] = []
+        for line in lines:
+            n = 0
+            while n < len(line) and (n_left or line[n] == " "):
+                n_left -= line[n] != " "
+                n += 1
+            texts.append(Text.assemble(line[:n], (line[n:], "dim"), no_wrap=True))
+        return texts
 
 
 def _fitting(fields: Sequence[str], width: int) -> str:

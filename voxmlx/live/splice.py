@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from voxmlx.config import AUDIO_TOKEN_MS
 from voxmlx.events import (
+    DraftChanged,
     Event,
     Finished,
     GuardActed,
@@ -289,5 +290,5 @@ def _shifted(event: Event, ms: int) -> Event:
             return UtteranceEnd(start_ms + ms, end_ms + ms, time_ms + ms)
         case Finished(duration_ms=duration_ms, n_tokens=n):
             return Finished(duration_ms + ms, n + n_tokens)
-        case TextDelta() | GuardActed() | Recovered() | SoundWarning():
+        case TextDelta() | DraftChanged() | GuardActed() | Recovered() | SoundWarning():
             return replace(event, time_ms=event.time_ms + ms)

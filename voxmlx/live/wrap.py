@@ -25,6 +25,12 @@ class Wrapper:
     def __init__(self) -> None:
         self.current = ""
 
+    def copy(self) -> "Wrapper":
+        """Return another one with the same last line."""
+        wrapper = Wrapper()
+        wrapper.current = self.current
+        return wrapper
+
     def feed(self, text: str, width: int) -> list[str]:
         """Add text; the lines of at most `width` cells that it completed."""
         self.current = (self.current + printable(text)).lstrip(" ")

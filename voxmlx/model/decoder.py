@@ -82,12 +82,18 @@ class Decoder(nn.Module):
         return self.norm.weight.dtype
 
     def make_state(
-        self, delay_tokens: Sequence[int], position: int = 0, *, kv_bits: int = 16
+        self,
+        delay_tokens: Sequence[int],
+        position: int = 0,
+        *,
+        kv_bits: int = 16,
+        window: int | None = None,
     ) -> DecoderState:
         """A fresh stream per entry of `delay_tokens`.
 
         `position` is where the rotary counter starts. `kv_bits`, one of KV_BITS, is
-        how the rings keep their numbers.
+        how the rings keep their numbers. They hold `window` positions, where that is
+        less than the model's own.
         """
         c = self.config
         time = time_embedding(delay_tokens, c.dim)
@@ -98,7 +104,7 @@ class Decoder(nn.Module):
             batch=len(delay_tokens),
             n_kv_heads=c.n_kv_heads,
             head_dim=c.head_dim,
-            window=c.sliding_window,
+            window=min(window or c.sliding_window, c.sliding_window),
             step=1,
             dtype=self.dtype,
             offset=position,

@@ -54,8 +54,8 @@ class VoxtralRealtime(nn.Module):
         # Constants of the weights; not parameters, hence the names. The encoder does
         # not see the delay, so its part is the same for all: embeddings and state.
         self._silence: tuple[mx.array, VoxtralState] | None = None
-        # By delay tokens and bits of a ring.
-        self._after_silence: dict[tuple[int, int], VoxtralState] = {}
+        # By delay tokens, bits of a ring and window.
+        self._after_silence: dict[tuple[int, int, int], VoxtralState] = {}
 
     @property
     def n_silent_samples(self) -> int:
@@ -72,40 +72,50 @@ class VoxtralRealtime(nn.Module):
         *,
         kv_bits: int = 16,
         n_trimmable: int = 0,
+        window: int | None = None,
     ) -> VoxtralState:
         """A stream that has heard `n_silent_samples`; computed once per kind.
 
         `kv_bits`, one of KV_BITS, is how the decoder's rings keep their numbers. The
-        last `n_trimmable` positions can be taken back. Raises DelayError for a delay
-        the model was not trained for.
+        last `n_trimmable` positions can be taken back. A `window` shorter than the
+        decoder's own is that many positions. Raises DelayError for a delay the model
+        was not trained for.
         """
-        for _ in self.prepare(delay_ms, kv_bits=kv_bits):
+        for _ in self.prepare(delay_ms, kv_bits=kv_bits, window=window):
             pass
-        kind = delay_tokens(delay_ms), kv_bits
+        kind = self._kind(delay_ms, kv_bits, window)
         return self._after_silence[kind].copy(n_trimmable + 1)
 
-    def prepare(self, delay_ms: int, *, kv_bits: int = 16) -> Iterator[None]:
+    def prepare(
+        self, delay_ms: int, *, kv_bits: int = 16, window: int | None = None
+    ) -> Iterator[None]:
         """Compute what `open_state` copies, in passes of a few positions each.
 
         Somebody who has other work to do does it between two passes. Where all is
         computed already, there is none. Raises DelayError.
         """
-        kind = delay_tokens(delay_ms), kv_bits
+        kind = self._kind(delay_ms, kv_bits, window)
         if kind in self._after_silence:
             return
         self_check(self.config, self.decoder.dtype, kv_bits)
-        state = yield from self._after_prompt(delay_ms, kv_bits)
+        state = yield from self._after_prompt(delay_ms, kv_bits, window)
         if not all_finite(state.arrays()):
             # Once more, or every later stream would begin with it.
             self._silence = None
-            state = yield from self._after_prompt(delay_ms, kv_bits)
+            state = yield from self._after_prompt(delay_ms, kv_bits, window)
         self._after_silence[kind] = state.packed()
 
+    def _kind(
+        self, delay_ms: int, kv_bits: int, window: int | None
+    ) -> tuple[int, int, int]:
+        own = self.config.decoder.sliding_window
+        return delay_tokens(delay_ms), kv_bits, min(window or own, own)
+
     def _after_prompt(
-        self, delay_ms: int, kv_bits: int
+        self, delay_ms: int, kv_bits: int, window: int | None
     ) -> Generator[None, None, VoxtralState]:
         """Take a new state through the silence; see `prepare`."""
-        state = self.make_state(delay_ms, kv_bits=kv_bits)
+        state = self.make_state(delay_ms, kv_bits=kv_bits, window=window)
         if self._silence is None:
             audio = self.encode(np.zeros((1, self.n_silent_samples), np.float32), state)
             mx.eval(audio)
@@ -129,12 +139,19 @@ class VoxtralRealtime(nn.Module):
         state.n_forced -= n
         mx.eval(state.decoder.cache.rings, state.token)
 
-    def is_prepared(self, delay_ms: int, *, kv_bits: int = 16) -> bool:
+    def is_prepared(
+        self, delay_ms: int, *, kv_bits: int = 16, window: int | None = None
+    ) -> bool:
         """Return whether `open_state` copies at once. Raises DelayError."""
-        return (delay_tokens(delay_ms), kv_bits) in self._after_silence
+        return self._kind(delay_ms, kv_bits, window) in self._after_silence
 
     def make_state(
-        self, delay_ms: int = DEFAULT_DELAY_MS, *, position: int = 0, kv_bits: int = 16
+        self,
+        delay_ms: int = DEFAULT_DELAY_MS,
+        *,
+        position: int = 0,
+        kv_bits: int = 16,
+        window: int | None = None,
     ) -> VoxtralState:
         """A fresh stream, about to hear its prompt.
 
@@ -147,7 +164,9 @@ class VoxtralRealtime(nn.Module):
         return VoxtralState(
             mel=self.mel.make_state(),
             encoder=self.encoder.make_state(position=position * self.encoder.group),
-            decoder=self.decoder.make_state([n_delay], position, kv_bits=kv_bits),
+            decoder=self.decoder.make_state(
+                [n_delay], position, kv_bits=kv_bits, window=window
+            ),
             token=mx.full((1, 1), BOS_ID, mx.int32),
             n_forced=self.left_pad_tokens + n_delay,
         )

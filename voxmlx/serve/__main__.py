@@ -11,6 +11,7 @@ from voxmlx.cli.arguments import (
     KEY_VARIABLE,
     CommandParser,
     add_model_arguments,
+    add_silence_argument,
     check_delay,
     chosen_delay_ms,
     load_model,
@@ -176,6 +177,7 @@ def make_parser() -> CommandParser:
         help="leave the model alone when it falls silent over speech or into a loop",
     )
     add_model_arguments(parser)
+    add_silence_argument(parser)
     return parser
 
 
@@ -287,6 +289,7 @@ def _run(arguments: argparse.Namespace) -> int:
             delay_ms=chosen_delay_ms(arguments, checkpoint),
             guards=() if arguments.no_guards else tuple(GUARDS),
             kv_bits=arguments.kv_bits,
+            silence_block=arguments.silence_block,
             metrics=metrics,
         )
         service = Service(

@@ -35,11 +35,17 @@ class Openings:
         kv_bits: int,
         guards: tuple[str, ...],
         wake: Callable[[], None],
+        *,
+        silence_block: int = 1,
     ) -> None:
-        """`wake` is called, on any thread, when a stream may have become ready."""
+        """`wake` is called, on any thread, when a stream may have become ready.
+
+        `silence_block` is that of live streams; see Session.
+        """
         self._checkpoint = checkpoint
         self._kv_bits = kv_bits
         self._guards = guards
+        self._silence_block = silence_block
         self._wake = wake
         # Delay -> what is left to do for its prefix.
         self._prefixes: dict[int, Iterator[None]] = {}
@@ -75,7 +81,9 @@ class Openings:
             pause_ms=options.pause_ms,
             hotwords=() if made is None else made.result(),
             guards=self._guards,
-            speculate=slot.kind == "file" and Speculation(time.perf_counter),
+            # A file is there as a whole; live sound, where it is behind.
+            speculate=Speculation(time.perf_counter),
+            silence_block=self._silence_block if slot.kind == "live" else 1,
             kv_bits=self._kv_bits,
         )
 

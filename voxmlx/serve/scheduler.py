@@ -100,12 +100,14 @@ class Scheduler:
         delay_ms: int = DEFAULT_DELAY_MS,
         guards: Sequence[str] = (),
         kv_bits: int | None = None,
+        silence_block: int = 8,
         metrics: MetricsSink | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`delay_ms` is what most streams will have: its prefix is ready at the start.
 
         At most `max_files` of the slots are given to files, all if that is None.
+        `silence_block` is that of live streams; see Session.
         """
         self.max_sessions = max_sessions
         self.max_files = max_sessions if max_files is None else max_files
@@ -116,7 +118,11 @@ class Scheduler:
         self._clock = clock
         self._slots = SlotTable(max_sessions, self.max_files, clock)
         self._openings = Openings(
-            checkpoint, self._kv_bits, tuple(guards), self._slots.wake
+            checkpoint,
+            self._kv_bits,
+            tuple(guards),
+            self._slots.wake,
+            silence_block=silence_block,
         )
         self._batches: dict[Kind, Batch] = {
             "live": Batch(checkpoint.model),

@@ -8,6 +8,7 @@ from typing import Any
 
 from voxmlx.events import (
     Alternative,
+    DraftChanged,
     Event,
     Finished,
     GuardActed,
@@ -152,6 +153,8 @@ class JsonLinesWriter:
                     fields["alternatives"] = [_alternative(a) for a in alternatives]
             case TextDelta():
                 fields = {"type": "text_delta"} | asdict(event)
+            case DraftChanged():
+                fields = {"type": "draft"} | asdict(event)
             case WordFinal(word=word, time_ms=time_ms):
                 fields = {"type": "word"} | _word(word) | {"time_ms": time_ms}
             case UtteranceEnd():

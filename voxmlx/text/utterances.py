@@ -45,6 +45,11 @@ class UtteranceTracker:
         self._end_ms = 0
         self._blank_ms = 0
 
+    @property
+    def is_settled(self) -> bool:
+        """Return whether no utterance waits for its end."""
+        return self._start_ms is None
+
     def push(self, token: TokenDecoded, words: Sequence[Word]) -> UtteranceEnd | None:
         """The next id, and the words it made final."""
         if token.token_id == STREAMING_PAD_ID:

@@ -272,6 +272,10 @@ export class Stream {
   // No more sound; the last words are still to come.
   finish() {
     if (this.isEnding) return;
+    if (this.socket === undefined && this.awaySince === undefined) {
+      this.close("Ended"); // it had not begun
+      return;
+    }
     this.isEnding = true;
     this.#release();
     this.on.say("Ending");

@@ -1,4 +1,4 @@
-"""Drafts of ids by themselves, without a network: what is guessed, and when it pays."""
+"""Guesses at ids by themselves, without a network: what is guessed, and when it pays."""
 
 import random
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ class Free(Speculation):
         super().__init__()
         super().passed(1, 1, 1.0)
         super().passed(MAX_POSITIONS, 1, 1.0)
-        self.n_passes = self.n_drafted = self.n_accepted = 0
+        self.n_passes = self.n_guessed = self.n_accepted = 0
 
     def passed(self, n_positions: int, n_chosen: int, seconds: float | None) -> None:
         del seconds
@@ -28,21 +28,21 @@ def test_what_repeats_is_foreseen() -> None:
     speculation = Free()
     phrase = [33, 1000, 1001, 32, 32, 32, 33, 1002, 32, 32]
     speculation.observe(phrase * 4 + phrase[:2])
-    assert speculation.draft(7) == phrase[2:9]
+    assert speculation.guess(7) == phrase[2:9]
 
 
 def test_blanks_are_foreseen_in_silence() -> None:
     speculation = Free()
     speculation.observe([STREAMING_PAD_ID] * 40)
-    assert speculation.draft(100) == [STREAMING_PAD_ID] * (MAX_POSITIONS - 1)
+    assert speculation.guess(100) == [STREAMING_PAD_ID] * (MAX_POSITIONS - 1)
 
 
 def test_nothing_is_guessed_before_a_single_step_was_timed() -> None:
     speculation = Speculation()
     speculation.observe([STREAMING_PAD_ID] * 40)
-    assert speculation.draft(8) == []
+    assert speculation.guess(8) == []
     speculation.passed(1, 1, 0.01)
-    assert speculation.draft(8) != []
+    assert speculation.guess(8) != []
 
 
 @pytest.mark.parametrize(("share", "is_worth_it"), [(0.05, True), (1.0, False)])
@@ -51,7 +51,7 @@ def test_guesses_are_made_where_they_pay(share: float, is_worth_it: bool) -> Non
     for n in range(1, MAX_POSITIONS + 1):
         speculation.passed(n, 1, 1 + share * (n - 1))
     speculation.observe([STREAMING_PAD_ID] * 40)
-    assert bool(speculation.draft(15)) == is_worth_it
+    assert bool(speculation.guess(15)) == is_worth_it
 
 
 def test_one_slow_pass_is_forgotten() -> None:
@@ -60,10 +60,10 @@ def test_one_slow_pass_is_forgotten() -> None:
     speculation.passed(1, 1, 0.01)
     for n in range(2, MAX_POSITIONS + 1):
         speculation.passed(n, 1, 1.0)
-    assert speculation.draft(15) == []
+    assert speculation.guess(15) == []
     for _ in range(300):
         speculation.passed(1, 1, 0.01)
-    assert speculation.draft(15) != []
+    assert speculation.guess(15) != []
 
 
 def test_what_is_remembered_does_not_grow() -> None:
@@ -92,33 +92,33 @@ def endless(rng: random.Random) -> Iterator[int]:
         yield rng.choice([32, 33, rng.randint(1000, 9000)])
 
 
-def test_the_longer_nothing_is_drafted_the_more_ids_pass_unread() -> None:
+def test_the_longer_nothing_is_guessed_the_more_ids_pass_unread() -> None:
     speculation = Free()
     for _ in range(2):
         waits: list[int] = []
         for _ in range(6):
-            assert speculation.draft(0) == []
+            assert speculation.guess(0) == []
             waits.append(speculation.n_unread)
         assert waits == [1, 2, 4, 8, 8, 8]
-        assert speculation.draft(1) == [STREAMING_PAD_ID]
+        assert speculation.guess(1) == [STREAMING_PAD_ID]
         assert speculation.n_unread == 1
 
 
 def test_passes_and_ids_are_counted_with_and_without_their_time() -> None:
     speculation = Speculation()
     speculation.passed(1, 1, None)
-    assert speculation.draft(4) == []
+    assert speculation.guess(4) == []
     speculation.passed(4, 3, 0.1)
     speculation.passed(3, 0, None)
     assert speculation.n_passes == 3
-    assert speculation.n_drafted == 5
+    assert speculation.n_guessed == 5
     assert speculation.n_accepted == 2
 
 
-def test_a_draft_ends_where_it_is_unlikely_to_be_reached() -> None:
+def test_guesses_end_where_they_are_unlikely_to_be_reached() -> None:
     # Of a new stream each PAD has a chance of 0.5, so the fifth has 0.03.
-    assert Free().draft(15) == [STREAMING_PAD_ID] * 3
-    assert Free().draft(2) == [STREAMING_PAD_ID] * 2
+    assert Free().guess(15) == [STREAMING_PAD_ID] * 3
+    assert Free().guess(2) == [STREAMING_PAD_ID] * 2
 
 
 P, A, B, C, D = STREAMING_PAD_ID, 1000, 1001, 1002, 1003
@@ -157,13 +157,13 @@ def test_the_longest_context_that_was_seen_twice_decides(
 ) -> None:
     speculation = Free()
     speculation.observe(seen + last)
-    assert speculation.draft(1) == [C]
+    assert speculation.guess(1) == [C]
 
 
 def test_what_was_seen_once_is_not_foreseen() -> None:
     speculation = Free()
     speculation.observe([A])
-    assert speculation.draft(1) == [STREAMING_PAD_ID]
+    assert speculation.guess(1) == [STREAMING_PAD_ID]
 
 
 @pytest.mark.parametrize(("n_followers", "is_worth_it"), [(6, True), (9, False)])
@@ -175,14 +175,14 @@ def test_a_position_that_was_never_timed_is_believed_to_cost_2_percent(
     for i in range(n_followers):
         speculation.observe([2000 + i, A, B, 3000 + i])
     speculation.observe([4000, A, B])
-    assert speculation.draft(1) == ([3000] if is_worth_it else [])
+    assert speculation.guess(1) == ([3000] if is_worth_it else [])
 
 
-def test_a_fixed_draft_length_is_kept_without_any_timing() -> None:
-    speculation = Speculation(draft_length=3)
+def test_a_fixed_n_guesses_is_kept_without_any_timing() -> None:
+    speculation = Speculation(n_guesses=3)
     speculation.observe([P] * 40)
-    assert speculation.draft(10) == [P] * 3
-    assert speculation.draft(2) == [P] * 2
+    assert speculation.guess(10) == [P] * 3
+    assert speculation.guess(2) == [P] * 2
     assert speculation.now() is None
     assert Speculation(lambda: 2.5).now() == 2.5
 
@@ -198,13 +198,13 @@ def timed(*passes: tuple[int, float]) -> Speculation:
 
 def test_the_quickest_of_the_last_four_passes_counts() -> None:
     slow, quick = (16, 100.0), (16, 1.0)
-    assert len(timed((1, 1.0), quick, *[slow] * 3).draft(15)) == 15
-    assert len(timed((1, 1.0), quick, *[slow] * 4).draft(15)) == 11
+    assert len(timed((1, 1.0), quick, *[slow] * 3).guess(15)) == 15
+    assert len(timed((1, 1.0), quick, *[slow] * 4).guess(15)) == 11
 
 
 def test_a_length_that_was_not_tried_for_256_passes_is_tried_again() -> None:
     begin = [(1, 1.0), (16, 100.0)]
-    assert len(timed(*begin, *[(1, 1.0)] * 256).draft(15)) == 11
-    assert len(timed(*begin, *[(1, 1.0)] * 257).draft(15)) == 15
+    assert len(timed(*begin, *[(1, 1.0)] * 256).guess(15)) == 11
+    assert len(timed(*begin, *[(1, 1.0)] * 257).guess(15)) == 15
     # The pass over one position is what all others are compared with.
-    assert len(timed((1, 1.0), *[(4, 1.0)] * 300).draft(15)) == 15
+    assert len(timed((1, 1.0), *[(4, 1.0)] * 300).guess(15)) == 15
