@@ -131,9 +131,9 @@ def _decode(network: Any, audio: mx.array, state: Any) -> Any:
         from voxmlx.decoding.loop import decode_together
         from voxmlx.decoding.network_requests import DecodeRequest
     except ImportError:
-        request: Any = import_module("voxmlx.model.choosing").DecodeRequest(
-            audio, state
-        )
+        choosing: Any = import_module("voxmlx.model.choosing")
+        made: Any = getattr(choosing, "DecodeRequest", None) or choosing.Decoding
+        request: Any = made(audio, state)
         while not request.is_done:
             network.decode_together([request])
         return request

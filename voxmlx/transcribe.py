@@ -8,15 +8,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from voxmlx import demo
 from voxmlx.audio.channels import SPLIT
-from voxmlx.audio.files import STANDARD_INPUT, AudioFile, open_audio
+from voxmlx.audio.files import AudioFile, open_audio
 from voxmlx.batch import Batch
 from voxmlx.cli.arguments import (
-    CommandParser,
-    add_channel_argument,
-    add_model_arguments,
-    add_raw_arguments,
     check_delay,
     chosen_delay_ms,
     load_model,
@@ -26,19 +21,20 @@ from voxmlx.cli.arguments import (
     run_command,
 )
 from voxmlx.cli.interruption import Interruption
-from voxmlx.cli.jobs import Job, add_output_arguments, check_output_arguments, open_jobs
+from voxmlx.cli.jobs import Job, open_jobs
 from voxmlx.cli.progress import SoundProgress, clock
 from voxmlx.cli.recovery_notice import RecoveryNotice
 from voxmlx.cli.results import Results
 from voxmlx.cli.server_arguments import (
-    add_server_arguments,
-    check_server_arguments,
     reconnect_s,
     server_key,
 )
+from voxmlx.cli.transcribe_arguments import (
+    N_JOBS,
+    make_parser,
+    parse_arguments,
+)
 from voxmlx.cli.word_arguments import (
-    add_subtitle_arguments,
-    add_word_arguments,
     cue_rules,
     word_options,
 )
@@ -66,55 +62,6 @@ __all__ = [
     "make_parser",
 ]
 
-_EXAMPLES = """\
-examples:
-  voxmlx transcribe talk.mp3
-  voxmlx transcribe --delay 2400 lecture.flac > lecture.txt
-  voxmlx transcribe film.mkv -o film.srt
-  voxmlx transcribe --format srt --format txt --output-dir out meetings/*/audio.m4a
-  voxmlx transcribe --output-dir out --skip-existing talks/*.mp3
-  voxmlx transcribe --channel split --label Anna --label Ben call.wav
-  curl https://example.org/talk.mp3 | voxmlx transcribe -
-  voxmlx transcribe --server http://cluster:8000 --jobs 16 --output-dir out meetings
-
-Without -o or --output-dir, text is printed as it becomes final, under a line with
-the file's name if there are several. With them, each result gets its name (DIR/STEM.txt,
-.srt, ...) once it is complete. An earlier result stays as it was until then.
-
-Ctrl-C, SIGTERM and a closed terminal window keep what was written so far as valid
-files: talk.partial.txt, .srt, ... json has the entry is_partial then. Give
---skip-existing to go on with the files that are left.
-
-json is one object per line and file, with the keys file, model, delay_ms,
-duration_ms, text, segments (each with its words, their times and how sure the model
-was) and tokens: the model's ids, one per 80 ms. jsonl is one line per event, as it
-comes. All times are milliseconds of the sound.
-
-A file that cannot be read is reported, and the others are transcribed all the same.
-A folder stands for all sound and film files in it and below.
-
-With --server, a server transcribes: voxmlx serve, vLLM, or any other one of OpenAI's
-dialect. srt, vtt, json and jsonl need a server that tells times.
-
-exit status:
-  0 done   1 an error was reported   2 wrong arguments   128+N ended by
-  signal N: 130 by Ctrl-C, 143 by SIGTERM, 129 by a closed terminal window
-"""
-
-
-# What no client can ask of a server.
-_LOCAL_ONLY = (
-    "dtype",
-    "kv_bits",
-    "no_guards",
-    "hotword_boost",
-    "alternatives",
-    "no_speculation",
-)
-
-# As many as a server of ours takes at a time.
-_JOBS, _MAX_JOBS = 4, 256
-
 
 @dataclass(frozen=True, slots=True)
 class Recognizer:
@@ -134,7 +81,7 @@ def main(
 ) -> int:
     """Run the command; its exit status. `recognizer` stands in for the model."""
     return run_command(
-        lambda: _run(_parse_arguments(argv), recognizer or load_recognizer)
+        lambda: _run(parse_arguments(argv), recognizer or load_recognizer)
     )
 
 
@@ -162,101 +109,6 @@ def load_recognizer(arguments: argparse.Namespace) -> Recognizer:
 
 def _has_confidence(arguments: argparse.Namespace) -> bool:
     return not {"json", "jsonl"}.isdisjoint(arguments.formats)
-
-
-def make_parser() -> CommandParser:
-    """Return the parser of `voxmlx transcribe`."""
-    parser = CommandParser(
-        "voxmlx transcribe",
-        description="Transcribe sound files with Voxtral Realtime.",
-        epilog=_EXAMPLES,
-    )
-    parser.add_argument(
-        "files",
-        metavar="FILE",
-        nargs="*",
-        help="any sound or film (m4a, mp3, wav, mp4, mov, webm, ...), or a folder of "
-        "them; - is standard input; with --demo the default is its own sample",
-    )
-    add_raw_arguments(parser)
-    add_channel_argument(
-        parser,
-        "the channel to transcribe, from 1; mix for the mean of all; split for each by "
-        "itself, in one result in order of time (default: mix; where channels cancel "
-        "each other, the loudest)",
-        may_split=True,
-    )
-    parser.add_argument(
-        "--label",
-        metavar="NAME",
-        type=_label,
-        action="append",
-        default=[],
-        dest="labels",
-        help="with --channel split: who is heard on channel 1, then on channel 2, ... "
-        '(default: "channel 1", ...)',
-    )
-    add_output_arguments(parser)
-    parser.add_argument(
-        "--no-speculation",
-        action="store_true",
-        help="decode one id at a time; otherwise ids are guessed ahead and verified "
-        "several at once where that is faster, with the same result",
-    )
-    group = add_server_arguments(
-        parser,
-        address="transcribe there and not here: http://HOST:PORT of voxmlx serve, vLLM "
-        "or another server of OpenAI's dialect; --model is then the name by which it "
-        "knows its model (default: the one it has)",
-        reconnect="how long to try again when the server is away or full",
-    )
-    group.add_argument(
-        "--jobs",
-        metavar="N",
-        type=_n_jobs,
-        help=f"how many files the server gets at a time (default: {_JOBS})",
-    )
-    add_model_arguments(parser)
-    add_word_arguments(parser)
-    add_subtitle_arguments(parser)
-    return parser
-
-
-def _n_jobs(text: str) -> int:
-    if text.isdecimal() and 1 <= int(text) <= _MAX_JOBS:
-        return int(text)
-    raise argparse.ArgumentTypeError(
-        f"{text!r} is not a whole number from 1 to {_MAX_JOBS}"
-    )
-
-
-def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = make_parser()
-    arguments = parser.parse_args(argv)
-    check_server_arguments(parser, arguments, local=_LOCAL_ONLY, remote=("jobs",))
-    if not arguments.files:
-        if arguments.model != demo.NAME:
-            parser.error("no FILE; name one, or try --demo")
-        arguments.files = [str(demo.SAMPLE)]
-    if arguments.files.count(STANDARD_INPUT) > 1:
-        parser.error("standard input (-) can be read once, it is named several times")
-    if arguments.server is not None and arguments.channel == SPLIT:
-        parser.error(
-            "--channel split is of a model on this machine, leave --server out"
-        )
-    if arguments.labels and arguments.channel != SPLIT:
-        parser.error("--label goes with --channel split")
-    if len(set(arguments.labels)) < len(arguments.labels):
-        parser.error("two channels have the same --label")
-    check_output_arguments(parser, arguments)
-    return arguments
-
-
-def _label(text: str) -> str:
-    label = " ".join(text.split())
-    if not label or not label.isprintable() or "-->" in label:
-        raise argparse.ArgumentTypeError(f"{text!r} is no name for a channel")
-    return label
 
 
 def _run(
@@ -323,7 +175,7 @@ def _do_there(
 
     with UploadProgress() as progress:
         files = RemoteFiles(server, served, settings, progress.notice)
-        return run_jobs(jobs, files, arguments.jobs or _JOBS, progress, write)
+        return run_jobs(jobs, files, arguments.jobs or N_JOBS, progress, write)
 
 
 def _begin_print(job: Job, arguments: argparse.Namespace, results: Results) -> None:
