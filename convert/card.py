@@ -73,6 +73,13 @@ def _quality_rows(quality: dict[str, Any]) -> list[str]:
         )
         low, high = total["wer_interval"]
         rows.append(f"| WER, 95 % bootstrap interval | {low:.2%} to {high:.2%} |")
+    if (found := quality.get("confidence")) is not None:
+        after = found["calibration_error"]
+        rows.append(
+            "| error of words' confidence, mapped (raw) | "
+            f"{'unknown' if after is None else f'{after:.3f}'} "
+            f"({found['calibration_error_raw']:.3f}) |"
+        )
     return rows
 
 

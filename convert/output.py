@@ -17,6 +17,7 @@ from voxmlx.errors import CheckpointError, OutputError
 from voxmlx.kernels.evaluation import as_numpy
 from voxmlx.layouts import Module
 from voxmlx.layouts.configs import Precision
+from voxmlx.text.confidence_map import MAP_NAME
 
 from .card import model_card
 from .disk import check_room, disk_errors, sync, write_whole
@@ -230,6 +231,8 @@ class Output:
             write_whole(self.model / "README.md", card.encode())
             if quality is not None:
                 write_whole(self.model / "quality.json", _json(quality))
+                if (found := quality.get("confidence")) is not None:
+                    write_whole(self.model / MAP_NAME, _json(found["map"]))
             digest = hashlib.sha256(config).hexdigest()
             write_manifest(self.model, {**self._digests, config_path.name: digest})
             write_whole(config_path, config)

@@ -1,5 +1,6 @@
 """Measures a result against its source, and says so as it goes."""
 
+import json
 import os
 import tempfile
 from collections.abc import Generator, Sequence
@@ -10,10 +11,16 @@ from typing import Any
 
 import mlx.core as mx
 
-from voxmlx import limit_memory, load
+from voxmlx import Checkpoint, limit_memory, load
 from voxmlx.layouts.recipes import DtypeName
 
 from . import quality
+from .confidence_fit import (
+    MIN_WORDS,
+    calibration_error,
+    fit_confidence_map,
+    word_outcomes,
+)
 from .disk import check_room, disk_errors
 from .model_reading import read
 from .output import SCRATCH_PREFIX
@@ -44,7 +51,7 @@ def verify(
     check_room(result.parent, n_bytes, " to verify with: logits of both models")
     with _scratch(result.parent) as directory:
         references = read_references(plan, sounds, directory, reference_dtype)
-        return verify_against(references, plan, result, directory)
+        return verify_against(references, plan, result, directory, calibrates=True)
 
 
 def read_references(
@@ -64,9 +71,17 @@ def read_references(
 
 
 def verify_against(
-    references: References, plan: Plan, result: Path, directory: Path
+    references: References,
+    plan: Plan,
+    result: Path,
+    directory: Path,
+    *,
+    calibrates: bool = False,
 ) -> dict[str, Any]:
-    """Return the certificate of `result`; prints a row per sound, then the total."""
+    """Return the certificate of `result`; prints a row per sound, then the total.
+
+    With `calibrates` it has a map of confidence, if the transcripts have enough words.
+    """
     # MLX's quantized products on a CPU are slow, and inaccurate in half precision.
     has_metal = mx.metal.is_available()
     made = load(result, plan.dtype if has_metal else "float32")
@@ -96,8 +111,39 @@ def verify_against(
         "embedding_bits_at_load": made.embedding_bits,
         **content,
     }
+    if calibrates:
+        certificate["confidence"] = _calibrated(made, references.sounds)
     print(quality.summary_line(certificate))
     return certificate
+
+
+def _calibrated(
+    made: Checkpoint, sounds: Sequence[quality.Sound]
+) -> dict[str, Any] | None:
+    """Return the map of confidence, and what it mends; None for too few words.
+
+    The error after it is of each half of the sounds with the map of the other half.
+    """
+    told = [sound for sound in sounds if sound.transcript]
+    found = [
+        word_outcomes(made, sound.samples, sound.transcript or "", quality.DELAY_MS)
+        for sound in told
+    ]
+    outcomes = [one for words in found for one in words]
+    if len(outcomes) < MIN_WORDS:
+        return None
+    halves = [[one for words in found[i::2] for one in words] for i in (0, 1)]
+    errors = [
+        calibration_error(tried, fit_confidence_map(others))
+        for tried, others in (halves, halves[::-1])
+        if tried and others
+    ]
+    fitted = fit_confidence_map(outcomes)
+    return {
+        "map": json.loads(fitted.to_json()),
+        "calibration_error_raw": calibration_error(outcomes),
+        "calibration_error": sum(errors) / len(errors) if errors else None,
+    }
 
 
 @contextmanager

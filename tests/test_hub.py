@@ -13,6 +13,7 @@ from huggingface_hub.errors import (
 
 from voxmlx.errors import CheckpointError
 from voxmlx.hub import MISTRAL_FILES, locate
+from voxmlx.text.confidence_map import MAP_NAME
 
 
 class FakeHub:
@@ -29,7 +30,7 @@ class FakeHub:
         allow_patterns: list[str],
         local_files_only: bool = False,
     ) -> str:
-        assert sorted(allow_patterns) == sorted(MISTRAL_FILES)
+        assert sorted(allow_patterns) == sorted([*MISTRAL_FILES, MAP_NAME])
         if local_files_only:
             if self.cached is None:
                 raise LocalEntryNotFoundError(repo_id)

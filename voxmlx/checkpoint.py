@@ -34,6 +34,11 @@ from voxmlx.model import VoxtralRealtime
 from voxmlx.model.cache import KV_BITS
 from voxmlx.model.layer_check import check_compiled_layers
 from voxmlx.model.linear import transpose_weights_for_cpu
+from voxmlx.text.confidence_map import (
+    IDENTITY,
+    ConfidenceMap,
+    read_confidence_map,
+)
 from voxmlx.text.tokenizer import Tokenizer
 
 __all__ = [
@@ -63,6 +68,8 @@ class Checkpoint:
     """Of a session that is not told its own; deprecated."""
     embedding_bits: int | None = None
     """Bits that the tied embedding was given at load; None: it is as it is stored."""
+    confidence_map: ConfidenceMap = IDENTITY
+    """From the probabilities of a word's tokens to how often such words are right."""
 
     @property
     def delay_ms(self) -> int:
@@ -113,6 +120,7 @@ def load(
     tokenizer = Tokenizer.from_file(
         files.tokenizer_path, files.config.decoder.vocab_size
     )
+    confidence_map = read_confidence_map(stored.directory)
     target = _resolve(dtype)
     self_check(files.config, target, kv_bits)
     network = empty_network(files, tokenizer.left_pad_tokens)
@@ -132,6 +140,7 @@ def load(
         dtype=str(target).removeprefix("mlx.core."),
         kv_bits=kv_bits,
         embedding_bits=None if files is stored else embedding_bits,
+        confidence_map=confidence_map,
     )
 
 

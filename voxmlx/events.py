@@ -75,8 +75,9 @@ class Word:
     """A word, or one character of a language written without spaces, and when.
 
     `text` holds no white space, punctuation is part of it; `lead` is the white
-    space before it, often a space. Times are stream time. `confidence` is the
-    geometric mean of its tokens' probabilities, None if they were not asked for.
+    space before it, often a space. Times are stream time. `confidence` says
+    how often such words are right: the geometric mean of its tokens' probabilities,
+    through the model's `confidence_map`. It is None if nobody asked for it.
     """
 
     text: str

@@ -7,6 +7,7 @@ from typing import Any
 from voxmlx import demo
 from voxmlx.errors import CheckpointError
 from voxmlx.layouts import weight_paths
+from voxmlx.text.confidence_map import MAP_NAME
 
 __all__ = ["MISTRAL_FILES", "MLX_FILES", "locate"]
 
@@ -19,6 +20,7 @@ MLX_FILES = (
     "model*.safetensors",
     "model.safetensors.index.json",
     "tekken.json",
+    MAP_NAME,
 )
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -64,9 +66,10 @@ def _download(repo_id: str) -> Path:
     # Not all of its parameters have types.
     hub: Any = huggingface_hub
     files: list[str] = list(MISTRAL_FILES)
+    wanted = [*files, MAP_NAME]
     try:
         cached = Path(
-            hub.snapshot_download(repo_id, allow_patterns=files, local_files_only=True)
+            hub.snapshot_download(repo_id, allow_patterns=wanted, local_files_only=True)
         )
         if _is_complete(cached):
             return cached
@@ -75,7 +78,7 @@ def _download(repo_id: str) -> Path:
     except HFValidationError as error:
         raise CheckpointError(f"{repo_id!r} is no Hub id: {error}") from None
     try:
-        found = Path(hub.snapshot_download(repo_id, allow_patterns=files))
+        found = Path(hub.snapshot_download(repo_id, allow_patterns=wanted))
         if not (found / files[1]).is_file() and (found / "tekken.json").is_file():
             found = Path(hub.snapshot_download(repo_id, allow_patterns=list(MLX_FILES)))
     except GatedRepoError:

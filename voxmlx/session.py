@@ -139,6 +139,7 @@ class Session:
             has_guards=bool(rules),
             replacements=replacements or {},
             pause_ms=pause_ms,
+            confidence_map=checkpoint.confidence_map,
             draft_delay_ms=draft_delay_ms,
             silence_block=silence_block,
         )

@@ -29,6 +29,7 @@ from voxmlx.events import (
     Recovered,
     TokenDecoded,
 )
+from voxmlx.text.confidence_map import IDENTITY, ConfidenceMap
 from voxmlx.text.draft_text import DraftText
 from voxmlx.text.event_assembler import EventAssembler
 from voxmlx.text.tokenizer import TextStream, Tokenizer
@@ -70,6 +71,7 @@ class Timeline:
         has_guards: bool,
         replacements: Mapping[str, str],
         pause_ms: int,
+        confidence_map: ConfidenceMap = IDENTITY,
         draft_delay_ms: int | None = None,
         silence_block: int = 1,
     ) -> None:
@@ -87,7 +89,7 @@ class Timeline:
         self._last_guard: str | None = None
         self._tokenizer = tokenizer
         self._text = TextStream(tokenizer)
-        self._assembler = EventAssembler(replacements, pause_ms)
+        self._assembler = EventAssembler(replacements, pause_ms, confidence_map)
         # Mel frames look a little beyond their audio token, so the network always
         # has that much more than whole tokens.
         self._lookahead = lookahead

@@ -78,10 +78,10 @@ class Doors:
         status = live(["--demo", "--plain", *options, "--input", str(path)])
         return self._said(status)
 
-    def upload(self, path: Path) -> dict[str, Any]:
+    def upload(self, path: Path, **fields: str) -> dict[str, Any]:
         with httpx.Client(base_url=self._server.http, timeout=PATIENCE_S) as client:
             files = {"file": (path.name, path.read_bytes())}
-            return client.post(TRANSCRIPTIONS, files=files).json()
+            return client.post(TRANSCRIPTIONS, files=files, data=fields).json()
 
     def texts(self, path: Path) -> list[str]:
         """What each says; every one must succeed."""
@@ -207,6 +207,9 @@ def test_a_channel_that_is_asked_for_is_heard_alone(
     for door in (doors.path, doors.pipe, doors.live):
         status, out, _ = door(path, "--channel", "2")
         assert (status, out.strip()) == (0, TEXT)
+    assert doors.upload(path, channel="2")["text"] == TEXT
+    refused = doors.upload(path, channel="split")["error"]["message"]
+    assert refused.startswith("channel is 'split', expected a number from 1, or mix")
     status, out, err = doors.path(path, "--channel", "3")
     assert (status, out) == (1, "")
     assert "has 2 channels, expected channel 3; choose one from 1 to 2, or mix" in err

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 from voxmlx.errors import AudioError
 
@@ -145,7 +145,7 @@ class ByteSource:
 
     def close(self) -> None:
         if self._is_ours:
-            self._file.close()  # pyright: ignore[reportAttributeAccessIssue]
+            cast(Any, self._file).close()
 
     def _read_checked(self, n_bytes: int) -> bytes:
         piece = self._read(n_bytes)
@@ -159,7 +159,7 @@ class ByteSource:
                     f"{self.name} gives {type(piece).__name__} and not bytes; open it "
                     "with open(path, 'rb')"
                 )
-            piece = bytes(piece)
+            piece = bytes(cast("bytearray", piece))
         return piece
 
 
@@ -253,12 +253,12 @@ def open_source(path: str | Path | ReadableFile, name: str | None = None) -> Byt
     return ByteSource(file, name or str(path), is_pipe=is_pipe, is_ours=True)
 
 
-def _position(file: object) -> int | None:
+def _position(file: Any) -> int | None:
     """Return the position of a file that can seek, None of one that cannot."""
     try:
-        if not file.seekable():  # pyright: ignore[reportAttributeAccessIssue]
+        if not file.seekable():
             return None
-        return file.tell()  # pyright: ignore[reportAttributeAccessIssue]
+        return file.tell()
     except (AttributeError, OSError, ValueError):
         return None
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import av
 import numpy as np
@@ -260,7 +260,7 @@ class SoundDecoder:
     @property
     def clock(self) -> Clock:
         """Return how the container counts time."""
-        begin_us = self._container.start_time
+        begin_us = cast("int | None", self._container.start_time)
         begin_s = 0.0 if begin_us is None else begin_us / 1_000_000
         length_s = self.length_s
         is_plausible = length_s is None or begin_s <= length_s
@@ -294,7 +294,7 @@ class SoundDecoder:
                 yield Lost(0.0)
                 continue
             try:
-                frames = codec.decode(packet)
+                frames = cast(Any, codec).decode(packet)
             except EOFError:
                 continue
             except FFmpegError:
@@ -333,7 +333,7 @@ class SoundDecoder:
         for stream in streams:
             if stream is not best and stream.type != "data":
                 stream.discard = Discard.all
-        if best is None or best.codec_context is None:
+        if best is None or cast(Any, best).codec_context is None:
             raise NoSound("has sound of a codec that FFmpeg does not know")
         if not isinstance(best, AudioStream):
             raise NoSound("has no sound track")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from voxmlx.audio.channels import Channel
 from voxmlx.config import LEGAL_DELAYS_MS
 from voxmlx.errors import RequestError
 from voxmlx.serve.json_object import MAX_TEXT_CHARS
@@ -48,6 +49,10 @@ FIELDS: dict[str, FormField] = {
     "delay_ms": FormField(
         "The model's delay. A longer one makes fewer mistakes.",
         {"type": "integer", "enum": [*LEGAL_DELAYS_MS]},
+    ),
+    "channel": FormField(
+        "The channel to transcribe, from 1, or `mix` for the mean of all.",
+        {"type": "string", "pattern": "^(mix|[1-9][0-9]*)$"},
     ),
     "keywords": FormField("Hot words: phrases to expect.", _TEXTS, is_list=True),
     "context_bias": FormField("Hot words, by Mistral's name.", _TEXTS, is_list=True),
@@ -159,7 +164,22 @@ def read_params(fields: FormFields, served: Served, agent: str) -> Transcription
         or any(name in fields for name in _MISTRAL_FIELDS),
         model=served.model,
         n_prompt=served.prompt_tokens(options.delay_ms),
+        channel=_channel(fields),
     )
+
+
+def _channel(fields: FormFields) -> Channel:
+    """Return what is heard of a file with several channels."""
+    text = fields.text("channel")
+    if text is None or text == "mix":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise RequestError(
+            f"channel is {text[:40]!r}, expected a number from 1, or mix; to split "
+            "channels, use voxmlx transcribe --channel split",
+            param="channel",
+        )
+    return int(text)
 
 
 def _refuse_other_files(fields: FormFields) -> None:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from voxmlx.audio.energy import EnergyDetector
 from voxmlx.events import Event, TextDelta, TokenDecoded, UtteranceEnd, Word, WordFinal
+from voxmlx.text.confidence_map import IDENTITY, ConfidenceMap
 from voxmlx.text.replacements import Replacements
 from voxmlx.text.utterances import UtteranceTracker
 from voxmlx.text.words import WordAssembler
@@ -21,10 +22,15 @@ class EventAssembler:
     What it holds does not grow.
     """
 
-    def __init__(self, replacements: Mapping[str, str], pause_ms: int) -> None:
+    def __init__(
+        self,
+        replacements: Mapping[str, str],
+        pause_ms: int,
+        confidence_map: ConfidenceMap = IDENTITY,
+    ) -> None:
         """Raises HotwordError for a replacement that cannot be written."""
         self._energy = EnergyDetector()
-        self._words = WordAssembler(self._energy)
+        self._words = WordAssembler(self._energy, confidence_map)
         self._replacements = Replacements(replacements)
         self._utterances = UtteranceTracker(pause_ms, self._energy)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from voxmlx.audio.energy import EnergyDetector
 from voxmlx.config import AUDIO_TOKEN_MS, STREAMING_PAD_ID, STREAMING_WORD_ID
 from voxmlx.events import TokenDecoded, Word
+from voxmlx.text.confidence_map import IDENTITY, ConfidenceMap
 
 __all__ = ["WordAssembler", "pieces_of", "starts_piece"]
 
@@ -142,8 +143,13 @@ class WordAssembler:
     does not grow.
     """
 
-    def __init__(self, sound: EnergyDetector | None = None) -> None:
+    def __init__(
+        self,
+        sound: EnergyDetector | None = None,
+        confidence_map: ConfidenceMap = IDENTITY,
+    ) -> None:
         self._sound = sound
+        self._confidence_map = confidence_map
         self._open: list[_OpenWord] = []
         self._lead = ""
         self._group = _Group(0, 0)
@@ -222,12 +228,15 @@ class WordAssembler:
         self._last_end_ms = end_ms
         pieces = pieces_of(word.text)
         n, span_ms = len(pieces), end_ms - start_ms
+        confidence = word.confidence
+        if confidence is not None:
+            confidence = self._confidence_map(confidence)
         return [
             Word(
                 piece,
                 start_ms + span_ms * i // n,
                 start_ms + span_ms * (i + 1) // n,
-                word.confidence,
+                confidence,
                 word.lead if i == 0 else "",
             )
             for i, piece in enumerate(pieces)
