@@ -18,6 +18,8 @@ from benchmarks.held_out import write_held_out
 from benchmarks.provenance import closing_line
 from convert import quality
 from convert.__main__ import convert
+from convert.model_reading import read
+from convert.products import dequantize
 from voxmlx import demo, load
 from voxmlx.doctor.estimate import FULL_SIZE
 from voxmlx.layouts.embedding import EMBEDDING, EMBEDDING_BITS
@@ -51,11 +53,9 @@ def measured(directory: Path, sounds: list[quality.Sound]) -> list[dict[str, Any
         for bits in EMBEDDING_BITS:
             model = load(directory, "float32", embedding_bits=bits)
             # The weights are those that are stored; see benchmarks/results/recipes.md.
-            quality.dequantize(model.model)
-            readings: list[quality.ModelReading] = []
-            for i, sound in enumerate(sounds):
-                history = references[i].ids if references else None
-                readings.append(quality.read(model, sound, Path(scratch), history))
+            dequantize(model.model)
+            histories = [one.ids for one in references] or None
+            readings = list(read(model, sounds, Path(scratch), histories))
             references = references or readings
             total = quality.certificate(
                 sounds, references, readings, "float32", "float32"

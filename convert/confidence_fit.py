@@ -88,7 +88,8 @@ def fit_confidence_map(outcomes: Sequence[WordOutcome]) -> ConfidenceMap:
     mean = sum(one.is_right for one in order) / len(order)
     pools: list[tuple[float, float, float]] = []
     for part in np.array_split(np.arange(len(order)), n_groups):
-        group = [order[i] for i in part]
+        places: list[int] = part.tolist()
+        group = [order[i] for i in places]
         raw = sum(one.raw for one in group)
         pool = raw, mean + sum(one.is_right for one in group), len(group) + 1.0
         pools.append((raw * pool[2] / len(group), pool[1], pool[2]))

@@ -13,6 +13,7 @@ import soundfile
 from benchmarks.embedding_bits import write_default_like
 from convert import quality
 from convert.__main__ import main as convert_main
+from convert.products import dequantize
 from tests.convert.directories import MODEL, write_mlx_audio
 from tests.sounds import speech_like
 from voxmlx import Checkpoint, demo, load
@@ -153,7 +154,7 @@ def test_the_ids_of_the_demo_stay_as_they_are(tmp_path: Path, seconds: int) -> N
     for bits in EMBEDDING_BITS:
         checkpoint = load(directory, "float32", embedding_bits=bits)
         assert checkpoint.embedding_bits == (None if bits == 16 else bits)
-        quality.dequantize(checkpoint.model)  # the same numbers, faster on a CPU
+        dequantize(checkpoint.model)  # the same numbers, faster on a CPU
         state = checkpoint.model.make_state()
         ids.append(greedy_ids(checkpoint.model, samples, state).tolist())
     assert ids[0] == ids[1] == ids[2]
