@@ -12,7 +12,7 @@ from tests.held_out import SEEN, held_out
 from voxmlx import Checkpoint, DraftChanged, Session, TextDelta, Word, WordFinal
 from voxmlx.config import AUDIO_TOKEN_MS, SAMPLES_PER_AUDIO_TOKEN
 
-__all__ = ["DraftFigures", "marked_stream", "measure"]
+__all__ = ["DraftFigures", "changes", "first_times", "marked_stream", "measure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +75,11 @@ def measure(
         now_ms = (i + 1) * AUDIO_TOKEN_MS
         shown.append((now_ms, (text + draft).split(), len(text.split())))
     final = [word.text for word in words]
-    first = _first_times([(at, all_words) for at, all_words, _ in shown], final)
-    confirmed = _first_times([(at, some[:n]) for at, some, n in shown], final)
+    first = first_times([(at, all_words) for at, all_words, _ in shown], final)
+    confirmed = first_times([(at, some[:n]) for at, some, n in shown], final)
     places = {id(word): i for i, word in enumerate(words)}
     pairs = [(mark, places[id(word)]) for mark, word in recognized(marks, words)]
-    n_drafted, n_changed = _changes(shown)
+    n_drafted, n_changed = changes(shown)
     return DraftFigures(
         len(pairs),
         Spread.of([first[i] - mark.end_ms for mark, i in pairs if i in first]),
@@ -89,10 +89,10 @@ def measure(
     )
 
 
-def _first_times(
+def first_times(
     shown: Sequence[tuple[float, Sequence[str]]], final: Sequence[str]
 ) -> dict[int, float]:
-    """When each word of `final` stood in its place for the first time, by place."""
+    """Return when each word of `final` first stood in its place, by place."""
     times: dict[int, float] = {}
     for at, words in shown:
         for i, (word, last) in enumerate(zip(words, final, strict=False)):
@@ -101,8 +101,8 @@ def _first_times(
     return times
 
 
-def _changes(shown: Sequence[tuple[float, Sequence[str], int]]) -> tuple[int, int]:
-    """Places that had a drafted word, and those of them where it became another.
+def changes(shown: Sequence[tuple[float, Sequence[str], int]]) -> tuple[int, int]:
+    """Count places that had a drafted word, and those where it became another.
 
     A word that grows, as "heat" to "heating", is no other word.
     """
