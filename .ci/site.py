@@ -22,6 +22,7 @@ PAGES = {
     **{
         path.relative_to(ROOT).as_posix(): f"results/{path.name}"
         for path in sorted(ROOT.glob("benchmarks/results/*"))
+        if path.is_file()
     },
 }
 
