@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from voxmlx.alignment.align_file import AlignmentEvent, alignment_events, as_event
-from voxmlx.alignment.aligner import MISSING, UNWRITTEN, AlignedWord, Aligner
+from voxmlx.alignment.aligner import (
+    ALIGNED,
+    MISSING,
+    UNWRITTEN,
+    AlignedWord,
+    Aligner,
+)
 from voxmlx.audio.files import STANDARD_INPUT, open_audio
 from voxmlx.cli.arguments import (
     CommandParser,
@@ -31,6 +37,7 @@ from voxmlx.cli.word_arguments import add_subtitle_arguments, cue_rules
 from voxmlx.errors import TextError
 from voxmlx.events import Finished, SoundWarning
 from voxmlx.text.formats import FormatOptions, Writer, make_writer
+from voxmlx.text.lines import MAX_TEXT_BYTES, TooLongError, read_utf8
 from voxmlx.text.utterances import DEFAULT_PAUSE_MS
 
 __all__ = ["main", "make_parser"]
@@ -129,7 +136,10 @@ def _run(arguments: argparse.Namespace) -> int:
         stack.enter_context(interruption.watch())
         audio = stack.enter_context(
             open_audio(
-                arguments.audio, raw_rate=raw_rate(arguments), channel=arguments.channel
+                arguments.audio,
+                raw_rate=raw_rate(arguments),
+                channel=arguments.channel,
+                track=arguments.track,
             )
         )
         checkpoint = load_model(arguments)
@@ -155,16 +165,24 @@ def _run(arguments: argparse.Namespace) -> int:
                 is_hidden=output is None and sys.stdout.isatty(),
             )
         )
+        n_aligned = 0
         unmatched: list[AlignedWord] = []
         n_unmatched = {MISSING: 0, UNWRITTEN: 0}
         for found in alignment_events(audio, aligner, progress.follow):
             if isinstance(found, SoundWarning):
                 report_warning(found)
+            if isinstance(found, AlignedWord) and found.status == ALIGNED:
+                n_aligned += 1
             if isinstance(found, AlignedWord) and found.status in n_unmatched:
                 n_unmatched[found.status] += 1
                 if n_unmatched[found.status] <= _N_NAMED:
                     unmatched.append(found)
             result.write(writer.feed(found))
+        if not n_aligned:
+            raise TextError(
+                f"no word of {arguments.text} was found in {audio.name}, and nothing is "
+                "written; is it the text of this sound, in this channel and track?"
+            )
         result.write(writer.end())
     for status, n in n_unmatched.items():
         if n:
@@ -176,11 +194,16 @@ def _run(arguments: argparse.Namespace) -> int:
 def _read_text(path: Path) -> str:
     """Raises TextError."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_utf8(path)
     except OSError as error:
         raise TextError(
             f"{path} cannot be read: {error.strerror or error}; expected the text of "
             "the sound"
+        ) from None
+    except TooLongError:
+        raise TextError(
+            f"{path} holds more than {MAX_TEXT_BYTES // 1_000_000} MB, expected the text "
+            "of the sound"
         ) from None
     except UnicodeDecodeError as error:
         raise TextError(

@@ -448,9 +448,9 @@ def _guards(names: Sequence[str]) -> list[DecodeRule]:
 def _check_options(
     alternatives: int, pause_ms: int, kv_bits: int, silence_block: int
 ) -> None:
-    if not 1 <= silence_block <= MAX_POSITIONS:
+    if not _is_whole(silence_block) or not 1 <= silence_block <= MAX_POSITIONS:
         raise SessionError(
-            f"silence_block is {silence_block}, expected 1 to {MAX_POSITIONS}"
+            f"silence_block is {silence_block!r}, expected 1 to {MAX_POSITIONS}"
         )
     if kv_bits not in KV_BITS:
         raise SessionError(
@@ -466,15 +466,20 @@ def _check_options(
         raise SessionError(str(error)) from None
 
 
+def _is_whole(value: object) -> bool:
+    """Return whether an untyped caller gave a whole number."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _check_draft(draft_delay_ms: int, delay_ms: int, window_ms: int) -> None:
     if delay_tokens(draft_delay_ms) >= delay_tokens(delay_ms):
         raise SessionError(
             f"draft_delay_ms is {draft_delay_ms}, expected less than the delay of "
             f"{delay_ms} ms"
         )
-    if window_ms < MIN_DRAFT_WINDOW_MS:
+    if not _is_whole(window_ms) or window_ms < MIN_DRAFT_WINDOW_MS:
         raise SessionError(
-            f"draft_window_ms is {window_ms}, expected at least {MIN_DRAFT_WINDOW_MS}"
+            f"draft_window_ms is {window_ms!r}, expected a whole number, at least {MIN_DRAFT_WINDOW_MS}"
         )
 
 

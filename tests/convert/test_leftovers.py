@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import soundfile
 
-from convert import output, quality
+from convert import output, verify
 from convert.__main__ import convert, main
 from tests.convert.interrupted import (
     SHARD_BYTES,
@@ -209,6 +209,6 @@ def test_a_certificate_that_is_there_is_not_made_again(
     arguments = [str(source), str(tmp_path / "ours"), "--verify", str(heard)]
     published_only(monkeypatch, arguments, 0)
     before = contents(tmp_path / "ours")
-    monkeypatch.setattr(quality, "read", killed)
+    monkeypatch.setattr(verify, "read", killed)
     assert main(arguments) == 0
     assert contents(tmp_path / "ours") == before

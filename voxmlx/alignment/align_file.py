@@ -57,16 +57,17 @@ def align_file(
     model: str | Path | Checkpoint,
     raw_rate: int | None = None,
     channel: Channel = None,
+    track: int | None = None,
     **options: Any,
 ) -> Alignment:
     """Give the words of `text` their times in a sound or film file.
 
-    `path`, `raw_rate` and `channel` are those of `open_audio`, `options` those of
-    `Aligner`. `model` is a directory, a Hub id ("demo": the tiny model), or a loaded
+    `path`, `raw_rate`, `channel` and `track` are those of `open_audio`, `options` those
+    of `Aligner`. `model` is a directory, a Hub id ("demo": the tiny model), or a loaded
     Checkpoint. Raises AudioError, CheckpointError, DelayError, and TextError for a text
     that cannot be aligned.
     """
-    with open_audio(path, raw_rate=raw_rate, channel=channel) as audio:
+    with open_audio(path, raw_rate=raw_rate, channel=channel, track=track) as audio:
         checkpoint = model if isinstance(model, Checkpoint) else load(model)
         found = list(alignment_events(audio, Aligner(checkpoint, text, **options)))
     words = tuple(one for one in found if isinstance(one, AlignedWord))

@@ -14,7 +14,7 @@ from voxmlx.cli.interruption import Interrupted
 from voxmlx.cli.standard_streams import robust_standard_streams
 from voxmlx.config import LEGAL_DELAYS_MS, SAMPLE_RATE, delay_tokens
 from voxmlx.decoding.speculation import MAX_POSITIONS
-from voxmlx.errors import VoxmlxError
+from voxmlx.errors import DelayError, VoxmlxError
 from voxmlx.events import SoundWarning
 from voxmlx.layouts.embedding import DEFAULT_EMBEDDING_BITS, EMBEDDING_BITS
 from voxmlx.memory import limit_memory
@@ -252,10 +252,22 @@ def check_delay(arguments: argparse.Namespace) -> None:
         delay_tokens(arguments.delay)
 
 
-def check_draft_delay(arguments: argparse.Namespace) -> None:
-    """Raise DelayError for a --draft-delay that no model has, in Session's words."""
-    if arguments.draft_delay is not None:
-        delay_tokens(arguments.draft_delay)
+def check_draft_delay(
+    arguments: argparse.Namespace, delay_ms: int | None = None
+) -> None:
+    """Raise DelayError for a --draft-delay that is no delay, or not a shorter one.
+
+    `delay_ms` is the model's, once it is loaded.
+    """
+    draft_ms, delay_ms = arguments.draft_delay, arguments.delay or delay_ms
+    if draft_ms is None:
+        return
+    delay_tokens(draft_ms)
+    if delay_ms is not None and draft_ms >= delay_ms:
+        raise DelayError(
+            f"--draft-delay is {draft_ms} ms, expected less than the delay of "
+            f"{delay_ms} ms; choose a longer --delay"
+        )
 
 
 def chosen_delay_ms(arguments: argparse.Namespace, checkpoint: Checkpoint) -> int:

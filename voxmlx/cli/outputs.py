@@ -52,6 +52,11 @@ def check_output(output: Path, inputs: Sequence[str]) -> None:
     _refuse_unwritable(output.parent)
     if output.is_dir():
         raise OutputError(f"{output} is a directory, expected a file or nothing")
+    if output.exists() and not output.is_file():
+        raise OutputError(
+            f"{output} is a device or a pipe, which a file would replace; leave the "
+            "option out and redirect standard output there"
+        )
     if output.exists() and any(
         os.path.exists(name) and os.path.samefile(name, output) for name in inputs
     ):
@@ -80,7 +85,8 @@ class ResultFile:
     A context manager. Until then it is written beside its place, under a name that
     says so: talk.partial.srt for talk.srt. Leaving the context with an exception
     removes it, unless `keep` was called. An earlier file of that name stays as it was
-    until it is replaced. Failures to write raise OutputError.
+    until it is replaced. A symbolic link stays, and the file that it names is replaced.
+    Failures to write raise OutputError.
     """
 
     def __init__(
@@ -91,7 +97,7 @@ class ResultFile:
         The same text is expected, so that the file stays whole, until `cut` or the end
         removes the rest. A temporary file never gets its name: its end removes it.
         """
-        self._path = path
+        self._path = path = path.resolve() if path.is_symlink() else path
         self.is_journal = is_journal
         self._is_temporary = is_temporary
         # In the same directory, since a rename is atomic only within a file system.

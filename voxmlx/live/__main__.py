@@ -132,9 +132,11 @@ def _open_stream(
     if arguments.server is not None:
         return *_open_remote(arguments, stack), {}
     checkpoint = load_model(arguments)
+    delay_ms = chosen_delay_ms(arguments, checkpoint)
+    check_draft_delay(arguments, delay_ms)
     stream = Session(
         checkpoint,
-        delay_ms=chosen_delay_ms(arguments, checkpoint),
+        delay_ms=delay_ms,
         kv_bits=arguments.kv_bits,
         # A backlog is decoded several ids at a time.
         speculate=True,

@@ -154,6 +154,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--track goes with --input FILE")
     if arguments.realtime and arguments.input in (None, STANDARD_INPUT):
         parser.error("--realtime goes with --input FILE")
+    if len(set(arguments.output)) < len(arguments.output):
+        parser.error("--output names one file twice; give it once")
     for path in arguments.output:
         if path.suffix.removeprefix(".") not in _FORMATS:
             parser.error(
