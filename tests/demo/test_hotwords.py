@@ -72,7 +72,7 @@ def test_sentences_without_a_hot_word_stay_as_they_are(
     assert row.n_disturbed == 0
 
 
-@pytest.mark.parametrize("every", SHARES)
+@pytest.mark.parametrize("every", [1])
 def test_nine_is_not_heard_in_ninth_or_ninety(every: int) -> None:
     begins = {"ninth", "ninety", "nineteen", "nineteenth"}
     spoken, plain = in_noise_without_hotwords(every)

@@ -59,14 +59,14 @@ def test_kinds_hold_two_dozen_sentences_each_and_their_word_times() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SEEN)
 def test_error_rate_stays_within_what_was_measured(kind: str) -> None:
     assert error_rate(held_out(kind), 480) <= WER_BOUNDS[kind]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in SEEN])
 def test_voices_that_were_not_in_training_are_heard(kind: str) -> None:
-    assert error_rate(held_out(kind)[:8], 480) <= WER_BOUNDS[kind]
+    assert error_rate(held_out(kind), 480) <= WER_BOUNDS[kind]
 
 
 @cache

@@ -271,7 +271,7 @@ def test_only_the_thread_that_reads_a_file_touches_it(
     uses: list[tuple[str, int]] = []
     monkeypatch.setattr(
         "voxmlx.serve.sound_reader.open_audio",
-        lambda file, name: Owned(open_audio(file, name=name), uses),
+        lambda file, **options: Owned(open_audio(file, **options), uses),
     )
     sound = wav(speech_like(20 * 16_000, seed=1).astype(np.float32))
     with (

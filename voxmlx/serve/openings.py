@@ -81,8 +81,7 @@ class Openings:
             pause_ms=options.pause_ms,
             hotwords=() if made is None else made.result(),
             guards=self._guards,
-            # A file is there as a whole; live sound, where it is behind.
-            speculate=Speculation(time.perf_counter),
+            speculate=slot.kind == "file" and Speculation(time.perf_counter),
             silence_block=self._silence_block if slot.kind == "live" else 1,
             kv_bits=self._kv_bits,
         )

@@ -185,7 +185,7 @@ async function copy() {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // Without https there is no clipboard but the selection's.
+    // Without encryption there is no clipboard but the selection's.
     const area = document.body.appendChild(document.createElement("textarea"));
     area.value = text;
     area.select();
@@ -281,7 +281,7 @@ async function start() {
   captions.restore(blocks());
 
   if (navigator.mediaDevices === undefined) {
-    say("Browsers give the microphone to https and localhost only", true);
+    say("Browsers give the microphone to encrypted pages and localhost only", true);
     byId("listen").disabled = true;
   } else {
     navigator.mediaDevices.addEventListener("devicechange", listMicrophones);
