@@ -281,7 +281,7 @@ async function start() {
   captions.restore(blocks());
 
   if (navigator.mediaDevices === undefined) {
-    say("Browsers give the microphone to encrypted pages and localhost only", true);
+    say("Browsers give the microphone to https and localhost only", true);
     byId("listen").disabled = true;
   } else {
     navigator.mediaDevices.addEventListener("devicechange", listMicrophones);
