@@ -31,7 +31,14 @@ from voxmlx.model.voxtral import VoxtralRealtime
 from voxmlx.text.utterances import DEFAULT_PAUSE_MS, check_pause
 from voxmlx.timeline import Timeline, TokenAudio
 
-__all__ = ["DRAFT_WINDOW_MS", "MAX_ALTERNATIVES", "MAX_BOOST", "Session", "Work"]
+__all__ = [
+    "DRAFT_WINDOW_MS",
+    "LIVE_SILENCE_BLOCK",
+    "MAX_ALTERNATIVES",
+    "MAX_BOOST",
+    "Session",
+    "Work",
+]
 
 MAX_ALTERNATIVES = 100
 MAX_BOOST = 20.0
@@ -39,6 +46,9 @@ MAX_BOOST = 20.0
 DRAFT_WINDOW_MS = 80_000
 """How much of the past a draft remembers, in ms, unless asked for otherwise."""
 MIN_DRAFT_WINDOW_MS = 8_000
+
+LIVE_SILENCE_BLOCK = 8
+"""How many audio tokens of silence the commands collect: 0.64 s."""
 
 
 # Sessions of one process compute in turns: their checkpoint and MLX are shared.

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.audio.made_files import make_tracks
 from tests.held_out import held_out
 from voxmlx.align import main
 
@@ -40,6 +41,20 @@ def test_subtitles_hold_the_text_and_stderr_what_does_not_match(
     assert " ".join([words[0], *words[2:]]) in " ".join(out.split("\n"))
     assert "1 word of the text not found in the sound: Weather (" in err
     assert f"1 word heard that the text does not have: {words[1]} (" in err
+
+
+def test_the_track_that_is_asked_for_is_aligned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracks = {"deu": np.zeros(20_000, np.float32), "eng": SENTENCE.samples}
+    film = make_tracks(tmp_path / "film.mp4", tracks, "mp4")
+    text = text_file(tmp_path, SENTENCE.text)
+    assert main([str(film), str(text), "--track", "2", *DEMO]) == 0
+    assert "not found" not in capsys.readouterr().err
+    assert main([str(film), str(text), "--track", "1", *DEMO]) == 1
+    assert "no word of" in capsys.readouterr().err
+    assert main([str(film), str(text), "--track", "3", *DEMO]) == 1
+    assert "no track 3" in capsys.readouterr().err
 
 
 def test_json_says_of_every_word_how_it_matched(

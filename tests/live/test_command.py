@@ -309,6 +309,8 @@ def test_devices_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["--delay", "100"], "80, 160, 240"),
         (["--output", "{here}"], "exists and would be overwritten"),
         (["--record", "nowhere/a.wav"], "nowhere/a.wav cannot be written"),
+        (["--draft-delay", "480"], "--draft-delay is 480 ms, expected less than"),
+        (["--draft-delay", "960", "--delay", "480"], "--draft-delay is 960 ms"),
     ],
 )
 def test_trouble_is_one_line_and_exit_status_1(
@@ -339,6 +341,8 @@ def test_trouble_is_one_line_and_exit_status_1(
         ["--realtime", "--input", "-"],
         ["--device", "1", "--input", "talk.wav"],
         ["--demo", "--model", "elsewhere"],
+        ["--output", "talk.srt", "--output", "./talk.srt"],
+        ["--output", "talk.srt", "--output", "nowhere/../talk.srt"],
         ["--out", "talk.srt"],
         ["--plai"],
         ["--channel", "0"],

@@ -19,6 +19,7 @@ from voxmlx.events import SoundWarning
 from voxmlx.layouts.embedding import DEFAULT_EMBEDDING_BITS, EMBEDDING_BITS
 from voxmlx.memory import limit_memory
 from voxmlx.other_package import warn_of_other_package
+from voxmlx.session import LIVE_SILENCE_BLOCK
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -214,7 +215,7 @@ def add_silence_argument(
         "--silence-block",
         metavar="N",
         type=whole_number(1, MAX_POSITIONS),
-        default=8,
+        default=LIVE_SILENCE_BLOCK,
         help="in silence, decode up to N audio tokens of 80 ms together, so that the "
         "machine stays cool; no word comes later; 1 turns it off (default: %(default)s)",
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from voxmlx.audio.channels import SPLIT
 from voxmlx.audio.files import AudioFile, open_audio
 from voxmlx.cli.arguments import raw_rate, report_error
-from voxmlx.cli.outputs import check_output, plan_outputs
+from voxmlx.cli.outputs import check_output, name_one_file_twice, plan_outputs
 from voxmlx.errors import AudioError
 from voxmlx.file_transcript import channel_labels
 from voxmlx.text.formats import FORMATS
@@ -94,6 +94,8 @@ def check_output_arguments(
             parser.error(
                 f"--output {path}: expected a name that ends in .{', .'.join(FORMATS)}"
             )
+    if name_one_file_twice(arguments.output):
+        parser.error("--output names one file twice; give it once")
     if arguments.output and arguments.output_dir is not None:
         parser.error("--output and --output-dir are two places; give one")
     is_folder = any(os.path.isdir(name) for name in arguments.files)

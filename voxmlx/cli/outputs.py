@@ -10,7 +10,13 @@ from typing import Self
 
 from voxmlx.errors import OutputError
 
-__all__ = ["ResultFile", "StandardOutput", "check_output", "plan_outputs"]
+__all__ = [
+    "ResultFile",
+    "StandardOutput",
+    "check_output",
+    "name_one_file_twice",
+    "plan_outputs",
+]
 
 # Names of most file systems are at most so long.
 _MAX_NAME_BYTES = 255
@@ -66,6 +72,12 @@ def check_output(output: Path, inputs: Sequence[str]) -> None:
         )
 
 
+def name_one_file_twice(outputs: Sequence[Path]) -> bool:
+    """Return whether two of the paths lead to one file, by links or by spelling."""
+    keys = {_key(Path(os.path.realpath(output))) for output in outputs}
+    return len(keys) < len(outputs)
+
+
 def _key(path: Path) -> str:
     # macOS takes names for the same that differ in case or in how accents are spelt.
     return unicodedata.normalize("NFC", str(path)).casefold()
@@ -97,7 +109,7 @@ class ResultFile:
         The same text is expected, so that the file stays whole, until `cut` or the end
         removes the rest. A temporary file never gets its name: its end removes it.
         """
-        self._path = path = path.resolve() if path.is_symlink() else path
+        self._path = path = Path(os.path.realpath(path)) if path.is_symlink() else path
         self.is_journal = is_journal
         self._is_temporary = is_temporary
         # In the same directory, since a rename is atomic only within a file system.

@@ -12,6 +12,7 @@ from voxmlx.cli.arguments import (
     add_raw_arguments,
     add_silence_argument,
 )
+from voxmlx.cli.outputs import name_one_file_twice
 from voxmlx.cli.server_arguments import add_server_arguments, check_server_arguments
 from voxmlx.cli.word_arguments import add_subtitle_arguments, add_word_arguments
 
@@ -154,7 +155,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--track goes with --input FILE")
     if arguments.realtime and arguments.input in (None, STANDARD_INPUT):
         parser.error("--realtime goes with --input FILE")
-    if len(set(arguments.output)) < len(arguments.output):
+    if name_one_file_twice(arguments.output):
         parser.error("--output names one file twice; give it once")
     for path in arguments.output:
         if path.suffix.removeprefix(".") not in _FORMATS:

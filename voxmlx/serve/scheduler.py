@@ -70,7 +70,7 @@ from voxmlx.serve.protocol import (
 )
 from voxmlx.serve.slot import Deliver, Kind, Slot, SlotStream
 from voxmlx.serve.slot_table import SlotTable
-from voxmlx.session import Session
+from voxmlx.session import LIVE_SILENCE_BLOCK, Session
 
 __all__ = ["Scheduler"]
 
@@ -100,7 +100,7 @@ class Scheduler:
         delay_ms: int = DEFAULT_DELAY_MS,
         guards: Sequence[str] = (),
         kv_bits: int | None = None,
-        silence_block: int = 8,
+        silence_block: int = LIVE_SILENCE_BLOCK,
         metrics: MetricsSink | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -23,7 +23,8 @@ def read_utf8(path: Path) -> str:
         content = file.read(MAX_TEXT_BYTES + 1)
     if len(content) > MAX_TEXT_BYTES:
         raise TooLongError
-    return content.decode("utf-8-sig").replace("\r\n", "\n")
+    text = content.decode("utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_lines(path: Path, content: str) -> list[str]:
