@@ -20,9 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.demo_sound import sample
 from benchmarks.provenance import closing_line
 from benchmarks.sound_formats import encode_file
-from voxmlx import Session, demo, load
+from voxmlx import Session, load
 from voxmlx.audio.files import open_audio
 from voxmlx.checkpoint import Checkpoint
 
@@ -43,9 +44,7 @@ KINDS = {
 
 def speech(seconds: int) -> np.ndarray:
     """Return the demo's sample, again and again: float32 [n] at 16 kHz."""
-    with open_audio(demo.SAMPLE) as audio:
-        sample = np.concatenate(list(audio.pieces()))
-    return np.resize(sample, seconds * RATE)
+    return np.resize(sample(), seconds * RATE)
 
 
 def read_file(path: Path) -> float:

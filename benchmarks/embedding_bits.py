@@ -22,6 +22,7 @@ from convert.model_reading import read
 from convert.products import dequantize
 from voxmlx import demo, load
 from voxmlx.doctor.estimate import FULL_SIZE
+from voxmlx.layouts.configs import Precision
 from voxmlx.layouts.embedding import EMBEDDING, EMBEDDING_BITS
 from voxmlx.layouts.recipes import RECIPES, Recipe, Rule
 
@@ -32,7 +33,7 @@ _NAME = "q4-embedding-16"
 
 def embedding_bytes(bits: int) -> int:
     """Return the bytes of the full model's embedding, which every step reads."""
-    of_weight = 16 if bits == 16 else bits + 32 / 64
+    of_weight = 16 if bits == 16 else Precision(bits, 64).stored_bits
     return int(FULL_SIZE.decoder.vocab_size * FULL_SIZE.decoder.dim * of_weight / 8)
 
 

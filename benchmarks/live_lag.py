@@ -14,10 +14,10 @@ from dataclasses import asdict
 
 import numpy as np
 
+from benchmarks.demo_sound import sample
 from benchmarks.provenance import closing_line
 from voxmlx import demo, load
 from voxmlx.audio.block_queue import Block
-from voxmlx.audio.files import open_audio
 from voxmlx.config import SAMPLE_RATE
 from voxmlx.live.captions import Captions
 from voxmlx.live.stream_metrics import StreamMetrics
@@ -70,8 +70,7 @@ def main() -> int:
     parser.add_argument("--delay", type=int, default=480, help="in ms")
     args = parser.parse_args()
     checkpoint = load(args.model, args.dtype)
-    with open_audio(demo.SAMPLE) as audio:
-        sound = np.concatenate(list(audio.pieces()))
+    sound = sample()
     warm = Session(checkpoint, delay_ms=args.delay)
     warm.push(sound[: 2 * SAMPLE_RATE])
     metrics = StreamMetrics()

@@ -19,12 +19,12 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from benchmarks.demo_sound import sample
 from benchmarks.drafts import marked_stream
 from benchmarks.drafts import measure as measure_draft
 from benchmarks.provenance import closing_line, recipe_of
 from benchmarks.ratios import Spread
-from voxmlx import Checkpoint, Session, TextDelta, TokenDecoded, demo
-from voxmlx.audio.files import open_audio
+from voxmlx import Checkpoint, Session, TextDelta, TokenDecoded
 from voxmlx.batch import Batch
 from voxmlx.cli.arguments import add_model_arguments, load_model, run_command
 from voxmlx.config import AUDIO_TOKEN_MS, DEFAULT_DELAY_MS, SAMPLES_PER_AUDIO_TOKEN
@@ -248,8 +248,7 @@ def _run() -> int:
 
 def demo_sound() -> np.ndarray:
     """The demo's sample, whole audio tokens of it."""
-    with open_audio(demo.SAMPLE) as audio:
-        sound = np.concatenate(list(audio.pieces()))
+    sound = sample()
     return sound[: len(sound) // SAMPLES_PER_AUDIO_TOKEN * SAMPLES_PER_AUDIO_TOKEN]
 
 

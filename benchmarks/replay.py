@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from voxmlx import Session, demo
-from voxmlx.audio.files import open_audio
+from benchmarks.demo_sound import sample
+from voxmlx import Session
 from voxmlx.cli.arguments import add_model_arguments, load_model, run_command
 from voxmlx.config import AUDIO_TOKEN_MS, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.events import Event, TokenDecoded
@@ -40,10 +40,8 @@ def _run(argv: Sequence[str] | None) -> int:
     add_model_arguments(parser)
     arguments = parser.parse_args(argv)
     checkpoint = load_model(arguments)
-    with open_audio(demo.SAMPLE) as audio:
-        sample = np.concatenate(list(audio.pieces()))
     n = round(arguments.minutes * 60 * 1000 / AUDIO_TOKEN_MS) * SAMPLES_PER_AUDIO_TOKEN
-    sound = np.resize(sample, n)
+    sound = np.resize(sample(), n)
 
     first = Session(checkpoint)
     started = time.process_time(), time.perf_counter()

@@ -17,9 +17,9 @@ import numpy as np
 from benchmarks.provenance import closing_line
 from benchmarks.ratios import Ratio, Spread
 from tests.held_out import held_out, one_stream
-from voxmlx import Checkpoint, Session, TextDelta, load
-from voxmlx.cli.arguments import add_model_arguments, run_command
-from voxmlx.config import DEFAULT_DELAY_MS, SAMPLES_PER_AUDIO_TOKEN
+from voxmlx import Checkpoint, Session, TextDelta
+from voxmlx.cli.arguments import add_model_arguments, load_model, run_command
+from voxmlx.config import AUDIO_TOKEN_MS, DEFAULT_DELAY_MS, SAMPLES_PER_AUDIO_TOKEN
 
 __all__ = ["lags_after_pauses", "main", "minute_of_silence"]
 
@@ -32,7 +32,7 @@ def minute_of_silence(
     """CPU seconds, encoder steps and decoder passes of faint noise."""
     rng = np.random.default_rng(0)
     session = Session(checkpoint, delay_ms=delay_ms, silence_block=block)
-    n = round(seconds * 12.5)
+    n = round(seconds * 1000 / AUDIO_TOKEN_MS)
     sound = rng.normal(0, _LEVEL, (n + 40, SAMPLES_PER_AUDIO_TOKEN)).astype(np.float32)
     session.push(sound[:40].reshape(-1))  # until it is settled
     counts = {"encode_together": 0, "logits_together": 0}
@@ -66,7 +66,7 @@ def lags_after_pauses(
     lags: list[float] = []
     started = time.perf_counter()
     for i in range(len(sound) // SAMPLES_PER_AUDIO_TOKEN):
-        due = started + (i + 1) * 0.08
+        due = started + (i + 1) * AUDIO_TOKEN_MS / 1000
         time.sleep(max(0.0, due - time.perf_counter()))
         start = i * SAMPLES_PER_AUDIO_TOKEN
         events = session.push(sound[start : start + SAMPLES_PER_AUDIO_TOKEN])
@@ -91,7 +91,7 @@ def _run() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sentences", type=int, default=4)
     arguments = parser.parse_args()
-    checkpoint = load(arguments.model, arguments.dtype)
+    checkpoint = load_model(arguments)
     delay_ms = arguments.delay or DEFAULT_DELAY_MS
     sides: dict[int, list[dict[str, float]]] = {1: [], arguments.block: []}
     for _ in range(arguments.rounds):

@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from voxmlx import demo
+from benchmarks.demo_sound import sample
 from voxmlx.audio.files import open_audio
 
 RATE = 16_000
@@ -209,8 +209,7 @@ class Row:
 
 def source() -> np.ndarray:
     """Return five seconds of speech, below 1.8 kHz so that 4 kHz can hold it."""
-    with open_audio(demo.SAMPLE) as audio:
-        speech = np.concatenate(list(audio.pieces()))[: 5 * RATE]
+    speech = sample()[: 5 * RATE]
     low = soxr.resample(soxr.resample(speech, RATE, 3_600, "VHQ"), 3_600, RATE, "VHQ")
     return low.astype(np.float32)[: 5 * RATE]
 

@@ -24,11 +24,11 @@ from statistics import median
 import mlx.core as mx
 import numpy as np
 
+from benchmarks.demo_sound import sample
 from benchmarks.provenance import closing_line
 from benchmarks.ratios import Ratio
 from benchmarks.speech_sets import utterances
 from voxmlx import Checkpoint, Session, TokenDecoded, demo, load
-from voxmlx.audio.files import open_audio
 from voxmlx.cli.arguments import run_command
 from voxmlx.config import SAMPLE_RATE
 from voxmlx.decoding.speculation import MAX_POSITIONS, Speculation
@@ -122,8 +122,7 @@ def pass_costs(checkpoint: Checkpoint, n_turns: int = 20) -> dict[int, float]:
 def _sounds(folders: Sequence[Path], seconds: float) -> dict[str, np.ndarray]:
     n = round(seconds * SAMPLE_RATE)
     if not folders:
-        with open_audio(demo.SAMPLE) as audio:
-            return {"sample": np.concatenate(list(audio.pieces()))[:n]}
+        return {"sample": sample()[:n]}
     sounds: dict[str, np.ndarray] = {}
     for folder in folders:
         # An utterance is rarely shorter than a second.

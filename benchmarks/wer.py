@@ -24,6 +24,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
@@ -134,10 +135,7 @@ def _run(arguments: argparse.Namespace) -> int:
     line = closing_line(
         "wer",
         rows=[row.content() for row in rows],
-        published=[
-            {name: getattr(row, name) for name in PublishedRow.__slots__}
-            for row in others
-        ],
+        published=[asdict(row) for row in others],
     )
     _write(arguments.output / "wer.md", table)
     _write(arguments.output / "wer.json", json.dumps(json.loads(line), indent=1) + "\n")

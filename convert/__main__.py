@@ -269,7 +269,11 @@ def convert(
         )
 
     if budget is not None:
-        chosen = _by_budget(planned(LEAST), calibration, budget)
+        least = planned(LEAST)
+        early = Output(destination, least)
+        if not early.partial.exists():
+            early.check_destination()  # before minutes of measuring
+        chosen = _by_budget(least, calibration, budget)
     plan = planned(chosen)
     output = Output(destination, plan)
     if output.finish_interrupted(lambda made: quality.is_certified(made, sounds)):

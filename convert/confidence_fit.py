@@ -66,10 +66,11 @@ def word_outcomes(
                 n = chunk.hyp_end_idx - chunk.hyp_start_idx
                 is_right[chunk.hyp_start_idx : chunk.hyp_end_idx] = [True] * n
     wrong = {owner for owner, right in zip(owners, is_right, strict=True) if not right}
+    written = set(owners)
     return [
         WordOutcome(word.confidence, i not in wrong)
         for i, word in enumerate(words)
-        if i in set(owners) and word.confidence is not None
+        if i in written and word.confidence is not None
     ]
 
 

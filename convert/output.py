@@ -83,6 +83,13 @@ class Output:
             self.destination.rename(self.model)
             return False
 
+    def check_destination(self) -> None:
+        """Raise OutputError when DEST exists."""
+        if self.destination.exists() or self.destination.is_symlink():
+            raise OutputError(
+                f"{self.destination} exists; remove it, or name another destination"
+            )
+
     @contextmanager
     def opened(self) -> Generator[None]:
         """Hold DEST.partial for this process; take up what an earlier run left.
@@ -91,10 +98,7 @@ class Output:
         conversion or is in use, and when there is no room. Where the source itself
         turns out to be unfit, nothing is left: nothing could be made of it.
         """
-        if self.destination.exists() or self.destination.is_symlink():
-            raise OutputError(
-                f"{self.destination} exists; remove it, or name another destination"
-            )
+        self.check_destination()
         if not self.partial.exists():
             self._check_room()
         elif strangers := self._strangers():

@@ -62,7 +62,7 @@ def _read(root: Path, files: list[Path], prefix: str) -> Iterator[CorpusRecordin
                     if (text := _spoken(written))
                 ),
                 _CHANNELS.get(channel.upper()),
-                tuple((start, end) for start, end, text in rows if _IGNORED in text),
+                tuple((start, end) for start, end, text in rows if _is_ignored(text)),
             )
 
 
@@ -75,9 +75,13 @@ def _sound(root: Path, file: Path, name: str) -> Path:
     return found
 
 
+def _is_ignored(text: str) -> bool:
+    return _IGNORED in text.lower()
+
+
 def _spoken(text: str) -> str:
     """Return the words of an STM's text: of alternatives the first, no noises."""
-    if _IGNORED in text.lower():
+    if _is_ignored(text):
         return ""
     text = re.sub(r"\{([^/}]*)(/[^}]*)?\}", r"\1", text)
     text = re.sub(r"\(%[^)]*\)|<[^>]*>|\[[^]]*\]|%\S+", " ", text)

@@ -9,7 +9,7 @@ import numpy as np
 from av.container import OutputContainer
 from av.stream import Disposition
 
-__all__ = ["KINDS", "make_file", "make_film", "make_tracks"]
+__all__ = ["KINDS", "make_file", "make_film", "make_sound", "make_tracks"]
 
 # Suffix: (container, codec, rate).
 KINDS: dict[str, tuple[str, str, int]] = {
@@ -31,7 +31,18 @@ def make_file(
     options: Mapping[str, str] | None = None,
 ) -> Path:
     """Write float32 [n] at 16 kHz as one of KINDS."""
-    container, codec, rate = KINDS[kind]
+    return make_sound(path, sound, *KINDS[kind], options)
+
+
+def make_sound(
+    path: Path,
+    sound: np.ndarray,
+    container: str,
+    codec: str,
+    rate: int,
+    options: Mapping[str, str] | None = None,
+) -> Path:
+    """Write float32 [n] at 16 kHz in one channel."""
     with av.open(str(path), "w", format=container, options=dict(options or {})) as file:
         _encode(file, _add_sound(file, codec, rate), sound)
     return path

@@ -10,7 +10,7 @@ import soundfile
 
 import voxmlx.audio.long_mp4
 import voxmlx.audio.mp4_parts
-from tests.audio.made_files import KINDS, make_file, make_film
+from tests.audio.made_files import make_film, make_sound
 from tests.audio.mutate import mutated
 from tests.audio.test_mutated import Forward, outcome
 from voxmlx import demo
@@ -61,12 +61,7 @@ def made(
     rate: int,
     options: dict[str, str],
 ) -> bytes:
-    name = f"made in {container}"
-    KINDS[name] = (container, codec, rate)
-    try:
-        return make_file(path, sound, name, options).read_bytes()
-    finally:
-        del KINDS[name]
+    return make_sound(path, sound, container, codec, rate, options).read_bytes()
 
 
 def read(file: io.BytesIO | Forward) -> tuple[np.ndarray, list[SoundWarning], float]:

@@ -84,6 +84,15 @@ def test_a_budget_that_nothing_fits_is_refused_before_anything_is_measured(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_destination_that_exists_is_refused_before_anything_is_measured(
+    source: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "b").mkdir()
+    # Such a budget is refused as well, but later.
+    with pytest.raises(OutputError, match="exists; remove it"):
+        convert(str(source), tmp_path / "b", budget=20_000, calibration=[SOUND])
+
+
 @pytest.mark.parametrize(
     ("text", "expected"), [("2.2GB", 2_200_000_000), ("900 mb", 900_000_000)]
 )

@@ -10,7 +10,7 @@ import soundfile
 
 from convert import model_reading, quality
 from convert.__main__ import convert, main
-from convert.affine import Rounded, stored
+from convert.affine import Rounded, dequantized, stored
 from convert.calibration import Calibration, read_calibration
 from convert.gptq import Inputs, gptq
 from convert.refinement import refined
@@ -30,13 +30,6 @@ def sound() -> quality.Sound:
     return quality.Sound("speech", speech_like(4 * 16_000), None)
 
 
-def weights(rounded: Rounded) -> np.ndarray:
-    n, n_groups = rounded.scales.shape
-    codes = rounded.codes.reshape(n, n_groups, -1)
-    grouped = codes * rounded.scales[..., None] + rounded.biases[..., None]
-    return grouped.reshape(n, -1)
-
-
 @pytest.mark.parametrize(("bits", "most"), [(2, 0.8), (3, 0.6), (4, 0.6), (8, 0.8)])
 def test_the_output_changes_less_than_by_a_search_alone(bits: int, most: float) -> None:
     rng = np.random.default_rng(0)
@@ -47,7 +40,7 @@ def test_the_output_changes_less_than_by_a_search_alone(bits: int, most: float) 
     inputs = Inputs.of(mx.array(x.T @ x))
 
     def error(rounded: Rounded) -> float:
-        return float(((x @ (weights(rounded) - rows).T) ** 2).sum())
+        return float(((x @ (dequantized(rounded) - rows).T) ** 2).sum())
 
     found = gptq(rows, inputs, precision, "bfloat16")
     assert found.codes.max() <= 2**bits - 1
@@ -68,7 +61,7 @@ def test_the_factor_is_the_upper_one_of_the_inverse() -> None:
 def test_a_product_that_has_seen_nothing_can_be_rounded() -> None:
     rows = np.random.default_rng(2).standard_normal((8, 64)).astype(np.float32)
     found = gptq(rows, Inputs.of(mx.zeros((64, 64))), Precision(4, 64), "bfloat16")
-    assert np.abs(weights(found) - rows).max() < 0.5
+    assert np.abs(dequantized(found) - rows).max() < 0.5
 
 
 def test_sums_taken_layer_by_layer_are_those_of_the_whole_network(
@@ -194,7 +187,7 @@ def test_looking_back_never_raises_the_error_of_a_row(bits: int) -> None:
     inputs = Inputs.of(mx.array(x.T @ x))
 
     def errors(rounded: Rounded) -> np.ndarray:
-        off = (weights(rounded) - rows).astype(np.float64)
+        off = (dequantized(rounded) - rows).astype(np.float64)
         return ((off @ inputs.hessian) * off).sum(1)
 
     before = search(rows, precision, "bfloat16")
