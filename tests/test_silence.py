@@ -20,8 +20,10 @@ from voxmlx import (
     load,
 )
 from voxmlx.audio.quiet import QuietRun
-from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
+from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN, STREAMING_PAD_ID
+from voxmlx.decoding.decoded import Decoded
 from voxmlx.decoding.rules import GUARDS
+from voxmlx.timeline import Timeline
 
 DELAY_MS = 480
 # Speech, the delay and 8 audio tokens must be over before silence is collected.
@@ -110,6 +112,31 @@ def ids_and_text(events: list[Event]) -> list[object]:
     ]
 
 
+def test_nothing_is_collected_while_ids_are_held_back(checkpoint: Checkpoint) -> None:
+    # A hot word's trial holds ids for a second after the word.
+    timeline = Timeline(
+        checkpoint.tokenizer,
+        n_before=0,
+        lookahead=0,
+        delay_ms=DELAY_MS,
+        has_guards=False,
+        replacements={},
+        pause_ms=800,
+        silence_block=8,
+    )
+    timeline.push(silence(SAMPLES_PER_AUDIO_TOKEN * 40))
+    n_ids = 0
+    while timeline.next_audio(1) is not None:
+        n_ids += 1
+    n_ids -= 7  # the prompt's
+    for _ in range(n_ids - 1):
+        timeline.emit(Decoded(STREAMING_PAD_ID))
+    timeline.push(silence(SAMPLES_PER_AUDIO_TOKEN))
+    assert not timeline.is_collecting
+    timeline.emit(Decoded(STREAMING_PAD_ID))
+    assert timeline.is_collecting
+
+
 def test_no_word_comes_with_a_later_piece_of_sound(checkpoint: Checkpoint) -> None:
     def arrivals(block: int) -> list[tuple[int, Event]]:
         session = Session(checkpoint, delay_ms=DELAY_MS, silence_block=block)
@@ -121,6 +148,20 @@ def test_no_word_comes_with_a_later_piece_of_sound(checkpoint: Checkpoint) -> No
         return found
 
     assert arrivals(8) == arrivals(1)
+
+
+@pytest.mark.parametrize("draft_ms", [None, 80])
+def test_a_block_in_which_nothing_is_sure_is_decoded_one_by_one(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, draft_ms: int | None
+) -> None:
+    def unsure(logits: mx.array, ids: mx.array) -> mx.array:
+        return mx.ones(ids.shape, mx.bool_)
+
+    monkeypatch.setattr("voxmlx.decoding.network_requests.doubtful", unsure)
+    sound = silence(SAMPLES_PER_AUDIO_TOKEN * 40)
+    expected = pushed(checkpoint, sound, draft_delay_ms=draft_ms)
+    events = pushed(checkpoint, sound, draft_delay_ms=draft_ms, silence_block=8)
+    assert events == expected
 
 
 def test_the_first_audio_token_of_speech_ends_the_block(

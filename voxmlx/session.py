@@ -165,15 +165,13 @@ class Session:
             speculation = speculate
         else:
             speculation = Speculation(perf_counter) if speculate else None
-        # All positions of a pass but one may have to be taken back.
-        n_trimmable = silence_block - 1
-        if speculation is not None:
-            n_trimmable = MAX_POSITIONS
+        # All positions of a pass may have to be taken back.
+        n_in_block = silence_block if silence_block > 1 else 0
         open_state = partial(
             checkpoint.model.open_state,
             delay_ms,
             kv_bits=kv_bits,
-            n_trimmable=n_trimmable,
+            n_trimmable=n_in_block if speculation is None else MAX_POSITIONS,
         )
         draft = None
         with _computing:
@@ -184,7 +182,7 @@ class Session:
                     draft_delay_ms,
                     window_ms=draft_window_ms,
                     kv_bits=kv_bits,
-                    n_trimmable=silence_block - 1,
+                    n_trimmable=n_in_block,
                 )
         self._decoder = TokenDecoder(
             state,

@@ -144,7 +144,9 @@ class Timeline:
 
     def _expects_pads(self, n_quiet: int) -> bool:
         """Whether no text is due, after so many quiet audio tokens that were taken."""
-        if not self._assembler.is_settled:
+        # Ids of taken audio tokens that are held back: the prompt has none.
+        n_held = self._n_pushed_tokens - self._delay_tokens - self._n_tokens
+        if n_held > 0 or not self._assembler.is_settled:
             return False
         return n_quiet >= self._delay_tokens + _TAIL_TOKENS
 

@@ -128,7 +128,8 @@ class Speculation:
         if self._n_guesses is not None:
             n = min(n, self._n_guesses)
             return [token_id for token_id, _ in islice(self._guesses(), n)]
-        self._n_unguessed += 1
+        # A count without end would grow with the stream.
+        self._n_unguessed = min(self._n_unguessed + 1, _MAX_UNREAD)
         if not self._costs.is_known:
             return []
         guesses: list[int] = []

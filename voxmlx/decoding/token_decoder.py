@@ -111,11 +111,6 @@ class TokenDecoder:
             arrays += self._trial.arrays()
         return arrays
 
-    @property
-    def is_holding(self) -> bool:
-        """Return whether ids are held back."""
-        return self._trial is not None
-
     def step(
         self, audio: mx.array, speech: Sequence[bool], *, is_quiet: bool = False
     ) -> Steps:
