@@ -14,6 +14,7 @@ from voxmlx.batch import Batch
 from voxmlx.cli.arguments import (
     check_delay,
     chosen_delay_ms,
+    default_model,
     load_model,
     raw_rate,
     report_error,
@@ -38,10 +39,6 @@ from voxmlx.cli.word_arguments import (
     cue_rules,
     word_options,
 )
-from voxmlx.client.http_server import HttpServer, base_url
-from voxmlx.client.jobs_at_once import run_jobs
-from voxmlx.client.remote_files import RemoteFiles, Settings, find_model
-from voxmlx.client.upload_progress import UploadProgress
 from voxmlx.config import DEFAULT_DELAY_MS
 from voxmlx.errors import AudioError
 from voxmlx.events import ChannelEvent, Event, SoundWarning, TokenDecoded
@@ -140,8 +137,14 @@ def _do_there(
 
     Raises ServerError and OutputError.
     """
+    # Local: who transcribes here needs no client of the network.
+    from voxmlx.client.http_server import HttpServer, base_url
+    from voxmlx.client.jobs_at_once import run_jobs
+    from voxmlx.client.remote_files import RemoteFiles, Settings, find_model
+    from voxmlx.client.upload_progress import UploadProgress
+
     server = HttpServer(base_url(arguments.server), server_key(arguments))
-    is_default = arguments.model == make_parser().get_default("model")
+    is_default = arguments.model == default_model()
     served = find_model(server, None if is_default else arguments.model)
     options = word_options(arguments)
     settings = Settings(

@@ -421,3 +421,12 @@ def test_a_key_that_no_header_carries_is_refused_and_not_shown(
 ) -> None:
     assert main([talk, "--server", "http://127.0.0.1:1", "--api-key", key]) == 1
     assert "no HTTP header can carry it" in error_of(capsys)
+
+
+def test_what_is_of_a_model_here_is_refused_with_a_server(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for option in (["--embedding-bits", "16"], ["--kv-bits", "8"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(["talk.wav", "--server", "http://localhost:1", *option])
+        assert "is about a model on this machine" in capsys.readouterr().err

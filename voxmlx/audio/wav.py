@@ -75,18 +75,16 @@ class WavBytes:
     """The samples of a WAV in a source, for FFmpeg to read without seeking.
 
     Plain samples come bare, in the format `raw_name` of FFmpeg. A codec's packets
-    come behind a header without sizes. `missing_bytes` and `unannounced_bytes` say at
-    the end how the header was wrong. A size left open is not wrong.
+    come behind a header without sizes. `unannounced_bytes` says at the end
+    how many the header kept back. A size left open is not wrong.
     """
 
     def __init__(self, source: ByteSource) -> None:
         """Read up to the first sample. Raises AudioError for a damaged header."""
-        self.missing_bytes = 0
         self.unannounced_bytes = 0
         self.has_other_recording = False
         self._source = source
         self._pending = b""
-        self._n_sample_bytes: int | None = None
         self._is_over = False
         self._ds64 = b""
         self._fact = b""
@@ -139,8 +137,6 @@ class WavBytes:
         self._is_over = True
         if self._is_beyond:
             self.unannounced_bytes -= n_left
-        else:
-            self.missing_bytes = n_left
 
     def _go_on(self) -> None:
         """Decide what follows the bytes that the header spoke of."""

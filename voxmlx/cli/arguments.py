@@ -35,6 +35,7 @@ __all__ = [
     "check_delay",
     "check_draft_delay",
     "chosen_delay_ms",
+    "default_model",
     "load_model",
     "raw_rate",
     "report_error",
@@ -91,7 +92,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     models.add_argument(
         "--model",
         metavar="DIR_OR_ID",
-        default=os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL,
+        default=default_model(),
         help="model directory, or id on the Hugging Face Hub; its first use downloads "
         f"it (default: the environment's {MODEL_VARIABLE}, or {DEFAULT_MODEL})",
     )
@@ -219,6 +220,11 @@ def add_silence_argument(
         help="in silence, decode up to N audio tokens of 80 ms together, so that the "
         "machine stays cool; no word comes later; 1 turns it off (default: %(default)s)",
     )
+
+
+def default_model() -> str:
+    """Return the model that commands take where none is named."""
+    return os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:

@@ -19,6 +19,16 @@ _RECONNECT_S = 120.0
 # A week.
 _MAX_SECONDS = 604_800
 
+# What every command asks of a model of its own, and no client of a server.
+_OF_THE_MODEL = (
+    "dtype",
+    "kv_bits",
+    "embedding_bits",
+    "no_guards",
+    "hotword_boost",
+    "alternatives",
+)
+
 
 def add_server_arguments(
     parser: CommandParser, *, address: str, reconnect: str
@@ -52,10 +62,11 @@ def check_server_arguments(
 ) -> None:
     """Refuse options that do not go together, by the names that they are parsed to.
 
-    `local` ones are about a model on this machine, `remote` ones about a server.
+    `local` ones are about a model on this machine, as all of _OF_THE_MODEL are;
+    `remote` ones are about a server.
     """
     is_remote = arguments.server is not None
-    wrong = local if is_remote else ("api_key", "reconnect", *remote)
+    wrong = (*_OF_THE_MODEL, *local) if is_remote else ("api_key", "reconnect", *remote)
     for name in wrong:
         if getattr(arguments, name) == parser.get_default(name):
             continue

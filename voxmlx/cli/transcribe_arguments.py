@@ -11,6 +11,7 @@ from voxmlx.cli.arguments import (
     add_channel_argument,
     add_model_arguments,
     add_raw_arguments,
+    whole_number,
 )
 from voxmlx.cli.jobs import add_output_arguments, check_output_arguments
 from voxmlx.cli.server_arguments import (
@@ -61,14 +62,7 @@ exit status:
 
 
 # What no client can ask of a server.
-_LOCAL_ONLY = (
-    "dtype",
-    "kv_bits",
-    "no_guards",
-    "hotword_boost",
-    "alternatives",
-    "no_speculation",
-)
+_LOCAL_ONLY = ("no_speculation",)
 
 # As many as a server of ours takes at a time.
 N_JOBS, _MAX_JOBS = 4, 256
@@ -123,21 +117,13 @@ def make_parser() -> CommandParser:
     group.add_argument(
         "--jobs",
         metavar="N",
-        type=_n_jobs,
+        type=whole_number(1, _MAX_JOBS),
         help=f"how many files the server gets at a time (default: {N_JOBS})",
     )
     add_model_arguments(parser)
     add_word_arguments(parser)
     add_subtitle_arguments(parser)
     return parser
-
-
-def _n_jobs(text: str) -> int:
-    if text.isdecimal() and 1 <= int(text) <= _MAX_JOBS:
-        return int(text)
-    raise argparse.ArgumentTypeError(
-        f"{text!r} is not a whole number from 1 to {_MAX_JOBS}"
-    )
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:

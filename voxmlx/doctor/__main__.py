@@ -153,13 +153,14 @@ def _write_full(arguments: argparse.Namespace, file: TextIO) -> int:
         name = DEFAULT_MODEL if is_here else demo.NAME
     kernel_switches()
     checkpoint = load(name, embedding_bits=arguments.embedding_bits)
+    limits = limit_memory()
     report = examine(
         name, arguments.kv_bits, delay_ms=arguments.delay, checkpoint=checkpoint
     )
     content = full_report(
         report,
         checkpoint,
-        limit_memory(),
+        limits,
         kv_bits=arguments.kv_bits,
         n_steps=arguments.steps,
     )

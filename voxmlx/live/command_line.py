@@ -38,16 +38,7 @@ exit status:
 """
 
 # What no client can ask of a server.
-_LOCAL_ONLY = (
-    "dtype",
-    "kv_bits",
-    "embedding_bits",
-    "no_guards",
-    "hotword_boost",
-    "alternatives",
-    "draft_delay",
-    "silence_block",
-)
+_LOCAL_ONLY = ("resume", "draft_delay", "silence_block")
 
 # What grows with the stream (json) cannot be written as it comes.
 _FORMATS = ("txt", "srt", "vtt", "jsonl")
@@ -165,8 +156,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     if arguments.resume is not None:
         if arguments.record is not None:
             parser.error("--resume goes on recording there; leave --record out")
-        if arguments.server is not None:
-            parser.error("--resume is about a model on this machine, --server not")
         arguments.record = arguments.resume
     if arguments.record is not None and arguments.record.suffix != ".wav":
         parser.error(f"--record {arguments.record}: expected a name that ends in .wav")

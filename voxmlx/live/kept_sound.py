@@ -51,9 +51,11 @@ class KeptSound:
         begin = max(self.n_sent, self.start)
         position, n_left = self.start, max_samples
         for piece in self._pieces:
+            if not n_left:
+                break
             skipped = max(0, begin - position)
             position += len(piece)
-            if skipped < len(piece) and n_left > 0:
+            if skipped < len(piece):
                 parts.append(piece[skipped : skipped + n_left])
                 n_left -= len(parts[-1])
         taken = np.concatenate([np.zeros(0, "<i2"), *parts])

@@ -30,7 +30,7 @@ from voxmlx.events import (
     UtteranceEnd,
     WordFinal,
 )
-from voxmlx.text.words import pieces_of
+from voxmlx.text.words import letters_of, pieces_of
 
 __all__ = ["Splice", "aligned"]
 
@@ -105,7 +105,7 @@ class Splice:
                 self._points.popleft()
             self._forget()
             point = self._points[0]
-        is_repeated = bool(self._since(point)[0] or self._since(point)[1])
+        is_repeated = any(self._since(point))
         self._point = point if is_repeated else None
 
     # ---- What was said.
@@ -272,7 +272,7 @@ def _pieces(text: str) -> list[tuple[int, str]]:
 
 def _plain(word: str) -> str:
     """Return a word as it is compared: without its case and its punctuation."""
-    return "".join(char for char in word.casefold() if char.isalnum()) or word
+    return letters_of(word) or word
 
 
 def _shifted(event: Event, ms: int) -> Event:

@@ -22,8 +22,9 @@ __all__ = ["check_compiled_layers", "layer_cases"]
 
 def check_compiled_layers(network: VoxtralRealtime) -> None:
     """Let layers run compiled, if this machine has Metal and they are right."""
-    if mx.metal.is_available():
-        check_kernels(layer_cases(network), kernel_switches())
+    switches = kernel_switches()
+    if mx.metal.is_available() and switches.why_off(COMPILED_LAYERS) is None:
+        check_kernels(layer_cases(network), switches)
 
 
 def layer_cases(network: VoxtralRealtime) -> Iterator[Case]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from voxmlx.config import AUDIO_TOKEN_MS, STREAMING_PAD_ID
 from voxmlx.text.tokenizer import TextStream, Tokenizer
-from voxmlx.text.words import SETTLE_TOKENS, starts_piece
+from voxmlx.text.words import MAX_WORD_CHARS, SETTLE_TOKENS, letters_of, starts_piece
 
 __all__ = ["DraftText"]
 
@@ -27,7 +27,6 @@ __all__ = ["DraftText"]
 _NEAR_TOKENS = 8
 # What a decoder that writes without end may pile up.
 _MAX_WORDS = 64
-_MAX_WORD_CHARS = 200
 
 
 @dataclass(slots=True)
@@ -40,7 +39,7 @@ class _DraftWord:
 
     @property
     def letters(self) -> str:
-        return "".join(char for char in self.text.casefold() if char.isalnum())
+        return letters_of(self.text)
 
 
 def _is_same(drafted: _DraftWord, confirmed: _DraftWord, *, is_whole: bool) -> bool:
@@ -74,7 +73,7 @@ class DraftText:
         text = self._stream.push(token_id) if token_id >= 0 else ""
         for char in text:
             if char.isspace():
-                self._lead = (self._lead + char)[:_MAX_WORD_CHARS]
+                self._lead = (self._lead + char)[:MAX_WORD_CHARS]
             elif self._lead or not self._words or self._begins(self._words[-1], char):
                 self._words.append(_DraftWord(self._lead, char, index))
                 self._lead = ""
@@ -88,7 +87,7 @@ class DraftText:
             self._take_confirmed()
         for char in text:
             if char.isspace():
-                self._confirmed_lead = (self._confirmed_lead + char)[:_MAX_WORD_CHARS]
+                self._confirmed_lead = (self._confirmed_lead + char)[:MAX_WORD_CHARS]
             elif (
                 self._confirmed is None
                 or self._confirmed_lead
@@ -152,4 +151,4 @@ class DraftText:
     @staticmethod
     def _begins(word: _DraftWord, char: str) -> bool:
         """Whether `char` begins a word after `word`, without white space between."""
-        return len(word.text) >= _MAX_WORD_CHARS or starts_piece(word.text[-1], char)
+        return len(word.text) >= MAX_WORD_CHARS or starts_piece(word.text[-1], char)

@@ -9,7 +9,13 @@ from voxmlx.config import AUDIO_TOKEN_MS, STREAMING_PAD_ID, STREAMING_WORD_ID
 from voxmlx.events import TokenDecoded, Word
 from voxmlx.text.confidence_map import IDENTITY, ConfidenceMap
 
-__all__ = ["WordAssembler", "pieces_of", "starts_piece"]
+__all__ = [
+    "MAX_WORD_CHARS",
+    "WordAssembler",
+    "letters_of",
+    "pieces_of",
+    "starts_piece",
+]
 
 # A word ended within the 80 ms of sound that its marker's id stands for, so on
 # average half an audio token before the id's time.
@@ -33,7 +39,7 @@ MAX_WORD_MS = 10_000
 
 # What a decoder that writes without end may pile up before it is called words.
 _MAX_OPEN = 16
-_MAX_WORD_CHARS = 200
+MAX_WORD_CHARS = 200
 
 # First and last of the letters of languages written without spaces.
 _UNSPACED = (
@@ -95,6 +101,11 @@ def pieces_of(text: str) -> list[str]:
         else:
             pieces[-1] += char
     return pieces
+
+
+def letters_of(text: str) -> str:
+    """Return a text as it is compared: without its case, punctuation and white space."""
+    return "".join(char for char in text.casefold() if char.isalnum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +192,7 @@ class WordAssembler:
 
     def _add(self, char: str, token: TokenDecoded | None = None) -> list[Word]:
         if char.isspace():
-            if len(self._lead) < _MAX_WORD_CHARS:
+            if len(self._lead) < MAX_WORD_CHARS:
                 self._lead += char
             return []
         words: list[Word] = []
@@ -189,7 +200,7 @@ class WordAssembler:
         if (
             last is None
             or self._lead
-            or len(last.text) >= _MAX_WORD_CHARS
+            or len(last.text) >= MAX_WORD_CHARS
             or (last.group != self._group and starts_piece(last.text[-1], char))
         ):
             is_group_over = last is not None and last.group != self._group

@@ -52,7 +52,7 @@ function show() {
   byId("listen").textContent = isListening ? "Stop listening" : "Start listening";
   byId("delay").disabled = isListening;
   byId("key").disabled = isListening;
-  const hasWords = captions.utterances.length > 0;
+  const hasWords = captions.nChars > 0;
   for (const kind of Object.keys(KINDS)) byId(`save-${kind}`).disabled = !hasWords;
   byId("copy").disabled = !hasWords;
   byId("clear").disabled = captions.blocks.length === 0;

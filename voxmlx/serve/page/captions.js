@@ -145,7 +145,6 @@ export class Captions {
     block.endMs = Math.max(block.endMs, word.end_ms);
     this.nChars += word.lead.length + word.text.length;
     while (this.nChars > MAX_CHARS && this.blocks.length > 1) {
-      this.drop(this.blocks[0].id);
       this.#remove(this.blocks[0]);
     }
   }
