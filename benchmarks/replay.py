@@ -41,7 +41,8 @@ def _run(argv: Sequence[str] | None) -> int:
     arguments = parser.parse_args(argv)
     checkpoint = load_model(arguments)
     n = round(arguments.minutes * 60 * 1000 / AUDIO_TOKEN_MS) * SAMPLES_PER_AUDIO_TOKEN
-    sound = np.resize(sample(), n)
+    spoken = sample()
+    sound = np.resize(spoken, n)
 
     first = Session(checkpoint)
     started = time.process_time(), time.perf_counter()
@@ -61,7 +62,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
     is_same = None
     if share == 1:
-        is_same = replayed == events and second.push(sample) == first.push(sample)
+        is_same = replayed == events and second.push(spoken) == first.push(spoken)
     figures = {
         "minutes": arguments.minutes,
         "decoding_cpu_s": round(decoding_s[0], 2),

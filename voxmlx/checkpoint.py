@@ -27,7 +27,7 @@ from voxmlx.layouts.embedding import (
     quantized_embedding,
     with_quantized_embedding,
 )
-from voxmlx.layouts.finite import is_finite
+from voxmlx.layouts.finite import refuse_infinite
 from voxmlx.layouts.tensors import PACKED, packed_path
 from voxmlx.memory import little_cache
 from voxmlx.model import VoxtralRealtime
@@ -326,9 +326,5 @@ def _checked(name: str, array: mx.array, dtype: mx.Dtype) -> mx.array:
         mx.eval(array)
         return array
     array = array.astype(dtype)
-    if not is_finite(array):
-        raise CheckpointError(
-            f"{name} holds NaN or infinite weights; the file is damaged, or "
-            f"{dtype} is too narrow for it"
-        )
+    refuse_infinite(name, array)
     return array

@@ -32,7 +32,6 @@ from voxmlx.kernels.ring_reference import (
     dequantize_rows,
     quantize_rows_reference,
     ring_attention_q8_reference,
-    ring_attention_reference,
     window_attention_reference,
 )
 from voxmlx.kernels.switches import kernel_switches
@@ -59,7 +58,6 @@ __all__ = [
     "quantize_rows_reference",
     "ring_attention_q8",
     "ring_attention_q8_reference",
-    "ring_attention_reference",
     "rotate",
     "rotate_reference",
     "rotated_pairs_reference",

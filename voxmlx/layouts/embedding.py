@@ -13,7 +13,7 @@ from voxmlx.errors import CheckpointError
 from voxmlx.kernels.evaluation import evaluate
 from voxmlx.layouts.configs import Precision
 from voxmlx.layouts.directory import ModelFiles, StoredTensor
-from voxmlx.layouts.finite import is_finite
+from voxmlx.layouts.finite import refuse_infinite
 
 __all__ = [
     "DEFAULT_EMBEDDING_BITS",
@@ -87,11 +87,7 @@ def quantized_embedding(
     start = 0
     for rows in _blocks(tensor):
         block = _as_stored(rows, tensor.dtype).astype(dtype)
-        if not is_finite(block):
-            raise CheckpointError(
-                f"{tensor.name} holds NaN or infinite weights; the file is damaged, or "
-                f"{dtype} is too narrow for it"
-            )
+        refuse_infinite(tensor.name, block)
         stop = start + len(rows)
         quantized = mx.quantize(block, precision.group_size, precision.bits)
         for whole, part in zip(parts, quantized, strict=True):

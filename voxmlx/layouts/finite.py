@@ -3,9 +3,10 @@
 import mlx.core as mx
 import numpy as np
 
+from voxmlx.errors import CheckpointError
 from voxmlx.kernels.evaluation import as_numpy
 
-__all__ = ["is_finite"]
+__all__ = ["is_finite", "refuse_infinite"]
 
 # Each type as integers, and its infinity and sign.
 _BITS = {
@@ -27,3 +28,12 @@ def is_finite(array: mx.array) -> bool:
         return True
     bits = as_numpy(array.view(unsigned))
     return bool(bits.view(signed).max() < infinity and bits.max() < sign | infinity)
+
+
+def refuse_infinite(name: str, array: mx.array) -> None:
+    """Raise CheckpointError unless the numbers of the tensor `name` are finite."""
+    if not is_finite(array):
+        raise CheckpointError(
+            f"{name} holds NaN or infinite weights; the file is damaged, or "
+            f"{array.dtype} is too narrow for it"
+        )

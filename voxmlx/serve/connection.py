@@ -10,15 +10,21 @@ from voxmlx.errors import RequestError
 from voxmlx.events import Finished
 from voxmlx.serve.limits import Limits
 from voxmlx.serve.metrics_sink import MetricsSink
-from voxmlx.serve.protocol import TRY_AGAIN_LATER, Close, Effect, Notice, Open, Send
+from voxmlx.serve.protocol import (
+    POLICY_VIOLATION,
+    TRY_AGAIN_LATER,
+    Close,
+    Effect,
+    Notice,
+    Open,
+    Send,
+)
 from voxmlx.serve.scheduler import Scheduler
 from voxmlx.serve.slot import Slot
 
 __all__ = ["Connection", "Received", "Talk", "Transport"]
 
 _log = logging.getLogger("voxmlx.serve")
-
-_POLICY_VIOLATION = 1008
 
 # How often to look whether a client whose sound waits may send more.
 _LOOK_S = 0.02
@@ -123,7 +129,7 @@ class Connection(Generic[Received]):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             if self._is_too_slow.is_set():
-                await self._close(Close(_POLICY_VIOLATION, "too slow to read"))
+                await self._close(Close(POLICY_VIOLATION, "too slow to read"))
         for task in tasks:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
@@ -157,9 +163,9 @@ class Connection(Generic[Received]):
                 error = RequestError(
                     f"nothing was sent for {self._limits.idle_s:g} s", code="idle"
                 )
-                self._refuse(error, Close(_POLICY_VIOLATION, "idle"))
+                self._refuse(error, Close(POLICY_VIOLATION, "idle"))
             except RequestError as error:
-                self._refuse(error, Close(_POLICY_VIOLATION, error.code))
+                self._refuse(error, Close(POLICY_VIOLATION, error.code))
             else:
                 if message is None:
                     return

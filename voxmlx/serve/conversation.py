@@ -8,6 +8,7 @@ from voxmlx.serve.json_object import JsonObject, read_message
 from voxmlx.serve.mistral_dialect import MistralDialect
 from voxmlx.serve.openai_dialect import OpenAiDialect
 from voxmlx.serve.protocol import (
+    POLICY_VIOLATION,
     Close,
     Dialect,
     Effect,
@@ -19,8 +20,6 @@ from voxmlx.serve.vllm_dialect import VllmDialect
 from voxmlx.serve.wyoming_dialect import WyomingDialect
 
 __all__ = ["Conversation", "Hints", "WyomingConversation"]
-
-_POLICY_VIOLATION = 1008
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ class WyomingConversation(_Conversation):
         try:
             return self.dialect.receive(message)
         except RequestError as error:
-            return [self.dialect.error(error), Close(_POLICY_VIOLATION, error.code)]
+            return [self.dialect.error(error), Close(POLICY_VIOLATION, error.code)]
 
 
 class Conversation(_Conversation):

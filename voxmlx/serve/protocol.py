@@ -45,7 +45,7 @@ __all__ = [
     "possible_pause",
 ]
 
-GOING_AWAY, TRY_AGAIN_LATER, INTERNAL_ERROR = 1001, 1013, 1011
+GOING_AWAY, POLICY_VIOLATION, INTERNAL_ERROR, TRY_AGAIN_LATER = 1001, 1008, 1011, 1013
 
 # Behind by this much, every client is told; less only where it asked.
 _MUCH_LAG_MS = 1000

@@ -36,6 +36,7 @@ from uvicorn.server import ServerState
 from websockets.frames import Frame
 
 from voxmlx.serve.limits import Limits
+from voxmlx.serve.protocol import POLICY_VIOLATION
 
 __all__ = ["HttpProtocol", "SocketState", "Waiting", "WebSocketProtocol"]
 
@@ -303,7 +304,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             return True
         self.frames = []
         if self.conn.close_sent is None:
-            self.conn.fail(1008, "too many frames that are no message")
+            self.conn.fail(POLICY_VIOLATION, "too many frames that are no message")
         self.handle_parser_exception()
         self.transport.close()  # and read no more of them
         return False
