@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import pytest
 
 from tests.tiny import TinyModel
 
@@ -175,6 +176,8 @@ def write_awni(directory: Path, bits: int | None = None) -> Path:
 
 def write_transformers(directory: Path) -> Path:
     """transformers' layout, by its own save_pretrained."""
+    pytest.importorskip("torch", reason="parity needs torch: install .[parity]")
+    pytest.importorskip("transformers", reason="parity needs it: install .[parity]")
     # Local import: torch takes seconds.
     from tests.reference import Reference
 
