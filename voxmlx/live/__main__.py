@@ -4,8 +4,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
@@ -27,11 +27,7 @@ from voxmlx.cli.arguments import (
     raw_rate,
     run_command,
 )
-from voxmlx.cli.interruption import (
-    Interrupted,
-    ending_signals,
-    ignore_ending_signals,
-)
+from voxmlx.cli.interruption import ended_by_first_signal
 from voxmlx.cli.progress import clock
 from voxmlx.cli.server_arguments import (
     reconnect_s,
@@ -47,7 +43,7 @@ from voxmlx.live.captions import Captions, LiveStream, SoundSource
 from voxmlx.live.command_line import make_parser, parse_arguments
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
 from voxmlx.live.lag_warning import LagWarning, RecoveryWarning
-from voxmlx.live.output_files import CaptionFile, Recording
+from voxmlx.live.output_files import CaptionFile, Recording, refuse_existing
 from voxmlx.live.recorded import RecordedSound
 from voxmlx.live.remote import RemoteMetrics, RemoteStream
 from voxmlx.live.remote_events import RemoteEvents
@@ -79,7 +75,7 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
     word_options(arguments)
     resumed = _open_resumed(arguments)
     if resumed is None:
-        _refuse_existing(arguments)
+        refuse_existing([*arguments.output, arguments.record])
     # A missing file or microphone is reported before a model is downloaded and loaded.
     # A microphone is opened after that, or its queue would fill with sound.
     played = _open_file(arguments, resumed)
@@ -111,7 +107,7 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         ]
         is_recorded = arguments.record is not None
         captions = Captions(source, stream, listeners, metrics, is_recorded=is_recorded)
-        stack.enter_context(_ended_by_signals(captions))
+        stack.enter_context(ended_by_first_signal(captions.stop))
         if resumed is not None and journal is not None:
             assert isinstance(stream, Session)
             pieces, n = resumed.pieces(), resumed.n_samples
@@ -209,15 +205,6 @@ def _open_remote(
     return stream, metrics
 
 
-def _refuse_existing(arguments: argparse.Namespace) -> None:
-    """Say so before the model is loaded; creating them asks once more."""
-    for path in (*arguments.output, arguments.record):
-        if path is not None and path.exists():
-            raise OutputError(
-                f"{path} exists and would be overwritten; choose another name"
-            )
-
-
 def _open_file(
     arguments: argparse.Namespace, resumed: RecordedSound | None
 ) -> FileSource | None:
@@ -299,30 +286,6 @@ def _open_files(
         files.append(Recording(arguments.record, resumed=resumed))
         stack.callback(files[-1].close)
     return files
-
-
-@contextmanager
-def _ended_by_signals(captions: Captions) -> Generator[None]:
-    """SIGINT, SIGTERM or SIGHUP once ends the captions; a second one stops at once.
-
-    More are ignored until the process has ended: files are being closed.
-    """
-    has_come = False
-
-    def handle(number: int) -> None:
-        nonlocal has_come
-        if has_come:
-            ignore_ending_signals()
-            raise Interrupted(number)
-        has_come = True
-        captions.stop()
-
-    with ending_signals(handle):
-        try:
-            yield
-        finally:
-            if has_come:
-                ignore_ending_signals()
 
 
 def _print_summary(figures: Figures, arguments: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,7 +19,7 @@ from voxmlx.live.recorded import (
 from voxmlx.live.stream_metrics import StreamMetrics
 from voxmlx.text.formats import Writer
 
-__all__ = ["CaptionFile", "Recording", "create_file"]
+__all__ = ["CaptionFile", "Recording", "create_file", "refuse_existing"]
 
 _SYNC_EVERY_S = 1.0
 
@@ -148,14 +148,19 @@ def _open_again(path: Path) -> BinaryIO:
         raise _unwritable(path, error) from None
 
 
+def refuse_existing(paths: Iterable[Path | None]) -> None:
+    """Raise OutputError for a path that is there; creating it would ask once more."""
+    for path in paths:
+        if path is not None and path.exists():
+            raise _existing(path)
+
+
 def create_file(path: Path) -> BinaryIO:
     """Create a file. Raises OutputError where there is one, or it cannot be written."""
     try:
         return open(path, "xb")
     except FileExistsError:
-        raise OutputError(
-            f"{path} exists and would be overwritten; choose another name"
-        ) from None
+        raise _existing(path) from None
     except OSError as error:
         raise _unwritable(path, error) from None
 
@@ -165,6 +170,10 @@ def _close(file: BinaryIO, path: Path) -> None:
         file.close()  # which tries once more to write what could not be written
     except OSError as error:
         raise _unwritable(path, error) from None
+
+
+def _existing(path: Path) -> OutputError:
+    return OutputError(f"{path} exists and would be overwritten; choose another name")
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:
