@@ -26,7 +26,7 @@ class FileSource:
     With `speed` the blocks of 10 ms come when they would be spoken, `speed` times
     faster than real time, and never wait for the decoder; without, they come as fast
     as they are decoded, and what a file was read ahead is no lag. Takes over the open
-    `audio`.
+    `audio`. If its channels are split, samples are [n, n_channels].
     """
 
     def __init__(
@@ -115,14 +115,14 @@ class FileSource:
         if self._speed is None:
             yield from self._left(self._audio.pieces(0.5))
             return
-        pending = np.zeros(0, np.float32)
+        pending: np.ndarray | None = None
         for piece in self._left(self._audio.pieces()):
-            pending = np.concatenate([pending, piece])
+            pending = piece if pending is None else np.concatenate([pending, piece])
             n_whole = len(pending) // _BLOCK_SAMPLES * _BLOCK_SAMPLES
             for start in range(0, n_whole, _BLOCK_SAMPLES):
                 yield pending[start : start + _BLOCK_SAMPLES]
             pending = pending[n_whole:]
-        if len(pending):
+        if pending is not None and len(pending):
             yield pending
 
     def _left(self, pieces: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

@@ -20,6 +20,7 @@ __all__ = [
     "describe_devices",
     "find_device",
     "import_portaudio",
+    "is_loopback",
 ]
 
 _BLOCKS_PER_SECOND = 100
@@ -115,18 +116,23 @@ class Microphone:
         notify: Callable[[str], None] = lambda sentence: None,
         *,
         channel: Channel = None,
+        is_alone: bool = True,
         portaudio: PortAudio | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Open `device`, a number or a part of a name; None is the system's default.
 
         `channel` is one of its inputs, from 1, or "mix"; None takes the one that
-        carries sound. Raises DeviceError, which lists the devices there are.
+        carries sound. One that is not `is_alone` in the process is silent after its
+        device is lost: no other device speaks for it, and PortAudio, which sees devices
+        only when started anew, must not be. Raises DeviceError, which lists the devices
+        there are.
         """
         self._portaudio = portaudio or import_portaudio()
         self.notify = notify
         self._clock = clock
         self._channel: Channel = channel
+        self._is_alone = is_alone
         self._stream: Any = None
         self._is_stopped = self._is_paused = False
         self._left: list[Block] = []  # what a pause found in the queue
@@ -300,13 +306,18 @@ class Microphone:
     def _lose_device(self) -> None:
         self.close()
         self._gone_since = self._retried = self._clock()
-        self.notify(f"{self.name} is gone; waiting for it")
+        self.notify(
+            f"{self.name} is gone; waiting for it"
+            if self._is_alone
+            else f"{self.name} is gone; it is silent from now on, and the others are "
+            "heard; start again to hear it"
+        )
 
     def _read_without_device(self, timeout_s: float) -> list[Block]:
         """Silence as long as the time that passes; tries to find a device again."""
         time.sleep(min(timeout_s, 1 / _BLOCKS_PER_SECOND))
         now = self._clock()
-        if now - self._retried > _RETRY_EVERY_S:
+        if self._is_alone and now - self._retried > _RETRY_EVERY_S:
             self._retried = now
             self._reopen(may_fall_back=now - self._gone_since > _FALL_BACK_AFTER_S)
         now = self._clock()
@@ -367,6 +378,11 @@ def find_device(portaudio: PortAudio, device: str | int | None) -> dict[str, Any
     raise DeviceError(f"--device {device} {problem}; there are {_listed(portaudio)}")
 
 
+def is_loopback(name: str) -> bool:
+    """Return whether a device carries what other programs play, by its name."""
+    return any(word in name.casefold() for word in _LOOPBACKS)
+
+
 def _listed(portaudio: PortAudio) -> str:
     return ", ".join(describe_devices(portaudio))
 
@@ -379,7 +395,7 @@ def _mute_advice(name: str, chooser: ChannelChooser) -> str:
             f"{chooser.loud} carries sound: choose it with --channel {chooser.loud}"
         )
     zeros = f"{name} delivers only zeros"
-    if any(word in name.casefold() for word in _LOOPBACKS):
+    if is_loopback(name):
         return (
             f"{zeros}: it carries what other programs play into it; make it their "
             "output, or choose a microphone with --device"

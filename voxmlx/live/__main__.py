@@ -4,8 +4,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
@@ -22,17 +22,10 @@ from voxmlx.audio.microphone import (
 from voxmlx.cli.arguments import (
     check_delay,
     check_draft_delay,
-    chosen_delay_ms,
-    load_model,
     raw_rate,
     run_command,
 )
-from voxmlx.cli.interruption import (
-    Interrupted,
-    ending_signals,
-    ignore_ending_signals,
-)
-from voxmlx.cli.progress import clock
+from voxmlx.cli.interruption import ended_by_first_signal
 from voxmlx.cli.server_arguments import (
     reconnect_s,
     server_key,
@@ -41,8 +34,8 @@ from voxmlx.cli.word_arguments import (
     cue_rules,
     word_options,
 )
-from voxmlx.config import AUDIO_TOKEN_MS
 from voxmlx.errors import DeviceError, OutputError
+from voxmlx.events import Event
 from voxmlx.live.captions import Captions, Listener, LiveStream, SoundSource
 from voxmlx.live.changing_stream import ChangingStream
 from voxmlx.live.command_line import make_parser, parse_arguments
@@ -50,21 +43,26 @@ from voxmlx.live.command_runner import CommandRunner
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
 from voxmlx.live.json_display import JsonDisplay
 from voxmlx.live.lag_warning import LagWarning, RecoveryWarning
-from voxmlx.live.output_files import CaptionFile, Recording
+from voxmlx.live.local_sessions import open_sessions
+from voxmlx.live.output_files import CaptionFile, Recording, refuse_existing
 from voxmlx.live.recorded import RecordedSound
 from voxmlx.live.remote import RemoteMetrics, RemoteStream
 from voxmlx.live.remote_events import RemoteEvents
 from voxmlx.live.server_connection import server_url
+from voxmlx.live.several import run_several
 from voxmlx.live.shown_elsewhere import (
     open_commands,
     open_elsewhere,
     refuse_caption_file,
 )
+from voxmlx.live.source_arguments import has_several_sources
+from voxmlx.live.sources import device_of
 from voxmlx.live.stream_metrics import Figures, StreamMetrics
+from voxmlx.live.summary import summary
 from voxmlx.live.worker_commands import CommandReader
 from voxmlx.session import Session
 from voxmlx.text.formats import FormatOptions, make_writer
-from voxmlx.text.journal import Journal, read_journal, settings_key
+from voxmlx.text.journal import Journal, read_journal
 
 __all__ = ["main", "make_parser"]
 
@@ -86,9 +84,11 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
     check_delay(arguments)
     check_draft_delay(arguments)
     word_options(arguments)
+    if has_several_sources(arguments):
+        return run_several(arguments, portaudio)
     resumed = _open_resumed(arguments)
     if resumed is None:
-        _refuse_existing(arguments)
+        refuse_existing([*arguments.output, arguments.record])
     refuse_caption_file(arguments)
     # A missing file or microphone is reported before a model is downloaded and loaded.
     # A microphone is opened after that, or its queue would fill with sound.
@@ -131,7 +131,7 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         if commands is not None:
             assert isinstance(display, JsonDisplay)
             listeners.append(CommandRunner(commands, display, captions, source, stream))
-        stack.enter_context(_ended_by_signals(captions))
+        stack.enter_context(ended_by_first_signal(captions.stop))
         if resumed is not None and journal is not None:
             assert isinstance(stream, Session | ChangingStream)
             pieces, n = resumed.pieces(), resumed.n_samples
@@ -151,39 +151,11 @@ def _open_stream(
     """What decodes, here or there, what it is measured with, and what jsonl says of it."""
     if arguments.server is not None:
         return *_open_remote(arguments, stack), {}
-    checkpoint = load_model(arguments)
-    delay_ms = chosen_delay_ms(arguments, checkpoint)
-    check_draft_delay(arguments, delay_ms)
-    words = word_options(arguments, checkpoint.tokenizer)
-
-    def open_session(delay_ms: int) -> Session:
-        return Session(
-            checkpoint,
-            delay_ms=delay_ms,
-            kv_bits=arguments.kv_bits,
-            # A backlog is decoded several ids at a time.
-            speculate=True,
-            draft_delay_ms=arguments.draft_delay,
-            silence_block=arguments.silence_block,
-            confidence=_has_confidence(arguments),
-            **words,
-        )
-
-    stream = open_session(delay_ms)
-    settings = {
-        **word_options(arguments),
-        "kv_bits": arguments.kv_bits,
-        "dtype": checkpoint.dtype,
-        "embedding_bits": checkpoint.embedding_bits,
-    }
-    head = {
-        "model": checkpoint.name,
-        "delay_ms": stream.delay_ms,
-        "settings": settings_key(settings),
-    }
+    local = open_sessions(arguments, has_confidence=_has_confidence(arguments))
+    stream: LiveStream = local.sessions[0]
     if commands is not None:
-        stream = ChangingStream(stream, open_session)
-    return stream, StreamMetrics(), head
+        stream = ChangingStream(local.sessions[0], local.open_session)
+    return stream, StreamMetrics(), local.head
 
 
 def _has_confidence(arguments: argparse.Namespace) -> bool:
@@ -238,15 +210,6 @@ def _open_remote(
     return stream, metrics
 
 
-def _refuse_existing(arguments: argparse.Namespace) -> None:
-    """Say so before the model is loaded; creating them asks once more."""
-    for path in (*arguments.output, arguments.record):
-        if path is not None and path.exists():
-            raise OutputError(
-                f"{path} exists and would be overwritten; choose another name"
-            )
-
-
 def _open_file(
     arguments: argparse.Namespace, resumed: RecordedSound | None
 ) -> FileSource | None:
@@ -283,13 +246,12 @@ def _open_microphone(
 
 def _device(arguments: argparse.Namespace) -> str | int | None:
     """Return --device as the Microphone takes it."""
-    name: str | None = arguments.device
-    return int(name) if name is not None and name.isdecimal() else name
+    return device_of(arguments.devices[0]) if arguments.devices else None
 
 
 def _may_play_the_sample(arguments: argparse.Namespace) -> bool:
     """Return whether --demo plays its sample where there is no microphone."""
-    is_chosen = arguments.device is not None or arguments.channel is not None
+    is_chosen = bool(arguments.devices) or arguments.channel is not None
     return arguments.model == demo.NAME and not is_chosen
 
 
@@ -328,8 +290,8 @@ def _open_files(
     head: Mapping[str, Any],
     resumed: RecordedSound | None,
     stack: ExitStack,
-) -> list[CaptionFile | Recording]:
-    files: list[CaptionFile | Recording] = []
+) -> list[CaptionFile[Event] | Recording]:
+    files: list[CaptionFile[Event] | Recording] = []
     for path in arguments.output:
         options = FormatOptions(
             cues=cue_rules(arguments),
@@ -346,39 +308,8 @@ def _open_files(
     return files
 
 
-@contextmanager
-def _ended_by_signals(captions: Captions) -> Generator[None]:
-    """SIGINT, SIGTERM or SIGHUP once ends the captions; a second one stops at once.
-
-    More are ignored until the process has ended: files are being closed.
-    """
-    has_come = False
-
-    def handle(number: int) -> None:
-        nonlocal has_come
-        if has_come:
-            ignore_ending_signals()
-            raise Interrupted(number)
-        has_come = True
-        captions.stop()
-
-    with ending_signals(handle):
-        try:
-            yield
-        finally:
-            if has_come:
-                ignore_ending_signals()
-
-
 def _print_summary(figures: Figures, arguments: argparse.Namespace) -> None:
-    parts = [f"heard {clock(figures.heard_s)}"]
-    if figures.lag_p95_ms:
-        p50_ms, p95_ms = figures.lag_p50_ms, figures.lag_p95_ms
-        parts.append(f"lag {p50_ms:.0f} ms, 95 % below {p95_ms:.0f} ms")
-    if figures.n_tokens:
-        real_time = f"real time needs {1000 / AUDIO_TOKEN_MS:g}"
-        parts.append(f"{figures.tokens_per_s:.0f} tokens/s, {real_time}")
-    sys.stderr.write(f"voxmlx: {'; '.join(parts)}\n")
+    sys.stderr.write(f"voxmlx: {summary(figures)}\n")
     if arguments.stats:
         rounded = {name: round(value, 2) for name, value in asdict(figures).items()}
         sys.stderr.write(json.dumps(rounded) + "\n")

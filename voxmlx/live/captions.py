@@ -1,7 +1,6 @@
 """The loop of a live stream: sound from a source, events to whoever wants them."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -18,12 +17,9 @@ from voxmlx.config import (
 from voxmlx.events import Event, Finished, TokenDecoded
 from voxmlx.live.recorded import to_pcm16
 from voxmlx.live.stream_metrics import StreamMetrics
+from voxmlx.live.waiting_sound import WaitingSound
 
 __all__ = ["Captions", "Listener", "LiveStream", "SoundSource"]
-
-# One push of a backlog: 2.56 s of sound, so that signals and the display wait no
-# longer than that takes to decode.
-_MAX_STEP_SAMPLES = 32 * SAMPLES_PER_AUDIO_TOKEN
 
 # How long to wait for sound before the display is drawn again.
 _WAIT_S = 0.1
@@ -32,9 +28,10 @@ _WAIT_S = 0.1
 class SoundSource(Protocol):
     """A source of sound: a microphone, a file or a pipe."""
 
-    name: str
-    is_ended: bool
-
+    @property
+    def name(self) -> str: ...
+    @property
+    def is_ended(self) -> bool: ...
     def read(self, timeout_s: float) -> list[Block]: ...
     def stop(self) -> None: ...
     def close(self) -> None: ...
@@ -86,9 +83,8 @@ class Captions:
         self._listeners = listeners
         self._metrics = metrics
         self._clock = clock
-        self._waiting: deque[Block] = deque()
+        self._waiting = WaitingSound()
         self._n_taken = 0
-        self.n_pushed = 0
         self._is_stopping = False
 
     def stop(self) -> None:
@@ -111,8 +107,9 @@ class Captions:
         return self._n_taken
 
     @property
-    def _n_waiting(self) -> int:
-        return self._n_taken - self.n_pushed
+    def n_pushed(self) -> int:
+        """Return how many samples went into the stream."""
+        return self._n_taken - self._waiting.n_samples
 
     def replay(self, replayed: Iterable[Sequence[Event]]) -> bool:
         """Show events of sound that was heard before; False if it was stopped."""
@@ -135,7 +132,7 @@ class Captions:
             self._tick()
         if isinstance(self._source, FileSource):
             self._show(self._source.take_warnings())
-        while self._waiting:
+        while self._waiting.n_samples:
             self._step()
             self._tick()
         is_finished = False
@@ -146,7 +143,7 @@ class Captions:
             self._tick()
 
     def _take(self, timeout_s: float) -> None:
-        if self._n_waiting >= _MAX_STEP_SAMPLES:
+        if self._waiting.is_full:
             time.sleep(timeout_s)
             return  # a file would be read to its end, and be held in memory
         if isinstance(self._source, FileSource):
@@ -160,31 +157,18 @@ class Captions:
             if self._is_recorded:
                 samples = to_pcm16(samples).astype(np.float32) / 32768
             if len(samples):
-                self._waiting.append(Block(samples, block.time))
+                self._waiting.push(Block(samples, block.time))
                 self._n_taken += len(samples)
                 self._metrics.pushed(samples)
                 for listener in self._listeners:
                     listener.on_audio(samples)
 
     def _is_step_due(self) -> bool:
-        return self._n_waiting >= self._stream.samples_wanted
+        return self._waiting.n_samples >= self._stream.samples_wanted
 
     def _step(self) -> None:
         """Push what waits, whole blocks up to the largest step; measure its tokens."""
-        taken: list[Block] = []
-        n_taken = 0
-        wanted = self._stream.samples_wanted
-        completed_at: list[float] = []
-        while self._waiting and n_taken < _MAX_STEP_SAMPLES:
-            block = self._waiting.popleft()
-            taken.append(block)
-            n_taken += len(block.samples)
-            while n_taken >= wanted:
-                completed_at.append(block.time)
-                wanted += SAMPLES_PER_AUDIO_TOKEN
-        self.n_pushed += n_taken
-        nothing = np.zeros(0, np.float32)
-        samples = np.concatenate([nothing, *(block.samples for block in taken)])
+        samples, completed_at = self._waiting.take(self._stream.samples_wanted)
         started = self._clock()
         events = self._stream.push(samples)
         ended = self._clock()

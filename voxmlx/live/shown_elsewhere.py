@@ -11,6 +11,7 @@ from voxmlx.cli.arguments import CommandParser, whole_number
 from voxmlx.cli.outputs import name_one_file_twice
 from voxmlx.live.caption_page import CaptionPage, open_caption_server, page_address
 from voxmlx.live.last_lines import LastLinesFile, check_caption_file
+from voxmlx.live.source_arguments import has_several_sources
 from voxmlx.live.worker_commands import CommandReader, is_pipe
 from voxmlx.text.caption_text import CaptionText
 
@@ -69,6 +70,11 @@ def check_elsewhere_arguments(
 ) -> None:
     """Refuse arguments that do not go together; they end the program."""
     is_json = arguments.format == JSON_LINES
+    if has_several_sources(arguments):
+        for name in ("serve_captions", "caption_file", "format"):
+            if getattr(arguments, name) is not None:
+                option = name.replace("_", "-")
+                parser.error(f"--{option} is of one source of sound; give one")
     if arguments.plain and is_json:
         parser.error("--plain is the text alone, --format jsonl is not; give one")
     if arguments.commands:
