@@ -51,4 +51,7 @@ if __name__ == "__main__":
     fake = FakePortAudio(Mic=float(RATE))
     fake.n_inputs = 1
     threading.Thread(target=play, args=[fake], daemon=True).start()
-    sys.exit(main(["--demo", *sys.argv[1:]], portaudio=fake))
+    status = main(["--demo", *sys.argv[1:]], portaudio=fake)
+    if not any(stream.is_open for stream in fake.streams):
+        sys.stderr.write("nothing is open\n")
+    sys.exit(status)

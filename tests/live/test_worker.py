@@ -171,7 +171,7 @@ def test_a_program_pauses_resumes_flushes_changes_the_delay_and_stops() -> None:
         assert worker.process.wait(PATIENCE_S) == 0
     assert worker.words == PLAYED
     assert worker.lines[-1] == finished
-    assert worker.device.count("closed") == 2
+    worker.wait_until(lambda: "nothing is open" in worker.device)
     deltas = [line["text"] for line in worker.lines if line["type"] == "text_delta"]
     assert "".join(deltas).split() == PLAYED
 
@@ -202,6 +202,7 @@ def test_a_worker_whose_program_has_gone_closes_the_microphone() -> None:
         worker.process.stdin.close()
         worker.wait("finished")
         assert worker.process.wait(PATIENCE_S) == 0
+        worker.wait_until(lambda: "nothing is open" in worker.device)
     with working("--format", "jsonl") as worker:
         assert worker.process.stdin is not None
         worker.process.stdin.close()  # before the model is loaded
