@@ -92,9 +92,8 @@ def test_what_is_said_goes_to_the_page_and_to_the_file_and_both_end_empty(
 ) -> None:
     samples, rate = soundfile.read(demo.SAMPLE, dtype="float32")
     silence = np.zeros(2 * rate, np.float32)
-    soundfile.write(
-        tmp_path / "talk.wav", [*samples[: int(2.6 * rate)], *silence], rate
-    )
+    talk = np.concatenate([samples[: int(2.6 * rate)], silence])
+    soundfile.write(tmp_path / "talk.wav", talk, rate)
     last = tmp_path / "last.txt"
     shown: list[str] = []
     lines: set[str] = set()

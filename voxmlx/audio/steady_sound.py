@@ -66,6 +66,10 @@ class SteadySound:
         parts.append(self._resampled(samples))
         return Block(np.concatenate(parts), block.time)
 
+    def hold(self, seconds: float) -> None:
+        """Leave so much of the clock's time out of the stream: nobody listened."""
+        self._origin += seconds
+
     def flush(self) -> np.ndarray:
         """Return the samples that the filter still holds; the stream ends here."""
         return self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
