@@ -33,7 +33,8 @@ LAYERS = (
     },
     {"file_transcript", "alignment"},
     {"cli"},
-    {"client"},
+    {"client", "web"},
+    {"overlay"},
     {"live", "transcribe", "align", "doctor"},
     {"serve"},
     {"__main__", "__pyinstaller"},
@@ -42,7 +43,7 @@ RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # The package's own `__init__` hands out names of what lies below the commands.
 RANKS["__init__"] = RANKS["file_transcript"]
 
-OUTSIDERS = {"convert", "benchmarks", "tests", "training"}
+OUTSIDERS = {"convert", "benchmarks", "examples", "tests", "training"}
 
 # Seconds of start-up, or a capability (sound devices, the network) that an import
 # has no business with.
