@@ -16,9 +16,9 @@ from voxmlx.serve.access import Access
 from voxmlx.serve.app import Service
 from voxmlx.serve.limits import Limits
 from voxmlx.serve.metrics import Metrics
-from voxmlx.serve.protocol import StreamOptions
 from voxmlx.serve.scheduler import Scheduler
 from voxmlx.serve.server import Server, listen
+from voxmlx.serve.stream_options import StreamOptions
 
 __all__ = ["PATIENCE_S", "Loopback", "pcm16", "said", "serving", "sound", "until"]
 

@@ -27,6 +27,7 @@ from voxmlx.serve.access import (
     read_key,
     read_origin,
 )
+from voxmlx.serve.model_names import read_model_name
 
 __all__ = ["main", "make_parser"]
 
@@ -93,6 +94,14 @@ def make_parser() -> CommandParser:
         type=_at_least_one,
         default=8,
         help="clients served at once; more are refused (default: %(default)s)",
+    )
+    server.add_argument(
+        "--served-model-name",
+        metavar="NAME",
+        action="append",
+        type=_checked(read_model_name),
+        help="name of the model for clients, as with vLLM; may be given several times, "
+        "the first one is shown (default: what --model says)",
     )
     server.add_argument(
         "--api-key",
@@ -236,9 +245,9 @@ def _run(arguments: argparse.Namespace) -> int:
         from voxmlx.serve.app import Service
         from voxmlx.serve.limits import Limits
         from voxmlx.serve.metrics import Metrics
-        from voxmlx.serve.protocol import StreamOptions
         from voxmlx.serve.scheduler import Scheduler
         from voxmlx.serve.server import Server, announce, listen, tls_context
+        from voxmlx.serve.stream_options import StreamOptions
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("voxmlx"):
             raise
@@ -292,10 +301,12 @@ def _run(arguments: argparse.Namespace) -> int:
             silence_block=arguments.silence_block,
             metrics=metrics,
         )
+        name, *aliases = arguments.served_model_name or [checkpoint.name]
         service = Service(
             scheduler,
             metrics,
-            model=checkpoint.name,
+            model=name,
+            aliases=aliases,
             options=StreamOptions(chosen_delay_ms(arguments, checkpoint)),
             left_pad_tokens=checkpoint.model.left_pad_tokens,
             access=access,
@@ -304,7 +315,7 @@ def _run(arguments: argparse.Namespace) -> int:
         scheduler.start()
         try:
             is_tls = tls is not None
-            announce(sock, checkpoint.name, is_tls=is_tls, wyoming=wyoming)
+            announce(sock, name, is_tls=is_tls, wyoming=wyoming)
             Server(service, limits, tls, wyoming).run([sock])
         finally:
             scheduler.stop()
