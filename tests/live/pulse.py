@@ -14,7 +14,9 @@ __all__ = ["pulse_server"]
 
 
 @contextmanager
-def pulse_server(directory: Path, sinks: Sequence[str]) -> Iterator[dict[str, str]]:
+def pulse_server(
+    directory: Path, sinks: Sequence[str], latency_ms: int = 50
+) -> Iterator[dict[str, str]]:
     """A server with null sinks; the environment that talks to it.
 
     What is played into a sink is heard on its monitor. PortAudio lists the monitor under
@@ -38,7 +40,7 @@ def pulse_server(directory: Path, sinks: Sequence[str]) -> Iterator[dict[str, st
         "PULSE_SERVER": f"unix:{socket}",
         "PULSE_SOURCE": f"{sinks[0]}.monitor",
         "PULSE_SINK": sinks[0],
-        "PULSE_LATENCY_MSEC": "50",
+        "PULSE_LATENCY_MSEC": str(latency_ms),
     }
     server = subprocess.Popen(
         [

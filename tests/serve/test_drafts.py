@@ -22,10 +22,10 @@ from voxmlx import Checkpoint, Session
 from voxmlx.events import DraftChanged, Event, TextDelta, UtteranceEnd
 from voxmlx.serve.connection import Connection
 from voxmlx.serve.conversation import Conversation, Hints
-from voxmlx.serve.limits import Limits
 from voxmlx.serve.metrics_sink import NullMetrics
 from voxmlx.serve.protocol import Close, Open
 from voxmlx.serve.scheduler import Scheduler
+from voxmlx.web.limits import Limits
 
 OPENAI = Hints(intent="transcription")
 BETA = Hints(is_beta=True, has_openai_headers=True)

@@ -41,6 +41,8 @@ class FileSource:
         self._is_there_whole = speed is None and not audio.is_pipe
         self._error: AudioError | None = None
         self._is_stopped = threading.Event()
+        self._may_read = threading.Event()
+        self._may_read.set()
         # What is paced must not wait: a microphone would not.
         n_max = _MAX_WAITING_SAMPLES if speed is None else 1 << 62
         self._queue = BlockQueue(n_max)
@@ -67,9 +69,18 @@ class FileSource:
         """Return what was noticed about the file since the last call."""
         return self._audio.take_warnings()
 
+    def pause(self) -> None:
+        """Read no more of the file until `resume`; what was read is still there."""
+        self._may_read.clear()
+
+    def resume(self) -> None:
+        """Go on where `pause` has ended."""
+        self._may_read.set()
+
     def stop(self) -> None:
         """Hear nothing more; what was heard can still be read."""
         self._is_stopped.set()
+        self._may_read.set()
         self._queue.close()
 
     def close(self) -> None:
@@ -84,6 +95,10 @@ class FileSource:
             started = time.monotonic()
             n_played = 0
             for samples in self._pieces():
+                if not self._may_read.is_set():
+                    paused_at = time.monotonic()
+                    self._may_read.wait()
+                    started += time.monotonic() - paused_at
                 if self._speed is not None:
                     n_played += len(samples)
                     due = started + n_played / SAMPLE_RATE / self._speed

@@ -134,7 +134,8 @@ class Microphone:
         self._channel: Channel = channel
         self._is_alone = is_alone
         self._stream: Any = None
-        self._is_stopped = False
+        self._is_stopped = self._is_paused = False
+        self._left: list[Block] = []  # what a pause found in the queue
         self._has_overflowed = self._is_overflow_said = False
         self._heard_until = clock()
         self.name = ""
@@ -154,6 +155,12 @@ class Microphone:
 
     def read(self, timeout_s: float) -> list[Block]:
         """Return the blocks since the last call; wait if there are none."""
+        if self._left:
+            left, self._left = self._left, []
+            return left
+        if self._is_paused:
+            time.sleep(timeout_s)
+            return []
         if self._stream is None:
             return self._read_without_device(timeout_s)
         blocks = self._queue.get(timeout_s)
@@ -179,6 +186,32 @@ class Microphone:
         if self._clock() - max(self._heard_until, self._opened_at) > _GONE_AFTER_S:
             self._lose_device()
         return []
+
+    def pause(self) -> None:
+        """Close the device until `resume`, so that the system shows no recording.
+
+        What was heard can still be read. The time until `resume` is not heard, not even
+        as silence.
+        """
+        if self._is_paused:
+            return
+        self._is_paused = True
+        if self._stream is not None:
+            self._stream.stop()
+            self._left += [self._at_16_khz(block) for block in self._queue.get(0)]
+            self._left.append(Block(self._resampler.flush(), self._clock()))
+            self.close()
+
+    def resume(self) -> None:
+        """Open the device again; one that is gone is waited for, as ever."""
+        if not self._is_paused:
+            return
+        self._is_paused = False
+        self._heard_until = self._clock()
+        try:
+            self._open(self.name)
+        except DeviceError:
+            self._lose_device()
 
     def stop(self) -> None:
         """Hear nothing more; what was heard can still be read."""

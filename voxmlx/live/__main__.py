@@ -38,9 +38,12 @@ from voxmlx.cli.word_arguments import (
 from voxmlx.config import BASE_MODEL
 from voxmlx.errors import DeviceError, OutputError
 from voxmlx.events import Event
-from voxmlx.live.captions import Captions, LiveStream, SoundSource
+from voxmlx.live.captions import Captions, Listener, LiveStream, SoundSource
+from voxmlx.live.changing_stream import ChangingStream
 from voxmlx.live.command_line import make_parser, parse_arguments
+from voxmlx.live.command_runner import CommandRunner
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
+from voxmlx.live.json_display import JsonDisplay
 from voxmlx.live.lag_warning import LagWarning, RecoveryWarning
 from voxmlx.live.local_sessions import open_sessions
 from voxmlx.live.output_files import CaptionFile, Recording, refuse_existing
@@ -49,10 +52,16 @@ from voxmlx.live.remote import RemoteMetrics, RemoteStream
 from voxmlx.live.remote_events import RemoteEvents
 from voxmlx.live.server_connection import server_url
 from voxmlx.live.several import run_several
+from voxmlx.live.shown_elsewhere import (
+    open_commands,
+    open_elsewhere,
+    refuse_caption_file,
+)
 from voxmlx.live.source_arguments import has_several_sources
 from voxmlx.live.sources import device_of
 from voxmlx.live.stream_metrics import Figures, StreamMetrics
 from voxmlx.live.summary import summary
+from voxmlx.live.worker_commands import CommandReader
 from voxmlx.session import Session
 from voxmlx.text.formats import FormatOptions, make_writer
 from voxmlx.text.journal import Journal, read_journal
@@ -82,6 +91,7 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
     resumed = _open_resumed(arguments)
     if resumed is None:
         refuse_existing([*arguments.output, arguments.record])
+    refuse_caption_file(arguments)
     # A missing file or microphone is reported before a model is downloaded and loaded.
     # A microphone is opened after that, or its queue would fill with sound.
     played = _open_file(arguments, resumed)
@@ -90,14 +100,20 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
     with ExitStack() as stack:
         if played is not None:
             stack.callback(played.close)
-        stream, metrics, head = _open_stream(arguments, stack)
+        open_listeners = open_elsewhere(arguments, stack)
+        commands = open_commands(arguments, stack)
+        stream, metrics, head = _open_stream(arguments, stack, commands)
         journal = _read_journal(arguments, head) if resumed is not None else None
         waiting: list[str] = []
-        source: SoundSource | None = played
+        source: Microphone | FileSource | None = played
+        if source is None and commands is not None and commands.has_ended:
+            return 0  # who wanted it has gone, and nobody listens
         if source is None:
             source = _open_microphone(arguments, portaudio, waiting.append)
             stack.callback(source.close)
-        display = stack.enter_context(_display(arguments, source, stream))
+        display = stack.enter_context(
+            _display(arguments, source, stream, head, resumed)
+        )
         if isinstance(source, Microphone):
             source.notify = display.notice
         if isinstance(stream, RemoteStream):
@@ -105,17 +121,21 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         for sentence in waiting:
             display.notice(sentence)
         files = _open_files(arguments, head, resumed, stack)
-        listeners = [
+        listeners: list[Listener] = [
             *files,
+            *open_listeners(),
             display,
             LagWarning(display.notice, arguments.server),
             RecoveryWarning(display.notice, arguments.dtype),
         ]
         is_recorded = arguments.record is not None
         captions = Captions(source, stream, listeners, metrics, is_recorded=is_recorded)
+        if commands is not None:
+            assert isinstance(display, JsonDisplay)
+            listeners.append(CommandRunner(commands, display, captions, source, stream))
         stack.enter_context(ended_by_first_signal(captions.stop))
         if resumed is not None and journal is not None:
-            assert isinstance(stream, Session)
+            assert isinstance(stream, Session | ChangingStream)
             pieces, n = resumed.pieces(), resumed.n_samples
             if not captions.replay(stream.replay_pieces(pieces, n, journal.tokens)):
                 raise KeyboardInterrupt
@@ -128,17 +148,22 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
 
 
 def _open_stream(
-    arguments: argparse.Namespace, stack: ExitStack
+    arguments: argparse.Namespace, stack: ExitStack, commands: CommandReader | None
 ) -> tuple[LiveStream, StreamMetrics, Mapping[str, Any]]:
     """What decodes, here or there, what it is measured with, and what jsonl says of it."""
     if arguments.server is not None:
         return *_open_remote(arguments, stack), {}
     local = open_sessions(arguments, has_confidence=_has_confidence(arguments))
-    return local.sessions[0], StreamMetrics(), local.head
+    stream: LiveStream = local.sessions[0]
+    if commands is not None:
+        stream = ChangingStream(local.sessions[0], local.open_session)
+    return stream, StreamMetrics(), local.head
 
 
 def _has_confidence(arguments: argparse.Namespace) -> bool:
     """Probabilities cost a little and only jsonl shows them."""
+    if arguments.format == "jsonl":
+        return True
     return any(path.suffix == ".jsonl" for path in arguments.output)
 
 
@@ -210,7 +235,7 @@ def _open_microphone(
     arguments: argparse.Namespace,
     portaudio: PortAudio | None,
     notify: Callable[[str], None],
-) -> SoundSource:
+) -> Microphone | FileSource:
     try:
         return Microphone(
             _device(arguments), notify, channel=arguments.channel, portaudio=portaudio
@@ -235,11 +260,27 @@ def _may_play_the_sample(arguments: argparse.Namespace) -> bool:
 
 
 def _display(
-    arguments: argparse.Namespace, source: SoundSource, stream: LiveStream
-) -> PlainDisplay | TerminalDisplay:
+    arguments: argparse.Namespace,
+    source: SoundSource,
+    stream: LiveStream,
+    head: Mapping[str, Any],
+    resumed: RecordedSound | None,
+) -> PlainDisplay | TerminalDisplay | JsonDisplay:
+    if arguments.format == "jsonl":
+        return JsonDisplay(
+            {
+                "model": head.get("model", arguments.model),
+                "delay_ms": stream.delay_ms,
+                "draft_delay_ms": arguments.draft_delay,
+                "source": source.name,
+            },
+            has_tokens=arguments.alternatives > 0,
+            n_before=0 if resumed is None else resumed.n_samples,
+        )
     if sys.stdout is None and (arguments.output or arguments.record is not None):
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 -- as long as the process
-    if arguments.plain or sys.stdout is None or not sys.stdout.isatty():
+    is_plain = arguments.plain or arguments.format is not None
+    if is_plain or sys.stdout is None or not sys.stdout.isatty():
         return PlainDisplay()
     return TerminalDisplay(
         source.name,

@@ -8,6 +8,12 @@ import numpy as np
 
 from voxmlx.audio.block_queue import Block
 from voxmlx.audio.file_source import FileSource
+from voxmlx.config import (
+    AUDIO_TOKEN_MS,
+    DEFAULT_DELAY_MS,
+    RIGHT_PAD_TOKENS,
+    SAMPLES_PER_AUDIO_TOKEN,
+)
 from voxmlx.events import Event, Finished, TokenDecoded
 from voxmlx.live.recorded import to_pcm16
 from voxmlx.live.stream_metrics import StreamMetrics
@@ -78,12 +84,32 @@ class Captions:
         self._metrics = metrics
         self._clock = clock
         self._waiting = WaitingSound()
+        self._n_taken = 0
         self._is_stopping = False
 
     def stop(self) -> None:
         """End soon, without losing a word that was heard. For signal handlers."""
         # The source has locks that the interrupted thread may hold: the loop stops it.
         self._is_stopping = True
+
+    def flush(self) -> int:
+        """Hear silence after what has come, so that the words spoken so far come out.
+
+        Return the value that `n_pushed` has reached when they are out. Stream time
+        counts the silence: the delay, 0.8 s, and what the spectrogram looks ahead.
+        """
+        self._accept(self._source.read(0))
+        delay_ms = self._stream.delay_ms or DEFAULT_DELAY_MS
+        # One more to complete an audio token, and one beyond it.
+        n_tokens = delay_ms // AUDIO_TOKEN_MS + RIGHT_PAD_TOKENS + 2
+        silence = np.zeros(n_tokens * SAMPLES_PER_AUDIO_TOKEN, np.float32)
+        self._accept([Block(silence, self._clock())])
+        return self._n_taken
+
+    @property
+    def n_pushed(self) -> int:
+        """Return how many samples went into the stream."""
+        return self._n_taken - self._waiting.n_samples
 
     def replay(self, replayed: Iterable[Sequence[Event]]) -> bool:
         """Show events of sound that was heard before; False if it was stopped."""
@@ -122,12 +148,17 @@ class Captions:
             return  # a file would be read to its end, and be held in memory
         if isinstance(self._source, FileSource):
             self._show(self._source.take_warnings())
-        for block in self._source.read(timeout_s):
+        self._accept(self._source.read(timeout_s))
+
+    def _accept(self, blocks: Sequence[Block]) -> None:
+        """Have the listeners hear sound, and let it wait for the stream."""
+        for block in blocks:
             samples = block.samples
             if self._is_recorded:
                 samples = to_pcm16(samples).astype(np.float32) / 32768
             if len(samples):
                 self._waiting.push(Block(samples, block.time))
+                self._n_taken += len(samples)
                 self._metrics.pushed(samples)
                 for listener in self._listeners:
                     listener.on_audio(samples)

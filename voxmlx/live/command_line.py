@@ -14,6 +14,10 @@ from voxmlx.cli.outputs import name_one_file_twice
 from voxmlx.cli.server_arguments import add_server_arguments, check_server_arguments
 from voxmlx.cli.word_arguments import add_subtitle_arguments, add_word_arguments
 from voxmlx.config import BASE_MODEL
+from voxmlx.live.shown_elsewhere import (
+    add_elsewhere_arguments,
+    check_elsewhere_arguments,
+)
 from voxmlx.live.source_arguments import add_source_arguments, check_sources
 
 __all__ = ["make_parser", "parse_arguments"]
@@ -28,6 +32,8 @@ examples:
   voxmlx live --input film.wav --realtime
   ffmpeg -i rtsp://camera -f wav - | voxmlx live --input - --plain > captions.txt
   voxmlx live --server ws://192.168.1.20:8000  decoded there, by voxmlx serve or vLLM
+  voxmlx live --serve-captions 8123            a page of captions, as for OBS
+  voxmlx live --format jsonl                   events and commands of another program
 
 Ctrl-C once ends the stream: words already spoken still come out, files are complete.
 So do SIGTERM and a closed terminal window. Ctrl-C twice stops at once; files are valid
@@ -86,6 +92,7 @@ def make_parser() -> CommandParser:
         help="at the end, print lag, step times and memory as one line of JSON on "
         "stderr",
     )
+    add_elsewhere_arguments(parser)
     _add_pace_arguments(parser)
     add_server_arguments(
         parser,
@@ -132,5 +139,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         arguments.record = arguments.resume
     if arguments.record is not None and arguments.record.suffix != ".wav":
         parser.error(f"--record {arguments.record}: expected a name that ends in .wav")
+    check_elsewhere_arguments(parser, arguments)
     check_server_arguments(parser, arguments, local=_LOCAL_ONLY)
     return arguments

@@ -1,7 +1,7 @@
 """Sessions of a live command: a loaded model, and what jsonl says of its streams."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,14 @@ __all__ = ["LocalSessions", "open_sessions"]
 
 @dataclass(frozen=True, slots=True)
 class LocalSessions:
-    """Sessions that share a model; `head` tells jsonl the model and the options."""
+    """Sessions that share a model; `head` tells jsonl the model and the options.
+
+    `open_session` opens another one, with a delay of its own.
+    """
 
     checkpoint: Checkpoint
     sessions: tuple[Session, ...]
+    open_session: Callable[[int], Session]
     head: Mapping[str, Any]
 
 
@@ -34,8 +38,9 @@ def open_sessions(
     delay_ms = chosen_delay_ms(arguments, checkpoint)
     check_draft_delay(arguments, delay_ms)
     options = word_options(arguments, checkpoint.tokenizer)
-    sessions = tuple(
-        Session(
+
+    def open_session(delay_ms: int) -> Session:
+        return Session(
             checkpoint,
             delay_ms=delay_ms,
             kv_bits=arguments.kv_bits,
@@ -46,8 +51,8 @@ def open_sessions(
             confidence=has_confidence,
             **options,
         )
-        for _ in range(n_sessions)
-    )
+
+    sessions = tuple(open_session(delay_ms) for _ in range(n_sessions))
     settings = {
         **word_options(arguments),
         "kv_bits": arguments.kv_bits,
@@ -59,4 +64,4 @@ def open_sessions(
         "delay_ms": delay_ms,
         "settings": settings_key(settings),
     }
-    return LocalSessions(checkpoint, sessions, head)
+    return LocalSessions(checkpoint, sessions, open_session, head)

@@ -12,7 +12,8 @@ from voxmlx.decoding.speculation import Speculation
 from voxmlx.errors import HotwordError
 from voxmlx.serve.slot import Opening, Slot
 from voxmlx.serve.stream_options import StreamOptions
-from voxmlx.session import DRAFT_WINDOW_MS, Session
+from voxmlx.session import Session
+from voxmlx.session_options import DRAFT_WINDOW_MS
 from voxmlx.text.tokenizer import Tokenizer
 
 __all__ = ["Openings"]
