@@ -8,6 +8,8 @@ import pytest
 
 from tests.tiny import TinyModel
 from voxmlx.checkpoint import Checkpoint, load
+from voxmlx.kernels import kernel_switches
+from voxmlx.kernels.switches import NUMPY
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,6 +23,16 @@ def _interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, previous)
 
 
+@pytest.fixture(autouse=True)
+def _in_mlx() -> Iterator[None]:
+    """Compute with MLX's operations, as on a Mac, unless a test is about NumPy's.
+
+    Commands that tests start choose for themselves.
+    """
+    with kernel_switches().without(NUMPY):
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory in Mistral's layout; copy it before changing anything."""
@@ -30,4 +42,5 @@ def tiny_checkpoint_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tiny_checkpoint_dir: Path) -> Checkpoint:
     """The same checkpoint, loaded in float32."""
-    return load(tiny_checkpoint_dir, "float32")
+    with kernel_switches().without(NUMPY):
+        return load(tiny_checkpoint_dir, "float32")
