@@ -42,5 +42,4 @@ def tiny_checkpoint_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tiny_checkpoint_dir: Path) -> Checkpoint:
     """The same checkpoint, loaded in float32."""
-    with kernel_switches().without(NUMPY):
-        return load(tiny_checkpoint_dir, "float32")
+    return load(tiny_checkpoint_dir, "float32")

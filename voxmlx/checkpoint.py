@@ -18,8 +18,7 @@ from voxmlx.config import LEFT_PAD_TOKENS, ModelConfig
 from voxmlx.errors import CheckpointError
 from voxmlx.forks import refuse_fork
 from voxmlx.hub import locate
-from voxmlx.kernels import kernel_switches, self_check
-from voxmlx.kernels.switches import NUMPY
+from voxmlx.kernels import self_check
 from voxmlx.layouts import ModelFiles, open_model
 from voxmlx.layouts.configs import Precision
 from voxmlx.layouts.embedding import (
@@ -128,7 +127,7 @@ def load(
     with little_cache():
         network.load_weights(list(read_parameters(files, target)), strict=True)
         network.eval()
-        if not (mx.metal.is_available() or kernel_switches().is_on(NUMPY)):
+        if not mx.metal.is_available():
             transpose_weights_for_cpu(network)
         # Nothing is left lazy, so that sessions may be opened on any thread.
         mx.eval(network.parameters())

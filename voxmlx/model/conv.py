@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import mlx.nn as nn
 
-from voxmlx.kernels import gelu
-from voxmlx.kernels.numpy_product import dense_product
+from voxmlx.kernels import dense_product, gelu
 from voxmlx.model.stacking import concat_positions, split
 
 __all__ = ["CausalConv1d", "ConvState", "ConvStem", "ConvStemState"]

@@ -12,8 +12,7 @@ import mlx.nn as nn
 import numpy as np
 
 from voxmlx.config import DecoderConfig
-from voxmlx.kernels import gelu
-from voxmlx.kernels.numpy_product import dense_product
+from voxmlx.kernels import dense_product, gelu
 from voxmlx.model.attention import begin_step
 from voxmlx.model.cache import RingKVCache
 from voxmlx.model.layer import Layer, Residual, pass_layers

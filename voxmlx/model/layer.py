@@ -15,6 +15,7 @@ from voxmlx.kernels import (
     Rotation,
     add_rms_norm,
     begin,
+    rms_norm,
     rotate,
     swiglu,
     window_attention,
@@ -42,7 +43,7 @@ class Residual(NamedTuple):
     def normed(self, weight: mx.array, eps: float) -> tuple[mx.array, mx.array]:
         """(x with all added, its RMS norm); `weight` is [dim], or [1 or B, dim]."""
         if self.branch is None:
-            return self.x, mx.fast.rms_norm(self.x, weight, eps)
+            return self.x, rms_norm(self.x, weight, eps)
         return add_rms_norm(self.branch, self.x, weight, eps, self.bias)
 
     def last(self, n: int) -> "Residual":

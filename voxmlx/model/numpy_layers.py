@@ -3,6 +3,7 @@
 # pyright: standard
 # mlx.nn has no types.
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +12,9 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
+from voxmlx.kernels import runs_in_numpy
 from voxmlx.kernels.evaluation import as_numpy
-from voxmlx.kernels.numpy_product import Floats, product_in_numpy, runs_in_numpy
+from voxmlx.kernels.numpy_bodies import Floats, product_of_rows, rms_norm_of_rows
 from voxmlx.model.attention import Step, StreamStep
 
 __all__ = ["numpy_layers"]
@@ -38,7 +40,7 @@ def numpy_layers(
         return None
     B, T, dim = x.shape
     rows = as_numpy(x).reshape(B * T, dim)
-    angles = step.angles.reshape(B * T, *step.angles.shape[2:])
+    angles = _laid_out(step.angles, known[0])
     norms = None if mlp_norms is None else as_numpy(mlp_norms)
     streams = [_Stream(s) for s in step.streams]
     # What is not finite passes through: who reads ids sees it.
@@ -47,6 +49,17 @@ def numpy_layers(
             norm = one.mlp_norm if norms is None else norms[i]
             rows = _layer(one, rows, norm, angles, streams, i)
     return mx.array(rows).reshape(B, T, dim)
+
+
+def _laid_out(angles: NDArray[np.complex64], w: Any) -> NDArray[np.complex64]:
+    """Angles [B, T, R, 1, D / 2] -> [B T, all pairs]; those of queries scale them, too."""
+    R, half = angles.shape[2], angles.shape[4]
+    of_groups = angles.reshape(-1, R, 1, half)
+    n_kv_heads = w.n_heads // (R - 2)
+    every = np.empty((len(of_groups), R, n_kv_heads, half), np.complex64)
+    every[:] = of_groups
+    every[:, :-2] *= w.scale
+    return every.reshape(len(of_groups), -1)
 
 
 class _Weights:
@@ -58,6 +71,7 @@ class _Weights:
         "down_bias",
         "eps",
         "gate_up",
+        "head_dim",
         "mlp_norm",
         "n_heads",
         "o",
@@ -85,6 +99,7 @@ class _Weights:
         ) = arrays
         attention = layer["attention"]
         self.n_heads: int = attention.n_heads
+        self.head_dim: int = attention.head_dim
         self.scale = np.float32(attention.scale)
         self.eps = np.float32(layer["attention_norm"].eps)
 
@@ -106,7 +121,7 @@ def _layer_weights(layer: Any) -> Any:
         down.get("bias"),
     )
     kept = getattr(layer, "_in_numpy", None)
-    if kept is not None and all(map(lambda a, b: a is b, sources, kept.sources)):
+    if kept is not None and all(map(operator.is_, sources, kept.sources)):
         return kept
     for matrix in (qkv, o, gate_up, down):
         weight = matrix.get("weight")
@@ -160,52 +175,48 @@ def _layer(
     layer: int,
 ) -> Floats:
     """Rows x [N, dim] through one layer."""
-    qkv = product_in_numpy(_normed(x, w.attention_norm, w.eps), w.qkv)
+    qkv = product_of_rows(rms_norm_of_rows(x, w.attention_norm, w.eps), w.qkv)
     if w.qkv_bias is not None:
         qkv += w.qkv_bias
-    N, R, _, half = angles.shape
-    turned = qkv.view(np.complex64).reshape(N, R, -1, half)
+    turned = qkv.view(np.complex64)
     turned *= angles
-    heads = qkv.reshape(N, -1, 2 * half)
+    heads = qkv.reshape(len(x), -1, w.head_dim)
     if len(streams) == 1:
-        attended = _attended(heads, w, streams[0], layer)
+        attended = _attended(heads, w.n_heads, streams[0], layer)
     else:
         attended = np.concatenate(
-            [_attended(heads[s.positions], w, s, layer) for s in streams]
+            [_attended(heads[s.positions], w.n_heads, s, layer) for s in streams]
         )
-    branch = product_in_numpy(attended, w.o)
+    branch = product_of_rows(attended, w.o)
     if w.o_bias is not None:
         branch += w.o_bias
     x = x + branch
-    gate_up = product_in_numpy(_normed(x, mlp_norm, w.eps), w.gate_up)
+    gate_up = product_of_rows(rms_norm_of_rows(x, mlp_norm, w.eps), w.gate_up)
     F = gate_up.shape[1] // 2
     gate, up = gate_up[:, :F], gate_up[:, F:]
     inner = np.exp(-gate)
     inner += 1
     np.divide(gate, inner, out=inner)
     inner *= up
-    branch = product_in_numpy(inner, w.down)
+    branch = product_of_rows(inner, w.down)
     if w.down_bias is not None:
         branch += w.down_bias
     branch += x
     return branch
 
 
-def _normed(x: Floats, weight: Floats, eps: np.float32) -> Floats:
-    """x [N, dim] over its root mean square, times weight [dim] or [1 or N, dim]."""
-    mean = np.einsum("nd,nd->n", x, x) / np.float32(x.shape[1])
-    return x * np.reciprocal(np.sqrt(mean + eps))[:, None] * weight
-
-
-def _attended(heads: Floats, w: Any, stream: _Stream, layer: int) -> Floats:
-    """Heads [n, Hq + 2 H, D], rotated -> what the queries saw, [n, Hq D]."""
+def _attended(heads: Floats, n_heads: int, stream: _Stream, layer: int) -> Floats:
+    """Heads [n, Hq + 2 H, D], rotated and scaled -> what the queries saw, [n, Hq D]."""
     n, _, D = heads.shape
-    seen = stream.updated(layer, heads[:, w.n_heads :].swapaxes(0, 1))
-    H = seen.shape[0] // 2
+    by_head = heads.swapaxes(0, 1)
+    seen = stream.updated(layer, by_head[n_heads:])
+    H = len(seen) // 2
+    G = n_heads // H
     # Queries that share keys lie below each other: one product for all of them.
-    q = (heads[:, : w.n_heads] * w.scale).reshape(n, H, -1, D).transpose(1, 2, 0, 3)
-    G = q.shape[1]
-    scores = q.reshape(H, G * n, D) @ seen[:H].swapaxes(1, 2)
+    q = by_head[:n_heads]
+    if G > 1:
+        q = q.reshape(H, G * n, D)
+    scores = q @ seen[:H].swapaxes(1, 2)
     if stream.shade is not None:
         of_heads = scores.reshape(H, G, n, -1)
         of_heads += stream.shade
@@ -213,4 +224,4 @@ def _attended(heads: Floats, w: Any, stream: _Stream, layer: int) -> Floats:
     np.exp(scores, out=scores)
     out = scores @ seen[H:]
     out /= scores.sum(axis=2, keepdims=True)
-    return out.reshape(H, G, n, D).transpose(2, 0, 1, 3).reshape(n, -1)
+    return out.reshape(n_heads, n, D).swapaxes(0, 1).reshape(n, -1)
