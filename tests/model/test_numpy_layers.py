@@ -1,5 +1,6 @@
 """What NumPy computes on a CPU is what MLX computes with the same layers."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -7,10 +8,11 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+import soundfile
 
 from tests.tiny import TinyModel
-from voxmlx import load
-from voxmlx.kernels import kernel_switches
+from voxmlx import Session, TokenDecoded, demo, load
+from voxmlx.kernels import dense_product, gelu, kernel_switches
 from voxmlx.kernels.switches import NUMPY
 from voxmlx.model.attention import begin_step
 from voxmlx.model.cache import RingKVCache
@@ -173,3 +175,33 @@ def test_what_numpy_lacks_is_left_to_mlx(network: VoxtralRealtime) -> None:
     lone = type(decoder)(decoder.config)
     nn.quantize(lone, group_size=32, bits=4)
     assert computed(decoder.make_state([6]), x, lone.layers) is None
+
+
+def test_the_demos_ids_are_those_of_mlx(only_mlx: Callable[..., Any]) -> None:
+    checkpoint = load(demo.DIRECTORY, "float32")
+    spoken, _ = soundfile.read(demo.SAMPLE, dtype="float32", frames=2 * 16_000)
+
+    def ids() -> list[int]:
+        session = Session(checkpoint)
+        pieces = np.split(spoken, range(1280, len(spoken), 1280))
+        events = [event for piece in pieces for event in session.push(piece)]
+        events += session.finish()
+        return [e.token_id for e in events if isinstance(e, TokenDecoded)]
+
+    assert ids() == only_mlx(ids)
+
+
+def test_the_tail_of_gelu_is_exact() -> None:
+    x = np.linspace(-6, 6, 4001).astype(np.float32)
+    exact = [v * math.erfc(-v / math.sqrt(2)) / 2 for v in x.tolist()]
+    got = np.array(gelu(mx.array(x)))
+    assert np.abs(got - exact).max() < 4e-7
+    biased = np.array(gelu(mx.array(x - 1)[None], mx.full((len(x),), 1.0)))
+    assert np.abs(biased - got).max() < 1e-6
+
+
+def test_a_product_without_rows_is_empty() -> None:
+    weight = mx.ones((5, 3))
+    assert dense_product(mx.zeros((1, 0, 3)), weight).shape == (1, 0, 5)
+    for n in (1, 2, 4, 5):
+        assert (np.array(dense_product(mx.ones((1, n, 3)), weight)) == 3).all()
