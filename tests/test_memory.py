@@ -1,10 +1,12 @@
 """What MLX may wire and keep, and what loading takes."""
 
+import ctypes
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import psutil
 import pytest
 from mlx.utils import tree_flatten
 
@@ -15,6 +17,7 @@ from voxmlx import MemoryLimits, demo, limit_memory, load
 from voxmlx.checkpoint import DtypeName
 from voxmlx.cli import arguments as cli
 from voxmlx.doctor import __main__ as doctor
+from voxmlx.memory import give_back_memory
 
 GB = 10**9
 MB = 2**20
@@ -129,3 +132,18 @@ def test_little_is_kept_of_what_is_freed_while_weights_are_read(
     monkeypatch.setattr(mx, "set_cache_limit", note)
     load(tiny_checkpoint_dir, "float32")
     assert limits == [64 * MB, 5 * GB]
+
+
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="this C library is not glibc"
+)
+def test_the_system_gets_back_what_lies_between_what_is_used() -> None:
+    process = psutil.Process()
+    # Small enough for the C library's heap, too large for Python's own.
+    blocks = [bytes(2000) for _ in range(30_000)]
+    kept = blocks[::1000]
+    blocks.clear()
+    before = process.memory_info().rss
+    give_back_memory()
+    assert process.memory_info().rss < before - 40 * MB
+    assert all(len(block) == 2000 for block in kept)

@@ -23,7 +23,7 @@ from voxmlx import Checkpoint, Session, Transcript, demo, load
 from voxmlx.errors import ServerError
 from voxmlx.live.__main__ import main
 from voxmlx.live.server_connection import server_url
-from voxmlx.serve.limits import Limits
+from voxmlx.web.limits import Limits
 
 SAMPLE_TEXT = " ".join((demo.DIRECTORY / "sample.txt").read_text("utf-8").split())
 

@@ -29,7 +29,7 @@ from tests.serve.test_protocol import MESSAGES
 from tests.sounds import speech_like
 from voxmlx import Checkpoint, Session
 from voxmlx.events import TextDelta
-from voxmlx.serve.limits import Limits
+from voxmlx.web.limits import Limits
 
 PATHS = (
     "/v1/realtime",

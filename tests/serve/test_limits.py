@@ -21,7 +21,7 @@ from voxmlx.serve import (
 )
 from voxmlx.serve.__main__ import make_parser
 from voxmlx.serve.json_object import MAX_TEXT_CHARS
-from voxmlx.serve.limits import Limits
+from voxmlx.web.limits import Limits
 
 ROOT = Path(voxmlx.__file__).parent.parent
 SERVE = ROOT / "voxmlx" / "serve"

@@ -24,12 +24,12 @@ from tests.sounds import speech_like
 from voxmlx import Checkpoint, Session, Transcript
 from voxmlx.audio.files import AudioFile, open_audio
 from voxmlx.events import Event, Finished, SoundWarning
-from voxmlx.serve.limits import Limits
 from voxmlx.serve.multipart_form import MultipartForm
 from voxmlx.serve.protocol import StreamOptions
 from voxmlx.serve.response_formats import TranscriptionParams
 from voxmlx.serve.transcriptions import UploadJob
 from voxmlx.serve.upload_body import UploadBody, UploadTotal
+from voxmlx.web.limits import Limits
 
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
 

@@ -201,7 +201,8 @@ def test_a_siege_changes_nothing(
             assert counts[f"wyoming {name}"] > 0, counts
         until(lambda: is_idle(url))
         assert list(tmp_path.iterdir()) == []
-        assert resources.memory_info().rss - before < MAX_GROWTH_BYTES
+        # Threads of the last uploads may still be closing their files.
+        until(lambda: resources.memory_info().rss - before < MAX_GROWTH_BYTES)
         answer = upload_until_told(url, process)
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b'"code":"shutting_down"' in answer

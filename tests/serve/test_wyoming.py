@@ -32,7 +32,6 @@ from voxmlx.events import TextDelta
 from voxmlx.serve.connection import Connection
 from voxmlx.serve.conversation import WyomingConversation
 from voxmlx.serve.json_object import JsonObject
-from voxmlx.serve.limits import Limits
 from voxmlx.serve.metrics_sink import NullMetrics
 from voxmlx.serve.protocol import (
     MAX_HOTWORDS,
@@ -46,6 +45,7 @@ from voxmlx.serve.protocol import (
 )
 from voxmlx.serve.scheduler import Scheduler
 from voxmlx.serve.wyoming_wire import EventReader, encode_event
+from voxmlx.web.limits import Limits
 
 MONO: dict[str, Any] = {"rate": 16_000, "width": 2, "channels": 1}
 START, STOP = {"type": "audio-start", **MONO}, {"type": "audio-stop"}

@@ -20,6 +20,7 @@ __all__ = [
     "describe_devices",
     "find_device",
     "import_portaudio",
+    "is_loopback",
 ]
 
 _BLOCKS_PER_SECOND = 100
@@ -115,20 +116,26 @@ class Microphone:
         notify: Callable[[str], None] = lambda sentence: None,
         *,
         channel: Channel = None,
+        is_alone: bool = True,
         portaudio: PortAudio | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Open `device`, a number or a part of a name; None is the system's default.
 
         `channel` is one of its inputs, from 1, or "mix"; None takes the one that
-        carries sound. Raises DeviceError, which lists the devices there are.
+        carries sound. One that is not `is_alone` in the process is silent after its
+        device is lost: no other device speaks for it, and PortAudio, which sees devices
+        only when started anew, must not be. Raises DeviceError, which lists the devices
+        there are.
         """
         self._portaudio = portaudio or import_portaudio()
         self.notify = notify
         self._clock = clock
         self._channel: Channel = channel
+        self._is_alone = is_alone
         self._stream: Any = None
-        self._is_stopped = False
+        self._is_stopped = self._is_paused = False
+        self._left: list[Block] = []  # what a pause found in the queue
         self._has_overflowed = self._is_overflow_said = False
         self._heard_until = clock()
         self.name = ""
@@ -148,6 +155,12 @@ class Microphone:
 
     def read(self, timeout_s: float) -> list[Block]:
         """Return the blocks since the last call; wait if there are none."""
+        if self._left:
+            left, self._left = self._left, []
+            return left
+        if self._is_paused:
+            time.sleep(timeout_s)
+            return []
         if self._stream is None:
             return self._read_without_device(timeout_s)
         blocks = self._queue.get(timeout_s)
@@ -173,6 +186,32 @@ class Microphone:
         if self._clock() - max(self._heard_until, self._opened_at) > _GONE_AFTER_S:
             self._lose_device()
         return []
+
+    def pause(self) -> None:
+        """Close the device until `resume`, so that the system shows no recording.
+
+        What was heard can still be read. The time until `resume` is not heard, not even
+        as silence.
+        """
+        if self._is_paused:
+            return
+        self._is_paused = True
+        if self._stream is not None:
+            self._stream.stop()
+            self._left += [self._at_16_khz(block) for block in self._queue.get(0)]
+            self._left.append(Block(self._resampler.flush(), self._clock()))
+            self.close()
+
+    def resume(self) -> None:
+        """Open the device again; one that is gone is waited for, as ever."""
+        if not self._is_paused:
+            return
+        self._is_paused = False
+        self._heard_until = self._clock()
+        try:
+            self._open(self.name)
+        except DeviceError:
+            self._lose_device()
 
     def stop(self) -> None:
         """Hear nothing more; what was heard can still be read."""
@@ -267,13 +306,18 @@ class Microphone:
     def _lose_device(self) -> None:
         self.close()
         self._gone_since = self._retried = self._clock()
-        self.notify(f"{self.name} is gone; waiting for it")
+        self.notify(
+            f"{self.name} is gone; waiting for it"
+            if self._is_alone
+            else f"{self.name} is gone; it is silent from now on, and the others are "
+            "heard; start again to hear it"
+        )
 
     def _read_without_device(self, timeout_s: float) -> list[Block]:
         """Silence as long as the time that passes; tries to find a device again."""
         time.sleep(min(timeout_s, 1 / _BLOCKS_PER_SECOND))
         now = self._clock()
-        if now - self._retried > _RETRY_EVERY_S:
+        if self._is_alone and now - self._retried > _RETRY_EVERY_S:
             self._retried = now
             self._reopen(may_fall_back=now - self._gone_since > _FALL_BACK_AFTER_S)
         now = self._clock()
@@ -334,6 +378,11 @@ def find_device(portaudio: PortAudio, device: str | int | None) -> dict[str, Any
     raise DeviceError(f"--device {device} {problem}; there are {_listed(portaudio)}")
 
 
+def is_loopback(name: str) -> bool:
+    """Return whether a device carries what other programs play, by its name."""
+    return any(word in name.casefold() for word in _LOOPBACKS)
+
+
 def _listed(portaudio: PortAudio) -> str:
     return ", ".join(describe_devices(portaudio))
 
@@ -346,7 +395,7 @@ def _mute_advice(name: str, chooser: ChannelChooser) -> str:
             f"{chooser.loud} carries sound: choose it with --channel {chooser.loud}"
         )
     zeros = f"{name} delivers only zeros"
-    if any(word in name.casefold() for word in _LOOPBACKS):
+    if is_loopback(name):
         return (
             f"{zeros}: it carries what other programs play into it; make it their "
             "output, or choose a microphone with --device"

@@ -19,7 +19,7 @@ from voxmlx.cli.arguments import (
 )
 from voxmlx.decoding.rules import GUARDS
 from voxmlx.errors import ServerError
-from voxmlx.serve.access import (
+from voxmlx.web.access import (
     LOOPBACK,
     Access,
     is_loopback,
@@ -234,11 +234,12 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         # Local imports: what only this command needs is an extra of the package.
         from voxmlx.serve.app import Service
-        from voxmlx.serve.limits import Limits
         from voxmlx.serve.metrics import Metrics
         from voxmlx.serve.protocol import StreamOptions
         from voxmlx.serve.scheduler import Scheduler
-        from voxmlx.serve.server import Server, announce, listen, tls_context
+        from voxmlx.serve.server import Server, announce, tls_context
+        from voxmlx.web.limits import Limits
+        from voxmlx.web.listening import listen
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("voxmlx"):
             raise
@@ -265,7 +266,12 @@ def _run(arguments: argparse.Namespace) -> int:
         wyoming = None
         if arguments.wyoming_port is not None:
             host = arguments.wyoming_host or LOOPBACK
-            wyoming = listen(host, arguments.wyoming_port, "--wyoming-")
+            wyoming = listen(
+                host,
+                arguments.wyoming_port,
+                host_option="--wyoming-host",
+                port_option="--wyoming-port",
+            )
             stack.enter_context(wyoming)
             if not is_loopback(host):
                 sys.stderr.write(

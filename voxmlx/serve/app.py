@@ -27,12 +27,9 @@ from starlette.websockets import WebSocket
 
 from voxmlx.config import LEFT_PAD_TOKENS
 from voxmlx.errors import RequestError
-from voxmlx.serve.access import Access
-from voxmlx.serve.browser_rules import BrowserRules
 from voxmlx.serve.connection import Connection, Received, Talk, Transport
 from voxmlx.serve.conversation import Conversation, Hints
 from voxmlx.serve.docs_page import docs_page
-from voxmlx.serve.limits import Limits
 from voxmlx.serve.metrics import Metrics
 from voxmlx.serve.openapi_document import openapi_document
 from voxmlx.serve.operations import OPERATIONS
@@ -42,6 +39,9 @@ from voxmlx.serve.response_formats import error_object
 from voxmlx.serve.scheduler import Scheduler
 from voxmlx.serve.transcriptions import Uploads
 from voxmlx.serve.transports import WebSocketTransport
+from voxmlx.web.access import Access
+from voxmlx.web.browser_rules import BrowserRules
+from voxmlx.web.limits import Limits
 
 __all__ = ["Service"]
 

@@ -8,7 +8,6 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from voxmlx.errors import RequestError
 from voxmlx.events import Finished
-from voxmlx.serve.limits import Limits
 from voxmlx.serve.metrics_sink import MetricsSink
 from voxmlx.serve.protocol import (
     POLICY_VIOLATION,
@@ -21,6 +20,7 @@ from voxmlx.serve.protocol import (
 )
 from voxmlx.serve.scheduler import Scheduler
 from voxmlx.serve.slot import Slot
+from voxmlx.web.limits import Limits
 
 __all__ = ["Connection", "Received", "Talk", "Transport"]
 

@@ -54,6 +54,7 @@ from voxmlx.config import DEFAULT_DELAY_MS, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.decoding.loop import MAX_AUDIO_TOKENS_PER_STEP
 from voxmlx.errors import RequestError, ServerError, VoxmlxError
 from voxmlx.events import Event, Finished, Recovered, TokenDecoded
+from voxmlx.memory import give_back_memory
 from voxmlx.serve.file_share import FileShare
 from voxmlx.serve.metrics_sink import MetricsSink, NullMetrics
 from voxmlx.serve.openings import Openings
@@ -70,7 +71,8 @@ from voxmlx.serve.protocol import (
 )
 from voxmlx.serve.slot import Deliver, Kind, Slot, SlotStream
 from voxmlx.serve.slot_table import SlotTable
-from voxmlx.session import LIVE_SILENCE_BLOCK, Session
+from voxmlx.session import Session
+from voxmlx.session_options import LIVE_SILENCE_BLOCK
 
 __all__ = ["Scheduler"]
 
@@ -280,7 +282,7 @@ class Scheduler:
         slot.stream = None
         slot.n_stream_samples = 0
         if self.n_streams == 0:
-            mx.clear_cache()  # nobody needs it now, and a Mac has other uses for it
+            give_back_memory()  # nobody needs it now, and a Mac has other uses for it
 
     def _run_commands(self, slot: Slot) -> None:
         """What a client sent, as far as it can be done now."""

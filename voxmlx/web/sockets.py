@@ -33,10 +33,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import (
     WebSocketsSansIOProtocol,
 )
 from uvicorn.server import ServerState
-from websockets.frames import Frame
+from websockets.frames import CloseCode, Frame
 
-from voxmlx.serve.limits import Limits
-from voxmlx.serve.protocol import POLICY_VIOLATION
+from voxmlx.web.limits import Limits
 
 __all__ = ["HttpProtocol", "SocketState", "Waiting", "WebSocketProtocol"]
 
@@ -304,7 +303,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             return True
         self.frames = []
         if self.conn.close_sent is None:
-            self.conn.fail(POLICY_VIOLATION, "too many frames that are no message")
+            code = CloseCode.POLICY_VIOLATION
+            self.conn.fail(code, "too many frames that are no message")
         self.handle_parser_exception()
         self.transport.close()  # and read no more of them
         return False
