@@ -33,7 +33,7 @@ PROGRAMS = {
 # Imported only where somebody has installed it for himself, and missed loudly.
 OPTIONAL = {
     "voxmlx": {"pyinstaller"},  # its hook, which it imports itself
-    "benchmarks": {"mlx-audio"},
+    "benchmarks": {"mlx-audio", "transcribe-cpp"},
     "examples": {"rumps"},
     "tests": {"mlx-audio", "torch", "transformers"},
 }

@@ -27,6 +27,7 @@ LAYERS = (
         "checkpoint",
         "timeline",
         "batch",
+        "session_options",
         "session",
         "streaming",
     },

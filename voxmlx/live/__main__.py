@@ -10,18 +10,19 @@ from dataclasses import asdict
 from typing import Any
 
 from voxmlx import demo
-from voxmlx.audio.file_source import FileSource
-from voxmlx.audio.files import STANDARD_INPUT, open_audio
-from voxmlx.audio.microphone import (
-    Microphone,
+from voxmlx.audio.devices import (
     PortAudio,
     describe_devices,
     find_device,
     import_portaudio,
 )
+from voxmlx.audio.file_source import FileSource
+from voxmlx.audio.files import STANDARD_INPUT, open_audio
+from voxmlx.audio.microphone import Microphone
 from voxmlx.cli.arguments import (
     check_delay,
     check_draft_delay,
+    default_model,
     raw_rate,
     run_command,
 )
@@ -34,6 +35,7 @@ from voxmlx.cli.word_arguments import (
     cue_rules,
     word_options,
 )
+from voxmlx.config import BASE_MODEL
 from voxmlx.errors import DeviceError, OutputError
 from voxmlx.events import Event
 from voxmlx.live.captions import Captions, Listener, LiveStream, SoundSource
@@ -195,17 +197,19 @@ def _open_remote(
     # A file that is sent as fast as it can be lags by what is on its way.
     is_live = arguments.input in (None, STANDARD_INPUT) or arguments.realtime
     has_confidence = _has_confidence(arguments)
+    is_default = arguments.model == default_model()
     stream = RemoteStream(
         server_url(arguments.server),
         lambda: RemoteEvents(options["replacements"], arguments.pause),
         # Beyond the model's name, what our own server takes; vLLM's overlooks it.
         session={
-            "model": arguments.model,
+            "model": BASE_MODEL if is_default else arguments.model,
             "pause_ms": arguments.pause,
             "hotwords": list(options["hotwords"]),
             "include": ["words", "lag", *(["confidence"] if has_confidence else [])],
         },
         delay_ms=arguments.delay,
+        draft_delay_ms=arguments.draft_delay,
         key=server_key(arguments),
         metrics=metrics if is_live else None,
         reconnect_s=reconnect_s(arguments),
