@@ -9,7 +9,8 @@ import pytest
 
 from tests.live.fake_portaudio import FakePortAudio
 from voxmlx.audio import microphone as module
-from voxmlx.audio.microphone import Microphone, describe_devices, import_portaudio
+from voxmlx.audio.devices import describe_devices, import_portaudio
+from voxmlx.audio.microphone import Microphone
 from voxmlx.errors import DeviceError
 
 
@@ -156,7 +157,7 @@ def test_a_missing_portaudio_is_an_error_that_says_how_to_install_it(
 def test_exact_silence_is_explained_once_after_two_seconds(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     microphone = room.open()
     room.speak(np.zeros(31_840, np.float32))
     microphone.read(0)
@@ -278,7 +279,7 @@ def test_the_advice_about_zeros_fits_their_cause(
     channel: int | None,
     advice: str,
 ) -> None:
-    monkeypatch.setattr(module.sys, "platform", platform)
+    monkeypatch.setattr(sys, "platform", platform)
     for variable in ("TERM_PROGRAM", "SSH_CONNECTION"):
         monkeypatch.delenv(variable, raising=False)
     for variable, value in environment.items():

@@ -45,7 +45,7 @@ class SteadySound:
         # Samples of silence before the first block, in all, and that came out.
         self._n_before = 0
         self._n_in = self._n_out = self._n_unadjusted = 0
-        self._is_begun = False
+        self._is_begun = self._has_gap = False
 
     def push(self, block: Block) -> Block:
         """Hear the next block, and return what is certain of it."""
@@ -56,6 +56,9 @@ class SteadySound:
             self._is_begun = True
             self._n_before = max(0, round(time_s * SAMPLE_RATE) - len(samples))
             parts.append(np.zeros(self._n_before, np.float32))
+        if self._has_gap and len(samples):
+            self._has_gap = False
+            parts.append(self._resampled(self._silence_until(time_s, len(samples))))
         if self._is_begun:
             self._drift.observe(self._sound_s(len(samples)), time_s)
         self._n_unadjusted += len(samples)
@@ -65,6 +68,10 @@ class SteadySound:
             self._adjust(time_s)
         parts.append(self._resampled(samples))
         return Block(np.concatenate(parts), block.time)
+
+    def note_gap(self) -> None:
+        """Note that sound is missing before the next block; silence takes its place."""
+        self._has_gap = self._is_begun
 
     def flush(self) -> np.ndarray:
         """Return the samples that the filter still holds; the stream ends here."""
@@ -78,6 +85,11 @@ class SteadySound:
     def _sound_s(self, n_more: int) -> float:
         """Return how much the device has given, by its own clock, from the origin."""
         return (self._n_before + self._n_in + n_more) / SAMPLE_RATE
+
+    def _silence_until(self, time_s: float, n_samples: int) -> np.ndarray:
+        """Return as much silence as a block is later than the line says."""
+        late_s = time_s - self._sound_s(n_samples) - self._drift.lateness_s(time_s)
+        return np.zeros(max(0, round(late_s * SAMPLE_RATE)), np.float32)
 
     def _silence_for_lost(self) -> np.ndarray:
         return np.zeros(round(self._drift.take_lost_s() * SAMPLE_RATE), np.float32)

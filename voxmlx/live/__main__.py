@@ -10,15 +10,15 @@ from dataclasses import asdict
 from typing import Any
 
 from voxmlx import demo
-from voxmlx.audio.file_source import FileSource
-from voxmlx.audio.files import STANDARD_INPUT, open_audio
-from voxmlx.audio.microphone import (
-    Microphone,
+from voxmlx.audio.devices import (
     PortAudio,
     describe_devices,
     find_device,
     import_portaudio,
 )
+from voxmlx.audio.file_source import FileSource
+from voxmlx.audio.files import STANDARD_INPUT, open_audio
+from voxmlx.audio.microphone import Microphone
 from voxmlx.cli.arguments import (
     check_delay,
     check_draft_delay,

@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
+from voxmlx.audio.devices import PortAudio, import_portaudio
 from voxmlx.audio.file_source import FileSource
 from voxmlx.audio.files import open_audio
-from voxmlx.audio.microphone import PortAudio, import_portaudio
 from voxmlx.batch import Batch
 from voxmlx.cli.arguments import raw_rate
 from voxmlx.cli.channel_arguments import echo_notice
