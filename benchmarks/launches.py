@@ -23,7 +23,7 @@ from voxmlx.layouts import model_modules, packed_path
 from voxmlx.layouts.recipes import DEFAULT_RECIPE, RECIPES, precisions
 from voxmlx.model.cache import RingKVCache
 from voxmlx.model.voxtral import VoxtralRealtime
-from voxmlx.session import DRAFT_WINDOW_MS
+from voxmlx.session_options import DRAFT_WINDOW_MS
 
 # awni/voxmlx 0.0.2, its graph counted in the same way: nodes that launch. Each of 64
 # concatenations of its encoder launches once more.

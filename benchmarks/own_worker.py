@@ -4,15 +4,16 @@ PYTHON -m benchmarks.own_worker DIRECTORY
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 
-from benchmarks.peer_worker import PIECE, serve
-from voxmlx import Session, TokenDecoded, load
+from benchmarks.peer_worker import PIECE, SoundResult, serve
+from voxmlx import Event, Session, TextDelta, TokenDecoded, load
 from voxmlx.audio.files import open_audio
+from voxmlx.config import AUDIO_TOKEN_MS
 from voxmlx.decoding.loop import decode_all
 from voxmlx.decoding.network_requests import DecodeRequest
 from voxmlx.file_transcript import file_events
@@ -71,25 +72,33 @@ class Ours:
 
         return step
 
-    def stream(self, sound: np.ndarray) -> int:
-        session = Session(self.checkpoint)
-        events = []
+    def stream(self, sound: np.ndarray, delay_tokens: int) -> SoundResult:
+        session = Session(self.checkpoint, delay_ms=delay_tokens * AUDIO_TOKEN_MS)
+        events: list[Event] = []
         for start in range(0, len(sound), PIECE):
             events += session.push(sound[start : start + PIECE])
-        events += session.finish()
-        return sum(isinstance(event, TokenDecoded) for event in events)
+        return _heard([*events, *session.finish()])
 
-    def file(self, path: str) -> int:
+    def file(self, path: str) -> SoundResult:
         with open_audio(path) as audio:
             # As the command does it.
             session = Session(self.checkpoint, speculate=True)
-            events = file_events(audio, session)
-            return sum(isinstance(event, TokenDecoded) for event in events)
+            return _heard(file_events(audio, session))
+
+
+def _heard(events: Iterable[Event]) -> SoundResult:
+    parts: list[str] = []
+    n_tokens = 0
+    for event in events:
+        if isinstance(event, TextDelta):
+            parts.append(event.text)
+        n_tokens += isinstance(event, TokenDecoded)
+    return SoundResult("".join(parts), n_tokens)
 
 
 def main() -> None:
     directory = Path(sys.argv[1])
-    serve(lambda: Ours(directory))
+    serve(lambda: Ours(directory), ["mlx"])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One random checkpoint in each implementation's own format."""
+"""One checkpoint in each implementation's own format."""
 
 import base64
 import json
@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors.numpy import save_file
 
+from benchmarks.gguf_checkpoint import write_gguf
 from convert.__main__ import convert
 from tests.tiny import EOS, TinyModel
 
@@ -42,7 +43,7 @@ FLOOR = TinyModel(
     vocab_size=32768,
 )
 
-_EMBEDDING = "mm_streams_embeddings.embedding_module.tok_embeddings.weight"
+EMBEDDING = "mm_streams_embeddings.embedding_module.tok_embeddings.weight"
 _KEYS = (
     "dim",
     "n_layers",
@@ -65,7 +66,7 @@ def write_source(model: TinyModel, directory: Path) -> Path:
     the peers' streams, and random weights would say it at random.
     """
     tensors = model.tensors()
-    tensors[_EMBEDDING][EOS] = 0
+    tensors[EMBEDDING][EOS] = 0
     if model.vocab_size <= 2000:
         return model.write(directory, tensors=tensors)
     # Its vocabulary is longer than what the tiny model finds words for.
@@ -103,34 +104,58 @@ def mlx_audio_config(params: Mapping[str, Any]) -> dict[str, Any]:
 def write_all(
     source: Path, directory: Path, bits: int, pythons: Mapping[str, Path]
 ) -> dict[str, Path]:
-    """Directories by implementation. Peers' own converters make what is quantized."""
-    if bits == DENSE_BITS:
-        # Each in a folder of links: mlx-audio needs a config.json, which others refuse.
-        for name in ("ours", *pythons):
-            (directory / name).mkdir(parents=True)
-            for path in source.iterdir():
-                os.link(path, directory / name / path.name)
+    """Return what each implementation is to load, in its own format.
+
+    The MLX peers' own converters make what is quantized; transcribe.cpp gets a file of
+    `write_gguf`. Raises ImportError without the package `gguf`.
+    """
+    directory.mkdir(parents=True)
+    made: dict[str, Path] = {}
+    for name in ("ours", *pythons):
+        if name == "transcribe-cpp":
+            path = directory / "transcribe-cpp.gguf"
+            made[name] = write_gguf(source, path, in_4_bits=bits == 4)
+        elif bits == DENSE_BITS:
+            made[name] = _linked(source, directory / name, name)
+        else:
+            assert bits == 4
+            made[name] = directory / name
+            _write_in_4_bits(source, directory / name, name, pythons)
+    return made
+
+
+def _linked(source: Path, directory: Path, name: str) -> Path:
+    """Return a folder of links; mlx-audio needs a config.json, which others refuse."""
+    directory.mkdir()
+    for path in source.iterdir():
+        os.link(path, directory / path.name)
+    if name == "mlx-audio":
         params = json.loads((source / "params.json").read_text())
         text = json.dumps(mlx_audio_config(params))
-        (directory / "mlx-audio" / "config.json").write_text(text)
-        return {name: directory / name for name in ("ours", *pythons)}
-    directory.mkdir(parents=True)
-    assert bits == 4
-    convert(str(source), directory / "ours", recipe="q4", dtype="float32")
-    for peer, python in pythons.items():
-        copy = directory / f"{peer}-source"
-        shutil.copytree(source, copy, copy_function=os.link)
-        if peer == "mlx-audio":
-            params = json.loads((source / "params.json").read_text())
-            text = json.dumps(mlx_audio_config(params))
-            (copy / "config.json").write_text(text)
-        script = Path(__file__).with_name("peer_convert.py")
-        command = [python, script, peer, copy, directory / peer]
-        subprocess.run(command, check=True, cwd=directory, env=clean_environment())
-        shutil.rmtree(copy)
-    return {name: directory / name for name in ("ours", *pythons)}
+        (directory / "config.json").write_text(text)
+    return directory
 
 
-def clean_environment() -> dict[str, str]:
-    """Ours, but for the path that leads to a package of the same name as a peer's."""
-    return {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+def _write_in_4_bits(
+    source: Path, directory: Path, name: str, pythons: Mapping[str, Path]
+) -> None:
+    if name == "ours":
+        convert(str(source), directory, recipe="q4", dtype="float32")
+        return
+    copy = _linked(source, directory.with_name(f"{name}-source"), name)
+    script = Path(__file__).with_name("peer_convert.py")
+    command = [pythons[name], script, name, copy, directory]
+    subprocess.run(command, check=True, cwd=directory.parent, env=clean_environment(1))
+    shutil.rmtree(copy)
+
+
+def clean_environment(n_threads: int, blas: str | None = None) -> dict[str, str]:
+    """Ours, but for the path that leads to a package of the same name as a peer's.
+
+    Every BLAS gets `n_threads`; the library `blas` takes the place of that of MLX's wheel.
+    """
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    kept |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(n_threads))
+    if blas is not None:
+        kept["LD_PRELOAD"] = blas
+    return kept

@@ -1,32 +1,49 @@
 """Runs in a peer's own environment: its steps and transcriptions, timed on request.
 
-    PYTHON peer_worker.py mlx-audio|voxmlx DIRECTORY
+    PYTHON peer_worker.py mlx-audio|voxmlx|transcribe-cpp PATH
 
 Reads lines of JSON ({"task": name, ...}), answers each with one: the seconds or the
 milliseconds it took, or {"error": ...}. It uses nothing of this repository: the package
 named voxmlx in here is the peer's. Peers run as they are, but for what is said below.
+The models are loaded on the CPU with as many threads as OMP_NUM_THREADS says.
 """
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 import contextlib
 import io
 import json
+import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+import wave
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-import mlx.core as mx
 import numpy as np
 
 DELAY_TOKENS, LEFT_PAD_TOKENS, PIECE = 6, 32, 1280
 # A peer that asks for more fails on its own, instead of taking the machine along.
 MAX_ADDRESS_SPACE = 16 * 2**30
 
-__all__ = ["Subject", "serve", "timed_steps"]
+__all__ = ["SoundResult", "Subject", "serve", "timed_steps"]
+
+# A module of each peer that brings all that is imported before a model is loaded.
+_IMPORTED = {
+    "mlx-audio": "mlx_audio.stt.utils",
+    "voxmlx": "voxmlx",
+    "transcribe-cpp": "transcribe_cpp",
+}
+
+
+class SoundResult(NamedTuple):
+    """Text and ids of a sound; None where a peer does not say them."""
+
+    text: str | None
+    n_tokens: int | None
 
 
 class Subject(Protocol):
@@ -34,17 +51,22 @@ class Subject(Protocol):
 
     def decoder_step(self) -> Callable[[], None]: ...
     def encoder_step(self) -> Callable[[], None]: ...
-    def stream(self, sound: np.ndarray) -> int: ...
-    def file(self, path: str) -> int: ...
+    def stream(self, sound: np.ndarray, delay_tokens: int) -> SoundResult: ...
+    def file(self, path: str) -> SoundResult: ...
 
 
-def serve(load: Callable[[], Subject]) -> None:
-    """Load, then answer requests until standard input ends."""
+def serve(load: Callable[[], Subject], packages: Sequence[str]) -> None:
+    """Load, then answer requests until standard input ends.
+
+    The first answer is what loading took, and the versions of `packages`.
+    """
     answers = sys.stdout
     with contextlib.redirect_stdout(io.StringIO()):
         start = time.perf_counter()
         subject = load()
-        _say(answers, {"load_s": time.perf_counter() - start})
+        load_s = time.perf_counter() - start
+        versions = {name: version(name) for name in packages}
+        _say(answers, {"load_s": load_s, "versions": versions})
         steps: dict[str, Callable[[], None]] = {}
         for line in sys.stdin:
             asked = json.loads(line)
@@ -71,12 +93,12 @@ def _do(
         case "stream":
             sound = np.load(asked["sound"])
             start = time.perf_counter()
-            n_tokens = subject.stream(sound)
-            return {"seconds": time.perf_counter() - start, "n_tokens": n_tokens}
+            heard = subject.stream(sound, asked.get("delay_tokens", DELAY_TOKENS))
+            return {"seconds": time.perf_counter() - start, **heard._asdict()}
         case "file":
             start = time.perf_counter()
-            n_tokens = subject.file(asked["path"])
-            return {"seconds": time.perf_counter() - start, "n_tokens": n_tokens}
+            heard = subject.file(asked["path"])
+            return {"seconds": time.perf_counter() - start, **heard._asdict()}
         case name:  # decoder_step, encoder_step, products
             if name not in steps:
                 steps[name] = getattr(subject, name)()
@@ -98,6 +120,7 @@ class MlxAudio:
     """mlx-audio: its loader, session, and `generate`."""
 
     def __init__(self, directory: Path) -> None:
+        import mlx.core as mx
         from mlx_audio.stt.models.voxtral_realtime import encoder
         from mlx_audio.stt.utils import load
 
@@ -119,6 +142,8 @@ class MlxAudio:
         self.dim = dim
 
     def decoder_step(self) -> Callable[[], None]:
+        import mlx.core as mx
+
         decoder = self.model.decoder
         audio = mx.random.normal((self.dim,))
         cache, token, position = decoder.make_cache(), mx.array(32), 0
@@ -134,6 +159,7 @@ class MlxAudio:
         return step
 
     def encoder_step(self) -> Callable[[], None]:
+        import mlx.core as mx
         from mlx_audio.stt.models.voxtral_realtime import streaming
 
         encoder = self.model.encoder
@@ -149,24 +175,30 @@ class MlxAudio:
 
         return step
 
-    def stream(self, sound: np.ndarray) -> int:
-        session = self.model.create_streaming_session(max_tokens=10**9)
+    def stream(self, sound: np.ndarray, delay_tokens: int) -> SoundResult:
+        session = self.model.create_streaming_session(
+            max_tokens=10**9, transcription_delay_ms=80 * delay_tokens
+        )
+        parts: list[str] = []
         for start in range(0, len(sound), PIECE):
             session.feed(sound[start : start + PIECE])
-            session.step(max_decode_tokens=16)
+            parts += session.step(max_decode_tokens=16)
         session.close()
         while not session.done:
-            session.step(max_decode_tokens=16)
-        return len(session.generated)
+            parts += session.step(max_decode_tokens=16)
+        return SoundResult("".join(parts), len(session.generated))
 
-    def file(self, path: str) -> int:
-        return self.model.generate(path).generation_tokens
+    def file(self, path: str) -> SoundResult:
+        heard = self.model.generate(path)
+        return SoundResult(heard.text, heard.generation_tokens)
 
 
 class Voxmlx:
     """awni/voxmlx: its loader, `generate`, and its loop for the microphone."""
 
     def __init__(self, directory: Path) -> None:
+        import mlx.core as mx
+
         import voxmlx
 
         self.package = voxmlx
@@ -175,6 +207,7 @@ class Voxmlx:
         self.time = self.model.time_embedding(mx.array([DELAY_TOKENS], mx.float32))
 
     def decoder_step(self) -> Callable[[], None]:
+        import mlx.core as mx
         from voxmlx.cache import RotatingKVCache
 
         window = self.config["sliding_window"]
@@ -192,6 +225,8 @@ class Voxmlx:
         return step
 
     def encoder_step(self) -> Callable[[], None]:
+        import mlx.core as mx
+
         mel = mx.random.normal((128, 8))
         state: tuple[Any, ...] = (None, None, None, None)
 
@@ -203,8 +238,10 @@ class Voxmlx:
 
         return step
 
-    def stream(self, sound: np.ndarray) -> int:
+    def stream(self, sound: np.ndarray, delay_tokens: int) -> SoundResult:
         """Its loop, with a microphone that gives the next piece whenever it sleeps."""
+        if delay_tokens != DELAY_TOKENS:
+            raise NotImplementedError("its delay is fixed")
         stream: Any = import_module("voxmlx.stream")
 
         pieces = iter(np.split(sound, range(PIECE, len(sound), PIECE)))
@@ -242,22 +279,66 @@ class Voxmlx:
             stream.stream_transcribe("")
         finally:
             self.tokenizer.decode = said
-        return n_tokens
+        return SoundResult(None, n_tokens)
 
-    def file(self, path: str) -> int:
+    def file(self, path: str) -> SoundResult:
         prompt, n_delay = self.package._build_prompt_tokens(self.tokenizer)
         tokens = self.package.generate(
             self.model, path, prompt, n_delay, eos_token_id=self.tokenizer.eos_id
         )
-        self.tokenizer.decode(tokens)
-        return len(tokens)
+        return SoundResult(self.tokenizer.decode(tokens), len(tokens))
+
+
+class TranscribeCpp:
+    """transcribe.cpp: its Python binding, on the CPU."""
+
+    def __init__(self, path: Path) -> None:
+        import transcribe_cpp
+
+        self.package = transcribe_cpp
+        self.model = transcribe_cpp.Model(path, backend="cpu")
+        n_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
+        # As ours has it here; its own default is half precision.
+        self.session = self.model.session(n_threads=n_threads, kv_type="f32")
+
+    def decoder_step(self) -> Callable[[], None]:
+        raise NotImplementedError("its interface has no single steps")
+
+    encoder_step = decoder_step
+
+    def stream(self, sound: np.ndarray, delay_tokens: int) -> SoundResult:
+        options = self.package.VoxtralRealtimeStreamOptions(
+            # Otherwise it waits for a second of sound.
+            num_delay_tokens=delay_tokens,
+            min_decode_interval_ms=0,
+        )
+        with self.session.stream(family=options) as stream:
+            for start in range(0, len(sound), PIECE):
+                stream.feed(sound[start : start + PIECE])
+                stream.text()
+            stream.finalize()
+            return SoundResult(stream.text().full, None)
+
+    def file(self, path: str) -> SoundResult:
+        with wave.open(path) as opened:
+            frames = opened.readframes(opened.getnframes())
+        sound = np.frombuffer(frames, np.int16).astype(np.float32) / 2**15
+        return SoundResult(self.session.run(sound).text, None)
+
+
+_KINDS: dict[str, Callable[[Path], Subject]] = {
+    "mlx-audio": MlxAudio,
+    "voxmlx": Voxmlx,
+    "transcribe-cpp": TranscribeCpp,
+}
 
 
 def main() -> None:
-    peer, directory = sys.argv[1:]
+    peer, path = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_AS, (MAX_ADDRESS_SPACE, MAX_ADDRESS_SPACE))
-    kind: Callable[[Path], Subject] = {"mlx-audio": MlxAudio, "voxmlx": Voxmlx}[peer]
-    serve(lambda: kind(Path(directory)))
+    import_module(_IMPORTED[peer])
+    packages = [peer, "transcribe-cpp-native" if peer == "transcribe-cpp" else "mlx"]
+    serve(lambda: _KINDS[peer](Path(path)), packages)
 
 
 if __name__ == "__main__":

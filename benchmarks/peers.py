@@ -1,26 +1,32 @@
-"""python -m benchmarks.peers [--only REGIME...]: ours beside mlx-audio and voxmlx.
+"""python -m benchmarks.peers [--only REGIME...]: ours beside three other programs.
 
-The peers come from PyPI, each into a virtual environment of its own, made at the first
-run (--environments, a cache folder); they are no dependencies of ours. All get the same
-random weights in their own format and the same sound, and take turns: what is compared
-are pairs of runs that followed each other. Regimes:
+The peers are mlx-audio, awni's voxmlx and transcribe.cpp. They come from PyPI, each into
+a virtual environment of its own, made at the first run (--environments, a cache folder).
+All get the same weights in their own format and the same sound, and take turns: what is
+compared are pairs of runs that followed each other. Regimes:
 
 overhead   true layer counts, small widths, float32: what a step costs but its products
 floor-q4   true widths, two layers, a quarter of the vocabulary, 4 bits (float32
            activations)
 floor-f32  the same in float32
-demo       the demo's weights, five minutes of speech as a file
+demo       the demo's weights: a stream in pieces of 80 ms, files of one and five minutes,
+           the time to load and the memory of fresh processes
+findings   what transcribe.cpp does with delays and windows, each with a case
 
 Ratios are theirs over ours, median (smallest-largest): above one, ours is faster. A peer
-that cannot do something is reported with what it said. Ends in one JSON line.
+that cannot do something is reported with what it said. A peer that took over ten times
+as long as ours for a short file is not asked for a longer one.
+
+A run of all regimes writes its tables to benchmarks/results/peers.md, others do so with
+--results FILE. What stands there from the heading "What explains it" on is kept. Ends in
+one JSON line.
 """
 
 import argparse
-import json
-import subprocess
+import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,23 +36,30 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from benchmarks.peer_findings import findings, first_difference
 from benchmarks.peer_models import (
     DENSE_BITS,
     FLOOR,
     OVERHEAD,
-    clean_environment,
     write_all,
     write_source,
 )
-from benchmarks.provenance import closing_line
+from benchmarks.peer_process import (
+    ENVIRONMENTS,
+    PEERS,
+    PeerSettings,
+    Worker,
+    environments,
+)
+from benchmarks.peer_report import printed, write_report
+from benchmarks.provenance import closing_line, machine
 from benchmarks.ratios import Ratio
 from tests.sounds import speech_like
 from tests.tiny import TinyModel
 from voxmlx import demo
 
-ENVIRONMENTS = Path.home() / ".cache" / "voxmlx" / "peers"
-# PyPI's names, which are also their folders here.
-PEERS = ("mlx-audio", "voxmlx")
+RESULTS = Path(__file__).parent / "results" / "peers.md"
+FINDINGS = "findings"
 
 __all__ = ["REGIMES", "Regime", "compared", "main"]
 
@@ -61,171 +74,159 @@ class Regime:
     n_steps: int  # of a turn
     n_turns: int
     stream_s: float
-    file_s: float
+    files_s: tuple[int, ...]
     has_products: bool = False  # the decoder step's products take turns with it
+    n_loads: int = 1  # fresh processes of each
 
 
 _STEPS = ("decoder_step", "encoder_step", "stream", "file")
 
 REGIMES = {
-    "overhead": Regime(OVERHEAD, DENSE_BITS, _STEPS, 20, 15, 10, 20),
-    "floor-q4": Regime(FLOOR, 4, _STEPS[:3], 4, 9, 1, 1, has_products=True),
-    "floor-f32": Regime(FLOOR, DENSE_BITS, _STEPS[:3], 4, 9, 1, 1, has_products=True),
-    "demo": Regime(None, DENSE_BITS, ("stream", "file"), 0, 3, 30, 300),
+    "overhead": Regime(OVERHEAD, DENSE_BITS, _STEPS, 20, 15, 10, (20,)),
+    "floor-q4": Regime(FLOOR, 4, _STEPS[:3], 4, 9, 1, (1,), has_products=True),
+    "floor-f32": Regime(
+        FLOOR, DENSE_BITS, _STEPS[:3], 4, 9, 1, (1,), has_products=True
+    ),
+    "demo": Regime(None, DENSE_BITS, _STEPS[2:], 0, 5, 30, (60, 300), n_loads=5),
 }
-_MAX_WHOLE_RUNS = 3  # of streams and files
+_MAX_WHOLE_RUNS = 5  # of streams and files
+# Whose short file takes longer than so many times ours is not asked for a longer one.
+_TOO_SLOW = 10
 
 
-class Worker:
-    """One implementation in a process of its own."""
-
-    def __init__(self, command: Sequence[str | Path], environment: Mapping[str, str]):
-        self._process = subprocess.Popen(
-            [str(word) for word in command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=dict(environment),
-            text=True,
-        )
-        self.load_s = self._answer().get("load_s")
-
-    def ask(self, task: str, **options: Any) -> dict[str, Any]:
-        """An answer, or {"error": ...}."""
-        assert self._process.stdin is not None
-        try:
-            print(json.dumps({"task": task, **options}), file=self._process.stdin)
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            return {"error": "the process has ended"}
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        return json.loads(line) if line else {"error": "the process has ended"}
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-
-
-def environments(folder: Path) -> dict[str, Path]:
-    """The interpreter of each peer, installed if it is not there yet."""
-    pythons: dict[str, Path] = {}
-    for peer in PEERS:
-        python = folder / peer / "bin" / "python"
-        if not python.exists():
-            print(f"installing {peer} into {folder / peer}", flush=True)
-            subprocess.run([sys.executable, "-m", "venv", folder / peer], check=True)
-            packages = [peer, "mlx[cpu]"] if sys.platform == "linux" else [peer]
-            command = [python, "-m", "pip", "install", "--quiet", *packages]
-            subprocess.run(command, check=True)
-        pythons[peer] = python
-    return pythons
-
-
-def run(name: str, regime: Regime, pythons: Mapping[str, Path]) -> dict[str, Any]:
+def run(name: str, regime: Regime, settings: PeerSettings) -> dict[str, Any]:
     """Return all figures of one regime."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         room = Path(folder)
-        source = demo.DIRECTORY
+        source = room / "source"
         if regime.model is not None:
-            source = write_source(regime.model, room / "source")
+            write_source(regime.model, source)
         else:
-            source = room / "source"
             source.mkdir()
             for file in ("params.json", "consolidated.safetensors", "tekken.json"):
                 (source / file).write_bytes((demo.DIRECTORY / file).read_bytes())
-        directories = write_all(source, room / "models", regime.bits, pythons)
+        models = write_all(source, room / "models", regime.bits, settings.pythons)
         sounds = _sounds(regime, room)
-        workers: dict[str, Worker] = {}
-        for who, directory in directories.items():
-            workers[who] = _worker(who, directory, pythons)
-            stack.callback(workers[who].close)
-        figures: dict[str, Any] = {
-            "load_s": {who: worker.load_s for who, worker in workers.items()}
+        figures = _in_fresh_processes(models, regime, sounds, settings)
+        workers = {
+            who: stack.enter_context(settings.start(who, path))
+            for who, path in models.items()
         }
+        figures["versions"] = {who: one.versions for who, one in workers.items()}
+        slow: dict[str, str] = {}
         for task in regime.tasks:
-            figures[task] = _in_turns(task, workers, regime, sounds)
-            _print(name, task, figures[task])
-        figures["resident_peak_mb"] = {
-            who: worker.ask("memory").get("resident_peak_mb")
-            for who, worker in workers.items()
-        }
-        for one in ("load_s", "resident_peak_mb"):
-            shown = "  ".join(
-                f"{who} {value:.2f}" if value is not None else f"{who} -"
-                for who, value in figures[one].items()
-            )
-            print(f"{name:10} {one:16} {shown}", flush=True)
+            files = [name for name in sounds if name.startswith("file")]
+            for one in files if task == "file" else [task]:
+                figures[one] = _in_turns(one, workers, regime, sounds, slow)
+        for task, row in figures.items():
+            if task != "versions":
+                print(printed(name, task, row), flush=True)
         return figures
 
 
-def _worker(who: str, directory: Path, pythons: Mapping[str, Path]) -> Worker:
-    here = Path(__file__).parent
-    environment = clean_environment()
-    if who == "ours":
-        environment["PYTHONPATH"] = str(here.parent)
-        command = [sys.executable, "-m", "benchmarks.own_worker", directory]
-        return Worker(command, environment)
-    return Worker([pythons[who], here / "peer_worker.py", who, directory], environment)
-
-
-def _sounds(regime: Regime, room: Path) -> dict[str, Any]:
+def _sounds(regime: Regime, room: Path) -> dict[str, dict[str, str]]:
     """What is streamed and what is transcribed, as files."""
-    longest = int(16_000 * max(regime.stream_s, regime.file_s))
+    longest = int(16_000 * max(regime.stream_s, *regime.files_s))
     if regime.model is None:
         spoken, _ = soundfile.read(demo.SAMPLE, dtype="float32")
         sound = np.resize(spoken, longest)
     else:
         sound = speech_like(longest, seed=1)
     np.save(room / "stream.npy", sound[: int(16_000 * regime.stream_s)])
-    soundfile.write(
-        room / "file.wav", sound[: int(16_000 * regime.file_s)], 16_000, "PCM_16"
-    )
-    return {
-        "stream": {"sound": str(room / "stream.npy")},
-        "file": {"path": str(room / "file.wav")},
+    sounds = {"stream": {"sound": str(room / "stream.npy")}}
+    for seconds in regime.files_s:
+        path = room / f"file-{seconds}.wav"
+        soundfile.write(path, sound[: 16_000 * seconds], 16_000, "PCM_16")
+        sounds[f"file, {seconds} s"] = {"path": str(path)}
+    return sounds
+
+
+def _in_fresh_processes(
+    models: Mapping[str, Path],
+    regime: Regime,
+    sounds: Mapping[str, Mapping[str, str]],
+    settings: PeerSettings,
+) -> dict[str, Any]:
+    """Return the times until a model is loaded, and the memory of one file each."""
+    ready: dict[str, list[float]] = {who: [] for who in models}
+    load: dict[str, list[float]] = {who: [] for who in models}
+    names = [task for task in sounds if task.startswith("file")]
+    peaks: dict[str, dict[str, Any]] = {f"peak, {name}": {} for name in names}
+    took: dict[str, float] = {}
+    for turn in range(max(regime.n_loads, len(names))):
+        for who in _from(list(models), turn):
+            with settings.start(who, models[who]) as worker:
+                ready[who].append(worker.ready_s)
+                load[who].append(worker.load_s or float("nan"))
+                if turn >= len(names) or "file" not in regime.tasks:
+                    continue
+                if took.get(who, 0) > _TOO_SLOW * took.get("ours", took.get(who, 0)):
+                    continue
+                answer = worker.ask("file", **sounds[names[turn]])
+                took[who] = answer.get("seconds", 0)
+                peak = worker.ask("memory").get("resident_peak_mb")
+                peaks[f"peak, {names[turn]}"][who] = peak
+    figures: dict[str, Any] = {
+        "start and load": compared(ready, {}, "s"),
+        "load": compared(load, {}, "s"),
     }
+    for task, row in peaks.items():
+        if row:
+            figures[task] = {"unit": "MB", "median": row}
+    return figures
+
+
+def _from(names: list[str], turn: int) -> list[str]:
+    """Let every turn begin with another one."""
+    first = turn % len(names)
+    return names[first:] + names[:first]
 
 
 def _in_turns(
-    task: str, workers: Mapping[str, Worker], regime: Regime, sounds: Mapping[str, Any]
+    task: str,
+    workers: Mapping[str, Worker],
+    regime: Regime,
+    sounds: Mapping[str, Mapping[str, str]],
+    slow: dict[str, str],
 ) -> dict[str, Any]:
-    """Every turn asks all of them, and begins with another one."""
+    """Every turn asks all of them; `slow` are those that are asked for no more files."""
     is_step = task not in sounds
-    options = sounds.get(task, {"n": regime.n_steps, "warm": 10})
+    options: Mapping[str, Any] = sounds.get(task, {"n": regime.n_steps, "warm": 10})
+    is_file = task.startswith("file")
     asked = list(workers)
     if task == "decoder_step" and regime.has_products:
         asked.append("products")
     n_turns = regime.n_turns if is_step else min(regime.n_turns, _MAX_WHOLE_RUNS)
     taken: dict[str, list[float]] = {who: [] for who in asked}
     said: dict[str, Any] = {}
+    if is_file:
+        said |= {who: {"error": why} for who, why in slow.items()}
     for turn in range(n_turns):
-        first = turn % len(asked)
-        for who in asked[first:] + asked[:first]:
+        for who in _from(asked, turn):
             if who in said and "error" in said[who]:
                 continue
             worker = workers["ours" if who == "products" else who]
-            answer = worker.ask("products" if who == "products" else task, **options)
+            name = "products" if who == "products" else task.partition(",")[0]
+            answer = worker.ask(name, **options)
             said[who] = answer
             if "error" not in answer:
                 taken[who].append(
                     median(answer["ms"]) if is_step else answer["seconds"]
                 )
+    if is_file:
+        for who, times in taken.items():
+            if times and median(times) > _TOO_SLOW * median(taken["ours"]):
+                slow[who] = f"not asked, {task} took it {median(times):.0f} s"
     return compared(taken, said, "ms" if is_step else "s")
 
 
 def compared(
     taken: Mapping[str, list[float]], said: Mapping[str, Mapping[str, Any]], unit: str
 ) -> dict[str, Any]:
-    """Medians, ratios to ours, and what went wrong."""
+    """Return medians, ratios to ours, what went wrong, and whose text differs where."""
     ours = taken["ours"]
     figures: dict[str, Any] = {"unit": unit, "median": {}, "ratio": {}}
+    text: str | None = said.get("ours", {}).get("text")
     for who, times in taken.items():
         answer = said.get(who, {})
         if "error" in answer or len(times) != len(ours):
@@ -234,42 +235,59 @@ def compared(
         figures["median"][who] = median(times)
         if who != "ours":
             figures["ratio"][who] = asdict(Ratio.of(times, ours))
-        if "n_tokens" in answer:
+        if answer.get("n_tokens") is not None:
             figures.setdefault("n_tokens", {})[who] = answer["n_tokens"]
+        their_text: str | None = answer.get("text")
+        if who != "ours" and text is not None and their_text is not None:
+            where = first_difference(text, their_text) or "equal"
+            figures.setdefault("text", {})[who] = where
     return figures
-
-
-def _print(name: str, task: str, figures: Mapping[str, Any]) -> None:
-    unit = figures["unit"]
-    parts = [f"ours {figures['median'].get('ours', float('nan')):.2f} {unit}"]
-    parts += [f"{who} x {Ratio(**ratio)}" for who, ratio in figures["ratio"].items()]
-    parts += [f"{who}: {why}" for who, why in figures.get("error", {}).items()]
-    if "n_tokens" in figures:
-        parts.append(f"tokens {figures['n_tokens']}")
-    print(f"{name:10} {task:16} " + "   ".join(parts), flush=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
+        "python -m benchmarks.peers",
         allow_abbrev=False,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--only", nargs="+", choices=REGIMES, default=list(REGIMES))
+    every = [*REGIMES, FINDINGS]
+    parser.add_argument("--only", nargs="+", choices=every, default=every)
     parser.add_argument("--tasks", nargs="+", choices=_STEPS, default=list(_STEPS))
+    parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS))
     parser.add_argument("--turns", type=int, help="of each task, instead of its own")
     parser.add_argument("--environments", type=Path, default=ENVIRONMENTS)
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=int(os.environ.get("OMP_NUM_THREADS", "1")),
+        help="of every BLAS, and of transcribe.cpp (default: OMP_NUM_THREADS, or 1)",
+    )
+    parser.add_argument(
+        "--blas", metavar="LIBRARY", help="one for MLX's, such as libopenblas.so.0"
+    )
+    parser.add_argument("--results", type=Path, help="Markdown file of the tables")
     arguments = parser.parse_args()
-    pythons = environments(arguments.environments)
+    pythons = environments(arguments.environments, arguments.peers)
+    settings = PeerSettings(pythons, arguments.threads, arguments.blas)
     figures: dict[str, Any] = {}
-    for name in arguments.only:
+    for name in [name for name in arguments.only if name in REGIMES]:
         regime = REGIMES[name]
         tasks = tuple(task for task in regime.tasks if task in arguments.tasks)
         n_turns = arguments.turns or regime.n_turns
-        figures[name] = run(
-            name, replace(regime, tasks=tasks, n_turns=n_turns), pythons
-        )
-    print(closing_line("peers", ratio_is="theirs / ours", **figures))
+        regime = replace(regime, tasks=tasks, n_turns=n_turns)
+        figures[name] = run(name, regime, settings)
+    if FINDINGS in arguments.only and "transcribe-cpp" in pythons:
+        figures[FINDINGS] = findings(settings)
+        for finding in figures[FINDINGS]:
+            print(f"{finding['finding']}\n  {finding['case']}\n  {finding['seen']}")
+    results = arguments.results
+    if results is None and set(arguments.only) == set(every) and not arguments.turns:
+        results = RESULTS
+    conditions = {"n_threads": arguments.threads, "blas": arguments.blas}
+    if results is not None:
+        write_report(results, figures, {**machine(), **conditions})
+    print(closing_line("peers", ratio_is="theirs / ours", **conditions, **figures))
     return 0
 
 

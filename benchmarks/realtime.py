@@ -31,7 +31,7 @@ from voxmlx.config import AUDIO_TOKEN_MS, DEFAULT_DELAY_MS, SAMPLES_PER_AUDIO_TO
 from voxmlx.decoding.choosing import greedy
 from voxmlx.live.stream_metrics import peak_memory_mb
 from voxmlx.model.attention import begin_step
-from voxmlx.model.layer import Residual
+from voxmlx.model.layer import Residual, pass_layers
 
 STEPS_PER_MINUTE = 60_000 // AUDIO_TOKEN_MS
 _N_PART_STEPS = 60
@@ -150,7 +150,7 @@ def parts(
         step = begin_step(
             [state.decoder.cache], decoder.rotary, [1], decoder.config.n_kv_heads
         )
-        return decoder._layers(embedding, step, state.decoder.mlp_norms)
+        return pass_layers(decoder.layers, embedding, step, state.decoder.mlp_norms)
 
     for _ in range(_N_PART_STEPS):
         mel = timed("mel", lambda: model.mel.step(samples, state.mel))

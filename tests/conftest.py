@@ -8,6 +8,8 @@ import pytest
 
 from tests.tiny import TinyModel
 from voxmlx.checkpoint import Checkpoint, load
+from voxmlx.kernels import kernel_switches
+from voxmlx.kernels.switches import NUMPY
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,6 +21,16 @@ def _interruptible() -> Iterator[None]:
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, previous)
+
+
+@pytest.fixture(autouse=True)
+def _in_mlx() -> Iterator[None]:
+    """Compute with MLX's operations, as on a Mac, unless a test is about NumPy's.
+
+    Commands that tests start choose for themselves.
+    """
+    with kernel_switches().without(NUMPY):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -16,21 +16,25 @@ from tests.markdown import GUIDE, README, ROOT, blocks
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
     "project"
 ]
-OURS = {"voxmlx", "convert", "benchmarks", "training", "tests"}
+OURS = {"voxmlx", "convert", "benchmarks", "examples", "training", "tests"}
 
 # Folder -> the extra that its programs need, as the guide says.
 PROGRAMS = {
     "voxmlx": None,
     "voxmlx/serve": "serve",
+    "voxmlx/overlay": "serve",
+    "voxmlx/web": "serve",
     "convert": "convert",
     "benchmarks": "bench",
     "tests": "dev",
     "training": "training",
+    "examples": None,
 }
 # Imported only where somebody has installed it for himself, and missed loudly.
 OPTIONAL = {
     "voxmlx": {"pyinstaller"},  # its hook, which it imports itself
-    "benchmarks": {"mlx-audio"},
+    "benchmarks": {"mlx-audio", "transcribe-cpp"},
+    "examples": {"rumps"},
     "tests": {"mlx-audio", "torch", "transformers"},
 }
 

@@ -27,12 +27,14 @@ LAYERS = (
         "checkpoint",
         "timeline",
         "batch",
+        "session_options",
         "session",
         "streaming",
     },
     {"file_transcript", "alignment"},
     {"cli"},
-    {"client"},
+    {"client", "web"},
+    {"overlay"},
     {"live", "transcribe", "align", "doctor"},
     {"serve"},
     {"__main__", "__pyinstaller"},
@@ -41,7 +43,7 @@ RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # The package's own `__init__` hands out names of what lies below the commands.
 RANKS["__init__"] = RANKS["file_transcript"]
 
-OUTSIDERS = {"convert", "benchmarks", "tests", "training"}
+OUTSIDERS = {"convert", "benchmarks", "examples", "tests", "training"}
 
 # Seconds of start-up, or a capability (sound devices, the network) that an import
 # has no business with.

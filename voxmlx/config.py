@@ -3,12 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from voxmlx.errors import ConfigError, DelayError
 
 __all__ = [
+    "BASE_MODEL",
     "BOS_ID",
     "DEFAULT_DELAY_MS",
     "EOS_ID",
@@ -30,6 +32,9 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+
+# The model by its makers' name on the Hub, which servers of any kind know it by.
+BASE_MODEL = "mistralai/Voxtral-Mini-4B-Realtime-2602"
 
 # The control ids a stream is made of; below the first text id, the rest are unused.
 BOS_ID = 1
@@ -58,13 +63,14 @@ def delay_tokens(delay_ms: int) -> int:
 
     Raises DelayError unless `delay_ms` is one of LEGAL_DELAYS_MS.
     """
-    if isinstance(delay_ms, bool) or delay_ms not in LEGAL_DELAYS_MS:
+    is_whole = isinstance(delay_ms, Integral)  # of Python or NumPy
+    if not is_whole or delay_ms not in LEGAL_DELAYS_MS:
         legal = ", ".join(str(ms) for ms in LEGAL_DELAYS_MS)
         raise DelayError(
             f"delay of {delay_ms!r} ms is not one the model was trained for; "
             f"use one of {legal}"
         )
-    return delay_ms // AUDIO_TOKEN_MS
+    return int(delay_ms) // AUDIO_TOKEN_MS
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,8 @@ class Word:
     `text` holds no white space, punctuation is part of it; `lead` is the white
     space before it, often a space. Times are stream time. `confidence` says
     how often such words are right: the geometric mean of its tokens' probabilities,
-    through the model's `confidence_map`. It is None if nobody asked for it.
+    through the model's `confidence_map`. It is None if nobody asked for it. `is_echo`
+    marks a word that came again from another channel, where such words are kept.
     """
 
     text: str
@@ -85,6 +86,7 @@ class Word:
     end_ms: int
     confidence: float | None = None
     lead: str = " "
+    is_echo: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from voxmlx.decoding.loop import MAX_AUDIO_TOKENS_PER_STEP
 from voxmlx.errors import AudioError
 from voxmlx.events import ChannelEvent, Event, Finished, TextDelta, TokenDecoded
 from voxmlx.session import Session
+from voxmlx.text.echo_filter import EchoFilter
 from voxmlx.text.split_writers import SplitEvent, SplitTranscriptBuilder
 from voxmlx.text.transcript import Transcript
 
@@ -77,12 +78,14 @@ def split_events(
     sessions: Sequence[Session],
     batch: Batch,
     follow: _Follow = lambda pieces: pieces,
+    echo: EchoFilter | None = None,
 ) -> Iterator[SplitEvent]:
     """Push each channel of a whole file to its own session, and finish them all.
 
     `audio` was opened with `channel="split"`. The sessions are stepped together in
-    `batch`, and each says what it says alone. Yields their events as they come, and
-    the file's warnings. Raises AudioError for what cannot be read.
+    `batch`, and each says what it says alone. Yields their events as they come, through
+    `echo` if it is given, and the file's warnings. Raises AudioError for what cannot be
+    read.
     """
     assert len(sessions) == audio.n_channels
     numbers = {session: number for number, session in enumerate(sessions, 1)}
@@ -101,13 +104,16 @@ def split_events(
                         has_text = True
                     elif isinstance(event, Finished):
                         duration_ms = event.duration_ms
-                    yield ChannelEvent(numbers[session], event)
+                    own = ChannelEvent(numbers[session], event)
+                    yield from [own] if echo is None else echo.push(own)
 
     for piece in follow(audio.pieces()):
         yield from audio.take_warnings()
         peak = max(peak, float(np.abs(piece).max(initial=0.0)))
         for index, session in enumerate(sessions):
             session.timeline.push(piece[:, index])
+            if echo is not None:
+                echo.push_sound(index + 1, piece[:, index])
         yield from stepped()
     yield from audio.take_warnings()
     for session in sessions:
@@ -139,13 +145,15 @@ def transcribe_file(
     channel: FileChannel = None,
     track: int | None = None,
     labels: Sequence[str] = (),
+    keep_echo: bool = False,
     **options: Any,
 ) -> Transcript:
     """Transcribe a sound or film file, a pipe, or an open file object.
 
     `path`, `raw_rate`, `channel` and `track` are those of `open_audio`, `options` those of
     `Session`. With `channel="split"` each channel is transcribed by itself; `labels`
-    name the channels, and each segment has its `channel`.
+    name the channels, and each segment has its `channel`. Words that are only the echo of
+    another channel's are left out, or with `keep_echo` marked `is_echo`.
     `model` is a directory, a Hub id ("demo": the tiny model), or a loaded Checkpoint.
     `Transcript.warnings` says what was wrong with the file. Raises AudioError for what
     is no sound, and CheckpointError.
@@ -157,7 +165,12 @@ def transcribe_file(
             session = Session(checkpoint, **chosen)
             return Transcript.from_events(file_events(audio, session))
         builder = SplitTranscriptBuilder(channel_labels(audio, labels))
-        sessions = [Session(checkpoint, **chosen) for _ in range(audio.n_channels)]
-        for event in split_events(audio, sessions, Batch(checkpoint.model)):
+        # Confidence helps to tell an echo.
+        chosen = {"confidence": True} | chosen
+        n_channels = audio.n_channels
+        sessions = [Session(checkpoint, **chosen) for _ in range(n_channels)]
+        batch = Batch(checkpoint.model)
+        echo = EchoFilter(n_channels, keeps=keep_echo)
+        for event in split_events(audio, sessions, batch, echo=echo):
             builder.feed(event)
         return builder.build()

@@ -12,43 +12,31 @@ import mlx.core as mx
 from numpy.typing import NDArray
 
 from voxmlx.checkpoint import Checkpoint
-from voxmlx.config import AUDIO_TOKEN_MS, SAMPLES_PER_AUDIO_TOKEN, delay_tokens
+from voxmlx.config import AUDIO_TOKEN_MS, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.decoding.decoded import Decoded
 from voxmlx.decoding.draft_decoder import DraftDecoder
 from voxmlx.decoding.hotwords import BOOST, HotwordTrie
 from voxmlx.decoding.loop import MAX_AUDIO_TOKENS_PER_STEP, compute
 from voxmlx.decoding.network_requests import Request
 from voxmlx.decoding.recovery import RecoveringDecoder
-from voxmlx.decoding.rules import DecodeRule, make_guards
 from voxmlx.decoding.speculation import MAX_POSITIONS, Speculation
 from voxmlx.decoding.token_decoder import TokenDecoder
 from voxmlx.errors import SessionError
 from voxmlx.events import Event, TokenDecoded
 from voxmlx.forks import refuse_fork
-from voxmlx.model.cache import KV_BITS
 from voxmlx.model.state import VoxtralState
 from voxmlx.model.voxtral import VoxtralRealtime
-from voxmlx.text.utterances import DEFAULT_PAUSE_MS, check_pause
+from voxmlx.session_options import (
+    DRAFT_WINDOW_MS,
+    check_draft,
+    check_hotwords,
+    check_options,
+    open_guards,
+)
+from voxmlx.text.utterances import DEFAULT_PAUSE_MS
 from voxmlx.timeline import Timeline, TokenAudio
 
-__all__ = [
-    "DRAFT_WINDOW_MS",
-    "LIVE_SILENCE_BLOCK",
-    "MAX_ALTERNATIVES",
-    "MAX_BOOST",
-    "Session",
-    "Work",
-]
-
-MAX_ALTERNATIVES = 100
-MAX_BOOST = 20.0
-
-DRAFT_WINDOW_MS = 80_000
-"""How much of the past a draft remembers, in ms, unless asked for otherwise."""
-MIN_DRAFT_WINDOW_MS = 8_000
-
-LIVE_SILENCE_BLOCK = 8
-"""How many audio tokens of silence the commands collect: 0.64 s."""
+__all__ = ["Session", "Work"]
 
 
 # Sessions of one process compute in turns: their checkpoint and MLX are shared.
@@ -132,13 +120,13 @@ class Session:
         refuse_fork()
         if kv_bits is None:
             kv_bits = checkpoint.kv_bits
-        _check_options(alternatives, pause_ms, kv_bits, silence_block)
-        rules = _guards(guards)
-        _check_hotword_options(hotwords, hotword_boost)
+        check_options(alternatives, pause_ms, kv_bits, silence_block)
+        rules = open_guards(guards)
+        check_hotwords(hotwords, hotword_boost)
         if delay_ms is None:
             delay_ms = checkpoint.delay_ms
         if draft_delay_ms is not None:
-            _check_draft(draft_delay_ms, delay_ms, draft_window_ms)
+            check_draft(draft_delay_ms, delay_ms, draft_window_ms)
         lookahead = checkpoint.model.mel.lookahead
         self.timeline = Timeline(
             checkpoint.tokenizer,
@@ -167,11 +155,12 @@ class Session:
             speculation = Speculation(perf_counter) if speculate else None
         # All positions of a pass may have to be taken back.
         n_in_block = silence_block if silence_block > 1 else 0
+        n_trimmable = n_in_block if speculation is None else MAX_POSITIONS
         open_state = partial(
             checkpoint.model.open_state,
             delay_ms,
             kv_bits=kv_bits,
-            n_trimmable=n_in_block if speculation is None else MAX_POSITIONS,
+            n_trimmable=n_trimmable,
         )
         draft = None
         with _computing:
@@ -182,7 +171,8 @@ class Session:
                     draft_delay_ms,
                     window_ms=draft_window_ms,
                     kv_bits=kv_bits,
-                    n_trimmable=n_in_block,
+                    n_trimmable=n_trimmable,
+                    speculation=speculation and speculation.for_another_stream(),
                 )
         self._decoder = TokenDecoder(
             state,
@@ -435,6 +425,7 @@ def _open_draft(
     window_ms: int,
     kv_bits: int,
     n_trimmable: int,
+    speculation: Speculation | None,
 ) -> DraftDecoder:
     open_state = partial(
         model.open_state,
@@ -443,59 +434,4 @@ def _open_draft(
         n_trimmable=n_trimmable,
         window=window_ms // AUDIO_TOKEN_MS,
     )
-    return DraftDecoder(open_state)
-
-
-def _guards(names: Sequence[str]) -> list[DecodeRule]:
-    try:
-        return make_guards(names)
-    except ValueError as error:
-        raise SessionError(str(error)) from None
-
-
-def _check_options(
-    alternatives: int, pause_ms: int, kv_bits: int, silence_block: int
-) -> None:
-    if not _is_whole(silence_block) or not 1 <= silence_block <= MAX_POSITIONS:
-        raise SessionError(
-            f"silence_block is {silence_block!r}, expected 1 to {MAX_POSITIONS}"
-        )
-    if kv_bits not in KV_BITS:
-        raise SessionError(
-            f"kv_bits is {kv_bits}, expected {' or '.join(map(str, KV_BITS))}"
-        )
-    if not 0 <= alternatives <= MAX_ALTERNATIVES:
-        raise SessionError(
-            f"{alternatives} alternatives, expected 0 to {MAX_ALTERNATIVES}"
-        )
-    try:
-        check_pause(pause_ms)
-    except ValueError as error:
-        raise SessionError(str(error)) from None
-
-
-def _is_whole(value: object) -> bool:
-    """Return whether an untyped caller gave a whole number."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _check_draft(draft_delay_ms: int, delay_ms: int, window_ms: int) -> None:
-    if delay_tokens(draft_delay_ms) >= delay_tokens(delay_ms):
-        raise SessionError(
-            f"draft_delay_ms is {draft_delay_ms}, expected less than the delay of "
-            f"{delay_ms} ms"
-        )
-    if not _is_whole(window_ms) or window_ms < MIN_DRAFT_WINDOW_MS:
-        raise SessionError(
-            f"draft_window_ms is {window_ms!r}, expected a whole number, at least {MIN_DRAFT_WINDOW_MS}"
-        )
-
-
-def _check_hotword_options(hotwords: Sequence[str] | HotwordTrie, boost: float) -> None:
-    if isinstance(hotwords, str):
-        raise SessionError(f"hot words are the text {hotwords!r}, expected a list")
-    if not 0 < boost <= MAX_BOOST:
-        raise SessionError(
-            f"hot words are boosted by {boost}, expected more than 0, at most "
-            f"{MAX_BOOST}"
-        )
+    return DraftDecoder(open_state, speculation)

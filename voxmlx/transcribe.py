@@ -21,6 +21,7 @@ from voxmlx.cli.arguments import (
     report_warning,
     run_command,
 )
+from voxmlx.cli.channel_arguments import echo_notice
 from voxmlx.cli.interruption import Interruption
 from voxmlx.cli.jobs import Job, open_jobs
 from voxmlx.cli.progress import SoundProgress, clock
@@ -49,6 +50,7 @@ from voxmlx.file_transcript import (
     split_events,
 )
 from voxmlx.session import Session
+from voxmlx.text.echo_filter import EchoFilter
 from voxmlx.text.formats import FormatOptions
 from voxmlx.text.journal import settings_key
 
@@ -105,6 +107,8 @@ def load_recognizer(arguments: argparse.Namespace) -> Recognizer:
 
 
 def _has_confidence(arguments: argparse.Namespace) -> bool:
+    if arguments.channel == SPLIT:
+        return True  # it helps to tell an echo
     return not {"json", "jsonl"}.isdisjoint(arguments.formats)
 
 
@@ -236,7 +240,10 @@ def _do(
                     f"voxmlx: {audio.name}: going on at {at}, where an earlier run was "
                     "ended\n"
                 )
-            for event in _events(audio, model, arguments, progress, tokens):
+            echo = None
+            if labels:
+                echo = EchoFilter(audio.n_channels, keeps=arguments.keep_echo)
+            for event in _events(audio, model, progress, tokens, echo):
                 if isinstance(event, SoundWarning):
                     report_warning(event)
                 with interruption.held():
@@ -249,22 +256,24 @@ def _do(
             raise
         with interruption.held():
             results.end()
+        if echo is not None and (sentence := echo_notice(echo)) is not None:
+            sys.stderr.write(f"voxmlx: {audio.name}: {sentence}\n")
 
 
 def _events(
     audio: AudioFile,
     model: Recognizer,
-    arguments: argparse.Namespace,
     progress: SoundProgress,
     known: Sequence[TokenDecoded],
+    echo: EchoFilter | None,
 ) -> Iterator[Event | ChannelEvent]:
-    """Events of the file; those of its channels if they are split."""
-    if arguments.channel != SPLIT:
+    """Events of the file; those of its channels, through `echo`, if they are split."""
+    if echo is None:
         return file_events(audio, model.start(), progress.follow, known)
     assert model.open_batch is not None
     streams = [model.start() for _ in range(audio.n_channels)]
     sessions = [stream for stream in streams if isinstance(stream, Session)]
-    return split_events(audio, sessions, model.open_batch(), progress.follow)
+    return split_events(audio, sessions, model.open_batch(), progress.follow, echo)
 
 
 def _head(

@@ -56,7 +56,7 @@ class Doors:
         self._server = server
         self._monkeypatch = monkeypatch
         self._capsys = capsys
-        for module in ("voxmlx.cli.arguments", "voxmlx.live.__main__"):
+        for module in ("voxmlx.cli.arguments", "voxmlx.live.local_sessions"):
             monkeypatch.setattr(f"{module}.load_model", lambda _: checkpoint)
         monkeypatch.setattr("voxmlx.transcribe.load_model", lambda _: checkpoint)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FakePortAudio", "FakeStream"]
+__all__ = ["FakeError", "FakePortAudio", "FakeStream"]
 
 
 class FakeError(Exception):

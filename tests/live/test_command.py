@@ -5,7 +5,6 @@ import os
 import pty
 import re
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ import soundfile
 import webvtt
 
 from tests.live.fake_portaudio import FakePortAudio
+from tests.live.pulse import pulse_server
 from voxmlx import demo
 from voxmlx.live.__main__ import main
 
@@ -194,48 +194,8 @@ def test_a_file_and_standard_input_give_the_text_of_transcribe() -> None:
 @pytest.fixture
 def pulseaudio(tmp_path: Path) -> Iterator[dict[str, str]]:
     """A private server with one null sink; the environment that talks to it."""
-    if shutil.which("pulseaudio") is None or shutil.which("paplay") is None:
-        pytest.skip("no PulseAudio: apt-get install pulseaudio pulseaudio-utils")
-    try:
-        import sounddevice  # noqa: F401
-    except OSError:
-        pytest.skip("no PortAudio: apt-get install libportaudio2")
-    # PortAudio reaches PulseAudio through ALSA's plug-in (Debian: libasound2-plugins).
-    (tmp_path / ".asoundrc").write_text("pcm.!default { type pulse }\n")
-    socket = tmp_path / "socket"
-    environment = os.environ | {
-        "HOME": str(tmp_path),
-        "XDG_RUNTIME_DIR": str(tmp_path),
-        "PULSE_SERVER": f"unix:{socket}",
-        "PULSE_SOURCE": "heard.monitor",
-        "PULSE_SINK": "heard",
-        "PULSE_LATENCY_MSEC": "50",
-    }
-    server = subprocess.Popen(
-        [
-            *("pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1"),
-            # A busy machine must not make it end itself.
-            *("--no-cpu-limit=yes", "--realtime=no", "--high-priority=no"),
-            *("--disable-shm=yes", "--use-pid-file=no", "--log-target=stderr"),
-            *("-L", "module-null-sink sink_name=heard rate=16000 channels=1"),
-            *(
-                "-L",
-                f"module-native-protocol-unix socket={socket} auth-anonymous=1 auth-cookie-enabled=0",
-            ),
-        ],
-        env=environment,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        limit = time.monotonic() + 60
-        while not socket.exists():
-            assert server.poll() is None, "pulseaudio did not start"
-            assert time.monotonic() < limit
-            time.sleep(0.05)
+    with pulse_server(tmp_path, ["heard"]) as environment:
         yield environment
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def spoken_s(path: Path) -> float:
@@ -360,7 +320,7 @@ def test_a_missing_microphone_is_reported_before_a_model_is_loaded(
     def load(*_: object, **__: object) -> None:
         raise AssertionError("a model of 3 GB was asked for")
 
-    monkeypatch.setattr("voxmlx.live.__main__.load_model", load)
+    monkeypatch.setattr("voxmlx.live.local_sessions.load_model", load)
     nothing, one = FakePortAudio(), FakePortAudio(Mic=44_100.0)
     assert main(["--model", "some/model"], portaudio=nothing) == 1
     assert "there is no microphone" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tests.held import held_bytes
 from voxmlx.events import (
+    DraftChanged,
     Event,
     Finished,
     TextDelta,
@@ -127,3 +128,45 @@ def test_texts_of_a_minute_are_compared_within_a_second() -> None:
     started = time.process_time()
     assert aligned(said, [*again, *again]) == 300
     assert time.process_time() - started < 1
+
+
+def test_a_draft_behind_text_that_is_only_repeated_is_left_out() -> None:
+    def said(text: str, ms: int) -> list[Event]:
+        return [TextDelta(f" {text}", ms), WordFinal(Word(text, ms - 80, ms), ms)]
+
+    splice = Splice()
+    splice.push([*said("one", 400), DraftChanged(" two", 400)])
+    splice.restart(0)
+    again = [DraftChanged(" one", 80), *said("one", 400), DraftChanged(" two", 480)]
+    again += [*said("two", 4000), DraftChanged(" three", 4080)]
+    drafts = [one.text for one in splice.push(again) if isinstance(one, DraftChanged)]
+    assert drafts == [" two", " three"]
+
+
+def test_a_stream_that_goes_on_in_a_pause_begins_with_a_space_where_its_script_has_one() -> (
+    None
+):
+    for first, lead in (("yes", " "), ("日", ""), (" yes", "")):
+        splice = Splice()
+        before: list[Event] = [
+            TextDelta("no", 160),
+            WordFinal(Word("no", 0, 160, lead=""), 240),
+            UtteranceEnd(0, 160, 960),
+        ]
+        assert splice.push(before) == before
+        splice.restart(560)
+        word = first.strip()
+        after = splice.push(
+            [
+                TextDelta(first, 160),
+                WordFinal(Word(word, 0, 160, lead=""), 240),
+                TextDelta(" it", 400),
+            ]
+        )
+        assert text_of(after) == f"{lead}{first} it"
+        words = [event.word for event in after if isinstance(event, WordFinal)]
+        assert [word.lead for word in words] == [" " if word.isascii() else ""]
+        # The beginning, heard again, has none.
+        again = Splice()
+        again.restart(0)
+        assert again.push(before) == before

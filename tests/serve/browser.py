@@ -94,14 +94,24 @@ class Page:
 
 
 @contextmanager
-def browsing(heard: Path, home: Path, *, is_endless: bool = False) -> Iterator[Page]:
+def browsing(
+    heard: Path | None, home: Path, *, is_endless: bool = False
+) -> Iterator[Page]:
     """A new page; the microphone hears the WAV file `heard` once, or again and again.
 
-    Once is for all streams of the page together. Skips where there is no browser.
+    Once is for all streams of the page together. Without a file there is no microphone.
+    Skips where there is no browser.
     """
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("no browser: apt-get install chromium")
+    microphone: list[str] = []
+    if heard is not None:
+        file = f"{heard}{'' if is_endless else '%noloop'}"
+        microphone = [
+            *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
+            f"--use-file-for-fake-audio-capture={file}",
+        ]
     process = subprocess.Popen(
         [
             program,
@@ -109,8 +119,7 @@ def browsing(heard: Path, home: Path, *, is_endless: bool = False) -> Iterator[P
             *("--no-first-run", "--disable-gpu", "--disable-background-networking"),
             f"--user-data-dir={home}",
             "--remote-debugging-port=0",
-            *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
-            f"--use-file-for-fake-audio-capture={heard}{'' if is_endless else '%noloop'}",
+            *microphone,
             "about:blank",
         ],
         stdout=subprocess.DEVNULL,

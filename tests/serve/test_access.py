@@ -19,8 +19,8 @@ from tests.serve.test_command import started
 from voxmlx import Checkpoint
 from voxmlx.errors import RequestError, ServerError
 from voxmlx.serve.__main__ import main
-from voxmlx.serve.access import Access, read_host, read_origin
 from voxmlx.serve.server import tls_context
+from voxmlx.web.access import Access, read_host, read_origin
 
 # Every kind of character that a header carries: token, base64, space, Latin-1, beyond.
 KEYS = ("secret", "q+/Zw8==", "two words", 'a"b,c;d', "schlüssel", "鍵")

@@ -28,9 +28,9 @@ from tests.serve.test_hostile import UPGRADE
 from tests.serve.test_requests import TRANSCRIPTIONS, post, wav
 from tests.sounds import speech_like
 from voxmlx import Checkpoint, Session
-from voxmlx.serve.limits import Limits
-from voxmlx.serve.server import raise_open_files
 from voxmlx.serve.sound_reader import SoundReader
+from voxmlx.web.limits import Limits
+from voxmlx.web.listening import raise_open_files
 
 HALF = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 WHOLE = HALF + b"\r\n"

@@ -25,10 +25,10 @@ from voxmlx import Checkpoint, Session
 from voxmlx.events import TextDelta, TokenDecoded
 from voxmlx.serve.connection import Connection
 from voxmlx.serve.conversation import Conversation
-from voxmlx.serve.limits import Limits
 from voxmlx.serve.protocol import Notice
 from voxmlx.serve.slot import Slot
 from voxmlx.serve.vllm_dialect import VllmDialect
+from voxmlx.web.limits import Limits
 
 FINAL = json.dumps({"type": "input_audio_buffer.commit", "final": True})
 DELAYS_MS = (80, 160, 240, 480, 480, 960, 1200, 2400)

@@ -29,7 +29,7 @@ from tests.serve.test_protocol import MESSAGES
 from tests.sounds import speech_like
 from voxmlx import Checkpoint, Session
 from voxmlx.events import TextDelta
-from voxmlx.serve.limits import Limits
+from voxmlx.web.limits import Limits
 
 PATHS = (
     "/v1/realtime",
@@ -265,6 +265,31 @@ def test_a_thousand_malformed_connections_harm_nobody(
                 statuses.add(status)
             talk()
     assert statuses == expected
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno header\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+    ],
+    ids=["no HTTP", "no header", "no ASCII", "no length"],
+)
+def test_what_is_no_http_gets_an_error_that_programs_read(
+    tiny_checkpoint: Checkpoint,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    request_: bytes,
+) -> None:
+    with unharmed(tiny_checkpoint, caplog, capfd, 1) as (server, _):
+        head, _, body = answer(server, request_).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/json" in head.lower()
+    error = json.loads(body)["error"]
+    assert (error["code"], error["param"]) == ("invalid_http", None)
+    assert error["type"] == "invalid_request_error"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,10 @@ class ResampleStream:
         num_channels: int,
         dtype: str = "float32",
         quality: str = "HQ",
+        vr: bool = False,
+    ) -> None: ...
+    def set_io_ratio(
+        self, in_rate: float, out_rate: float, slew_len: int = 0
     ) -> None: ...
     def resample_chunk(
         self, x: NDArray[np.float32], last: bool = False

@@ -26,7 +26,7 @@ class FileSource:
     With `speed` the blocks of 10 ms come when they would be spoken, `speed` times
     faster than real time, and never wait for the decoder; without, they come as fast
     as they are decoded, and what a file was read ahead is no lag. Takes over the open
-    `audio`.
+    `audio`. If its channels are split, samples are [n, n_channels].
     """
 
     def __init__(
@@ -41,6 +41,9 @@ class FileSource:
         self._is_there_whole = speed is None and not audio.is_pipe
         self._error: AudioError | None = None
         self._is_stopped = threading.Event()
+        self._may_read = threading.Event()
+        self._may_read.set()
+        self._unread: list[Block] = []  # what a pause found in the queue
         # What is paced must not wait: a microphone would not.
         n_max = _MAX_WAITING_SAMPLES if speed is None else 1 << 62
         self._queue = BlockQueue(n_max)
@@ -53,7 +56,11 @@ class FileSource:
         Raises AudioError for bad sound, once all that came before it has been read.
         """
         is_last = not self._thread.is_alive()
-        blocks = self._queue.get(0 if is_last else timeout_s)
+        blocks, self._unread = self._unread, []
+        if not blocks and not self._may_read.is_set():
+            time.sleep(timeout_s)
+            return []
+        blocks = blocks or self._queue.get(0 if is_last else timeout_s)
         if not blocks and (is_last or self._is_stopped.is_set()):
             self.is_ended = True
             if self._error is not None:
@@ -67,9 +74,19 @@ class FileSource:
         """Return what was noticed about the file since the last call."""
         return self._audio.take_warnings()
 
+    def pause(self) -> None:
+        """Read no more of the file until `resume`; what was read can still be read."""
+        self._may_read.clear()
+        self._unread += self._queue.get(0)
+
+    def resume(self) -> None:
+        """Go on where `pause` has ended."""
+        self._may_read.set()
+
     def stop(self) -> None:
         """Hear nothing more; what was heard can still be read."""
         self._is_stopped.set()
+        self._may_read.set()
         self._queue.close()
 
     def close(self) -> None:
@@ -84,6 +101,10 @@ class FileSource:
             started = time.monotonic()
             n_played = 0
             for samples in self._pieces():
+                if not self._may_read.is_set():
+                    paused_at = time.monotonic()
+                    self._may_read.wait()
+                    started += time.monotonic() - paused_at
                 if self._speed is not None:
                     n_played += len(samples)
                     due = started + n_played / SAMPLE_RATE / self._speed
@@ -100,14 +121,14 @@ class FileSource:
         if self._speed is None:
             yield from self._left(self._audio.pieces(0.5))
             return
-        pending = np.zeros(0, np.float32)
+        pending: np.ndarray | None = None
         for piece in self._left(self._audio.pieces()):
-            pending = np.concatenate([pending, piece])
+            pending = piece if pending is None else np.concatenate([pending, piece])
             n_whole = len(pending) // _BLOCK_SAMPLES * _BLOCK_SAMPLES
             for start in range(0, n_whole, _BLOCK_SAMPLES):
                 yield pending[start : start + _BLOCK_SAMPLES]
             pending = pending[n_whole:]
-        if len(pending):
+        if pending is not None and len(pending):
             yield pending
 
     def _left(self, pieces: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

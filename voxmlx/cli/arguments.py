@@ -19,7 +19,7 @@ from voxmlx.events import SoundWarning
 from voxmlx.layouts.embedding import DEFAULT_EMBEDDING_BITS, EMBEDDING_BITS
 from voxmlx.memory import limit_memory
 from voxmlx.other_package import warn_of_other_package
-from voxmlx.session import LIVE_SILENCE_BLOCK
+from voxmlx.session_options import LIVE_SILENCE_BLOCK
 
 __all__ = [
     "DEFAULT_MODEL",

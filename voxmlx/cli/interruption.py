@@ -5,7 +5,13 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-__all__ = ["Interrupted", "Interruption", "ending_signals", "ignore_ending_signals"]
+__all__ = [
+    "Interrupted",
+    "Interruption",
+    "ended_by_first_signal",
+    "ending_signals",
+    "ignore_ending_signals",
+]
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -48,6 +54,30 @@ def ignore_ending_signals() -> None:
     """Ignore SIGINT, SIGTERM and SIGHUP from now on: files are being completed."""
     for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def ended_by_first_signal(stop: Callable[[], None]) -> Generator[None, None, None]:
+    """Call `stop` at the first SIGINT, SIGTERM or SIGHUP; the second raises Interrupted.
+
+    More are ignored until the process has ended: files are being closed.
+    """
+    has_come = False
+
+    def handle(number: int) -> None:
+        nonlocal has_come
+        if has_come:
+            ignore_ending_signals()
+            raise Interrupted(number)
+        has_come = True
+        stop()
+
+    with ending_signals(handle):
+        try:
+            yield
+        finally:
+            if has_come:
+                ignore_ending_signals()
 
 
 class Interruption:

@@ -13,6 +13,7 @@ from voxmlx.cli.arguments import (
     add_raw_arguments,
     whole_number,
 )
+from voxmlx.cli.channel_arguments import add_label_arguments, name_one_label_twice
 from voxmlx.cli.jobs import add_output_arguments, check_output_arguments
 from voxmlx.cli.server_arguments import (
     add_server_arguments,
@@ -90,14 +91,9 @@ def make_parser() -> CommandParser:
         "each other, the loudest)",
         may_split=True,
     )
-    parser.add_argument(
-        "--label",
-        metavar="NAME",
-        type=_label,
-        action="append",
-        default=[],
-        dest="labels",
-        help="with --channel split: who is heard on channel 1, then on channel 2, ... "
+    add_label_arguments(
+        parser,
+        "with --channel split: who is heard on channel 1, then on channel 2, ... "
         '(default: "channel 1", ...)',
     )
     add_output_arguments(parser)
@@ -143,14 +139,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         )
     if arguments.labels and arguments.channel != SPLIT:
         parser.error("--label goes with --channel split")
-    if len(set(arguments.labels)) < len(arguments.labels):
+    if arguments.keep_echo and arguments.channel != SPLIT:
+        parser.error("--keep-echo goes with --channel split")
+    if name_one_label_twice(arguments):
         parser.error("two channels have the same --label")
     check_output_arguments(parser, arguments)
     return arguments
-
-
-def _label(text: str) -> str:
-    label = " ".join(text.split())
-    if not label or not label.isprintable() or "-->" in label:
-        raise argparse.ArgumentTypeError(f"{text!r} is no name for a channel")
-    return label

@@ -8,7 +8,7 @@ from typing import TypedDict
 from voxmlx.cli.arguments import whole_number
 from voxmlx.decoding.hotwords import BOOST, read_hotwords
 from voxmlx.decoding.rules import GUARDS
-from voxmlx.session import MAX_ALTERNATIVES, MAX_BOOST
+from voxmlx.session_options import MAX_ALTERNATIVES, MAX_BOOST
 from voxmlx.text.replacements import read_replacements
 from voxmlx.text.subtitles import CueRules
 from voxmlx.text.tokenizer import Tokenizer

@@ -18,6 +18,11 @@ from voxmlx.kernels.metal import (
     ring_attention_q8_metal,
     window_attention_metal,
 )
+from voxmlx.kernels.numpy_bodies import (
+    dense_product_numpy,
+    gelu_numpy,
+    rms_norm_numpy,
+)
 from voxmlx.kernels.pow_attention import is_pow_attention_faster, pow_attention
 from voxmlx.kernels.reference import (
     add_rms_norm_reference,
@@ -31,7 +36,7 @@ from voxmlx.kernels.ring_reference import (
     ring_attention_q8_reference,
     window_attention_reference,
 )
-from voxmlx.kernels.switches import STOCK_ATTENTION, kernel_switches
+from voxmlx.kernels.switches import NUMPY, STOCK_ATTENTION, kernel_switches
 
 __all__ = [
     "Fused",
@@ -39,14 +44,17 @@ __all__ = [
     "add_rms_norm",
     "attention",
     "begin",
+    "dense_product",
     "gelu",
     "has_metal",
     "has_ring_attention_q8",
     "has_window_attention",
     "quantize_rows",
     "ring_attention_q8",
+    "rms_norm",
     "rotate",
     "rotation",
+    "runs_in_numpy",
     "swiglu",
     "window_attention",
 ]
@@ -55,6 +63,11 @@ __all__ = [
 @cache
 def has_metal() -> bool:
     return mx.metal.is_available()
+
+
+def runs_in_numpy(x: mx.array) -> bool:
+    """Return whether NumPy computes with x, as it does where there is no GPU."""
+    return x.dtype == mx.float32 and not has_metal() and kernel_switches().is_on(NUMPY)
 
 
 def begin(*arrays: mx.array) -> None:
@@ -77,18 +90,26 @@ class Fused:
     machine need not have; on Metal it is part of the system.
     """
 
-    def __init__(self, body: Callable[..., mx.array]) -> None:
+    def __init__(
+        self,
+        body: Callable[..., mx.array],
+        in_numpy: Callable[..., mx.array] | None = None,
+    ) -> None:
+        """`in_numpy` computes the same where there is no GPU."""
         self.body = body
+        self.in_numpy = in_numpy
         self.name = body.__name__.removesuffix("_reference")
         self.compiled = mx.compile(body)
 
     def __call__(self, *arrays: mx.array) -> mx.array:
         if has_metal() and kernel_switches().is_on(self.name):
             return self.compiled(*arrays)
+        if self.in_numpy is not None and runs_in_numpy(arrays[0]):
+            return self.in_numpy(*arrays)
         return self.body(*arrays)
 
 
-gelu = Fused(gelu_reference)
+gelu = Fused(gelu_reference, gelu_numpy)
 swiglu = Fused(swiglu_reference)
 _rotated_pairs = Fused(rotated_pairs_reference)
 
@@ -151,6 +172,20 @@ def attention(
     return mx.fast.scaled_dot_product_attention(
         queries, keys, values, scale=scale, mask=mask
     )
+
+
+def dense_product(x: mx.array, weight: mx.array) -> mx.array:
+    """x W^T [..., n] of x [..., columns]."""
+    if runs_in_numpy(x) and weight.dtype == mx.float32:
+        return dense_product_numpy(x, weight)
+    return x @ weight.T
+
+
+def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
+    """`mx.fast.rms_norm` of x [..., dim] with weight [dim]: same result."""
+    if runs_in_numpy(x) and weight.ndim == 1:
+        return rms_norm_numpy(x, weight, eps)
+    return mx.fast.rms_norm(x, weight, eps)
 
 
 def add_rms_norm(

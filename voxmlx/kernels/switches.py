@@ -1,4 +1,4 @@
-"""Switches of the Metal kernels: which run in this process, and why others do not."""
+"""Switches of kernels: which run in this process, and why others do not."""
 
 import os
 import re
@@ -15,6 +15,8 @@ __all__ = [
     "COMPILED",
     "COMPILED_LAYERS",
     "NAMES",
+    "NUMPY",
+    "ON_METAL",
     "STOCK_ATTENTION",
     "STOCK_PRODUCT",
     "VARIABLE",
@@ -30,7 +32,12 @@ NAMES = ("add_rms_norm", "quantize_rows", "ring_attention_q8", "window_attention
 # Layers that MLX compiles as a whole; Python builds their graph without.
 COMPILED_LAYERS = "compiled_layers"
 
-CHOOSABLE = (*NAMES, COMPILED_LAYERS)
+ON_METAL = (*NAMES, COMPILED_LAYERS)
+
+# Layers and products in float32 where there is no GPU; MLX's operations without.
+NUMPY = "numpy"
+
+CHOOSABLE = (*ON_METAL, NUMPY)
 
 # Bodies that MLX's compiler makes one kernel of; plain operations do without it.
 COMPILED = ("gelu", "rotated_pairs", "swiglu")
@@ -55,17 +62,17 @@ class KernelSwitches:
     ) -> None:
         """`wanted` is "on", "off" or names with commas between.
 
-        `refusal` says why this machine can run none. Unless they `are_tried`, none
-        runs before `trust`. Raises KernelError for a name that is not known.
+        `refusal` says why this machine can run none on a GPU. Unless they `are_tried`,
+        none of those runs before `trust`. Raises KernelError for a name that is not known.
         """
         self.n_changes = 0
         """How often a switch has moved."""
         self.has_gradients = False
         """Whether only bodies run that have a gradient."""
-        self._untried = frozenset[str]() if are_tried else frozenset(CHOOSABLE)
+        self._untried = frozenset[str]() if are_tried else frozenset(ON_METAL)
         self._off: dict[str, str] = {}
         if refusal is not None:
-            self._off = dict.fromkeys(CHOOSABLE, refusal)
+            self._off = dict.fromkeys(ON_METAL, refusal)
         chosen = _parse(wanted)
         for name in CHOOSABLE:
             if name not in chosen:

@@ -4,35 +4,29 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
 from voxmlx import demo
-from voxmlx.audio.file_source import FileSource
-from voxmlx.audio.files import STANDARD_INPUT, open_audio
-from voxmlx.audio.microphone import (
-    Microphone,
+from voxmlx.audio.devices import (
     PortAudio,
     describe_devices,
     find_device,
     import_portaudio,
 )
+from voxmlx.audio.file_source import FileSource
+from voxmlx.audio.files import STANDARD_INPUT, open_audio
+from voxmlx.audio.microphone import Microphone
 from voxmlx.cli.arguments import (
     check_delay,
     check_draft_delay,
-    chosen_delay_ms,
-    load_model,
+    default_model,
     raw_rate,
     run_command,
 )
-from voxmlx.cli.interruption import (
-    Interrupted,
-    ending_signals,
-    ignore_ending_signals,
-)
-from voxmlx.cli.progress import clock
+from voxmlx.cli.interruption import ended_by_first_signal
 from voxmlx.cli.server_arguments import (
     reconnect_s,
     server_key,
@@ -41,21 +35,38 @@ from voxmlx.cli.word_arguments import (
     cue_rules,
     word_options,
 )
-from voxmlx.config import AUDIO_TOKEN_MS
+from voxmlx.config import BASE_MODEL
 from voxmlx.errors import DeviceError, OutputError
-from voxmlx.live.captions import Captions, LiveStream, SoundSource
+from voxmlx.events import Event
+from voxmlx.live.captions import Captions, Listener, LiveStream, SoundSource
+from voxmlx.live.changing_stream import ChangingStream
 from voxmlx.live.command_line import make_parser, parse_arguments
+from voxmlx.live.command_runner import CommandRunner
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
+from voxmlx.live.json_display import JsonDisplay
 from voxmlx.live.lag_warning import LagWarning, RecoveryWarning
-from voxmlx.live.output_files import CaptionFile, Recording
+from voxmlx.live.local_sessions import open_sessions
+from voxmlx.live.output_files import CaptionFile, Recording, refuse_existing
 from voxmlx.live.recorded import RecordedSound
 from voxmlx.live.remote import RemoteMetrics, RemoteStream
 from voxmlx.live.remote_events import RemoteEvents
 from voxmlx.live.server_connection import server_url
+from voxmlx.live.several import run_several
+from voxmlx.live.shown_elsewhere import (
+    JSON_LINES,
+    Elsewhere,
+    open_commands,
+    refuse_caption_file,
+)
+from voxmlx.live.source_arguments import has_several_sources
+from voxmlx.live.sources import device_of
 from voxmlx.live.stream_metrics import Figures, StreamMetrics
+from voxmlx.live.summary import summary
+from voxmlx.live.worker_commands import CommandReader
 from voxmlx.session import Session
+from voxmlx.text.caption_text import CaptionText
 from voxmlx.text.formats import FormatOptions, make_writer
-from voxmlx.text.journal import Journal, read_journal, settings_key
+from voxmlx.text.journal import Journal, read_journal
 
 __all__ = ["main", "make_parser"]
 
@@ -77,9 +88,12 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
     check_delay(arguments)
     check_draft_delay(arguments)
     word_options(arguments)
+    if has_several_sources(arguments):
+        return run_several(arguments, portaudio)
     resumed = _open_resumed(arguments)
     if resumed is None:
-        _refuse_existing(arguments)
+        refuse_existing([*arguments.output, arguments.record])
+    refuse_caption_file(arguments)
     # A missing file or microphone is reported before a model is downloaded and loaded.
     # A microphone is opened after that, or its queue would fill with sound.
     played = _open_file(arguments, resumed)
@@ -88,14 +102,20 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
     with ExitStack() as stack:
         if played is not None:
             stack.callback(played.close)
-        stream, metrics, head = _open_stream(arguments, stack)
+        elsewhere = Elsewhere(arguments, stack)
+        commands = open_commands(arguments, stack)
+        stream, metrics, head = _open_stream(arguments, stack, commands)
         journal = _read_journal(arguments, head) if resumed is not None else None
         waiting: list[str] = []
-        source: SoundSource | None = played
+        source: Microphone | FileSource | None = played
+        if source is None and commands is not None and commands.has_ended:
+            return 0  # who wanted it has gone, and nobody listens
         if source is None:
             source = _open_microphone(arguments, portaudio, waiting.append)
             stack.callback(source.close)
-        display = stack.enter_context(_display(arguments, source, stream))
+        display = stack.enter_context(
+            _display(arguments, source, stream, head, resumed)
+        )
         if isinstance(source, Microphone):
             source.notify = display.notice
         if isinstance(stream, RemoteStream):
@@ -103,17 +123,24 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         for sentence in waiting:
             display.notice(sentence)
         files = _open_files(arguments, head, resumed, stack)
-        listeners = [
+        is_replaced = arguments.replace is not None
+        listeners: list[Listener] = [
             *files,
+            *elsewhere.listeners(lambda: CaptionText(has_final_words=is_replaced)),
             display,
             LagWarning(display.notice, arguments.server),
             RecoveryWarning(display.notice, arguments.dtype),
         ]
         is_recorded = arguments.record is not None
         captions = Captions(source, stream, listeners, metrics, is_recorded=is_recorded)
-        stack.enter_context(_ended_by_signals(captions))
+        if commands is not None:
+            assert isinstance(display, JsonDisplay)
+            changing = stream if isinstance(stream, ChangingStream) else None
+            runner = CommandRunner(commands, display, captions, [source], changing)
+            listeners.append(runner)
+        stack.enter_context(ended_by_first_signal(captions.stop))
         if resumed is not None and journal is not None:
-            assert isinstance(stream, Session)
+            assert isinstance(stream, Session | ChangingStream)
             pieces, n = resumed.pieces(), resumed.n_samples
             if not captions.replay(stream.replay_pieces(pieces, n, journal.tokens)):
                 raise KeyboardInterrupt
@@ -126,42 +153,22 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
 
 
 def _open_stream(
-    arguments: argparse.Namespace, stack: ExitStack
+    arguments: argparse.Namespace, stack: ExitStack, commands: CommandReader | None
 ) -> tuple[LiveStream, StreamMetrics, Mapping[str, Any]]:
     """What decodes, here or there, what it is measured with, and what jsonl says of it."""
     if arguments.server is not None:
         return *_open_remote(arguments, stack), {}
-    checkpoint = load_model(arguments)
-    delay_ms = chosen_delay_ms(arguments, checkpoint)
-    check_draft_delay(arguments, delay_ms)
-    stream = Session(
-        checkpoint,
-        delay_ms=delay_ms,
-        kv_bits=arguments.kv_bits,
-        # A backlog is decoded several ids at a time.
-        speculate=True,
-        draft_delay_ms=arguments.draft_delay,
-        silence_block=arguments.silence_block,
-        confidence=_has_confidence(arguments),
-        **word_options(arguments, checkpoint.tokenizer),
-    )
-    settings = {
-        **word_options(arguments),
-        "kv_bits": arguments.kv_bits,
-        "dtype": checkpoint.dtype,
-        "embedding_bits": checkpoint.embedding_bits,
-    }
-    head = {
-        "model": checkpoint.name,
-        "delay_ms": stream.delay_ms,
-        "settings": settings_key(settings),
-    }
-    return stream, StreamMetrics(), head
+    local = open_sessions(arguments, has_confidence=_has_confidence(arguments))
+    stream: LiveStream = local.sessions[0]
+    if commands is not None:
+        stream = ChangingStream(local.sessions[0], local.open_session)
+    return stream, StreamMetrics(), local.head
 
 
 def _has_confidence(arguments: argparse.Namespace) -> bool:
     """Probabilities cost a little and only jsonl shows them."""
-    return any(path.suffix == ".jsonl" for path in arguments.output)
+    is_shown = arguments.format == JSON_LINES
+    return is_shown or any(path.suffix == ".jsonl" for path in arguments.output)
 
 
 def _open_resumed(arguments: argparse.Namespace) -> RecordedSound | None:
@@ -190,32 +197,25 @@ def _open_remote(
     # A file that is sent as fast as it can be lags by what is on its way.
     is_live = arguments.input in (None, STANDARD_INPUT) or arguments.realtime
     has_confidence = _has_confidence(arguments)
+    is_default = arguments.model == default_model()
     stream = RemoteStream(
         server_url(arguments.server),
         lambda: RemoteEvents(options["replacements"], arguments.pause),
         # Beyond the model's name, what our own server takes; vLLM's overlooks it.
         session={
-            "model": arguments.model,
+            "model": BASE_MODEL if is_default else arguments.model,
             "pause_ms": arguments.pause,
             "hotwords": list(options["hotwords"]),
             "include": ["words", "lag", *(["confidence"] if has_confidence else [])],
         },
         delay_ms=arguments.delay,
+        draft_delay_ms=arguments.draft_delay,
         key=server_key(arguments),
         metrics=metrics if is_live else None,
         reconnect_s=reconnect_s(arguments),
     )
     stack.callback(stream.close)
     return stream, metrics
-
-
-def _refuse_existing(arguments: argparse.Namespace) -> None:
-    """Say so before the model is loaded; creating them asks once more."""
-    for path in (*arguments.output, arguments.record):
-        if path is not None and path.exists():
-            raise OutputError(
-                f"{path} exists and would be overwritten; choose another name"
-            )
 
 
 def _open_file(
@@ -239,7 +239,7 @@ def _open_microphone(
     arguments: argparse.Namespace,
     portaudio: PortAudio | None,
     notify: Callable[[str], None],
-) -> SoundSource:
+) -> Microphone | FileSource:
     try:
         return Microphone(
             _device(arguments), notify, channel=arguments.channel, portaudio=portaudio
@@ -254,22 +254,37 @@ def _open_microphone(
 
 def _device(arguments: argparse.Namespace) -> str | int | None:
     """Return --device as the Microphone takes it."""
-    name: str | None = arguments.device
-    return int(name) if name is not None and name.isdecimal() else name
+    return device_of(arguments.devices[0]) if arguments.devices else None
 
 
 def _may_play_the_sample(arguments: argparse.Namespace) -> bool:
     """Return whether --demo plays its sample where there is no microphone."""
-    is_chosen = arguments.device is not None or arguments.channel is not None
+    is_chosen = bool(arguments.devices) or arguments.channel is not None
     return arguments.model == demo.NAME and not is_chosen
 
 
 def _display(
-    arguments: argparse.Namespace, source: SoundSource, stream: LiveStream
-) -> PlainDisplay | TerminalDisplay:
+    arguments: argparse.Namespace,
+    source: SoundSource,
+    stream: LiveStream,
+    head: Mapping[str, Any],
+    resumed: RecordedSound | None,
+) -> PlainDisplay | TerminalDisplay | JsonDisplay:
+    if arguments.format == JSON_LINES:
+        return JsonDisplay(
+            {
+                "model": head.get("model", arguments.model),
+                "delay_ms": stream.delay_ms,
+                "draft_delay_ms": arguments.draft_delay,
+                "source": source.name,
+            },
+            has_tokens=arguments.alternatives > 0,
+            n_before=0 if resumed is None else resumed.n_samples,
+        )
     if sys.stdout is None and (arguments.output or arguments.record is not None):
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 -- as long as the process
-    if arguments.plain or sys.stdout is None or not sys.stdout.isatty():
+    is_plain = arguments.plain or arguments.format is not None
+    if is_plain or sys.stdout is None or not sys.stdout.isatty():
         return PlainDisplay()
     return TerminalDisplay(
         source.name,
@@ -283,8 +298,8 @@ def _open_files(
     head: Mapping[str, Any],
     resumed: RecordedSound | None,
     stack: ExitStack,
-) -> list[CaptionFile | Recording]:
-    files: list[CaptionFile | Recording] = []
+) -> list[CaptionFile[Event] | Recording]:
+    files: list[CaptionFile[Event] | Recording] = []
     for path in arguments.output:
         options = FormatOptions(
             cues=cue_rules(arguments),
@@ -301,39 +316,8 @@ def _open_files(
     return files
 
 
-@contextmanager
-def _ended_by_signals(captions: Captions) -> Generator[None]:
-    """SIGINT, SIGTERM or SIGHUP once ends the captions; a second one stops at once.
-
-    More are ignored until the process has ended: files are being closed.
-    """
-    has_come = False
-
-    def handle(number: int) -> None:
-        nonlocal has_come
-        if has_come:
-            ignore_ending_signals()
-            raise Interrupted(number)
-        has_come = True
-        captions.stop()
-
-    with ending_signals(handle):
-        try:
-            yield
-        finally:
-            if has_come:
-                ignore_ending_signals()
-
-
 def _print_summary(figures: Figures, arguments: argparse.Namespace) -> None:
-    parts = [f"heard {clock(figures.heard_s)}"]
-    if figures.lag_p95_ms:
-        p50_ms, p95_ms = figures.lag_p50_ms, figures.lag_p95_ms
-        parts.append(f"lag {p50_ms:.0f} ms, 95 % below {p95_ms:.0f} ms")
-    if figures.n_tokens:
-        real_time = f"real time needs {1000 / AUDIO_TOKEN_MS:g}"
-        parts.append(f"{figures.tokens_per_s:.0f} tokens/s, {real_time}")
-    sys.stderr.write(f"voxmlx: {'; '.join(parts)}\n")
+    sys.stderr.write(f"voxmlx: {summary(figures)}\n")
     if arguments.stats:
         rounded = {name: round(value, 2) for name, value in asdict(figures).items()}
         sys.stderr.write(json.dumps(rounded) + "\n")

@@ -1,7 +1,6 @@
 """The loop of a live stream: sound from a source, events to whoever wants them."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -9,16 +8,18 @@ import numpy as np
 
 from voxmlx.audio.block_queue import Block
 from voxmlx.audio.file_source import FileSource
-from voxmlx.config import SAMPLES_PER_AUDIO_TOKEN
+from voxmlx.config import (
+    AUDIO_TOKEN_MS,
+    DEFAULT_DELAY_MS,
+    RIGHT_PAD_TOKENS,
+    SAMPLES_PER_AUDIO_TOKEN,
+)
 from voxmlx.events import Event, Finished, TokenDecoded
 from voxmlx.live.recorded import to_pcm16
 from voxmlx.live.stream_metrics import StreamMetrics
+from voxmlx.live.waiting_sound import WaitingSound
 
-__all__ = ["Captions", "Listener", "LiveStream", "SoundSource"]
-
-# One push of a backlog: 2.56 s of sound, so that signals and the display wait no
-# longer than that takes to decode.
-_MAX_STEP_SAMPLES = 32 * SAMPLES_PER_AUDIO_TOKEN
+__all__ = ["Captions", "Listener", "LiveStream", "SoundSource", "flushing_silence"]
 
 # How long to wait for sound before the display is drawn again.
 _WAIT_S = 0.1
@@ -27,9 +28,10 @@ _WAIT_S = 0.1
 class SoundSource(Protocol):
     """A source of sound: a microphone, a file or a pipe."""
 
-    name: str
-    is_ended: bool
-
+    @property
+    def name(self) -> str: ...
+    @property
+    def is_ended(self) -> bool: ...
     def read(self, timeout_s: float) -> list[Block]: ...
     def stop(self) -> None: ...
     def close(self) -> None: ...
@@ -58,6 +60,15 @@ class Listener(Protocol):
     def on_tick(self, metrics: StreamMetrics, /) -> None: ...
 
 
+def flushing_silence(delay_ms: int) -> np.ndarray:
+    """Return the silence [n] that brings out all words at a delay, as a flush does.
+
+    It is the delay, 0.8 s, what completes an audio token, and one beyond it.
+    """
+    n_tokens = delay_ms // AUDIO_TOKEN_MS + RIGHT_PAD_TOKENS + 2
+    return np.zeros(n_tokens * SAMPLES_PER_AUDIO_TOKEN, np.float32)
+
+
 class Captions:
     """Moves sound from a source through a stream until the source ends.
 
@@ -81,14 +92,23 @@ class Captions:
         self._listeners = listeners
         self._metrics = metrics
         self._clock = clock
-        self._waiting: deque[Block] = deque()
-        self._n_waiting = 0
+        self._waiting = WaitingSound()
         self._is_stopping = False
 
     def stop(self) -> None:
         """End soon, without losing a word that was heard. For signal handlers."""
         # The source has locks that the interrupted thread may hold: the loop stops it.
         self._is_stopping = True
+
+    def flush(self) -> Callable[[], bool]:
+        """Hear silence after what has come, so that the words spoken so far come out.
+
+        Return what says whether they are out. Stream time counts the silence.
+        """
+        self._accept(self._source.read(0))
+        silence = flushing_silence(self._stream.delay_ms or DEFAULT_DELAY_MS)
+        self._accept([Block(silence, self._clock())])
+        return self._waiting.mark()
 
     def replay(self, replayed: Iterable[Sequence[Event]]) -> bool:
         """Show events of sound that was heard before; False if it was stopped."""
@@ -111,7 +131,7 @@ class Captions:
             self._tick()
         if isinstance(self._source, FileSource):
             self._show(self._source.take_warnings())
-        while self._waiting:
+        while self._waiting.n_samples:
             self._step()
             self._tick()
         is_finished = False
@@ -122,41 +142,31 @@ class Captions:
             self._tick()
 
     def _take(self, timeout_s: float) -> None:
-        if self._n_waiting >= _MAX_STEP_SAMPLES:
+        if self._waiting.is_full:
             time.sleep(timeout_s)
             return  # a file would be read to its end, and be held in memory
         if isinstance(self._source, FileSource):
             self._show(self._source.take_warnings())
-        for block in self._source.read(timeout_s):
+        self._accept(self._source.read(timeout_s))
+
+    def _accept(self, blocks: Sequence[Block]) -> None:
+        """Have the listeners hear sound, and let it wait for the stream."""
+        for block in blocks:
             samples = block.samples
             if self._is_recorded:
                 samples = to_pcm16(samples).astype(np.float32) / 32768
             if len(samples):
-                self._waiting.append(Block(samples, block.time))
-                self._n_waiting += len(samples)
+                self._waiting.push(Block(samples, block.time))
                 self._metrics.pushed(samples)
                 for listener in self._listeners:
                     listener.on_audio(samples)
 
     def _is_step_due(self) -> bool:
-        return self._n_waiting >= self._stream.samples_wanted
+        return self._waiting.n_samples >= self._stream.samples_wanted
 
     def _step(self) -> None:
         """Push what waits, whole blocks up to the largest step; measure its tokens."""
-        taken: list[Block] = []
-        n_taken = 0
-        wanted = self._stream.samples_wanted
-        completed_at: list[float] = []
-        while self._waiting and n_taken < _MAX_STEP_SAMPLES:
-            block = self._waiting.popleft()
-            taken.append(block)
-            n_taken += len(block.samples)
-            while n_taken >= wanted:
-                completed_at.append(block.time)
-                wanted += SAMPLES_PER_AUDIO_TOKEN
-        self._n_waiting -= n_taken
-        nothing = np.zeros(0, np.float32)
-        samples = np.concatenate([nothing, *(block.samples for block in taken)])
+        samples, completed_at = self._waiting.take(self._stream.samples_wanted)
         started = self._clock()
         events = self._stream.push(samples)
         ended = self._clock()

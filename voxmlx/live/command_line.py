@@ -4,10 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from voxmlx.audio.files import STANDARD_INPUT
 from voxmlx.cli.arguments import (
     CommandParser,
-    add_channel_argument,
     add_model_arguments,
     add_raw_arguments,
     add_silence_argument,
@@ -15,6 +13,12 @@ from voxmlx.cli.arguments import (
 from voxmlx.cli.outputs import name_one_file_twice
 from voxmlx.cli.server_arguments import add_server_arguments, check_server_arguments
 from voxmlx.cli.word_arguments import add_subtitle_arguments, add_word_arguments
+from voxmlx.config import BASE_MODEL
+from voxmlx.live.shown_elsewhere import (
+    add_elsewhere_arguments,
+    check_elsewhere_arguments,
+)
+from voxmlx.live.source_arguments import add_source_arguments, check_sources
 
 __all__ = ["make_parser", "parse_arguments"]
 
@@ -24,9 +28,12 @@ examples:
   voxmlx live --demo                           the same with the bundled tiny model
   voxmlx live --list-devices
   voxmlx live --device "USB Audio" --output talk.srt --record talk.wav
+  voxmlx live --device "MacBook" --device "BlackHole 2ch" --output call.srt
   voxmlx live --input film.wav --realtime
   ffmpeg -i rtsp://camera -f wav - | voxmlx live --input - --plain > captions.txt
   voxmlx live --server ws://192.168.1.20:8000  decoded there, by voxmlx serve or vLLM
+  voxmlx live --serve-captions 8123            a page of captions, as for OBS
+  voxmlx live --format jsonl                   events and commands of another program
 
 Ctrl-C once ends the stream: words already spoken still come out, files are complete.
 So do SIGTERM and a closed terminal window. Ctrl-C twice stops at once; files are valid
@@ -38,7 +45,7 @@ exit status:
 """
 
 # What no client can ask of a server.
-_LOCAL_ONLY = ("resume", "draft_delay", "silence_block")
+_LOCAL_ONLY = ("resume", "silence_block")
 
 # What grows with the stream (json) cannot be written as it comes.
 _FORMATS = ("txt", "srt", "vtt", "jsonl")
@@ -51,30 +58,7 @@ def make_parser() -> CommandParser:
         description="Show what is being said, as it is said, with Voxtral Realtime.",
         epilog=_EXAMPLES,
     )
-    sound = parser.add_argument_group("sound")
-    sound.add_argument(
-        "--device",
-        metavar="NAME_OR_N",
-        help="microphone: its number, or a part of its name (default: the system's)",
-    )
-    add_channel_argument(
-        sound,
-        "the microphone's input or the file's channel N, from 1, or mix for the mean "
-        "of all (default: the input that carries sound; a file's channels are mixed)",
-    )
-    sound.add_argument(
-        "--list-devices", action="store_true", help="list the microphones and exit"
-    )
-    sound.add_argument(
-        "--input",
-        metavar="FILE",
-        help="hear any sound or film file instead; - is standard input",
-    )
-    sound.add_argument(
-        "--realtime",
-        action="store_true",
-        help="hear the --input FILE as fast as it was spoken, not as fast as possible",
-    )
+    add_source_arguments(parser)
     results = parser.add_argument_group("results")
     results.add_argument(
         "-o",
@@ -108,12 +92,13 @@ def make_parser() -> CommandParser:
         help="at the end, print lag, step times and memory as one line of JSON on "
         "stderr",
     )
+    add_elsewhere_arguments(parser)
     _add_pace_arguments(parser)
     add_server_arguments(
         parser,
         address="decode there and not here: ws://HOST:PORT of voxmlx serve, or of any "
         "server that speaks vLLM's realtime dialect; --model is then the name by "
-        "which it knows its model",
+        f"which it knows its model (default: {BASE_MODEL})",
         reconnect="how long to try again when the server goes away; sound is kept "
         "meanwhile, and no word is lost or doubled",
     )
@@ -140,12 +125,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the arguments; those that do not go together end the program."""
     parser = make_parser()
     arguments = parser.parse_args(argv)
-    if arguments.input is not None and arguments.device is not None:
-        parser.error("--device and --input are two sources of sound; give one")
-    if arguments.track is not None and arguments.input is None:
-        parser.error("--track goes with --input FILE")
-    if arguments.realtime and arguments.input in (None, STANDARD_INPUT):
-        parser.error("--realtime goes with --input FILE")
+    check_sources(parser, arguments)
     if name_one_file_twice(arguments.output):
         parser.error("--output names one file twice; give it once")
     for path in arguments.output:
@@ -159,5 +139,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         arguments.record = arguments.resume
     if arguments.record is not None and arguments.record.suffix != ".wav":
         parser.error(f"--record {arguments.record}: expected a name that ends in .wav")
+    check_elsewhere_arguments(parser, arguments)
     check_server_arguments(parser, arguments, local=_LOCAL_ONLY)
     return arguments

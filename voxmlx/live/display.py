@@ -26,12 +26,20 @@ from voxmlx.live.stream_metrics import SILENT_DB, StreamMetrics
 from voxmlx.live.wrap import Wrapper
 from voxmlx.text.formats import TxtWriter
 
-__all__ = ["PlainDisplay", "TerminalDisplay"]
+__all__ = [
+    "FIGURES_EVERY_S",
+    "REDRAW_EVERY_S",
+    "PlainDisplay",
+    "TerminalDisplay",
+    "fitting",
+    "level_bar",
+    "with_draft",
+]
 
-_REDRAW_EVERY_S = 0.1
+REDRAW_EVERY_S = 0.1
 
 # Figures that need sorting are worked out anew this often.
-_FIGURES_EVERY_S = 1.0
+FIGURES_EVERY_S = 1.0
 
 # A silence of this length begins a new paragraph.
 _PARAGRAPH_MS = 2000
@@ -134,6 +142,8 @@ class TerminalDisplay:
                 has_text = True
             elif isinstance(event, TextDelta) and not self._has_final_words:
                 self._add(event.text, event.time_ms)
+                # A server's next draft may come a moment later.
+                self._draft = self._draft.removeprefix(event.text)
                 has_text = True
             elif isinstance(event, DraftChanged) and not self._has_final_words:
                 self._draft = event.text
@@ -143,7 +153,7 @@ class TerminalDisplay:
 
     def on_tick(self, metrics: StreamMetrics, /) -> None:
         now = self._now()
-        if now - self._figures_at > _FIGURES_EVERY_S:
+        if now - self._figures_at > FIGURES_EVERY_S:
             self._figures_at = now
             figures = metrics.figures()
             speed, steps = "", ""
@@ -158,10 +168,10 @@ class TerminalDisplay:
                 *([f"delay {self._delay_ms} ms"] if self._delay_ms else []),
                 self._source_name,
             ]
-        if now - self._status_at > _REDRAW_EVERY_S:
+        if now - self._status_at > REDRAW_EVERY_S:
             self._status_at = now
             self._fields = [
-                f"{_level_bar(metrics.level_db)} lag {metrics.lag_s:.1f} s",
+                f"{level_bar(metrics.level_db)} lag {metrics.lag_s:.1f} s",
                 *self._figures,
             ]
             self._draw()
@@ -186,29 +196,33 @@ class TerminalDisplay:
     def _draw(self) -> None:
         # The window may be narrower now than when the text came.
         self._print(self._wrapper.feed("", self._width))
-        status = _fitting(self._fields, self._width - 1)
+        status = fitting(self._fields, self._width - 1)
         self._live.update(
-            Group(*self._lines(), Text(status, style="dim", no_wrap=True)), refresh=True
+            Group(
+                *with_draft(self._wrapper, self._draft, self._width),
+                Text(status, style="dim", no_wrap=True),
+            ),
+            refresh=True,
         )
 
-    def _lines(self) -> list[Text]:
-        """The last line, with the draft dim behind it on as many lines as it takes."""
-        confirmed = self._wrapper.current
-        wrapper = self._wrapper.copy()
-        lines = [*wrapper.feed(self._draft, self._width), wrapper.current]
-        n_left = len(confirmed.replace(" ", ""))
-        texts: list[Text] = []
-        for line in lines:
-            n = 0
-            while n < len(line) and (n_left or line[n] == " "):
-                n_left -= line[n] != " "
-                n += 1
-            texts.append(Text.assemble(line[:n], (line[n:], "dim"), no_wrap=True))
-        return texts
+
+def with_draft(wrapper: Wrapper, draft: str, width: int) -> list[Text]:
+    """Return the last line, with the draft dim behind it on as many lines as it takes."""
+    drafted = wrapper.copy()
+    lines = [*drafted.feed(draft, width), drafted.current]
+    n_left = len(wrapper.current.replace(" ", ""))
+    texts: list[Text] = []
+    for line in lines:
+        n = 0
+        while n < len(line) and (n_left or line[n] == " "):
+            n_left -= line[n] != " "
+            n += 1
+        texts.append(Text.assemble(line[:n], (line[n:], "dim"), no_wrap=True))
+    return texts
 
 
-def _fitting(fields: Sequence[str], width: int) -> str:
-    """As many whole fields, the first ones first, as fit into `width` cells."""
+def fitting(fields: Sequence[str], width: int) -> str:
+    """Return as many whole fields, the first ones first, as fit into `width` cells."""
     line = ""
     for field in fields:
         longer = f"{line} · {field}" if line else field
@@ -218,8 +232,8 @@ def _fitting(fields: Sequence[str], width: int) -> str:
     return line
 
 
-def _level_bar(level_db: float) -> str:
-    """One block that grows with the level, from quiet to nearly clipping."""
+def level_bar(level_db: float) -> str:
+    """Return one block that grows with the level, from quiet to nearly clipping."""
     if level_db <= SILENT_DB:
         return "∅"
     low, high = _LEVEL_RANGE_DB

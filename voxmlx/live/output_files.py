@@ -2,9 +2,9 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -17,20 +17,31 @@ from voxmlx.live.recorded import (
     wav_header,
 )
 from voxmlx.live.stream_metrics import StreamMetrics
-from voxmlx.text.formats import Writer
 
-__all__ = ["CaptionFile", "Recording", "create_file"]
+__all__ = ["CaptionFile", "Recording", "create_file", "refuse_existing"]
 
 _SYNC_EVERY_S = 1.0
 
+E = TypeVar("E")
+E_contra = TypeVar("E_contra", contravariant=True)
 
-class CaptionFile:
+
+class _Writer(Protocol[E_contra]):
+    """A Writer of one stream, or a SplitWriter of several."""
+
+    def feed(self, event: E_contra, /) -> str: ...
+    def end(self) -> str: ...
+
+
+class CaptionFile(Generic[E]):
     """Appends what its format makes of the events, and flushes at once.
 
     A listener. Killed at any moment, the file holds every caption that was final.
     """
 
-    def __init__(self, path: Path, writer: Writer, *, is_resumed: bool = False) -> None:
+    def __init__(
+        self, path: Path, writer: _Writer[E], *, is_resumed: bool = False
+    ) -> None:
         """Create the file. Raises OutputError if it is there or cannot be made.
 
         One that `is_resumed` may be there: the same text is written over what it
@@ -50,7 +61,7 @@ class CaptionFile:
     def on_audio(self, samples: np.ndarray, /) -> None:
         del samples
 
-    def on_events(self, events: Sequence[Event], /) -> None:
+    def on_events(self, events: Sequence[E], /) -> None:
         self._append("".join(self._writer.feed(event) for event in events))
 
     def on_tick(self, metrics: StreamMetrics, /) -> None:
@@ -83,6 +94,7 @@ class Recording:
         self,
         path: Path,
         *,
+        n_channels: int = 1,
         resumed: RecordedSound | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -91,6 +103,7 @@ class Recording:
         With `resumed`, the file's own sound, go on after it.
         """
         self._path = path
+        self._n_channels = n_channels
         self._clock = clock
         self._file = create_file(path) if resumed is None else _open_again(path)
         self._n_bytes = 2 * resumed.n_samples if resumed is not None else 0
@@ -101,6 +114,7 @@ class Recording:
         self._sync()
 
     def on_audio(self, samples: np.ndarray, /) -> None:
+        """Write samples [n], or [n, n_channels]."""
         pcm = to_pcm16(samples).tobytes()
         self._write(pcm)
         self._n_bytes += len(pcm)
@@ -123,7 +137,7 @@ class Recording:
         try:
             self._file.flush()
             self._file.seek(0)
-            self._file.write(wav_header(self._n_bytes))
+            self._file.write(wav_header(self._n_bytes, self._n_channels))
             self._file.seek(0, 2)
             self._file.flush()
             os.fsync(self._file.fileno())  # a power cut loses a second at most
@@ -148,14 +162,19 @@ def _open_again(path: Path) -> BinaryIO:
         raise _unwritable(path, error) from None
 
 
+def refuse_existing(paths: Iterable[Path | None]) -> None:
+    """Raise OutputError for a path that is there; creating it would ask once more."""
+    for path in paths:
+        if path is not None and path.exists():
+            raise _existing(path)
+
+
 def create_file(path: Path) -> BinaryIO:
     """Create a file. Raises OutputError where there is one, or it cannot be written."""
     try:
         return open(path, "xb")
     except FileExistsError:
-        raise OutputError(
-            f"{path} exists and would be overwritten; choose another name"
-        ) from None
+        raise _existing(path) from None
     except OSError as error:
         raise _unwritable(path, error) from None
 
@@ -165,6 +184,10 @@ def _close(file: BinaryIO, path: Path) -> None:
         file.close()  # which tries once more to write what could not be written
     except OSError as error:
         raise _unwritable(path, error) from None
+
+
+def _existing(path: Path) -> OutputError:
+    return OutputError(f"{path} exists and would be overwritten; choose another name")
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:

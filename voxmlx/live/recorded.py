@@ -22,19 +22,20 @@ _BYTES_PER_SAMPLE = 2
 _PIECE_SAMPLES = 60 * SAMPLE_RATE
 
 
-def wav_header(n_bytes: int) -> bytes:
-    """Return the 44 bytes before `n_bytes` of 16-bit mono sound at 16 kHz."""
+def wav_header(n_bytes: int, n_channels: int = 1) -> bytes:
+    """Return the 44 bytes before `n_bytes` of 16-bit sound at 16 kHz."""
     n_bytes = min(n_bytes, _MAX_BYTES)
     rate = SAMPLE_RATE
+    width = _BYTES_PER_SAMPLE * n_channels
     return _HEADER.pack(
         *(b"RIFF", n_bytes + _RIFF_EXTRA, b"WAVE"),
-        *(b"fmt ", 16, 1, 1, rate, rate * _BYTES_PER_SAMPLE, _BYTES_PER_SAMPLE, 16),
+        *(b"fmt ", 16, 1, n_channels, rate, rate * width, width, 16),
         *(b"data", n_bytes),
     )
 
 
 def to_pcm16(samples: np.ndarray) -> np.ndarray:
-    """Float samples [n] as int16 [n]; what lies beyond full scale is clipped."""
+    """Float samples as int16 of the same shape; what lies beyond full scale is clipped."""
     scaled = np.clip(np.rint(samples * 32768.0), -32768, 32767)
     return scaled.astype("<i2")
 

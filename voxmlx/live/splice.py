@@ -30,7 +30,7 @@ from voxmlx.events import (
     UtteranceEnd,
     WordFinal,
 )
-from voxmlx.text.words import letters_of, pieces_of
+from voxmlx.text.words import letters_of, pieces_of, starts_piece
 
 __all__ = ["Splice", "aligned"]
 
@@ -64,6 +64,7 @@ class Splice:
         self._is_open = False  # words have come since the last end of an utterance
         # Of the present stream: its beginning, and what waits to be compared.
         self._base_ms = 0
+        self._needs_lead = self._needs_word_lead = False
         self._point: _Point | None = None
         self._waiting: list[Event] = []
 
@@ -74,7 +75,7 @@ class Splice:
 
     def push(self, events: Sequence[Event]) -> list[Event]:
         """Take events of the present stream; return those that nobody has heard yet."""
-        shifted = [_shifted(event, self._base_ms) for event in events]
+        shifted = [self._led(_shifted(event, self._base_ms)) for event in events]
         if self._point is None:
             return self._noted(shifted)
         self._waiting += shifted
@@ -105,8 +106,28 @@ class Splice:
                 self._points.popleft()
             self._forget()
             point = self._points[0]
+        self._needs_lead = point.n_deltas > 0
+        self._needs_word_lead = point.n_words > 0
         is_repeated = any(self._since(point))
         self._point = point if is_repeated else None
+
+    def _led(self, event: Event) -> Event:
+        """Return an event with white space before the first text of a stream.
+
+        A stream leaves out what its first word begins with; here it is no first word.
+        """
+        match event:
+            case TextDelta(text=text) if self._needs_lead and text:
+                self._needs_lead = False
+                return replace(event, text=_lead(text) + text)
+            case DraftChanged(text=text) if self._needs_lead and text:
+                return replace(event, text=_lead(text) + text)
+            case WordFinal(word=word) if self._needs_word_lead:
+                self._needs_word_lead = False
+                lead = word.lead or _lead(word.text)
+                return replace(event, word=replace(word, lead=lead))
+            case _:
+                return event
 
     # ---- What was said.
 
@@ -207,6 +228,8 @@ class Splice:
             match event:
                 case WordFinal() if n_words > 0:
                     n_words -= 1
+                case DraftChanged() if n_chars > 0:
+                    pass  # it follows text that is only being repeated
                 case UtteranceEnd() if n_words > 0:
                     pass
                 case TextDelta(text=text) if n_chars > 0:
@@ -268,6 +291,12 @@ def _pieces(text: str) -> list[tuple[int, str]]:
             found.append((at, piece))
             at += len(piece)
     return found
+
+
+def _lead(text: str) -> str:
+    """Return a space, unless the text has one or its script has none."""
+    first = text[0]
+    return "" if first.isspace() or starts_piece(first, first) else " "
 
 
 def _plain(word: str) -> str:

@@ -7,6 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from voxmlx.kernels import gelu
+from voxmlx.model.linear import matmul
 
 __all__ = ["Adapter"]
 
@@ -23,4 +24,4 @@ class Adapter(nn.Module):
     def __call__(self, encoder_frames: mx.array) -> mx.array:
         B, T, dim = encoder_frames.shape
         x = encoder_frames.reshape(B, T // self.group, dim * self.group)
-        return self.linear2(gelu(self.linear1(x)))
+        return matmul(self.linear2, gelu(matmul(self.linear1, x)))

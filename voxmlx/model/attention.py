@@ -32,7 +32,14 @@ class StreamStep(NamedTuple):
 class Step:
     """The rings, slots and angles that all layers of one transformer step share."""
 
-    __slots__ = ("rotates_entries", "rotation", "streams", "window")
+    __slots__ = (
+        "_n_kv_heads",
+        "_rotation",
+        "angles",
+        "rotates_entries",
+        "streams",
+        "window",
+    )
 
     def __init__(
         self,
@@ -47,9 +54,9 @@ class Step:
             cache.rotates_entries(plan, n)
             for cache, plan, n in zip(caches, plans, sizes, strict=True)
         )
-        self.rotation: Rotation | None = None
-        if not self.rotates_entries:
-            self.rotation = rotation(angles, n_kv_heads)
+        self.angles = angles
+        self._n_kv_heads = n_kv_heads
+        self._rotation: Rotation | None = None
         self.streams: list[StreamStep] = []
         first = 0
         for cache, plan, n in zip(caches, plans, sizes, strict=True):
@@ -65,6 +72,13 @@ class Step:
         # The only stream of a step whose attention rotates.
         is_alone = self.rotates_entries and len(caches) == 1
         self.window = self.streams[0] if is_alone else None
+
+    @property
+    def rotation(self) -> Rotation | None:
+        """Return the angles as layers need them; None where attention rotates."""
+        if self._rotation is None and not self.rotates_entries:
+            self._rotation = rotation(self.angles, self._n_kv_heads)
+        return self._rotation
 
 
 def begin_step(

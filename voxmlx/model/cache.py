@@ -53,6 +53,7 @@ from voxmlx.kernels import (
     ring_attention_q8,
     window_attention,
 )
+from voxmlx.kernels.evaluation import as_numpy
 from voxmlx.model.ring_step import RingStep, updated, written
 
 __all__ = ["FIRST_SLOTS", "KV_BITS", "RingKVCache"]
@@ -95,6 +96,7 @@ class RingKVCache:
     offset: NDArray[np.uint64]
     waiting: list[mx.array] = field(default_factory=list[mx.array])
     waiting_slot: int = 0
+    _is_sole_owner: bool = False
 
     @classmethod
     def make(
@@ -146,6 +148,7 @@ class RingKVCache:
         else:
             assert self.length.max() < capacity
             capacity = _capacity(self.window, step)
+        self._is_sole_owner = False
         return RingKVCache(
             self.window,
             step,
@@ -199,6 +202,18 @@ class RingKVCache:
             for layer, rows in enumerate(self.waiting):
                 self.rings[layer] = written(self.rings[layer], rows, self.waiting_slot)
             self.waiting = []
+            self._is_sole_owner = False
+
+    def writable_rings(self) -> list[NDArray[np.float32]]:
+        """Return NumPy's views [2 H, slots, D] of the rings of one row, to write into.
+
+        Rings that a copy of this cache shares are copied first.
+        """
+        self.write_waiting()
+        if not self._is_sole_owner:
+            self.rings = [mx.array(as_numpy(ring)) for ring in self.rings]
+            self._is_sole_owner = True
+        return [as_numpy(ring)[0] for ring in self.rings]
 
     def fill(self) -> None:
         """Have every slot in use, as after hours; what they hold is left open."""
@@ -261,10 +276,10 @@ class RingKVCache:
         n_written = min(n, C)
         written = np.arange(n - n_written, n)
         return RingStep(
-            slots=mx.array((self.head[:, None] + written) % C),
+            slots=(self.head[:, None] + written) % C,
             n_visible=n_old + n,
             visible=lambda: None if mask.all() else mask[:, None],
-            history=mx.array((self.head[:, None] - back) % C),
+            history=(self.head[:, None] - back) % C,
             n_written=n_written,
             positions=None,
         )
@@ -338,6 +353,7 @@ class RingKVCache:
         self, layer: int, kv: mx.array, plan: RingStep
     ) -> tuple[mx.array, mx.array]:
         """Store `kv` [B, 2 H, n, D]; returns what to attend to, each [B, H, S, D]."""
+        self._is_sole_owner = False  # what MLX has yet to compute may read the ring
         # The old ring must have no owner left when the new one is computed, or it
         # is copied instead of written in place.
         if self.bits == 16:

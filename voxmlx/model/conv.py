@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import mlx.nn as nn
 
-from voxmlx.kernels import gelu
+from voxmlx.kernels import dense_product, gelu
 from voxmlx.model.stacking import concat_positions, split
 
 __all__ = ["CausalConv1d", "ConvState", "ConvStem", "ConvStemState"]
@@ -86,8 +86,7 @@ class CausalConv1d(nn.Module):
         """[B, n, C_in] -> [B, (n - kernel) // stride + 1, C_out].
 
         Channels lie innermost, so a window is a run of the input as it is: a product
-        with these runs is what MLX's convolution comes to, here with weights whose
-        layout can be chosen (see `transpose_weights_for_cpu`).
+        with these runs is what MLX's convolution comes to.
         """
         B, n, C = x.shape
         T = (n - KERNEL_SIZE) // self.stride + 1
@@ -95,7 +94,7 @@ class CausalConv1d(nn.Module):
         return self._product(windows, self.weight.reshape(-1, KERNEL_SIZE * C))
 
     def _product(self, windows: mx.array, weight: mx.array) -> mx.array:
-        return windows @ weight.T
+        return dense_product(windows, weight)
 
 
 @dataclass(slots=True)

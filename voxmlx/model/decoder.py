@@ -12,10 +12,10 @@ import mlx.nn as nn
 import numpy as np
 
 from voxmlx.config import DecoderConfig
-from voxmlx.kernels import gelu
-from voxmlx.model.attention import Step, begin_step
+from voxmlx.kernels import dense_product, gelu
+from voxmlx.model.attention import begin_step
 from voxmlx.model.cache import RingKVCache
-from voxmlx.model.layer import Layer, Residual, begin_early
+from voxmlx.model.layer import Layer, Residual, pass_layers
 from voxmlx.model.rope import RotaryEmbedding
 from voxmlx.model.stacking import stack_streams
 
@@ -126,7 +126,8 @@ class Decoder(nn.Module):
         residual = None
         if T:
             step = begin_step([state.cache], self.rotary, [T], self.config.n_kv_heads)
-            residual = self._layers(embeddings, step, state.mlp_norms)
+            layers = self["layers"]
+            residual = pass_layers(layers, embeddings, step, state.mlp_norms)
         if residual is None or n == 0:
             return mx.zeros((B, 0, self.config.vocab_size), self.dtype)
         return self._logits(residual.last(n))
@@ -152,7 +153,7 @@ class Decoder(nn.Module):
         norms = mx.concatenate([s.mlp_norms for s in states], axis=1)
         if max(sizes) > 1:
             norms = norms[:, mx.array(np.repeat(np.arange(len(sizes)), sizes))]
-        residual = self._layers(stack_streams(embeddings), step, norms)
+        residual = pass_layers(self["layers"], stack_streams(embeddings), step, norms)
         ends = np.cumsum(sizes)
         last = [np.arange(end - n, end) for end, n in zip(ends, n_logits, strict=True)]
         rows = np.concatenate(last)
@@ -160,19 +161,11 @@ class Decoder(nn.Module):
             return None
         return self._logits(residual.rows(mx.array(rows)))[:, 0]
 
-    def _layers(self, x: mx.array, step: Step, mlp_norms: mx.array) -> Residual:
-        residual = Residual(x)
-        # Views of [B, dim]: an index would gather.
-        n_layers, _, dim = mlp_norms.shape
-        norms = mx.split(mlp_norms.reshape(-1, dim), n_layers)
-        for i, (layer, norm) in enumerate(zip(self["layers"], norms, strict=True)):
-            residual = layer(residual, i, step, norm)
-            begin_early(i, residual)
-        return residual
-
     def _logits(self, residual: Residual) -> mx.array:
         _, h = residual.normed(self.norm.weight, self.norm.eps)
-        return self.embedding.as_linear(h)
+        if "scales" in self.embedding:
+            return self.embedding.as_linear(h)
+        return dense_product(h, self.embedding.weight)
 
 
 def time_embedding(delay_tokens: Sequence[int], dim: int) -> mx.array:

@@ -13,7 +13,7 @@ from voxmlx.config import EncoderConfig
 from voxmlx.model.attention import begin_step
 from voxmlx.model.cache import RingKVCache
 from voxmlx.model.conv import ConvStem, ConvStemState
-from voxmlx.model.layer import Layer, Residual, begin_early
+from voxmlx.model.layer import Layer, pass_layers
 from voxmlx.model.rope import RotaryEmbedding
 from voxmlx.model.stacking import stack_streams, unstack_streams
 
@@ -98,10 +98,8 @@ class Encoder(nn.Module):
                 sizes,
                 self.config.n_kv_heads,
             )
-            residual = Residual(stack_streams([whole[i] for i in ready]))
-            for i, layer in enumerate(self["layers"]):
-                residual = layer(residual, i, step)
-                begin_early(i, residual)
+            x = stack_streams([whole[i] for i in ready])
+            residual = pass_layers(self["layers"], x, step)
             _, x = residual.normed(self.norm.weight, self.norm.eps)
             for i, frames_of_one in zip(ready, unstack_streams(x, sizes), strict=True):
                 whole[i] = frames_of_one

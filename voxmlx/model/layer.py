@@ -3,6 +3,7 @@
 # pyright: standard
 # mlx.nn has no types.
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import mlx.core as mx
@@ -14,14 +15,16 @@ from voxmlx.kernels import (
     Rotation,
     add_rms_norm,
     begin,
+    rms_norm,
     rotate,
     swiglu,
     window_attention,
 )
 from voxmlx.model.attention import Attention, Step
 from voxmlx.model.linear import Product, matmul, product
+from voxmlx.model.numpy_layers import numpy_layers
 
-__all__ = ["Layer", "Residual", "SwiGLU", "begin_early"]
+__all__ = ["Layer", "Residual", "SwiGLU", "pass_layers"]
 
 # After so many layers a GPU has work while Python builds the next ones.
 _LAYERS_AT_ONCE = 8
@@ -40,7 +43,7 @@ class Residual(NamedTuple):
     def normed(self, weight: mx.array, eps: float) -> tuple[mx.array, mx.array]:
         """(x with all added, its RMS norm); `weight` is [dim], or [1 or B, dim]."""
         if self.branch is None:
-            return self.x, mx.fast.rms_norm(self.x, weight, eps)
+            return self.x, rms_norm(self.x, weight, eps)
         return add_rms_norm(self.branch, self.x, weight, eps, self.bias)
 
     def last(self, n: int) -> "Residual":
@@ -180,7 +183,24 @@ class Layer(nn.Module):
         )
 
 
-def begin_early(layer: int, residual: Residual) -> None:
-    """Let the GPU begin after some layers of a stack, of which `layer` was one."""
-    if layer % _LAYERS_AT_ONCE == _LAYERS_AT_ONCE - 1 and residual.branch is not None:
-        begin(residual.x, residual.branch)
+def pass_layers(
+    layers: Sequence[Layer],
+    x: mx.array,
+    step: Step,
+    mlp_norms: mx.array | None = None,
+) -> Residual:
+    """x [B, T, dim] through a stack; `mlp_norms` [n_layers, B, dim] as `Layer` has them."""
+    if (computed := numpy_layers(layers, x, step, mlp_norms)) is not None:
+        return Residual(computed)
+    norms: list[mx.array | None] = [None] * len(layers)
+    if mlp_norms is not None:
+        # Views of [B, dim]: an index would gather.
+        norms = [*mx.split(mlp_norms.reshape(-1, x.shape[2]), len(layers))]
+    residual = Residual(x)
+    for i, (layer, norm) in enumerate(zip(layers, norms, strict=True)):
+        residual = layer(residual, i, step, norm)
+        # The GPU begins while Python builds the next layers.
+        is_last_of_some = i % _LAYERS_AT_ONCE == _LAYERS_AT_ONCE - 1
+        if is_last_of_some and residual.branch is not None:
+            begin(residual.x, residual.branch)
+    return residual

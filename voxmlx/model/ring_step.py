@@ -19,11 +19,11 @@ class RingStep:
     number where the entries lie side by side in the same place of every row.
     """
 
-    slots: int | mx.array
+    slots: int | NDArray[np.int64]
     n_visible: int
     # Computes [B or 1, 1, T, S], None where all sees all: not every attention asks.
     visible: Callable[[], NDArray[np.bool_] | None]
-    history: mx.array | None  # slots of the earlier entries, when they are copied
+    history: NDArray[np.int64] | None  # slots of earlier entries, when they are copied
     n_written: int
     # Computes {end, held, window} of each row [B, 3], int32, once the step is in the
     # ring; None where it has then lost what its first query may see.
@@ -33,6 +33,7 @@ class RingStep:
     _mask: mx.array | None = None
     _has_mask: bool = False
     _meta: mx.array | None = None
+    _indices: tuple[mx.array | None, mx.array] | None = None
 
     @property
     def mask(self) -> mx.array | None:
@@ -59,6 +60,17 @@ class RingStep:
             self._meta = mx.array(self.older())
         return self._meta
 
+    @property
+    def indices(self) -> tuple[mx.array | None, mx.array]:
+        """Return `history` and `slots` for MLX; the same arrays for all layers."""
+        if self._indices is None:
+            assert not isinstance(self.slots, int)
+            history = None
+            if self.history is not None and self.history.shape[1]:
+                history = mx.array(self.history)
+            self._indices = history, mx.array(self.slots)
+        return self._indices
+
 
 def _to_mx(mask: Any) -> mx.array:
     """mx.array's annotation leaves out NumPy's bool; the function does not."""
@@ -83,10 +95,9 @@ def updated(ring: mx.array, x: mx.array, plan: RingStep) -> tuple[mx.array, mx.a
         return ring[:, :, : plan.n_visible], ring
     B, H, _, D = ring.shape
     seen = x
-    if plan.history is not None and plan.history.shape[1]:
-        index = mx.broadcast_to(
-            plan.history[:, None, :, None], (B, H, plan.history.shape[1], D)
-        )
+    history, slots = plan.indices
+    if history is not None:
+        index = mx.broadcast_to(history[:, None, :, None], (B, H, history.shape[1], D))
         seen = mx.concatenate([mx.take_along_axis(ring, index, axis=2), x], axis=2)
-    index = mx.broadcast_to(plan.slots[:, None, :, None], (B, H, plan.n_written, D))
+    index = mx.broadcast_to(slots[:, None, :, None], (B, H, plan.n_written, D))
     return seen, mx.put_along_axis(ring, index, x[:, :, -plan.n_written :], axis=2)

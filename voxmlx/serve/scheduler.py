@@ -71,7 +71,8 @@ from voxmlx.serve.protocol import (
 )
 from voxmlx.serve.slot import Deliver, Kind, Slot, SlotStream
 from voxmlx.serve.slot_table import SlotTable
-from voxmlx.session import LIVE_SILENCE_BLOCK, Session
+from voxmlx.session import Session
+from voxmlx.session_options import LIVE_SILENCE_BLOCK
 
 __all__ = ["Scheduler"]
 

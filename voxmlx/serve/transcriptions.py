@@ -15,7 +15,6 @@ from starlette.types import Receive, Scope, Send
 from voxmlx.errors import RequestError
 from voxmlx.events import Event, Finished
 from voxmlx.serve.event_streams import server_sent_events
-from voxmlx.serve.limits import Limits
 from voxmlx.serve.multipart_form import (
     MultipartForm,
     UrlEncodedForm,
@@ -36,6 +35,7 @@ from voxmlx.serve.scheduler import Scheduler
 from voxmlx.serve.sound_reader import SoundReader
 from voxmlx.serve.upload_body import UploadBody, UploadTotal
 from voxmlx.serve.upload_fields import FormFields, read_params
+from voxmlx.web.limits import Limits
 
 __all__ = ["Uploads"]
 

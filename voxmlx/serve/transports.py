@@ -10,9 +10,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from voxmlx.errors import RequestError
 from voxmlx.serve.json_object import JsonObject
-from voxmlx.serve.limits import Limits
 from voxmlx.serve.protocol import Close
 from voxmlx.serve.wyoming_wire import EventReader, encode_event
+from voxmlx.web.limits import Limits
 
 __all__ = ["PartialBytes", "TcpTransport", "WebSocketTransport"]
 

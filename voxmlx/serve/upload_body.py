@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from starlette.requests import ClientDisconnect, Request
 
 from voxmlx.errors import RequestError
-from voxmlx.serve.limits import Limits
+from voxmlx.web.limits import Limits
 
 __all__ = ["UploadBody", "UploadTotal"]
 

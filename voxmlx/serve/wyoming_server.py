@@ -8,9 +8,9 @@ from voxmlx.errors import RequestError
 from voxmlx.serve.app import Service
 from voxmlx.serve.conversation import WyomingConversation
 from voxmlx.serve.protocol import Close
-from voxmlx.serve.sockets import SocketState
 from voxmlx.serve.transports import MAX_READ_BYTES, PartialBytes, TcpTransport
 from voxmlx.serve.wyoming_wire import encode_event
+from voxmlx.web.sockets import SocketState
 
 __all__ = ["WyomingServer"]
 

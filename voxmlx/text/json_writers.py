@@ -212,6 +212,8 @@ def _word(word: Word) -> dict[str, Any]:
     }
     if word.confidence is not None:
         fields["confidence"] = round(word.confidence, 4)
+    if word.is_echo:
+        fields["is_echo"] = True
     return fields
 
 

@@ -23,7 +23,10 @@ from voxmlx.text.transcript import Segment, Segmenter, Transcript
 from voxmlx.text.words import MAX_WORD_MS
 
 __all__ = [
+    "LIVE_UNKNOWN_MS",
+    "MergedSegments",
     "SplitEvent",
+    "SplitText",
     "SplitTranscriptBuilder",
     "SplitWriter",
     "make_split_writer",
@@ -35,6 +38,9 @@ SplitEvent = ChannelEvent | SoundWarning
 # A word that is not known yet began at most so long ago: the longest word, and what
 # its ids lag behind its end.
 _UNKNOWN_MS = MAX_WORD_MS + 2_000
+
+LIVE_UNKNOWN_MS = 3_000
+"""The same for a display, which had rather show a line sooner: a word of usual length."""
 
 
 class SplitWriter(Protocol):
@@ -91,8 +97,11 @@ class _Segments:
 class _Merged(Generic[T]):
     """The items of all channels, in order of their starts."""
 
-    def __init__(self, channels: Sequence[_Channel[T]]) -> None:
+    def __init__(
+        self, channels: Sequence[_Channel[T]], unknown_ms: int = _UNKNOWN_MS
+    ) -> None:
         self._channels = channels
+        self._unknown_ms = unknown_ms
         self._order: TimeOrder[T] = TimeOrder(len(channels))
 
     def push(self, event: ChannelEvent) -> list[tuple[int, T]]:
@@ -105,7 +114,7 @@ class _Merged(Generic[T]):
             case Finished():
                 self._order.advance(index, math.inf)
             case TokenDecoded(time_ms=time_ms):
-                self._order.advance(index, time_ms - _UNKNOWN_MS)
+                self._order.advance(index, time_ms - self._unknown_ms)
             case _:
                 pass
         if channel.start_ms is not None:
@@ -121,12 +130,30 @@ class _Merged(Generic[T]):
         return self._order.take()
 
 
-class _SplitText:
+class MergedSegments:
+    """Segments of all channels, in order of their starts, as soon as that is certain.
+
+    A channel may have a word that began `unknown_ms` ago and is not known yet.
+    """
+
+    def __init__(self, n_channels: int, unknown_ms: int = _UNKNOWN_MS) -> None:
+        self._merged = _Merged([_Segments() for _ in range(n_channels)], unknown_ms)
+
+    def push(self, event: ChannelEvent) -> list[tuple[int, Segment]]:
+        """Return what an event makes certain, as pairs of a channel (from 0) and segment."""
+        return self._merged.push(event)
+
+    def flush(self) -> list[tuple[int, Segment]]:
+        """Return what is left."""
+        return self._merged.flush()
+
+
+class SplitText:
     """A line for each segment: `Anna: how are you`."""
 
-    def __init__(self, labels: Sequence[str]) -> None:
+    def __init__(self, labels: Sequence[str], unknown_ms: int = _UNKNOWN_MS) -> None:
         self._labels = labels
-        self._merged = _Merged([_Segments() for _ in labels])
+        self._merged = MergedSegments(len(labels), unknown_ms)
 
     def feed(self, event: SplitEvent) -> str:
         if isinstance(event, SoundWarning):
@@ -238,7 +265,7 @@ class SplitTranscriptBuilder:
 
     def __init__(self, labels: Sequence[str]) -> None:
         self._labels = tuple(labels)
-        self._merged = _Merged([_Segments() for _ in labels])
+        self._merged = MergedSegments(len(labels))
         self._segments: list[Segment] = []
         self._warnings: list[SoundWarning] = []
         self._duration_ms = 0
@@ -269,7 +296,7 @@ _MAKERS: dict[
     str,
     Callable[[Sequence[str], Mapping[str, Any], FormatOptions], SplitWriter],
 ] = {
-    "txt": lambda labels, head, options: _SplitText(labels),
+    "txt": lambda labels, head, options: SplitText(labels),
     "srt": lambda labels, head, options: _SplitCues(
         [SrtWriter(options.cues, label=label) for label in labels]
     ),

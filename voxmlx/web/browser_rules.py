@@ -15,8 +15,10 @@ _PAGE_RULES = (
 class BrowserRules:
     """ASGI middleware: every response, an error too, says what a browser may do."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, content_rules: str = _PAGE_RULES) -> None:
+        """`content_rules` is the Content-Security-Policy."""
         self._app = app
+        self._content_rules = content_rules
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -26,7 +28,7 @@ class BrowserRules:
         async def send_with_rules(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.setdefault("Content-Security-Policy", _PAGE_RULES)
+                headers.setdefault("Content-Security-Policy", self._content_rules)
                 headers.setdefault("X-Content-Type-Options", "nosniff")
                 headers.setdefault("Referrer-Policy", "no-referrer")
             await send(message)

@@ -1,0 +1,146 @@
+"""The caption file holds the last lines, whole at every moment, and nobody's else."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from voxmlx.errors import OutputError
+from voxmlx.events import Event, Finished, TextDelta
+from voxmlx.live.__main__ import main
+from voxmlx.live.last_lines import LastLinesFile, check_caption_file
+from voxmlx.text.caption_text import CaptionText
+
+TEXT = "seven oh seven zero nine two turn on the heating what time is it"
+SAID: list[Event] = [
+    TextDelta(f" {word}", 300 * i) for i, word in enumerate(TEXT.split())
+]
+
+
+def opened(path: Path, n_lines: int = 2, width: int = 20) -> LastLinesFile:
+    return LastLinesFile(path, CaptionText(), n_lines=n_lines, width=width)
+
+
+def test_the_file_holds_the_last_lines_and_is_empty_at_both_ends(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "last.txt"
+    path.write_text("captions of yesterday\n")
+    file = opened(path)
+    assert path.read_text() == ""
+    lines: list[str] = []
+    for event in SAID:
+        file.on_events([event])
+        lines = path.read_text("utf-8").splitlines()
+        assert len(lines) <= 2
+        assert all(len(line) <= 20 for line in lines)
+    assert lines == ["heating what time is", "it"]
+    file.on_events([Finished(5000, 60)])
+    assert path.read_text("utf-8").splitlines() == lines
+    file.close()
+    assert path.read_text() == ""
+    assert os.listdir(tmp_path) == ["last.txt"]
+
+
+def test_a_reader_never_sees_a_part_of_a_version(tmp_path: Path) -> None:
+    path = tmp_path / "last.txt"
+    file = opened(path, n_lines=1, width=400)
+    versions = {"", *(f"{i} {'x' * 300} {i}\n" for i in range(300))}
+    seen: set[str] = set()
+    is_over = threading.Event()
+
+    def read() -> None:
+        while not is_over.is_set():
+            seen.add(path.read_text())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for i in range(300):
+        file.on_events([TextDelta(f" {i} {'x' * 300} {i}", 3000 * (i + 1))])
+    is_over.set()
+    reader.join()
+    assert len(seen) > 1
+    assert seen <= versions
+
+
+def test_a_link_stays_and_the_file_it_names_keeps_its_permissions(
+    tmp_path: Path,
+) -> None:
+    real = tmp_path / "real.txt"
+    real.touch(mode=0o600)
+    link = tmp_path / "last.txt"
+    link.symlink_to(real)
+    file = opened(link)
+    file.on_events(SAID)
+    assert link.is_symlink()
+    assert real.read_text("utf-8").endswith("is\nit\n")
+    assert real.stat().st_mode & 0o777 == 0o600
+    file.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"x" * 5000, "holds more than captions"),
+        (b"\xff\x00", "holds more than captions"),
+    ],
+)
+def test_what_is_no_earlier_caption_is_not_replaced(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    with pytest.raises(OutputError, match=message):
+        check_caption_file(path, [])
+    assert path.read_bytes() == content
+
+
+def test_devices_directories_and_inputs_are_not_replaced(tmp_path: Path) -> None:
+    words, folder, fifo = (tmp_path / f"{name}.txt" for name in ("a", "b", "c"))
+    words.write_text("Voxtral\n")
+    folder.mkdir()
+    os.mkfifo(fifo)
+    linked = tmp_path / "linked.txt"
+    linked.symlink_to(words)
+    hard = tmp_path / "hard.txt"
+    hard.hardlink_to(words)
+    for path in (words, linked, hard):
+        with pytest.raises(OutputError, match="one of the inputs"):
+            check_caption_file(path, [str(words)])
+    with pytest.raises(OutputError, match="is a directory"):
+        check_caption_file(folder, [])
+    with pytest.raises(OutputError, match="a device or a pipe"):
+        check_caption_file(fifo, [])
+    with pytest.raises(OutputError, match="cannot be written"):
+        check_caption_file(tmp_path / "nowhere" / "last.txt", [])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--caption-file", "last.srt"],
+        ["--caption-file", "last"],
+        ["--caption-file", "a.txt", "--output", "a.txt"],
+        ["--caption-file", "a.txt", "--output", "./a.txt"],
+        ["--caption-lines", "3"],
+        ["--caption-file", "a.txt", "--caption-lines", "0"],
+    ],
+)
+def test_a_wrong_caption_file_exits_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+
+
+def test_a_caption_file_that_is_read_elsewhere_is_told_in_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("names.txt").write_text("Voxtral\n")
+    given = ["--demo", "--hotwords", "names.txt", "--caption-file", "names.txt"]
+    assert main(given) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "names.txt is one of the inputs" in line
+    assert Path("names.txt").read_text() == "Voxtral\n"

@@ -1,0 +1,1 @@
+"""The latest captions as a transparent page, for any number of viewers."""

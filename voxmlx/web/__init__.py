@@ -1,0 +1,1 @@
+"""Pages and connections of a server: who may come, what a browser may do, bounds."""
