@@ -4,14 +4,14 @@
 whole network, by Adam. The memory is that of the rounded model and of the activations
 of some pieces of sound.
 
+The rate falls along a cosine: at its end nothing moves any more.
+
 Invariant: on pieces that nothing was learned of, KL gets no larger; else nothing moves.
 
 This is the only file that imports mlx_lm, and it does so only when it is used.
 """
 
-# pyright: standard
-# mlx_lm has no types.
-
+import math
 import random
 from collections.abc import Callable, Collection, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -26,7 +26,7 @@ from voxmlx.kernels import kernel_switches
 from voxmlx.layouts.recipes import DtypeName
 from voxmlx.model import VoxtralRealtime
 
-from .listener import LearnableProduct, Listener, Piece, learnable
+from .student import LearnableProduct, Piece, Student, learnable
 
 __all__ = ["OnLearned", "check_mlx_lm", "distilled"]
 
@@ -56,9 +56,9 @@ def distilled(
     pieces: Sequence[Piece],
     dtype: DtypeName,
     fixed: Collection[str] = (),
-    on_learned: OnLearned = lambda *_: None,
     *,
     saves_memory: bool,
+    on_learned: OnLearned | None = None,
     epochs: int = _EPOCHS,
     rate: float = _RATE,
     temperature: float = _TEMPERATURE,
@@ -77,7 +77,7 @@ def distilled(
         before = {path: product.stored() for path, product in products.items()}
         if not any(_is_learned(product) for product in products.values()):
             return before
-        listener = Listener(network, pieces)
+        student = Student(network, pieces)
         train, valid = _split(len(pieces))
         batch = min(batch, len(train))
         order = random.Random(0)
@@ -86,25 +86,25 @@ def distilled(
 
         def target(numbers: mx.array, _: int, split: str) -> tuple[mx.array, mx.array]:
             nonlocal n_done
-            if split == "train":
+            if split == "train" and on_learned is not None:
                 n_done += 1
                 on_learned(n_done, n_steps)
-            return listener.wanted(numbers)
+            return student.wanted(numbers)
 
-        was = listener.divergence(valid, batch)
+        was = student.divergence(valid, batch)
         # It has bars and advice of its own for a terminal.
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             dwq_quantize(
-                listener,
+                student,
                 target,
                 optimizers.Adam(
-                    optimizers.cosine_decay(rate, n_steps),
+                    lambda step: rate * (1 + mx.cos(math.pi * step / n_steps)) / 2,
                     betas=[0.9, 0.95],
                     bias_correction=True,
                 ),
-                [listener.numbers(i) for i in drawn],
+                [student.numbers(i) for i in drawn],
                 # It wants a whole batch, though its figures are not used.
-                [listener.numbers(valid[0])] * batch,
+                [student.numbers(valid[0])] * batch,
                 batch_size=batch,
                 max_seq_length=2**30,
                 seed=0,
@@ -112,7 +112,7 @@ def distilled(
                 gradient_checkpoint=saves_memory,
                 temperature=temperature,
             )
-        is_better = listener.divergence(valid, batch) < was
+        is_better = student.divergence(valid, batch) < was
     if not is_better:
         return before
     return {path: product.stored() for path, product in products.items()}

@@ -7,9 +7,6 @@
 After a kill, what is whole of these is not made again.
 """
 
-# pyright: standard
-# mx.save_safetensors has no types.
-
 import os
 from pathlib import Path
 
@@ -22,11 +19,11 @@ from voxmlx.layouts.configs import Precision
 from .affine import Quantized
 from .disk import Stamp, disk_errors, sync
 from .distillation import OnLearned, distilled
-from .listener import pieces_of
 from .plan import Plan
 from .products import use_numpy
 from .rounding import Round
 from .source import Source
+from .student import pieces_of
 from .verify import roomy_dtype
 
 __all__ = ["Dwq", "learn"]
@@ -79,7 +76,12 @@ def learn(plan: Plan, rounded: Path, learned: Path, on_learned: OnLearned) -> No
         if of_source.get(path) == precision
     }
     found = distilled(
-        network, pieces, plan.dtype, fixed, on_learned, saves_memory=has_metal
+        network,
+        pieces,
+        plan.dtype,
+        fixed,
+        saves_memory=has_metal,
+        on_learned=on_learned,
     )
     content: dict[str, mx.array] = {}
     starts = dict.fromkeys(found, 0)
@@ -94,6 +96,7 @@ def learn(plan: Plan, rounded: Path, learned: Path, on_learned: OnLearned) -> No
             content[f"{path}.{suffix}"] = rows[part]
     begun = learned.with_name("begun-" + learned.name)
     with disk_errors(learned):
-        mx.save_safetensors(str(begun), content)
+        # MLX's stub leaves out that nothing is returned.
+        mx.save_safetensors(str(begun), content)  # pyright: ignore[reportUnknownMemberType]
         sync(begun)
         os.replace(begun, learned)

@@ -11,10 +11,10 @@ from mlx.utils import tree_flatten, tree_map
 from convert import distillation
 from convert.__main__ import convert, main
 from convert.distillation import distilled
-from convert.listener import Listener, Piece, learnable, pieces_of
 from convert.model_reading import forced_together, heard
 from convert.quality import Sound
 from convert.rounding import RoundingName
+from convert.student import Piece, Student, learnable, pieces_of
 from tests.convert.interrupted import SHARD_BYTES, Killed, contents, dies_at
 from tests.sounds import speech_like
 from voxmlx import load
@@ -53,7 +53,7 @@ def test_the_listener_gives_the_logits_of_the_network(
     learnable(checkpoint.model, "bfloat16")
     numbers = mx.array([[i] * 40 for i in range(len(pieces))])
     with kernel_switches().with_gradients():
-        found = np.array(Listener(checkpoint.model, pieces)(numbers))
+        found = np.array(Student(checkpoint.model, pieces)(numbers))
     for of_one, parts in zip(found, expected, strict=True):
         rows = np.concatenate(parts)
         np.testing.assert_allclose(of_one[: len(rows)], rows, atol=1e-4)
@@ -67,18 +67,18 @@ def test_gradients_are_the_slopes_of_what_is_computed(
     network = load(tmp_path / "ours", "float32").model
     learnable(network, "float32")
     with kernel_switches().with_gradients():
-        listener = Listener(network, pieces[:2])
-        listener.apply_to_modules(
+        student = Student(network, pieces[:2])
+        student.apply_to_modules(
             lambda _, m: m.unfreeze(keys=["scales", "biases"], recurse=False)
         )
         numbers = mx.array([[0] * 20, [1] * 20])
-        pull = mx.random.normal(listener(numbers).shape, key=mx.random.key(0))
+        pull = mx.random.normal(student(numbers).shape, key=mx.random.key(0))
 
         def pulled(parameters: dict) -> mx.array:
-            listener.update(parameters)
-            return (listener(numbers) * pull).sum()
+            student.update(parameters)
+            return (student(numbers) * pull).sum()
 
-        parameters = listener.trainable_parameters()
+        parameters = student.trainable_parameters()
         slopes = mx.grad(pulled)(parameters)
         along = tree_map(
             lambda x: mx.random.normal(x.shape, key=mx.random.key(x.size)), parameters
@@ -100,7 +100,7 @@ def test_what_is_learned_is_closer_to_the_source(
     def divergence(network: VoxtralRealtime) -> float:
         with kernel_switches().with_gradients():
             learnable(network, "bfloat16")
-            return Listener(network, pieces).divergence(range(4), 2)
+            return Student(network, pieces).divergence(range(4), 2)
 
     before = load(rounded, "float32").model
     kept = {path: m.scales for path, m in before.named_modules() if "scales" in m}

@@ -39,7 +39,7 @@ from .model_reading import forced_together, free_ids, heard
 from .products import times
 from .quality import DELAY_MS, Sound
 
-__all__ = ["LearnableProduct", "Listener", "Piece", "learnable", "pieces_of"]
+__all__ = ["LearnableProduct", "Piece", "Student", "learnable", "pieces_of"]
 
 # Logits that are kept of each position: the others hold next to no probability.
 _N_KEPT = 1024
@@ -190,7 +190,7 @@ class _Block(nn.Module):
         return residual.normed(plain.weight, plain.eps)[0]
 
 
-class Listener(nn.Module):
+class Student(nn.Module):
     """Numbers of pieces [B, n], a row of like ones each -> logits [B, n, vocab].
 
     Its parameters are frozen. It computes as `kernel_switches().with_gradients()` has
