@@ -176,26 +176,28 @@ class TerminalSplitDisplay:
         return max(2, self._console.width)
 
     def _print(self, segments: Sequence[tuple[int, Segment]]) -> None:
+        lines: list[str] = []
         for channel, segment in segments:
             for _ in segment.words:
                 self._words[channel].popleft()
             wrapper = Wrapper()
-            lines = wrapper.feed(self._head(channel) + segment.text, self._width)
-            for line in [*lines, *wrapper.end_paragraph()]:
-                self._console.print(
-                    Text(line), no_wrap=True, overflow="ignore", crop=False
-                )
+            lines += wrapper.feed(self._head(channel) + segment.text, self._width)
+            lines += wrapper.end_paragraph()
+        for line in lines:
+            self._console.print(Text(line), no_wrap=True, overflow="ignore", crop=False)
 
     def _head(self, channel: int) -> str:
         return f"{self._labels[channel]}: "
 
     def _draw(self) -> None:
+        self._live.update(self._area(), refresh=True)
+
+    def _area(self) -> Group:
+        """Return what is redrawn: the lines that grow, and the status."""
         status = fitting(self._fields, self._width - 1)
         # What is above the top of the window could not be redrawn.
         lines = self._lines()[-max(1, self._console.height - 2) :]
-        self._live.update(
-            Group(*lines, Text(status, style="dim", no_wrap=True)), refresh=True
-        )
+        return Group(*lines, Text(status, style="dim", no_wrap=True))
 
     def _lines(self) -> list[Text]:
         """Return the lines that grow, in order of their starts."""
