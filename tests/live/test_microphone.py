@@ -373,3 +373,43 @@ def test_sound_that_the_system_lost_is_said_once(room: Room) -> None:
         assert len(microphone.read(0)) == 1
     (sentence,) = room.said
     assert "lost some sound of Inside" in sentence
+
+
+def test_a_pause_closes_the_device_and_stands_still_until_it_is_opened_again(
+    room: Room,
+) -> None:
+    microphone = room.open("Inside")
+    room.speak(noise(0.1))
+    microphone.pause()
+    assert not room.portaudio.streams[-1].is_open
+    heard = np.concatenate([block.samples for block in microphone.read(0)])
+    np.testing.assert_array_equal(heard, noise(0.1))
+    microphone.pause()
+    room.now += 60
+    assert microphone.read(0) == []  # not even silence
+    for _ in range(2):
+        microphone.resume()
+        assert len(room.portaudio.streams) == 2
+        assert room.portaudio.streams[-1].is_open
+    assert microphone.read(0) == []
+    room.speak(noise(0.2))
+    heard = np.concatenate([block.samples for block in microphone.read(0)])
+    np.testing.assert_array_equal(heard, noise(0.2))
+    microphone.pause()
+    microphone.stop()
+    assert microphone.is_ended
+
+
+def test_a_device_that_is_unplugged_in_a_pause_is_waited_for(room: Room) -> None:
+    microphone = room.open("Inside")
+    room.portaudio.unplug("Inside")
+    microphone.pause()
+    room.portaudio._seen = dict(room.portaudio.plugged)  # pyright: ignore[reportPrivateUsage]
+    room.now += 60
+    microphone.resume()
+    assert room.said == ["Inside is gone; waiting for it"]
+    # Silence from then on, none for the pause.
+    assert len(read_for(microphone, room, 2.0)) == pytest.approx(32_000, abs=400)
+    room.portaudio.plugged["Inside"] = 16_000.0
+    read_for(microphone, room, 1.5)
+    assert room.said[-1] == "Inside is back"

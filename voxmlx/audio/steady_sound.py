@@ -69,6 +69,10 @@ class SteadySound:
         parts.append(self._resampled(samples))
         return Block(np.concatenate(parts), block.time)
 
+    def hold(self, seconds: float) -> None:
+        """Leave so much of the clock's time out of the stream: nobody listened."""
+        self._origin += seconds
+
     def note_gap(self) -> None:
         """Note that sound is missing before the next block; silence takes its place."""
         self._has_gap = self._is_begun

@@ -53,8 +53,9 @@ from voxmlx.live.remote_events import RemoteEvents
 from voxmlx.live.server_connection import server_url
 from voxmlx.live.several import run_several
 from voxmlx.live.shown_elsewhere import (
+    JSON_LINES,
+    Elsewhere,
     open_commands,
-    open_elsewhere,
     refuse_caption_file,
 )
 from voxmlx.live.source_arguments import has_several_sources
@@ -63,6 +64,7 @@ from voxmlx.live.stream_metrics import Figures, StreamMetrics
 from voxmlx.live.summary import summary
 from voxmlx.live.worker_commands import CommandReader
 from voxmlx.session import Session
+from voxmlx.text.caption_text import CaptionText
 from voxmlx.text.formats import FormatOptions, make_writer
 from voxmlx.text.journal import Journal, read_journal
 
@@ -100,7 +102,7 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
     with ExitStack() as stack:
         if played is not None:
             stack.callback(played.close)
-        open_listeners = open_elsewhere(arguments, stack)
+        elsewhere = Elsewhere(arguments, stack)
         commands = open_commands(arguments, stack)
         stream, metrics, head = _open_stream(arguments, stack, commands)
         journal = _read_journal(arguments, head) if resumed is not None else None
@@ -121,9 +123,10 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         for sentence in waiting:
             display.notice(sentence)
         files = _open_files(arguments, head, resumed, stack)
+        is_replaced = arguments.replace is not None
         listeners: list[Listener] = [
             *files,
-            *open_listeners(),
+            *elsewhere.listeners(lambda: CaptionText(has_final_words=is_replaced)),
             display,
             LagWarning(display.notice, arguments.server),
             RecoveryWarning(display.notice, arguments.dtype),
@@ -132,7 +135,9 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         captions = Captions(source, stream, listeners, metrics, is_recorded=is_recorded)
         if commands is not None:
             assert isinstance(display, JsonDisplay)
-            listeners.append(CommandRunner(commands, display, captions, source, stream))
+            changing = stream if isinstance(stream, ChangingStream) else None
+            runner = CommandRunner(commands, display, captions, [source], changing)
+            listeners.append(runner)
         stack.enter_context(ended_by_first_signal(captions.stop))
         if resumed is not None and journal is not None:
             assert isinstance(stream, Session | ChangingStream)
@@ -162,9 +167,8 @@ def _open_stream(
 
 def _has_confidence(arguments: argparse.Namespace) -> bool:
     """Probabilities cost a little and only jsonl shows them."""
-    if arguments.format == "jsonl":
-        return True
-    return any(path.suffix == ".jsonl" for path in arguments.output)
+    is_shown = arguments.format == JSON_LINES
+    return is_shown or any(path.suffix == ".jsonl" for path in arguments.output)
 
 
 def _open_resumed(arguments: argparse.Namespace) -> RecordedSound | None:
@@ -266,7 +270,7 @@ def _display(
     head: Mapping[str, Any],
     resumed: RecordedSound | None,
 ) -> PlainDisplay | TerminalDisplay | JsonDisplay:
-    if arguments.format == "jsonl":
+    if arguments.format == JSON_LINES:
         return JsonDisplay(
             {
                 "model": head.get("model", arguments.model),

@@ -19,7 +19,6 @@ from voxmlx.audio.file_source import FileSource
 from voxmlx.audio.microphone import Microphone
 from voxmlx.audio.steady_sound import SteadySound
 from voxmlx.errors import DeviceError
-from voxmlx.live.captions import SoundSource
 
 __all__ = [
     "ChannelSource",
@@ -87,6 +86,7 @@ class DeviceSource:
         self._group = group
         self._sound = SteadySound(origin)
         self.is_ended = False
+        self._paused_at = 0.0
         group.add(microphone, self._sound.note_gap)
 
     def read(self, timeout_s: float) -> list[Block]:
@@ -97,6 +97,16 @@ class DeviceSource:
             self.is_ended = True
             blocks.append(Block(self._sound.flush(), time.monotonic()))
         return blocks
+
+    def pause(self) -> None:
+        """Close the device until `resume`; stream time stands still meanwhile."""
+        self.microphone.pause()
+        self._paused_at = time.monotonic()
+
+    def resume(self) -> None:
+        """Open the device again."""
+        self._sound.hold(time.monotonic() - self._paused_at)
+        self.microphone.resume()
 
     def stop(self) -> None:
         """Hear nothing more; what was heard can still be read."""
@@ -156,6 +166,14 @@ class ChannelSource:
         waiting.clear()
         return blocks
 
+    def pause(self) -> None:
+        """Read no more of the file until `resume`."""
+        self._file.pause()
+
+    def resume(self) -> None:
+        """Go on where `pause` has ended."""
+        self._file.resume()
+
     def stop(self) -> None:
         """Hear nothing more; what was heard can still be read."""
         self._file.stop()
@@ -177,7 +195,7 @@ class _Parted:
                 waiting.append(Block(samples, block.time))
 
 
-def channel_sources(file: FileSource, n_channels: int) -> Sequence[SoundSource]:
+def channel_sources(file: FileSource, n_channels: int) -> Sequence[ChannelSource]:
     """Return a source for each channel of a file that was opened to be split."""
     parted = _Parted(n_channels)
     return [ChannelSource(file, index, parted) for index in range(n_channels)]

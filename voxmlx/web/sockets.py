@@ -51,7 +51,7 @@ _MAX_READ_BYTES = 1 << 16
 _MAX_FRAMES, _FRAMES_PER_S = 4096, 512
 
 
-def _error_body(message: str, kind: str, code: str) -> bytes:
+def _error_body(message: str, kind: str, *, code: str) -> bytes:
     error = {"message": message, "type": kind, "param": None, "code": code}
     return json.dumps({"error": error}).encode()
 
@@ -59,7 +59,7 @@ def _error_body(message: str, kind: str, code: str) -> bytes:
 _FULL = _error_body(
     "the server has too many connections; try again later",
     "server_error",
-    "too_many_connections",
+    code="too_many_connections",
 )
 _FULL_RESPONSE = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
@@ -180,7 +180,7 @@ class HttpProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP with the error object that all refusals have."""
         message = f"the request is no HTTP/1.1 ({msg.rstrip('.')}); the connection ends"
-        body = _error_body(message, "invalid_request_error", "invalid_http")
+        body = _error_body(message, "invalid_request_error", code="invalid_http")
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
