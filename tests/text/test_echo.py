@@ -71,6 +71,8 @@ class Score:
         self.n_echoes += len(echoes)
         self.n_echoes_left += sum(stray)
         # Two words in a row make a line that somebody has read already.
+        repeated = echoes - set(map(id, call.misheard))
+        stray = [id(word) in repeated for word in left[0]]
         self.n_doubled_lines += sum(a and b for a, b in pairwise(stray))
 
 
