@@ -192,6 +192,9 @@ def test_words_that_were_spoken_come_out_of_a_pause_in_mid_sentence() -> None:
         worker.wait("flushed")
         n_flushed = len(worker.words)
         assert n_flushed > n_before + 2  # what 2.4 s of sound had not said yet
+        assert "utterance_end" in [line["type"] for line in worker.lines]
+        worker.send("delay 80")  # so it can change in a pause
+        assert worker.wait("delay")["delay_ms"] == 80
         assert worker.process.stdin is not None
         worker.process.stdin.close()  # the program is gone
         finished = worker.wait("finished")
@@ -322,7 +325,7 @@ EVENTS: list[Event] = [
     ),
     TextDelta(" a", 80),
     DraftChanged(" b", 160),
-    WordFinal(Word("a", 0, 80, confidence=0.9), 240),
+    WordFinal(Word("a", 0, 80, confidence=0.9, is_echo=True), 240),
     UtteranceEnd(0, 80, 900),
     GuardActed("loop", 80),
     Recovered("encoder", 80),

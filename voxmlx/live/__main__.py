@@ -136,7 +136,14 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         if commands is not None:
             assert isinstance(display, JsonDisplay)
             changing = stream if isinstance(stream, ChangingStream) else None
-            runner = CommandRunner(commands, display, captions, [source], changing)
+            runner = CommandRunner(
+                commands,
+                display,
+                captions,
+                [source],
+                changing,
+                pause_ms=arguments.pause,
+            )
             listeners.append(runner)
         stack.enter_context(ended_by_first_signal(captions.stop))
         if resumed is not None and journal is not None:

@@ -60,12 +60,13 @@ class Listener(Protocol):
     def on_tick(self, metrics: StreamMetrics, /) -> None: ...
 
 
-def flushing_silence(delay_ms: int) -> np.ndarray:
+def flushing_silence(delay_ms: int, pause_ms: int = 0) -> np.ndarray:
     """Return the silence [n] that brings out all words at a delay, as a flush does.
 
-    It is the delay, 0.8 s, what completes an audio token, and one beyond it.
+    It is the delay, 0.8 s, what completes an audio token, and one beyond it. A further
+    `pause_ms` ends the utterance too.
     """
-    n_tokens = delay_ms // AUDIO_TOKEN_MS + RIGHT_PAD_TOKENS + 2
+    n_tokens = (delay_ms + pause_ms) // AUDIO_TOKEN_MS + RIGHT_PAD_TOKENS + 2
     return np.zeros(n_tokens * SAMPLES_PER_AUDIO_TOKEN, np.float32)
 
 
@@ -100,13 +101,15 @@ class Captions:
         # The source has locks that the interrupted thread may hold: the loop stops it.
         self._is_stopping = True
 
-    def flush(self) -> Callable[[], bool]:
+    def flush(self, pause_ms: int = 0) -> Callable[[], bool]:
         """Hear silence after what has come, so that the words spoken so far come out.
 
-        Return what says whether they are out. Stream time counts the silence.
+        Return what says whether they are out. Stream time counts the silence. So much
+        more of it as ends an utterance, `pause_ms`, ends it.
         """
         self._accept(self._source.read(0))
-        silence = flushing_silence(self._stream.delay_ms or DEFAULT_DELAY_MS)
+        delay_ms = self._stream.delay_ms or DEFAULT_DELAY_MS
+        silence = flushing_silence(delay_ms, pause_ms)
         self._accept([Block(silence, self._clock())])
         return self._waiting.mark()
 

@@ -24,7 +24,7 @@ class PausableSource(Protocol):
 class Flushable(Protocol):
     """The loop of a live stream, or of several, as far as commands need it."""
 
-    def flush(self) -> Callable[[], bool]: ...
+    def flush(self, pause_ms: int = 0, /) -> Callable[[], bool]: ...
     def stop(self) -> None: ...
 
 
@@ -41,12 +41,18 @@ class CommandRunner:
         captions: Flushable,
         sources: Sequence[PausableSource],
         stream: ChangingStream | None,
+        *,
+        pause_ms: int,
     ) -> None:
-        """`stream` is the one whose delay may change, if there is one."""
+        """`stream` is the one whose delay may change, if there is one.
+
+        Silence of `pause_ms` ends an utterance.
+        """
         self._reader = reader
         self._display = display
         self._captions = captions
         self._sources = sources
+        self._pause_ms = pause_ms
         self._stream = stream
         self._is_stopping = self._is_paused = False
         # Flushes, each with what says whether its words are out.
@@ -95,7 +101,7 @@ class CommandRunner:
         self._is_paused = True
         for source in self._sources:
             source.pause()
-        is_out = self._captions.flush()
+        is_out = self._captions.flush(self._pause_ms)
         self._answer("paused", command)
         self._flushes.append((is_out, Command("flush")))
 

@@ -28,7 +28,7 @@ def check_caption_file(path: Path, inputs: Sequence[str]) -> None:
         raise OutputError(
             f"{path} cannot be written: there is no directory {path.parent}"
         )
-    check_output(path, inputs)
+    check_output(path, inputs, advice="name one in another directory")
     try:
         earlier = path.read_bytes() if path.exists() else b""
         earlier.decode("utf-8")

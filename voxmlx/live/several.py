@@ -116,7 +116,9 @@ def run_several(arguments: argparse.Namespace, portaudio: PortAudio | None) -> i
         )
         if commands is not None:
             assert isinstance(display, JsonSplitDisplay)
-            runner = CommandRunner(commands, display, captions, sources, None)
+            runner = CommandRunner(
+                commands, display, captions, sources, None, pause_ms=arguments.pause
+            )
             listeners.append(runner)
         stack.enter_context(ended_by_first_signal(captions.stop))
         captions.run()

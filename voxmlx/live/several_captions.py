@@ -84,12 +84,12 @@ class SeveralCaptions:
         # The sources have locks that the interrupted thread may hold.
         self._is_stopping = True
 
-    def flush(self) -> Callable[[], bool]:
+    def flush(self, pause_ms: int = 0) -> Callable[[], bool]:
         """Have all streams hear silence after what has come, as `Captions.flush` does."""
         marks: list[Callable[[], bool]] = []
         for number, channel in enumerate(self._channels, 1):
             blocks = [] if channel.source.is_ended else channel.source.read(0)
-            silence = flushing_silence(channel.session.delay_ms)
+            silence = flushing_silence(channel.session.delay_ms, pause_ms)
             for block in [*blocks, Block(silence, self._clock())]:
                 self._hear(number, channel, block)
             marks.append(channel.waiting.mark())
