@@ -107,6 +107,7 @@ class DeviceSource:
         """Open the device again."""
         self._sound.hold(time.monotonic() - self._paused_at)
         self.microphone.resume()
+        self._sound.note_gap()  # it takes a moment to open
 
     def stop(self) -> None:
         """Hear nothing more; what was heard can still be read."""
