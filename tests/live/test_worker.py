@@ -127,8 +127,12 @@ def working(
             process.kill()
 
 
-def test_a_program_pauses_resumes_flushes_changes_the_delay_and_stops() -> None:
-    with working("--format", "jsonl", "--delay", "480") as worker:
+def test_a_program_pauses_resumes_flushes_changes_the_delay_and_stops(
+    tmp_path: Path,
+) -> None:
+    recording = tmp_path / "heard.wav"
+    given = ["--format", "jsonl", "--delay", "480", "--record", str(recording)]
+    with working(*given) as worker:
         first = worker.wait("stream")
         assert first == {
             "type": "stream",
@@ -177,6 +181,9 @@ def test_a_program_pauses_resumes_flushes_changes_the_delay_and_stops() -> None:
         assert worker.process.wait(PATIENCE_S) == 0
     assert worker.words == PLAYED
     assert worker.lines[-1] == finished
+    # Stream time is that of the recording, whatever happened meanwhile.
+    recorded_ms = soundfile.info(recording).frames * 1000 // 16_000
+    assert finished["duration_ms"] == recorded_ms
     worker.wait_until(lambda: "nothing is open" in worker.device)
     deltas = [line["text"] for line in worker.lines if line["type"] == "text_delta"]
     assert "".join(deltas).split() == PLAYED

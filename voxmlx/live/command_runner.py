@@ -5,9 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from voxmlx.errors import RequestError, VoxmlxError
+from voxmlx.events import ChannelEvent, Event, Finished
 from voxmlx.live.changing_stream import ChangingStream
 from voxmlx.live.json_display import JsonOutput
 from voxmlx.live.worker_commands import Command, CommandReader, WrongCommand
+from voxmlx.text.split_writers import SplitEvent
 
 __all__ = ["CommandRunner", "Flushable", "PausableSource", "names_of"]
 
@@ -54,7 +56,7 @@ class CommandRunner:
         self._sources = sources
         self._pause_ms = pause_ms
         self._stream = stream
-        self._is_stopping = self._is_paused = False
+        self._is_stopping = self._is_paused = self._is_over = False
         # Flushes, each with what says whether its words are out.
         self._flushes: deque[tuple[Callable[[], bool], Command]] = deque()
         self._delay: Command | None = None
@@ -62,11 +64,16 @@ class CommandRunner:
     def on_audio(self, *heard: object) -> None:
         del heard
 
-    def on_events(self, events: object, /) -> None:
-        del events
+    def on_events(self, events: Sequence[SplitEvent | Event], /) -> None:
+        """Note the end of the stream: nothing is answered after it."""
+        for event in events:
+            own = event.event if isinstance(event, ChannelEvent) else event
+            self._is_over = self._is_over or isinstance(own, Finished)
 
     def on_tick(self, metrics: object, /) -> None:
         del metrics
+        if self._is_over:
+            return
         for one in self._reader.take():
             if self._is_stopping:
                 return

@@ -29,6 +29,11 @@ def check_caption_file(path: Path, inputs: Sequence[str]) -> None:
             f"{path} cannot be written: there is no directory {path.parent}"
         )
     check_output(path, inputs, advice="name one in another directory")
+    if path.exists() and any(_is_open_as(number, path) for number in range(3)):
+        raise OutputError(
+            f"{path} is where a standard stream goes, and would be replaced; choose "
+            "another name"
+        )
     try:
         earlier = path.read_bytes() if path.exists() else b""
         earlier.decode("utf-8")
@@ -108,6 +113,14 @@ class LastLinesFile(Generic[E]):
             temporary.unlink(missing_ok=True)
             raise _unwritable(self._path, error) from None
         self._written = content
+
+
+def _is_open_as(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:
