@@ -268,6 +268,7 @@ def test_both_sides_of_a_call_come_with_labels_and_are_paused_together(
     assert "them: turn on the heating" in shown
 
 
+@pytest.mark.slow
 def test_without_a_pipe_there_are_no_commands_and_a_signal_ends_it() -> None:
     with working("--format", "jsonl", stdin=subprocess.DEVNULL) as worker:
         worker.wait("stream")
@@ -282,9 +283,11 @@ def test_without_a_pipe_there_are_no_commands_and_a_signal_ends_it() -> None:
     [
         "{live} --input talk.wav < /dev/null",
         "{live} --input talk.wav <&-",
-        "{live} --input talk.wav < talk.wav",
         "cat talk.wav | {live} --input -",
-        "sleep 1 | {live} --input talk.wav --no-commands",
+        pytest.param("{live} --input talk.wav < talk.wav", marks=pytest.mark.slow),
+        pytest.param(
+            "sleep 1 | {live} --input talk.wav --no-commands", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_standard_input_that_is_sound_or_no_pipe_has_no_commands(
