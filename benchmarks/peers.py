@@ -15,7 +15,8 @@ findings   what transcribe.cpp does with delays and windows, each with a case
 
 Ratios are theirs over ours, median (smallest-largest): above one, ours is faster. A peer
 that cannot do something is reported with what it said. A peer that took over ten times
-as long as ours for a short file is not asked for a longer one.
+as long as ours for a short file is not asked for a longer one. One that takes more than
+--limit seconds for an answer is stopped.
 
 A run of all regimes writes its tables to benchmarks/results/peers.md, others do so with
 --results FILE. What stands there from the heading "What explains it" on is kept. Ends in
@@ -281,10 +282,17 @@ def main() -> int:
     parser.add_argument(
         "--blas", metavar="LIBRARY", help="one for MLX's, such as libopenblas.so.0"
     )
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=120,
+        metavar="S",
+        help="stop a peer that takes longer for one answer (default: 120)",
+    )
     parser.add_argument("--results", type=Path, help="Markdown file of the tables")
     arguments = parser.parse_args()
     pythons = environments(arguments.environments, arguments.peers)
-    settings = PeerSettings(pythons, arguments.threads, arguments.blas)
+    settings = PeerSettings(pythons, arguments.threads, arguments.blas, arguments.limit)
     figures: dict[str, Any] = {}
     for name in [name for name in arguments.only if name in REGIMES]:
         regime = REGIMES[name]
