@@ -2,22 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
-
 from voxmlx import load
 from voxmlx.cli.arguments import CommandParser, run_command
-from voxmlx.config import AUDIO_TOKEN_MS
 from voxmlx.errors import CheckpointError
 from voxmlx.hub import locate
 from voxmlx.layouts import ModelFiles, open_model
@@ -25,16 +16,20 @@ from voxmlx.layouts.recipes import DEFAULT_RECIPE, RECIPES, DtypeName, Recipe
 from voxmlx.text.tokenizer import Tokenizer
 
 from . import quality
+from .bars import progress, steps
 from .budget import LEAST, budget_recipe, measured, n_bytes_of, units
 from .calibration import Calibration, OnHeard, read_calibration
 from .disk import amount
+from .distillation import check_mlx_lm
+from .dwq import Dwq, learn
 from .gptq import Gptq, Search
 from .manifest import MANIFEST_NAME, check
-from .output import Advance, Output
+from .output import Output
 from .peer_layouts import LAYOUT_NAMES, LayoutName, why_not_awni
 from .plan import SHARD_BYTES, Plan, make_plan
 from .products import use_numpy
 from .rounding import (
+    CALIBRATED,
     DEFAULT_ROUNDING,
     ROUNDINGS,
     Nearest,
@@ -83,18 +78,22 @@ def _wrong_rounding(options: argparse.Namespace) -> str | None:
     recipe = RECIPES[options.recipe]
     if options.rounding is not None and not recipe.is_rounded:
         return f"recipe {recipe.name} rounds nothing; leave --rounding out"
-    if options.rounding == "gptq" and not options.calibrate:
+    is_calibrated = options.rounding in CALIBRATED
+    if is_calibrated and not options.calibrate:
         return (
-            "--rounding gptq needs sound to listen to; add --calibrate FOLDER with "
-            "five minutes of speech or more"
+            f"--rounding {options.rounding} needs sound to listen to; add --calibrate "
+            "FOLDER with five minutes of speech or more"
         )
     if options.budget is not None and not options.calibrate:
         return (
             "--budget needs sound to measure with; add --calibrate FOLDER with speech "
             "of the kind that the model will hear"
         )
-    if options.calibrate and options.rounding != "gptq" and options.budget is None:
-        return "--calibrate is for --rounding gptq and --budget; give one of them too"
+    if options.calibrate and not is_calibrated and options.budget is None:
+        return (
+            "--calibrate is for --rounding gptq or dwq and --budget; give one of them "
+            "too"
+        )
     return None
 
 
@@ -145,7 +144,8 @@ def make_parser() -> CommandParser:
         choices=ROUNDINGS,
         help="how weights are rounded: nearest, as MLX does; search, which looks for "
         "the scales of the least error and needs no data; gptq, which needs "
-        f"--calibrate (default: {DEFAULT_ROUNDING})",
+        "--calibrate; dwq, which does gptq and then learns the scales, and needs "
+        f"mlx-lm too (default: {DEFAULT_ROUNDING})",
     )
     parser.add_argument(
         "--calibrate",
@@ -153,8 +153,8 @@ def make_parser() -> CommandParser:
         type=_path,
         default=[],
         metavar="AUDIO",
-        help="sounds, or folders of them, that gptq and --budget listen to; demo is "
-        "the demo model's",
+        help="sounds, or folders of them, that gptq, dwq and --budget listen to; demo "
+        "is the demo model's",
     )
     parser.add_argument(
         "--layout",
@@ -246,9 +246,12 @@ def convert(
 ) -> Plan:
     """Make `destination` from `source`, whole or not at all.
 
-    A `budget` in bytes takes the place of the recipe; it needs `calibration`. Raises VoxmlxError in one line: CheckpointError for the source, OutputError for
-    the destination.
+    A `budget` in bytes takes the place of the recipe; it needs `calibration`. Raises
+    VoxmlxError in one line: CheckpointError for the source, OutputError for the
+    destination and for what is not installed.
     """
+    if rounding == "dwq":
+        check_mlx_lm()
     files = open_model(locate(source))
     # Now rather than after an hour: the result is useless without it.
     Tokenizer.from_file(files.tokenizer_path, files.config.decoder.vocab_size)
@@ -279,8 +282,7 @@ def convert(
     if output.finish_interrupted(lambda made: quality.is_certified(made, sounds)):
         return plan
     with output.opened():
-        with _progress(plan) as (advance, on_heard):
-            output.write_weights(_rounder(plan, on_heard), advance)
+        _write_weights(output)
         output.write_description()
         if sounds:
             result = verify(plan, output.model, sounds, reference_dtype)
@@ -291,6 +293,30 @@ def convert(
         f"per weight, recipe {plan.recipe.name}"
     )
     return plan
+
+
+def _write_weights(output: Output) -> None:
+    plan = output.plan
+    learned = None
+    if plan.rounding == "dwq" and output.n_missing_bytes:
+        learned = _learned(output)
+    with progress(plan) as (advance, on_heard):
+        output.write_weights(learned or _rounder(plan, on_heard), advance)
+
+
+def _learned(output: Output) -> Dwq:
+    """Round the model by GPTQ, and learn its scales, unless an earlier run has."""
+    by_gptq = Output(output.rounded, replace(output.plan, rounding="gptq"))
+    is_whole = by_gptq.finish_interrupted(lambda _: True)
+    if not is_whole and not output.rounded.is_dir():
+        with by_gptq.opened():
+            _write_weights(by_gptq)
+            by_gptq.write_description()
+            by_gptq.publish()
+    if not output.learned.exists():
+        with steps("learning scales: step") as on_step:
+            learn(output.plan, output.rounded, output.learned, on_step)
+    return Dwq(output.rounded, output.learned)
 
 
 def _by_budget(
@@ -308,17 +334,8 @@ def _by_budget(
     checkpoint = load(least.files.directory, chosen, embedding_bits=16)
     if chosen == "float32":
         use_numpy(checkpoint.model)
-    with Progress(
-        TextColumn("measuring {task.completed} of {task.total} matrices"),
-        BarColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    ) as bar:
-        task = bar.add_task("", total=len(wanted))
-        costs = measured(
-            checkpoint, wanted, calibration, lambda n, _: bar.update(task, completed=n)
-        )
+    with steps("measuring matrix") as on_measured:
+        costs = measured(checkpoint, wanted, calibration, on_measured)
     return budget_recipe(wanted, costs, budget, least.n_bytes)
 
 
@@ -339,40 +356,6 @@ def _own_dtype(files: ModelFiles) -> DtypeName:
             n_bytes[tensor.dtype] += tensor.n_bytes
     is_half = n_bytes["F16"] > n_bytes["BF16"] + n_bytes["F32"]
     return "float16" if is_half else "bfloat16"
-
-
-@contextmanager
-def _progress(plan: Plan) -> Generator[tuple[Advance, OnHeard]]:
-    """A bar of source bytes; while GPTQ listens, one of that too."""
-    total = sum(tensor.n_bytes for tensor in plan.files.tensors.values())
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.fields[done]}", markup=False),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )
-    n_done = 0
-    with bar:
-        task = bar.add_task(f"converting to {plan.recipe.name}", total=total, done="")
-        listening = bar.add_task("listening", total=None, done="", visible=False)
-
-        def advance(n: int) -> None:
-            nonlocal n_done
-            n_done += n
-            of_all = f"{amount(n_done)} of {amount(total)}"
-            bar.update(task, completed=n_done, done=of_all)
-
-        def on_heard(n: int, of_all: int) -> None:
-            seconds = (
-                f"{n * AUDIO_TOKEN_MS // 1000} of {of_all * AUDIO_TOKEN_MS // 1000} s"
-            )
-            is_over = n == of_all
-            bar.update(listening, completed=n, total=of_all, done=seconds)
-            bar.update(listening, visible=not is_over)
-
-        yield advance, on_heard
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ Example: at 4 bits the embedding of the demo model costs 2e-3 nats and a bit mor
 41 kB; gate and up of its encoder cost 3e-4 and take 138 kB. So the embedding gets 6 bits
 before gate and up get 5.
 
-`mlx_lm.quant.dynamic_quant` asks gradients instead, for copies of the model three times
-as large. Here no gradient is needed, and no second model.
+`mlx_lm.quant.dynamic_quant` asks gradients instead, and keeps a second model and them in
+memory. Here no gradient is needed, and no second model.
 """
 
 import re

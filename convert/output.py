@@ -36,7 +36,10 @@ _SLACK_BYTES = 2**20
 # Directories in DEST.partial for the logits of a --verify.
 SCRATCH_PREFIX = "verify-"
 # What else may be there: ours, and what a Mac puts where somebody has looked.
-_NAMES = {"model", "plan", "plan.part", "done", "lock", ".DS_Store"}
+_NAMES = {
+    *("model", "plan", "plan.part", "done", "lock", ".DS_Store"),
+    *("rounded", "rounded.partial", "learned.safetensors", "begun-learned.safetensors"),
+}
 
 
 class Output:
@@ -54,6 +57,9 @@ class Output:
         whole = destination.absolute()
         self.partial = whole.parent / (whole.name + ".partial")
         self.model = self.partial / "model"
+        # What DWQ makes before: see `dwq.py`.
+        self.rounded = self.partial / "rounded"
+        self.learned = self.partial / "learned.safetensors"
         self._plan_path = self.partial / "plan"
         self._done_path = self.partial / "done"
         self._lock_path = self.partial / "lock"

@@ -17,7 +17,7 @@ from voxmlx.layouts.recipes import DtypeName, Recipe, precisions
 from .disk import Stamp
 from .peer_layouts import WRITTEN, LayoutName, fitted, peer_config
 from .quality import Sound
-from .rounding import DEFAULT_ROUNDING, RoundingName
+from .rounding import CALIBRATED, DEFAULT_ROUNDING, RoundingName
 
 __all__ = ["INDEX_NAME", "SHARD_BYTES", "OutputTensor", "Plan", "Shard", "make_plan"]
 
@@ -218,7 +218,7 @@ def make_plan(
 def _in_order(files: ModelFiles, rounding: RoundingName) -> list[Module]:
     """The modules as they are written; GPTQ comes to the logits' embedding last."""
     modules = list(files.modules.values())
-    if rounding == "gptq":
+    if rounding in CALIBRATED:
         modules.sort(key=lambda module: module.kind == "embedding")
     return modules
 

@@ -28,13 +28,14 @@ __all__ = [
     "modules_of",
     "product",
     "replaced_weight",
+    "times",
     "use_numpy",
 ]
 
 
 def product(module: nn.Module, x: mx.array) -> mx.array:
     """Return x W^T [..., n] of x [..., columns], without the module's bias."""
-    return matmul(module, x) if "scales" in module else _times(x, module["weight"])
+    return matmul(module, x) if "scales" in module else times(x, module["weight"])
 
 
 def gram(inputs: Iterable[mx.array]) -> mx.array:
@@ -51,11 +52,31 @@ def gram(inputs: Iterable[mx.array]) -> mx.array:
     return total
 
 
-def _times(x: mx.array, weight: mx.array) -> mx.array:
+def times(x: mx.array, weight: mx.array) -> mx.array:
+    """Return x W^T [..., n] of x [..., columns]; it has a gradient."""
     if mx.metal.is_available() or {x.dtype, weight.dtype} != {mx.float32}:
         return x @ weight.T
-    flat = np.asarray(x).reshape(-1, x.shape[-1])
-    return mx.array(flat @ np.asarray(weight).T).reshape(*x.shape[:-1], -1)
+    product: Any = _numpy_times
+    return product(x, weight)
+
+
+@mx.custom_function
+def _numpy_times(x: mx.array, weight: mx.array) -> mx.array:
+    return mx.array(_flat(x) @ np.asarray(weight).T).reshape(*x.shape[:-1], -1)
+
+
+@_numpy_times.vjp
+def _numpy_times_vjp(
+    primals: tuple[mx.array, mx.array], cotangent: mx.array, _: mx.array
+) -> tuple[mx.array, mx.array]:
+    x, weight = primals
+    slopes = _flat(cotangent)
+    of_x = mx.array(slopes @ np.asarray(weight)).reshape(x.shape)
+    return of_x, mx.array(slopes.T @ _flat(x))
+
+
+def _flat(x: mx.array) -> Floats:
+    return np.asarray(x).reshape(-1, x.shape[-1])
 
 
 def use_numpy(network: nn.Module) -> None:
@@ -134,7 +155,7 @@ class _Linear(nn.Module):
             self.bias = linear.bias
 
     def __call__(self, x: mx.array) -> mx.array:
-        return _times(x, self["_weight"])
+        return times(x, self["_weight"])
 
 
 class _Embedding(nn.Embedding):
@@ -143,7 +164,7 @@ class _Embedding(nn.Embedding):
         self.weight = embedding["weight"]
 
     def as_linear(self, x: mx.array) -> mx.array:
-        return _times(x, self["weight"])
+        return times(x, self["weight"])
 
 
 class _Convolution(CausalConv1d):
@@ -153,7 +174,7 @@ class _Convolution(CausalConv1d):
         self.stride = convolution.stride
 
     def _product(self, windows: mx.array, weight: mx.array) -> mx.array:
-        return _times(windows, weight)
+        return times(windows, weight)
 
 
 _KINDS = {nn.Linear: _Linear, nn.Embedding: _Embedding, CausalConv1d: _Convolution}

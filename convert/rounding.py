@@ -1,4 +1,4 @@
-"""Ways to round a matrix to few bits: to the nearest, by search, by GPTQ."""
+"""Ways to round a matrix to few bits: nearest, by search, by GPTQ, by DWQ."""
 
 from collections.abc import Callable
 from typing import Literal, Protocol, get_args
@@ -14,6 +14,7 @@ from .affine import Floats, Quantized, Rounded, packed
 from .source import Source, finite
 
 __all__ = [
+    "CALIBRATED",
     "DEFAULT_ROUNDING",
     "ROUNDINGS",
     "Nearest",
@@ -23,9 +24,11 @@ __all__ = [
     "as_stored",
 ]
 
-RoundingName = Literal["nearest", "search", "gptq"]
+RoundingName = Literal["nearest", "search", "gptq", "dwq"]
 ROUNDINGS: tuple[RoundingName, ...] = get_args(RoundingName)
 DEFAULT_ROUNDING: RoundingName = "search"
+# These listen to sound of the user's.
+CALIBRATED: frozenset[RoundingName] = frozenset({"gptq", "dwq"})
 
 # Rows [n, columns] of a matrix -> the tensors to store for them.
 Round = Callable[[mx.array], Quantized]

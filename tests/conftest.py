@@ -5,11 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.tiny import TinyModel
 from voxmlx.checkpoint import Checkpoint, load
 from voxmlx.kernels import kernel_switches
 from voxmlx.kernels.switches import NUMPY
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -32,6 +32,7 @@ class Call:
 
     words: list[list[Word]] = field(default_factory=lambda: [[], []])
     echoes: list[Word] = field(default_factory=list)
+    misheard: list[Word] = field(default_factory=list)  # echoes with another text
     # Amplitude of every 10 ms of each channel.
     amplitudes: list[np.ndarray] = field(default_factory=list)
 
@@ -75,8 +76,11 @@ def make_call(seed: int, *, echo_db: float = -12.0, n_turns: int = 6) -> Call:
         quieter = echo_db + rng.normal(0, 1)
         _add_power(power[0], one, delay_ms, quieter)
         if _is_heard(rng, one, delay_ms, said[0]):
-            word = _reported(rng, _misheard(rng, one), delay_ms, 0.9)
+            heard = _misheard(rng, one)
+            word = _reported(rng, heard, delay_ms, 0.9)
             call.echoes.append(word)
+            if heard.text != one.text:
+                call.misheard.append(word)
             call.words[0].append(word)
     call.words[0].sort(key=lambda word: word.end_ms)
     call.amplitudes = list(np.sqrt(power).astype(np.float32))

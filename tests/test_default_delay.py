@@ -18,7 +18,7 @@ from voxmlx.decoding.loop import greedy_ids
 from voxmlx.events import Event, TokenDecoded
 from voxmlx.live import __main__ as live
 from voxmlx.serve import __main__ as serve
-from voxmlx.serve.protocol import StreamOptions
+from voxmlx.serve.stream_options import StreamOptions
 
 SOUND = speech_like(16_000 * 3, seed=2)
 

@@ -154,6 +154,31 @@ def test_every_format_says_who_speaks(call: Path, tmp_path: Path, run: Command) 
     assert not list(tmp_path.glob("*.partial.*"))
 
 
+def test_the_echo_of_another_channel_is_left_out_or_marked(
+    tmp_path: Path, run: Command
+) -> None:
+    voice = soundfile.read(demo.SAMPLE, dtype="float32")[0][: round(2.8 * 16_000)]
+    late, n = 1_600, len(voice)
+    sound = np.zeros((n + late, 2), np.float32)
+    sound[late:, 0], sound[:n, 1] = 0.25 * voice, voice
+    path = tmp_path / "call.wav"
+    soundfile.write(path, sound, 16_000)
+    split = ["--channel", "split", "--label", "me", "--label", "them"]
+    status, out, err = run(*split, str(path))
+    assert (status, out) == (0, f"them: {SAID[0]}\n")
+    assert "call.wav: 6 words were left out as the echo of another channel" in err
+    status, out, err = run(*split, "--keep-echo", "--format", "json", str(path))
+    assert (status, err) == (0, "")
+    kept = json.loads(out)["segments"]
+    assert [(one["label"], one["text"]) for one in kept] == [
+        ("them", SAID[0]),
+        ("me", SAID[0]),
+    ]
+    for segment in kept:
+        for word in segment["words"]:
+            assert word.get("is_echo", False) == (segment["label"] == "me")
+
+
 def test_a_pipe_and_one_channel_are_split_as_well(
     call: Path, tmp_path: Path, run
 ) -> None:
@@ -176,6 +201,7 @@ def test_a_pipe_and_one_channel_are_split_as_well(
         (["--label", "Anna"], 2, "--label goes with --channel split"),
         (["--channel", "split", "--server", "http://127.0.0.1:9"], 2,
          "of a model on this machine"),
+        (["--keep-echo"], 2, "--keep-echo goes with --channel split"),
         (["--channel", "splat"], 2, "expected a number from 1, mix or split"),
         (["--channel", "split", *["--label", "A"] * 2], 2, "the same --label"),
         (["--channel", "split", "--label", "a --> b"], 2, "no name for a channel"),

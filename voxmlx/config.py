@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 from voxmlx.errors import ConfigError, DelayError
 
 __all__ = [
+    "BASE_MODEL",
     "BOS_ID",
     "DEFAULT_DELAY_MS",
     "EOS_ID",
@@ -31,6 +32,9 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+
+# The model by its makers' name on the Hub, which servers of any kind know it by.
+BASE_MODEL = "mistralai/Voxtral-Mini-4B-Realtime-2602"
 
 # The control ids a stream is made of; below the first text id, the rest are unused.
 BOS_ID = 1

@@ -155,11 +155,12 @@ class Session:
             speculation = Speculation(perf_counter) if speculate else None
         # All positions of a pass may have to be taken back.
         n_in_block = silence_block if silence_block > 1 else 0
+        n_trimmable = n_in_block if speculation is None else MAX_POSITIONS
         open_state = partial(
             checkpoint.model.open_state,
             delay_ms,
             kv_bits=kv_bits,
-            n_trimmable=n_in_block if speculation is None else MAX_POSITIONS,
+            n_trimmable=n_trimmable,
         )
         draft = None
         with _computing:
@@ -170,7 +171,8 @@ class Session:
                     draft_delay_ms,
                     window_ms=draft_window_ms,
                     kv_bits=kv_bits,
-                    n_trimmable=n_in_block,
+                    n_trimmable=n_trimmable,
+                    speculation=speculation and speculation.for_another_stream(),
                 )
         self._decoder = TokenDecoder(
             state,
@@ -423,6 +425,7 @@ def _open_draft(
     window_ms: int,
     kv_bits: int,
     n_trimmable: int,
+    speculation: Speculation | None,
 ) -> DraftDecoder:
     open_state = partial(
         model.open_state,
@@ -431,4 +434,4 @@ def _open_draft(
         n_trimmable=n_trimmable,
         window=window_ms // AUDIO_TOKEN_MS,
     )
-    return DraftDecoder(open_state)
+    return DraftDecoder(open_state, speculation)

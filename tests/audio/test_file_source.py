@@ -80,3 +80,29 @@ def test_a_fault_in_the_middle_is_raised_once_what_came_before_was_read(
         read_on()
     assert 14 * 16_000 <= n_heard <= 15 * 16_000
     source.close()
+
+
+def test_a_pause_holds_a_file_where_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "talk.wav"
+    samples = np.arange(16_000, dtype=np.int16)
+    soundfile.write(path, samples, 16_000)
+    source = FileSource(open_audio(path), speed=4.0)
+    before = list(source.read(5.0))
+    source.pause()
+    time.sleep(0.1)
+    before += source.read(0)  # what was read already
+    assert source.read(0.1) == []
+    assert not source.is_ended
+    source.resume()
+    parts = [block.samples for block in before]
+    while not source.is_ended:
+        parts += [block.samples for block in source.read(0.1)]
+    source.close()
+    np.testing.assert_array_equal(np.concatenate(parts) * 32768, samples)
+    # It may be stopped meanwhile.
+    source = FileSource(open_audio(path), speed=1.0)
+    source.pause()
+    source.stop()
+    while not source.is_ended:
+        source.read(0.1)
+    source.close()

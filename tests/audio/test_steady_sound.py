@@ -110,6 +110,24 @@ def test_two_devices_are_together_whenever_they_were_opened() -> None:
     assert np.abs(both[0][:n] - both[1][:n]).max() < 0.020
 
 
+def test_what_has_piled_up_at_the_beginning_is_placed_where_it_was_heard() -> None:
+    sound = SteadySound(1000.0)
+    clicks = list(Device(0.0).clicks(20, 2.0))
+    # The first second comes at once, 0.7 s after the device was opened.
+    late = [Block(block.samples, max(block.time, 1001.0)) for block in clicks]
+    times = heard_clicks(sound, iter(late))
+    assert times == pytest.approx(2.0 * np.arange(1, len(times) + 1) + 0.025, abs=0.012)
+
+
+def test_a_stream_that_ends_at_once_is_not_lost() -> None:
+    device, sound = Device(0.0), SteadySound(1000.0)
+    tone = np.full(1600, 0.25, np.float32)
+    out = [sound.push(device.block(tone)).samples for _ in range(3)]
+    out.append(sound.flush())
+    assert np.abs(np.concatenate(out)).sum() == pytest.approx(0.25 * 4800, rel=0.01)
+    assert len(SteadySound(1000.0).flush()) == 0
+
+
 def test_a_tone_has_no_jump_while_the_rate_is_corrected() -> None:
     device, sound = Device(2000.0), SteadySound(1000.0)
     tone = np.sin(2 * np.pi * 500 * np.arange(20 * RATE) / RATE).astype(np.float32)

@@ -104,6 +104,13 @@ def test_our_server_gives_the_files_that_this_machine_gives(
     assert told[1]["delay_ms"] == 480
 
 
+def test_a_model_that_our_server_does_not_have_is_told(
+    ours: Loopback, talk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([talk, "--server", ours.http, "--model", "another"]) == 1
+    assert "'another' is not served, 'demo' is" in error_of(capsys)
+
+
 @pytest.mark.slow
 def test_a_pipe_and_one_channel_give_the_same_text(
     ours: Loopback, sample: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

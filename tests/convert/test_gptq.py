@@ -147,7 +147,8 @@ def test_other_sound_is_another_conversion(
     ("arguments", "expected"),
     [
         (["--rounding", "gptq"], "add --calibrate FOLDER"),
-        (["--calibrate", "demo"], "is for --rounding gptq and --budget"),
+        (["--rounding", "dwq"], "--rounding dwq needs sound"),
+        (["--calibrate", "demo"], "is for --rounding gptq or dwq and --budget"),
         (["--rounding", "search", "--calibrate", "demo"], "is for --rounding gptq"),
         (["--recipe", "bf16", "--rounding", "search"], "bf16 rounds nothing"),
         (["--recipe", "keep", "--rounding", "nearest"], "keep rounds nothing"),

@@ -20,6 +20,7 @@ from voxmlx.decoding.speculation import MAX_POSITIONS, Speculation
 from voxmlx.errors import SessionError
 
 SAMPLE, _ = soundfile.read(demo.SAMPLE, dtype="float32")
+SHORT = SAMPLE[:120_000]
 # The tiny rings wrap every 32 ids, the encoder's every 16 frames.
 SOUND = speech_like(160_000)
 
@@ -58,7 +59,15 @@ def demo_checkpoint() -> Checkpoint:
     return load(demo.NAME, "float32")
 
 
-@pytest.mark.parametrize("delay_ms", LEGAL_DELAYS_MS)
+# Shortest, usual, long, and the one that stands apart; the others take a minute more.
+QUICK_DELAYS_MS = (80, 480, 1200, 2400)
+EVERY_DELAY = [
+    pytest.param(ms, marks=() if ms in QUICK_DELAYS_MS else pytest.mark.slow)
+    for ms in LEGAL_DELAYS_MS
+]
+
+
+@pytest.mark.parametrize("delay_ms", EVERY_DELAY)
 def test_the_demo_hears_the_same_at_every_delay(
     demo_checkpoint: Checkpoint, delay_ms: int
 ) -> None:
@@ -77,31 +86,35 @@ def test_rings_that_wrap_change_nothing(
 
 
 @settings(max_examples=25, deadline=None)
+@pytest.fixture(scope="module")
+def five_seconds(tiny_checkpoint: Checkpoint) -> list[Event]:
+    return heard(tiny_checkpoint, SOUND[:80_000])
+
+
 @given(seed=st.integers(0, 1000), share=st.sampled_from([0.0, 0.5, 0.9, 1.0]))
 def test_wrong_guesses_are_taken_back(
-    tiny_checkpoint: Checkpoint, seed: int, share: float
+    tiny_checkpoint: Checkpoint, five_seconds: list[Event], seed: int, share: float
 ) -> None:
-    sound = SOUND[:80_000]
-    plain = heard(tiny_checkpoint, sound)
+    right = ids(five_seconds)
     rng = random.Random(seed)
 
     def guess(n_heard: int) -> list[int]:
         """The ids to come, of which only a share is right."""
-        coming = ids(plain)[n_heard:][: rng.randint(0, MAX_POSITIONS - 1)]
+        coming = right[n_heard:][: rng.randint(0, MAX_POSITIONS - 1)]
         return [t if rng.random() < share else rng.randint(0, 1400) for t in coming]
 
     speculation = Scripted(guess)
-    assert heard(tiny_checkpoint, sound, speculation) == plain
+    assert heard(tiny_checkpoint, SOUND[:80_000], speculation) == five_seconds
 
 
 def test_8_bit_rings_change_nothing(demo_checkpoint: Checkpoint) -> None:
-    plain = heard(demo_checkpoint, SAMPLE, kv_bits=8)
-    assert heard(demo_checkpoint, SAMPLE, Free(), kv_bits=8) == plain
+    plain = heard(demo_checkpoint, SHORT, kv_bits=8)
+    assert heard(demo_checkpoint, SHORT, Free(), kv_bits=8) == plain
 
 
 def test_probabilities_are_those_of_single_steps(demo_checkpoint: Checkpoint) -> None:
-    plain = heard(demo_checkpoint, SAMPLE, alternatives=3)
-    events = heard(demo_checkpoint, SAMPLE, Free(), alternatives=3)
+    plain = heard(demo_checkpoint, SHORT, alternatives=3)
+    events = heard(demo_checkpoint, SHORT, Free(), alternatives=3)
     assert len(events) == len(plain)
     for event, expected in zip(events, plain, strict=True):
         match event, expected:
@@ -122,20 +135,20 @@ def test_probabilities_are_those_of_single_steps(demo_checkpoint: Checkpoint) ->
 def test_guards_and_hot_words_stay_what_they_are(
     demo_checkpoint: Checkpoint, options: dict[str, Any]
 ) -> None:
-    plain = heard(demo_checkpoint, SAMPLE, **options)
-    assert heard(demo_checkpoint, SAMPLE, Free(), **options) == plain
+    plain = heard(demo_checkpoint, SHORT, **options)
+    assert heard(demo_checkpoint, SHORT, Free(), **options) == plain
 
 
 def test_pieces_of_any_size_change_nothing(demo_checkpoint: Checkpoint) -> None:
     session = Session(demo_checkpoint, speculate=Free())
     events: list[Event] = []
-    for piece in cut(SAMPLE, [1280 * 3, 1, 40_000, 777, 100_000]):
+    for piece in cut(SHORT, [1280 * 3, 1, 40_000, 777, 50_000]):
         events += session.push(piece)
-    assert events + session.finish() == heard(demo_checkpoint, SAMPLE)
+    assert events + session.finish() == heard(demo_checkpoint, SHORT)
 
 
 def test_sessions_in_a_batch_speculate_too(demo_checkpoint: Checkpoint) -> None:
-    sounds = [SAMPLE, SAMPLE[40_000:200_000], SAMPLE[::-1][:120_000]]
+    sounds = [SHORT, SAMPLE[40_000:200_000], SAMPLE[::-1][:120_000]]
     alone = [heard(demo_checkpoint, sound) for sound in sounds]
     batch = Batch(demo_checkpoint.model)
     said: dict[Session, list[Event]] = {}
@@ -154,13 +167,13 @@ def test_sessions_in_a_batch_speculate_too(demo_checkpoint: Checkpoint) -> None:
 def test_a_fixed_n_guesses_makes_a_run_that_repeats_exactly(
     demo_checkpoint: Checkpoint,
 ) -> None:
-    expected = ids(heard(demo_checkpoint, SAMPLE))
+    expected = ids(heard(demo_checkpoint, SHORT))
     counts: list[tuple[int, int, int]] = []
     fixed = Speculation(n_guesses=3)
     for _ in range(2):
         fixed = Speculation(n_guesses=3)
         session = Session(demo_checkpoint, speculate=fixed)
-        assert ids(session.push(SAMPLE) + session.finish()) == expected
+        assert ids(session.push(SHORT) + session.finish()) == expected
         counts.append((fixed.n_passes, fixed.n_guessed, fixed.n_accepted))
     assert counts[0] == counts[1]
     assert 0 < fixed.n_accepted < fixed.n_guessed
@@ -174,7 +187,7 @@ def test_only_the_clock_that_is_handed_in_is_read(demo_checkpoint: Checkpoint) -
         ticks = iter(range(1_000_000))
         speculation = Speculation(lambda: seconds * next(ticks))
         session = Session(demo_checkpoint, speculate=speculation)
-        session.push(SAMPLE)
+        session.push(SHORT)
         assert next(ticks) > 10
         return speculation.n_passes, speculation.n_guessed
 

@@ -33,7 +33,8 @@ def spoken(said: list[tuple[int, int]]) -> np.ndarray:
     for number, n_silent in said:
         tokens += [0] * max(1, n_silent) + [number] * n_tokens_of(number)
     tokens.append(0)
-    return np.repeat(np.float32(tokens) / _SCALE, SAMPLES_PER_AUDIO_TOKEN)
+    values = np.array(tokens, np.float32) / _SCALE
+    return np.repeat(values, SAMPLES_PER_AUDIO_TOKEN)
 
 
 class NumberSession:

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from voxmlx.errors import ServerError
-from voxmlx.events import Finished, TextDelta, Word, WordFinal
+from voxmlx.events import DraftChanged, Finished, TextDelta, Word, WordFinal
 from voxmlx.live.display import PlainDisplay, TerminalDisplay
 from voxmlx.live.remote import RemoteMetrics
 from voxmlx.live.stream_metrics import StreamMetrics
@@ -168,6 +168,19 @@ def test_a_dictionary_of_final_words_is_shown_if_there_is_one() -> None:
     with terminal.display as display:
         display.on_events([TextDelta(" em el ex", 80), word("MLX"), word("runs")])
     assert terminal.lines() == ["MLX runs"]
+
+
+def test_a_word_that_is_confirmed_is_not_shown_twice_before_the_next_draft() -> None:
+    """A server's messages come one by one."""
+    terminal = Terminal(80)
+    with terminal.display as display:
+        terminal.now = 5.0
+        display.on_tick(metrics())
+        display.on_events([DraftChanged(" turn on", 80)])
+        display.on_events([TextDelta(" turn", 480)])
+        assert terminal.lines()[0] == "turn on"
+        display.on_events([DraftChanged(" on the", 560)])
+        assert terminal.lines()[0] == "turn on the"
 
 
 def test_plain_text_is_what_was_said_and_nothing_else(

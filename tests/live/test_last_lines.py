@@ -1,11 +1,14 @@
 """The caption file holds the last lines, whole at every moment, and nobody's else."""
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
+from voxmlx import demo
 from voxmlx.errors import OutputError
 from voxmlx.events import Event, Finished, TextDelta
 from voxmlx.live.__main__ import main
@@ -144,3 +147,20 @@ def test_a_caption_file_that_is_read_elsewhere_is_told_in_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert "names.txt is one of the inputs" in line
     assert Path("names.txt").read_text() == "Voxtral\n"
+
+
+def test_the_file_of_standard_output_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "last.txt"
+    with path.open("wb") as output:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "voxmlx.live", "--demo", "--plain"),
+                *("--caption-file", str(path), "--input", str(demo.SAMPLE)),
+            ],
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "is where a standard stream goes" in done.stderr

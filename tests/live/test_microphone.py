@@ -9,7 +9,8 @@ import pytest
 
 from tests.live.fake_portaudio import FakePortAudio
 from voxmlx.audio import microphone as module
-from voxmlx.audio.microphone import Microphone, describe_devices, import_portaudio
+from voxmlx.audio.devices import describe_devices, import_portaudio
+from voxmlx.audio.microphone import Microphone
 from voxmlx.errors import DeviceError
 
 
@@ -156,7 +157,7 @@ def test_a_missing_portaudio_is_an_error_that_says_how_to_install_it(
 def test_exact_silence_is_explained_once_after_two_seconds(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     microphone = room.open()
     room.speak(np.zeros(31_840, np.float32))
     microphone.read(0)
@@ -278,7 +279,7 @@ def test_the_advice_about_zeros_fits_their_cause(
     channel: int | None,
     advice: str,
 ) -> None:
-    monkeypatch.setattr(module.sys, "platform", platform)
+    monkeypatch.setattr(sys, "platform", platform)
     for variable in ("TERM_PROGRAM", "SSH_CONNECTION"):
         monkeypatch.delenv(variable, raising=False)
     for variable, value in environment.items():
@@ -372,3 +373,43 @@ def test_sound_that_the_system_lost_is_said_once(room: Room) -> None:
         assert len(microphone.read(0)) == 1
     (sentence,) = room.said
     assert "lost some sound of Inside" in sentence
+
+
+def test_a_pause_closes_the_device_and_stands_still_until_it_is_opened_again(
+    room: Room,
+) -> None:
+    microphone = room.open("Inside")
+    room.speak(noise(0.1))
+    microphone.pause()
+    assert not room.portaudio.streams[-1].is_open
+    heard = np.concatenate([block.samples for block in microphone.read(0)])
+    np.testing.assert_array_equal(heard, noise(0.1))
+    microphone.pause()
+    room.now += 60
+    assert microphone.read(0) == []  # not even silence
+    for _ in range(2):
+        microphone.resume()
+        assert len(room.portaudio.streams) == 2
+        assert room.portaudio.streams[-1].is_open
+    assert microphone.read(0) == []
+    room.speak(noise(0.2))
+    heard = np.concatenate([block.samples for block in microphone.read(0)])
+    np.testing.assert_array_equal(heard, noise(0.2))
+    microphone.pause()
+    microphone.stop()
+    assert microphone.is_ended
+
+
+def test_a_device_that_is_unplugged_in_a_pause_is_waited_for(room: Room) -> None:
+    microphone = room.open("Inside")
+    room.portaudio.unplug("Inside")
+    microphone.pause()
+    room.portaudio._seen = dict(room.portaudio.plugged)  # pyright: ignore[reportPrivateUsage]
+    room.now += 60
+    microphone.resume()
+    assert room.said == ["Inside is gone; waiting for it"]
+    # Silence from then on, none for the pause.
+    assert len(read_for(microphone, room, 2.0)) == pytest.approx(32_000, abs=400)
+    room.portaudio.plugged["Inside"] = 16_000.0
+    read_for(microphone, room, 1.5)
+    assert room.said[-1] == "Inside is back"

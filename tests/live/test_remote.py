@@ -86,6 +86,56 @@ def test_vllm_gives_the_same_words_and_times(
         assert (tmp_path / name).read_bytes() == (here / name).read_bytes()
 
 
+def drafts(directory: Path) -> list[str]:
+    events = lines(directory / "talk.jsonl")
+    return [event["text"] for event in events if event["type"] == "draft"]
+
+
+def test_our_server_sends_the_draft_that_this_machine_has(
+    server: Loopback, here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("--draft-delay", "160", "--server", server.ws)
+    assert live(tmp_path, *asked) == 0
+    assert "drafts" not in capsys.readouterr().err
+    for name in ("talk.txt", "talk.srt", "talk.vtt", "talk.wav"):
+        assert (tmp_path / name).read_bytes() == (here / name).read_bytes()
+    assert len(drafts(tmp_path)) > 10
+    assert drafts(tmp_path)[-1] == ""
+    assert drafts(here) == []
+
+
+def test_a_server_without_drafts_is_told_of_once_and_serves_all_the_same(
+    checkpoint: Checkpoint,
+    here: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with listening(VllmLike(checkpoint)) as url:
+        asked = ("--draft-delay", "160", "--model", "voxtral")
+        assert live(tmp_path, "--server", url, *asked) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert [line for line in told if "drafts" in line] == [
+        "voxmlx: this server sends no drafts; only text that stays is shown"
+    ]
+    assert drafts(tmp_path) == []
+    for name in ("talk.txt", "talk.srt", "talk.vtt", "talk.wav"):
+        assert (tmp_path / name).read_bytes() == (here / name).read_bytes()
+
+
+def test_a_draft_that_the_servers_delay_does_not_allow_is_told(
+    server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fails(server.ws, "--draft-delay", "480")  # its own delay
+    assert "draft_delay_ms is 480, expected less than" in error_line(capsys)
+
+
+def test_a_model_that_our_server_does_not_have_is_told(
+    server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fails(server.ws, "--model", "another")
+    assert "'another' is not served, 'demo' is" in error_line(capsys)
+
+
 def test_a_file_is_sent_no_faster_than_a_server_reads(
     checkpoint: Checkpoint, here: Path, tmp_path: Path
 ) -> None:

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxmlx.errors import ServerError
-from voxmlx.events import Event, Finished, TextDelta, UtteranceEnd, Word, WordFinal
+from voxmlx.events import (
+    DraftChanged,
+    Event,
+    Finished,
+    TextDelta,
+    UtteranceEnd,
+    Word,
+    WordFinal,
+)
 from voxmlx.live.remote_events import RemoteEvents
 
 
@@ -42,6 +50,13 @@ def test_words_of_a_server_that_sends_no_empty_deltas_end_at_spaces() -> None:
 
 def test_a_word_is_final_before_the_stream_ends() -> None:
     events = told(deltas("", "one", "", "", "", ""))
+    assert [word.text for word in words(events)] == ["one"]
+
+
+def test_a_draft_is_taken_as_a_whole_and_is_no_text() -> None:
+    draft = {"type": "transcription.draft", "text": " on the", "time_ms": 400}
+    events = told([draft, *deltas("", "one"), DONE])
+    assert events[0] == DraftChanged(" on the", 400)
     assert [word.text for word in words(events)] == ["one"]
 
 

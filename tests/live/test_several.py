@@ -1,6 +1,7 @@
 """Several sources at once: one transcript in order of time, each word with its label."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import soundfile
 
 from tests.live.fake_portaudio import FakeError, FakePortAudio, FakeStream
 from voxmlx import Checkpoint, demo, load
+from voxmlx.audio.device_group import DeviceGroup, LookElsewhere
 from voxmlx.audio.microphone import Microphone
 from voxmlx.errors import DeviceError
 from voxmlx.live.__main__ import main
-from voxmlx.live.sources import device_labels, find_devices
+from voxmlx.live.sources import DeviceSource, device_labels, find_devices
 from voxmlx.live.split_files import SplitRecording
 from voxmlx.transcribe import main as transcribe
 
@@ -195,40 +197,127 @@ def test_a_device_that_cannot_be_opened_ends_the_command_before_a_file_is_made(
     assert not any(stream.is_open for stream in portaudio.streams)
 
 
-class Undisturbed(FakePortAudio):
-    """All streams are open."""
+class FakeLook:
+    """Another process that takes a while to look which devices there are."""
 
-    def _terminate(self) -> None:
-        pytest.fail("all streams would end")
+    def __init__(self, portaudio: FakePortAudio) -> None:
+        self._portaudio = portaudio
+        self._n_asked = 0
+        self.n_started = 0
+
+    def start(self) -> None:
+        self.n_started += 1
+        self._n_asked = 0
+
+    def names(self) -> frozenset[str] | None:
+        self._n_asked += 1
+        return None if self._n_asked < 50 else frozenset(self._portaudio.plugged)
+
+    def close(self) -> None: ...
 
 
-def test_a_device_that_is_lost_is_silent_and_no_other_is_disturbed(
+class Table:
+    """Two devices that are open, a clock that stands still, and what was said."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.portaudio = FakePortAudio(Mic=16_000.0, BlackHole=16_000.0)
+        self.now = 100.0
+        self.said: list[str] = []
+        self.look = FakeLook(self.portaudio)
+        monkeypatch.setattr("voxmlx.audio.microphone.time.sleep", lambda _: None)
+        group = DeviceGroup(self.portaudio, self.look, clock=lambda: self.now)
+        self.sources = [
+            DeviceSource(
+                Microphone(
+                    name,
+                    self.said.append,
+                    is_alone=False,
+                    portaudio=self.portaudio,
+                    clock=lambda: self.now,
+                ),
+                group,
+                self.now,
+            )
+            for name in ("Mic", "BlackHole")
+        ]
+        self.n_heard = [0, 0]
+        self.n_sounding = [0, 0]
+
+    def run(self, seconds: float) -> None:
+        """Let all devices that are plugged in hear a tone."""
+        names = list(self.portaudio.plugged)
+        for _ in range(round(100 * seconds)):
+            self.now += 0.01
+            open_streams = [one for one in self.portaudio.streams if one.is_running]
+            for stream in open_streams:
+                if len(names) > stream.options["device"]:
+                    stream.record(np.full(160, 0.1, np.float32))
+            for side, source in enumerate(self.sources):
+                for block in source.read(0):
+                    self.n_heard[side] += len(block.samples)
+                    sounding = np.count_nonzero(np.abs(block.samples) > 0.05)
+                    self.n_sounding[side] += int(sounding)
+
+
+def test_a_lost_device_comes_back_and_the_others_are_heard_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    portaudio = Undisturbed(Mic=16_000.0, BlackHole=16_000.0)
-    now, said = [100.0], list[str]()
+    table = Table(monkeypatch)
+    table.run(5)
+    first = table.portaudio.streams[0]
+    table.portaudio.unplug("BlackHole")
+    table.run(20)
+    assert table.said == ["BlackHole is gone; waiting for it"]
+    assert table.look.n_started > 3
+    assert first.is_open  # nobody was disturbed
+    assert table.n_heard[1] == pytest.approx(25 * 16_000, abs=1000)
+    table.portaudio.plugged["BlackHole"] = 16_000.0
+    table.run(10)
+    assert table.said[1:] == ["BlackHole is back"]
+    assert not first.is_open
+    assert table.n_sounding[0] == pytest.approx(35 * 16_000, abs=1000)
+    assert 10 * 16_000 < table.n_sounding[1] < 15 * 16_000
+    for n in table.n_heard:
+        assert n == pytest.approx(35 * 16_000, abs=500)
 
-    def sleep(seconds: float) -> None:
-        now[0] += seconds
 
-    monkeypatch.setattr("voxmlx.audio.microphone.time.sleep", sleep)
-    microphones = [
-        Microphone(
-            name, said.append, is_alone=False, portaudio=portaudio, clock=lambda: now[0]
-        )
-        for name in ("Mic", "BlackHole")
-    ]
-    portaudio.unplug("BlackHole")
-    heard = [0, 0]
-    for _ in range(1000):
-        now[0] += 0.01
-        portaudio.streams[0].record(np.full(160, 0.1, np.float32))
-        for side, microphone in enumerate(microphones):
-            for block in microphone.read(0):
-                heard[side] += len(block.samples)
-                assert block.samples.any() == (side == 0)
-    assert said == [
-        "BlackHole is gone; it is silent from now on, and the others are heard; start "
-        "again to hear it"
-    ]
-    assert heard == [160_000, pytest.approx(160_000, abs=200)]
+def test_another_process_lists_the_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sounddevice.py").write_text(
+        "def query_devices():\n"
+        "    names = {'Speakers': 0, 'Mic': 1, 'BlackHole 2ch': 2}\n"
+        "    return [{'name': k, 'max_input_channels': n} for k, n in names.items()]\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    look = LookElsewhere()
+    look.start()
+    deadline = time.monotonic() + 60
+    while (names := look.names()) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert names == {"Mic", "BlackHole 2ch"}
+    (tmp_path / "sounddevice.py").write_text("raise OSError('no PortAudio')\n")
+    look.start()
+    while (names := look.names()) is None:
+        time.sleep(0.01)
+    assert names == frozenset()
+    look.start()
+    look.close()
+    monkeypatch.setattr("sys.frozen", True, raising=False)
+    look.start()  # an application that is frozen is no Python
+    assert look.names() == frozenset()
+
+
+def test_no_other_device_takes_the_place_of_one_that_stays_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = Table(monkeypatch)
+    table.portaudio.unplug("BlackHole")
+    table.run(30)
+    assert [source.microphone.name for source in table.sources] == ["Mic", "BlackHole"]
+    assert table.said == ["BlackHole is gone; waiting for it"]
+    for source in table.sources:
+        source.stop()
+        while not source.is_ended:
+            source.read(0)

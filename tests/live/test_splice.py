@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tests.held import held_bytes
 from voxmlx.events import (
+    DraftChanged,
     Event,
     Finished,
     TextDelta,
@@ -127,6 +128,19 @@ def test_texts_of_a_minute_are_compared_within_a_second() -> None:
     started = time.process_time()
     assert aligned(said, [*again, *again]) == 300
     assert time.process_time() - started < 1
+
+
+def test_a_draft_behind_text_that_is_only_repeated_is_left_out() -> None:
+    def said(text: str, ms: int) -> list[Event]:
+        return [TextDelta(f" {text}", ms), WordFinal(Word(text, ms - 80, ms), ms)]
+
+    splice = Splice()
+    splice.push([*said("one", 400), DraftChanged(" two", 400)])
+    splice.restart(0)
+    again = [DraftChanged(" one", 80), *said("one", 400), DraftChanged(" two", 480)]
+    again += [*said("two", 4000), DraftChanged(" three", 4080)]
+    drafts = [one.text for one in splice.push(again) if isinstance(one, DraftChanged)]
+    assert drafts == [" two", " three"]
 
 
 def test_a_stream_that_goes_on_in_a_pause_begins_with_a_space_where_its_script_has_one() -> (

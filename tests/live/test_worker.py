@@ -91,9 +91,11 @@ class Worker:
                 if len(found) >= n:
                     self._n_waited = found[n - 1] + 1
                     return self.lines[found[n - 1]]
+                is_over = self.process.poll() is not None
                 left = end - time.monotonic()
                 assert left > 0, (kind, self.lines, self.device)
-                self._changed.wait(left)
+                # What it wrote last is read within a second.
+                assert self._changed.wait(1.0) or not is_over, (kind, self.lines)
 
     def wait_until(self, is_so: Callable[[], bool]) -> None:
         with self._changed:
@@ -105,9 +107,13 @@ class Worker:
 
 
 @contextmanager
-def working(*arguments: str, stdin: int = subprocess.PIPE) -> Iterator[Worker]:
+def working(
+    *arguments: str,
+    stdin: int = subprocess.PIPE,
+    module: str = "tests.live.fake_worker",
+) -> Iterator[Worker]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.live.fake_worker", *arguments],
+        [sys.executable, "-m", module, *arguments],
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -121,8 +127,12 @@ def working(*arguments: str, stdin: int = subprocess.PIPE) -> Iterator[Worker]:
             process.kill()
 
 
-def test_a_program_pauses_resumes_flushes_changes_the_delay_and_stops() -> None:
-    with working("--format", "jsonl", "--delay", "480") as worker:
+def test_a_program_pauses_resumes_flushes_changes_the_delay_and_stops(
+    tmp_path: Path,
+) -> None:
+    recording = tmp_path / "heard.wav"
+    given = ["--format", "jsonl", "--delay", "480", "--record", str(recording)]
+    with working(*given) as worker:
         first = worker.wait("stream")
         assert first == {
             "type": "stream",
@@ -171,6 +181,9 @@ def test_a_program_pauses_resumes_flushes_changes_the_delay_and_stops() -> None:
         assert worker.process.wait(PATIENCE_S) == 0
     assert worker.words == PLAYED
     assert worker.lines[-1] == finished
+    # Stream time is that of the recording, whatever happened meanwhile.
+    recorded_ms = soundfile.info(recording).frames * 1000 // 16_000
+    assert finished["duration_ms"] == recorded_ms
     worker.wait_until(lambda: "nothing is open" in worker.device)
     deltas = [line["text"] for line in worker.lines if line["type"] == "text_delta"]
     assert "".join(deltas).split() == PLAYED
@@ -186,6 +199,9 @@ def test_words_that_were_spoken_come_out_of_a_pause_in_mid_sentence() -> None:
         worker.wait("flushed")
         n_flushed = len(worker.words)
         assert n_flushed > n_before + 2  # what 2.4 s of sound had not said yet
+        assert "utterance_end" in [line["type"] for line in worker.lines]
+        worker.send("delay 80")  # so it can change in a pause
+        assert worker.wait("delay")["delay_ms"] == 80
         assert worker.process.stdin is not None
         worker.process.stdin.close()  # the program is gone
         finished = worker.wait("finished")
@@ -209,6 +225,47 @@ def test_a_worker_whose_program_has_gone_closes_the_microphone() -> None:
         assert worker.process.wait(PATIENCE_S) == 0
         assert "opened" not in worker.device
         assert worker.lines == []
+
+
+def test_both_sides_of_a_call_come_with_labels_and_are_paused_together(
+    tmp_path: Path,
+) -> None:
+    samples, rate = soundfile.read(demo.SAMPLE, dtype="int16")
+    cut, end = int(2.6 * rate), int(4.9 * rate)
+    sides = np.zeros((300 * rate, 2), np.int16)  # it is stopped sooner
+    sides[:cut, 0], sides[: end - cut, 1] = samples[:cut], samples[cut:end]
+    soundfile.write(tmp_path / "call.wav", sides, rate)
+    given = ["--demo", "--format", "jsonl", "--realtime", "--channel", "split"]
+    given += ["--label", "me", "--label", "them"]
+    given += ["--input", str(tmp_path / "call.wav")]
+    given += ["--caption-file", str(tmp_path / "last.txt")]
+    seen: set[str] = set()
+    with working(*given, module="voxmlx.live") as worker:
+        first = worker.wait("stream")
+        assert (first["labels"], first["schema"]) == (["me", "them"], SCHEMA)
+        worker.wait("word", n=10)
+        worker.send("pause")
+        paused = worker.wait("paused")
+        assert worker.wait("flushed")["time_ms"] == paused["time_ms"]
+        status = worker.wait("status")
+        assert status["label"] in ("me", "them")
+        assert status["time_ms"] == paused["time_ms"]
+        seen.add((tmp_path / "last.txt").read_text("utf-8"))
+        worker.send("delay 960")
+        assert worker.wait("error")["code"] == "not_here"
+        worker.send("resume")
+        assert worker.wait("resumed")["time_ms"] == paused["time_ms"]
+        worker.send("stop")
+        worker.wait("finished", n=2)
+        assert worker.process.wait(PATIENCE_S) == 0
+    words = [line for line in worker.lines if line["type"] == "word"]
+    said = {
+        label: [line["text"] for line in words if line["label"] == label]
+        for label in ("me", "them")
+    }
+    assert said == {"me": SAID[:6], "them": SAID[6:10]}
+    (shown,) = seen
+    assert "them: turn on the heating" in shown
 
 
 def test_without_a_pipe_there_are_no_commands_and_a_signal_ends_it() -> None:
@@ -275,7 +332,7 @@ EVENTS: list[Event] = [
     ),
     TextDelta(" a", 80),
     DraftChanged(" b", 160),
-    WordFinal(Word("a", 0, 80, confidence=0.9), 240),
+    WordFinal(Word("a", 0, 80, confidence=0.9, is_echo=True), 240),
     UtteranceEnd(0, 80, 900),
     GuardActed("loop", 80),
     Recovered("encoder", 80),

@@ -86,7 +86,7 @@ def windows(first: int, n: int, window: int) -> list[list[float]]:
     sizes=st.lists(st.integers(1, 30), min_size=1, max_size=25),
     bits=st.sampled_from(KV_BITS),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_query_sees_itself_and_the_window_before_it(
     window: int, step: int, sizes: list[int], bits: int
 ) -> None:
@@ -106,7 +106,7 @@ def test_every_query_sees_itself_and_the_window_before_it(
     ),
     bits=st.sampled_from(KV_BITS),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_entries_taken_back_were_never_there(
     window: int, step: int, sizes: list[tuple[int, int]], bits: int
 ) -> None:
@@ -130,7 +130,7 @@ def test_entries_taken_back_were_never_there(
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8),
     bits=st.sampled_from(KV_BITS),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_rows_of_different_histories_see_their_own(
     histories: list[int], sizes: list[int], bits: int
 ) -> None:
@@ -267,7 +267,7 @@ def test_rings_take_at_most_twice_what_their_entries_do(n_tokens: int) -> None:
 
 
 @given(sizes=st.lists(st.integers(1, 12), min_size=1, max_size=12))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_8_bit_entries_do_not_depend_on_the_step_they_came_in(sizes: list[int]) -> None:
     x = mx.random.normal((1, 2, sum(sizes), 8), key=mx.random.key(1))
     caches = [

@@ -25,7 +25,7 @@ def mel_frames(tiny_checkpoint: Checkpoint) -> np.ndarray:
 
 
 @given(sizes=piece_sizes(N_SAMPLES))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_log_mel_does_not_depend_on_the_pieces(
     tiny_checkpoint: Checkpoint, sizes: list[int]
 ) -> None:
@@ -36,7 +36,7 @@ def test_log_mel_does_not_depend_on_the_pieces(
 
 @pytest.mark.parametrize("name", ["conv1", "conv2"])
 @given(sizes=piece_sizes(40, FRAME_SIZES))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_each_convolution_does_not_depend_on_the_pieces(
     tiny_checkpoint: Checkpoint, name: str, sizes: list[int]
 ) -> None:
@@ -49,7 +49,7 @@ def test_each_convolution_does_not_depend_on_the_pieces(
 
 
 @given(sizes=piece_sizes(N_FRAMES, FRAME_SIZES))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_encoder_does_not_depend_on_the_pieces(
     tiny_checkpoint: Checkpoint, mel_frames: np.ndarray, sizes: list[int]
 ) -> None:
@@ -61,7 +61,7 @@ def test_the_encoder_does_not_depend_on_the_pieces(
 
 @given(sizes=piece_sizes(90, (0, 1, 1, 1, 2, 3, 31, 32, 33, 40)))
 @example(sizes=[0, 40, 0, 50])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_decoder_does_not_depend_on_the_pieces(
     tiny_checkpoint: Checkpoint, sizes: list[int]
 ) -> None:

@@ -14,9 +14,9 @@ import numpy as np
 from voxmlx.checkpoint import Checkpoint
 from voxmlx.serve.app import Service
 from voxmlx.serve.metrics import Metrics
-from voxmlx.serve.protocol import StreamOptions
 from voxmlx.serve.scheduler import Scheduler
 from voxmlx.serve.server import Server
+from voxmlx.serve.stream_options import StreamOptions
 from voxmlx.web.access import Access
 from voxmlx.web.limits import Limits
 from voxmlx.web.listening import listen

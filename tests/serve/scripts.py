@@ -21,8 +21,8 @@ from voxmlx.serve.protocol import (
     PushAudio,
     Send,
     Served,
-    StreamOptions,
 )
+from voxmlx.serve.stream_options import StreamOptions
 
 __all__ = ["Talk", "WyomingTalk", "append", "audio", "served"]
 

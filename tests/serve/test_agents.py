@@ -404,7 +404,10 @@ LIVEKIT_TURNS = {
 
 def livekit_session(**transcription: Any) -> dict[str, Any]:
     session = pipecat_session(turn_detection=LIVEKIT_TURNS)
-    session["audio"]["input"]["transcription"] = {"model": "any", **transcription}
+    session["audio"]["input"]["transcription"] = {
+        "model": "gpt-transcribe",
+        **transcription,
+    }
     return session
 
 
@@ -465,7 +468,7 @@ def test_livekits_older_openai_service_uses_the_beta_names(
     async def conversed() -> list[str]:
         url = f"{server.ws}/v1/realtime?intent=transcription"
         headers = {"User-Agent": "LiveKit Agents", "OpenAI-Beta": "realtime=v1"}
-        about = {"model": "any", "prompt": "", "language": ""}
+        about = {"model": "gpt-4o-mini-transcribe", "prompt": "", "language": ""}
         session = {
             "input_audio_format": "pcm16",
             "input_audio_transcription": about,

@@ -105,6 +105,14 @@ def test_wyoming_beyond_this_machine_is_asked_for_and_warned_of() -> None:
     assert "can use Wyoming, which has no keys" in told[0]
 
 
+def test_a_model_is_served_by_the_names_that_it_is_given() -> None:
+    names = ("--served-model-name", "demo", "--served-model-name", "stt")
+    with started(*names) as (_, url):
+        models = httpx.get(f"{url}/v1/models").json()["data"]
+        assert [one["id"] for one in models] == ["demo", "stt"]
+        assert httpx.get(f"{url}/v1/models/stt").status_code == 200
+
+
 def test_other_machines_are_let_in_with_a_key_of_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -165,6 +173,8 @@ def test_the_extra_that_is_missing_is_named(
         ["--wyoming-port", "x"],
         ["--wyoming-port", "65536"],
         ["--wyoming-host", "0.0.0.0"],
+        ["--served-model-name", ""],
+        ["--served-model-name", "a\nb"],
     ],
 )
 def test_wrong_arguments_exit_with_2(arguments: list[str]) -> None:

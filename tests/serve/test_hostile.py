@@ -268,6 +268,31 @@ def test_a_thousand_malformed_connections_harm_nobody(
 
 
 @pytest.mark.parametrize(
+    "request_",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno header\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+    ],
+    ids=["no HTTP", "no header", "no ASCII", "no length"],
+)
+def test_what_is_no_http_gets_an_error_that_programs_read(
+    tiny_checkpoint: Checkpoint,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    request_: bytes,
+) -> None:
+    with unharmed(tiny_checkpoint, caplog, capfd, 1) as (server, _):
+        head, _, body = answer(server, request_).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/json" in head.lower()
+    error = json.loads(body)["error"]
+    assert (error["code"], error["param"]) == ("invalid_http", None)
+    assert error["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
     ("broken", "code"),
     [
         (bytes([0x81, 0x82, 0, 0, 0, 0, 0xC3, 0x28]), 1007),  # no UTF-8

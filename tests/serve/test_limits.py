@@ -12,19 +12,23 @@ import voxmlx
 from voxmlx.serve import (
     multipart_form,
     pcm,
-    protocol,
-    server,
-    sockets,
+    stream_options,
     text_buffer,
     upload_body,
     wyoming_dialect,
 )
 from voxmlx.serve.__main__ import make_parser
 from voxmlx.serve.json_object import MAX_TEXT_CHARS
+from voxmlx.session_options import DRAFT_WINDOW_MS
+from voxmlx.web import bounded_server, sockets
 from voxmlx.web.limits import Limits
 
 ROOT = Path(voxmlx.__file__).parent.parent
-SERVE = ROOT / "voxmlx" / "serve"
+SERVE = [
+    path
+    for folder in ("serve", "web")
+    for path in (ROOT / "voxmlx" / folder).glob("*.py")
+]
 PAGE = ROOT / "docs" / "server.md"
 
 
@@ -71,7 +75,7 @@ def limits_of_the_code(limits: Noted) -> dict[str, str]:
         "connections": f"{limits.max_connections:g}",
         "time for the head": seconds(limits.head_s),
         "time for an event": seconds(limits.head_s),
-        "time for a TLS": seconds(server._HANDSHAKE_S),
+        "time for a TLS": seconds(bounded_server._HANDSHAKE_S),
         "idle time between": seconds(keep_alive_s),
         "idle time within": seconds(limits.body_idle_s),
         "speed of a body": f"{kb(upload_body._LEAST_BYTES_PER_S)}/s",
@@ -83,11 +87,14 @@ def limits_of_the_code(limits: Noted) -> dict[str, str]:
         "size of an event": mb(limits.max_message_bytes),
         "events of Wyoming": mb(limits.max_partial_bytes),
         "length of a text": f"{MAX_TEXT_CHARS} characters",
-        "hot words": f"{protocol.MAX_HOTWORDS}, {protocol.MAX_HOTWORD_CHARS} "
-        "characters",
+        "hot words": f"{stream_options.MAX_HOTWORDS}, "
+        f"{stream_options.MAX_HOTWORD_CHARS} characters",
         "rate of raw sound": f"{pcm._MIN_RATE} to {pcm._MAX_RATE} Hz",
         "channels": f"{wyoming_dialect._MAX_CHANNELS}",
         "pings": f"{sockets._MAX_FRAMES}, then {sockets._FRAMES_PER_S} a second",
+        "drafts that a client": "1",
+        "memory of a draft": f"{seconds(DRAFT_WINDOW_MS / 1000)}, 110 MB of the full "
+        "model",
         "messages that a client": mb(limits.max_unread_bytes),
         "events of a file": f"{limits.max_unread_events:g}",
         "sound that waits": seconds(limits.max_waiting_ms / 1000),
@@ -126,7 +133,7 @@ def test_no_limit_of_the_code_is_missing() -> None:
     limits_of_the_code(noted)
     assert noted.names == {one.name for one in fields(Limits)}
     source = Path(__file__).read_text("utf-8")
-    for path in SERVE.glob("*.py"):
+    for path in SERVE:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Store):
                 continue
@@ -146,7 +153,7 @@ def test_flags_of_the_table_are_those_of_the_command() -> None:
 
 
 def test_codes_of_the_table_are_those_of_errors() -> None:
-    code = "".join(path.read_text("utf-8") for path in SERVE.glob("*.py"))
+    code = "".join(path.read_text("utf-8") for path in SERVE)
     code += (ROOT / "voxmlx" / "errors.py").read_text("utf-8")
     codes = {
         name for *_, beyond in rows() for name in re.findall(r"`([a-z_]+)`", beyond)

@@ -173,7 +173,7 @@ def test_answers_are_as_described(client: httpx.Client, one: Operation) -> None:
         {"file_url": "http://127.0.0.1/a.wav"},
         {"file_id": "a"},
         {"delay_ms": "100"},
-        {"model": "any", "language": "fr", "prompt": "?", "temperature": "0.2"},
+        {"model": "whisper-1", "language": "fr", "prompt": "?", "temperature": "0.2"},
     ],
     ids=str,
 )
@@ -216,3 +216,12 @@ def test_no_text_of_the_description_becomes_markup() -> None:
     page = docs_page(openapi_document([one], needs_key=True))
     assert "<b>" not in page
     assert "&lt;b&gt;" in page
+
+
+def test_drafts_are_described_where_their_messages_are() -> None:
+    paths = DOCUMENT["paths"]
+    vllm_and_openai = paths["/v1/realtime"]["get"]["description"]
+    assert vllm_and_openai.count("`draft_delay_ms`") == 2
+    assert "`conversation.item.input_audio_transcription.draft`" in vllm_and_openai
+    mistral = paths["/v1/audio/transcriptions/realtime"]["get"]["description"]
+    assert "`transcription.draft`" in mistral

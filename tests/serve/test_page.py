@@ -1,6 +1,7 @@
 """The page in a browser: a microphone is heard, words are shown, kept, reachable."""
 
 import base64
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -455,3 +456,97 @@ def test_the_page_is_light_or_dark_as_the_system_is(
     ground, ink = brightness["dark"]
     assert ink > 600 > 120 > ground
     page.show_in("light")
+
+
+# What a person sees: text of the page, and the drafts that styles draw behind it.
+SEEN = """[...document.querySelectorAll('#captions p')].map((one) => [...one.children].map(
+    (span) => span.textContent + (span.dataset.text ?? '')).join('')).join('\\n')"""
+
+
+def test_a_draft_is_shown_behind_the_text_unless_it_is_turned_off(
+    server: Loopback, page: Page
+) -> None:
+    page.open(server.http)
+    page.value(
+        f"""(() => {{
+            seen = [];
+            drafts = [];
+            new MutationObserver(() => {{
+                seen.push({SEEN});
+                drafts.push(document.querySelector('.draft[data-text]:not([data-text=""])')
+                    ?.dataset.text);
+            }}).observe(document.getElementById('captions'),
+                {{ subtree: true, childList: true, attributes: true }});
+        }})()"""
+    )
+    press(page, "listen")
+    wait_for_words(page, 8)
+    press(page, "listen")
+    wait_for_state(page, "Ended")
+    drafts = [one for one in page.value("drafts") if one]
+    assert len({*drafts}) >= 6
+    # No word is there twice, not even for a moment, nor goes once it was confirmed.
+    n_words = [len(one.split()) for one in page.value("seen")]
+    assert max(n_words) <= len(page.value(SHOWN).split()) + 1
+    assert (
+        page.value("document.querySelector('.draft[data-text]:not([data-text=\"\"])')")
+        is None
+    )
+    assert page.value("document.getElementById('draft').checked")
+    press(page, "draft")
+    page.value("drafts = []")
+    press(page, "listen")
+    wait_for_words(page, len(page.value(SHOWN).split()) + 4)
+    assert not any(page.value("drafts"))
+    page.open(server.http)
+    assert not page.value("document.getElementById('draft').checked")
+    assert page.errors == []
+
+
+def test_a_word_that_is_confirmed_does_not_flicker_and_one_that_changes_is_redrawn(
+    server: Loopback, page: Page
+) -> None:
+    page.open(server.http)
+    steps = [
+        *(("draft", " turn"), ("draft", " turn on"), ("delta", " turn")),
+        *(("draft", " on"), ("delta", " on"), ("draft", " the heat")),
+        *(("draft", " the heating"), ("draft", " a"), ("delta", " the")),
+        *(("draft", ""), ("draft", " end"), ("end", ""), ("draft", " next")),
+        *(("draft", ""), ("draft", " last"), ("withdraw", "")),
+    ]
+    seen, n_spans, style = page.value(
+        f"""import('/page/captions.js').then(({{ Captions }}) => {{
+            const element = document.getElementById('captions');
+            const nothing = () => {{}};
+            const captions = new Captions(element,
+                {{ keep: nothing, drop: nothing, change: nothing }});
+            const seen = [];
+            let style = null;
+            for (const [what, text] of {json.dumps(steps)}) {{
+                captions[what](text);
+                seen.push({SEEN});
+                const drawn = element.querySelector('.draft');
+                style ??= (({{ content, opacity }}) => [content, opacity])(
+                    getComputedStyle(drawn, '::after'));
+            }}
+            return [seen, element.querySelectorAll('span').length, style];
+        }})"""
+    )
+    assert seen[:4] == ["turn", "turn on", "turn on", "turn on"]
+    assert seen[4:8] == [
+        "turn on",
+        "turn on the heat",
+        "turn on the heating",
+        "turn on a",
+    ]
+    # The text that stays and a draft that is about to be replaced.
+    assert seen[8:11] == ["turn on the a", "turn on the", "turn on the end"]
+    assert seen[11:] == [
+        "turn on the",
+        "turn on the\nnext",
+        "turn on the",
+        "turn on the\nlast",
+        "turn on the",
+    ]
+    assert n_spans == 3
+    assert style == ['"turn"', "0.7"]

@@ -16,15 +16,8 @@ from voxmlx.errors import RequestError
 from voxmlx.events import TextDelta, UtteranceEnd, Word, WordFinal
 from voxmlx.serve.conversation import Hints
 from voxmlx.serve.pcm import ENCODINGS, PcmDecoder
-from voxmlx.serve.protocol import (
-    Failed,
-    Finish,
-    Flush,
-    Lagging,
-    Open,
-    PushAudio,
-    StreamOptions,
-)
+from voxmlx.serve.protocol import Failed, Finish, Flush, Lagging, Open, PushAudio
+from voxmlx.serve.stream_options import StreamOptions
 from voxmlx.serve.text_buffer import TextBuffer
 
 OPENAI = Hints(intent="transcription")
@@ -47,7 +40,7 @@ def kinds(talk: Talk) -> list[type]:
 def test_a_vllm_client_is_served_as_vllm_documents() -> None:
     talk = Talk()
     assert talk.told[0]["type"] == "session.created"
-    assert talk.says({"type": "session.update", "model": "x"}) == []
+    assert talk.says({"type": "session.update", "model": "demo"}) == []
     assert talk.says({"type": "input_audio_buffer.commit"}) == []
     assert talk.says(append(160), append(320)) == []
     assert talk.hears(TextDelta(" one", 80)) == [
@@ -90,7 +83,7 @@ def test_what_our_own_client_asks_for_it_is_told() -> None:
     updated = talk.says(
         {
             "type": "session.update",
-            "model": "x",
+            "model": "demo",
             "delay_ms": 960,
             "pause_ms": 400,
             "hotwords": ["Voxtral"],
@@ -255,7 +248,7 @@ def test_the_beta_names_are_answered_by_the_beta_names() -> None:
             "type": "transcription_session.update",
             "session": {
                 "input_audio_format": "g711_ulaw",
-                "input_audio_transcription": {"model": "x", "language": "en"},
+                "input_audio_transcription": {"model": "demo", "language": "en"},
                 "turn_detection": {"type": "server_vad", "silence_duration_ms": 700},
             },
         }
@@ -503,7 +496,8 @@ TYPES = [
     "response.create",
 ]
 NAMES = [
-    *("model", "delay_ms", "pause_ms", "hotwords", "include", "event_id", "final"),
+    *("model", "delay_ms", "draft_delay_ms", "pause_ms", "hotwords", "include"),
+    *("event_id", "final"),
     *("audio", "input", "format", "rate", "transcription", "turn_detection", "delay"),
     *("input_audio_format", "input_audio_transcription", "silence_duration_ms"),
     *("audio_format", "encoding", "sample_rate", "target_streaming_delay_ms", "type"),
@@ -524,7 +518,7 @@ OBJECTS = st.recursive(
 MESSAGES = (
     st.fixed_dictionaries(
         {"type": st.sampled_from(TYPES)},
-        optional=dict.fromkeys((*NAMES[:8], "session"), OBJECTS),
+        optional=dict.fromkeys((*NAMES[:9], "session"), OBJECTS),
     ).map(json.dumps)
     | JSON.map(json.dumps)
     | st.text(max_size=40)

@@ -25,8 +25,8 @@ from voxmlx import Checkpoint, Session, Transcript
 from voxmlx.audio.files import AudioFile, open_audio
 from voxmlx.events import Event, Finished, SoundWarning
 from voxmlx.serve.multipart_form import MultipartForm
-from voxmlx.serve.protocol import StreamOptions
 from voxmlx.serve.response_formats import TranscriptionParams
+from voxmlx.serve.stream_options import StreamOptions
 from voxmlx.serve.transcriptions import UploadJob
 from voxmlx.serve.upload_body import UploadBody, UploadTotal
 from voxmlx.web.limits import Limits
@@ -136,7 +136,7 @@ def begun(server: Loopback, *headers: str) -> Iterator[http.client.HTTPConnectio
     [
         (b"file_url=http%3A%2F%2Fx%2Fa.wav&model=x", "file_url is not fetched"),
         (b"file_id=3", "file_id is unknown"),
-        (b"file_url=&model=x", "file is missing"),
+        (b"file_url=&model=whisper-1", "file is missing"),
         (b"", "file is missing"),
         (b"&".join([b"a=b"] * 2000), "more than 1100 fields"),
         (b"a=" + b"x" * 300_000, "more than 262144 bytes"),

@@ -119,7 +119,7 @@ def test_mistrals_package_reads_each_event_of_a_stream(granularity: str | None) 
 @pytest.mark.parametrize("field", ["context_bias", "diarize"])
 def test_a_client_is_mistrals_by_its_fields_too(field: str) -> None:
     assert params({field: ["false"]}).is_mistral
-    assert not params({"model": ["x"], "language": ["en"]}).is_mistral
+    assert not params({"model": ["whisper-1"], "language": ["en"]}).is_mistral
 
 
 def test_a_stream_that_fails_names_its_error() -> None:

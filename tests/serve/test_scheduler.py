@@ -41,10 +41,10 @@ from voxmlx.serve.protocol import (
     Notice,
     Open,
     PushAudio,
-    StreamOptions,
 )
 from voxmlx.serve.scheduler import Scheduler
 from voxmlx.serve.slot import Kind
+from voxmlx.serve.stream_options import StreamOptions
 
 TIMEOUT_S = 60
 

@@ -33,17 +33,9 @@ from voxmlx.serve.connection import Connection
 from voxmlx.serve.conversation import WyomingConversation
 from voxmlx.serve.json_object import JsonObject
 from voxmlx.serve.metrics_sink import NullMetrics
-from voxmlx.serve.protocol import (
-    MAX_HOTWORDS,
-    Close,
-    Finish,
-    Flush,
-    Lagging,
-    Open,
-    PushAudio,
-    StreamOptions,
-)
+from voxmlx.serve.protocol import Close, Finish, Flush, Lagging, Open, PushAudio
 from voxmlx.serve.scheduler import Scheduler
+from voxmlx.serve.stream_options import MAX_HOTWORDS, StreamOptions
 from voxmlx.serve.wyoming_wire import EventReader, encode_event
 from voxmlx.web.limits import Limits
 
@@ -344,6 +336,7 @@ def test_a_second_start_within_an_utterance_is_wrong() -> None:
 
 
 FIELDS = ["type", "rate", "width", "channels", "text", "context", "language", "name"]
+FIELDS += ["draft_delay_ms"]
 VALUES = st.none() | st.booleans() | st.integers(-3, 50_000) | st.text(max_size=9)
 
 

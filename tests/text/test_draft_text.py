@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.scripted import vocabulary
@@ -111,7 +111,6 @@ def test_characters_without_spaces_follow_one_by_one(tokenizer: Tokenizer) -> No
     assert both.draft.text == "天は"
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=40), st.data())
 def test_a_draft_without_a_fault_shows_all_it_has_heard(
     tokenizer: Tokenizer, pieces: list[str], data: st.DataObject

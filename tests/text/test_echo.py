@@ -71,6 +71,8 @@ class Score:
         self.n_echoes += len(echoes)
         self.n_echoes_left += sum(stray)
         # Two words in a row make a line that somebody has read already.
+        repeated = echoes - set(map(id, call.misheard))
+        stray = [id(word) in repeated for word in left[0]]
         self.n_doubled_lines += sum(a and b for a, b in pairwise(stray))
 
 
@@ -148,11 +150,22 @@ def test_an_echo_repeats_a_word_shortly_after_it_and_quieter(
     assert is_repeat(MeasuredWord(word, level_dbfs), others) == is_echo
 
 
-def test_a_model_that_is_surer_of_a_word_heard_the_voice_itself() -> None:
+def test_a_word_that_the_model_is_surer_of_must_be_quieter_to_be_an_echo() -> None:
     others = [MeasuredWord(Word("heating", 1000, 1400, 0.4), -20.0)]
-    word = MeasuredWord(Word("heating", 1100, 1500, 0.95), -32.0)
-    assert not is_repeat(word, others)
-    assert not is_covered(word, others)
+    for level_dbfs, is_echo in ((-28.0, False), (-32.0, True)):
+        word = MeasuredWord(Word("heating", 1100, 1500, 0.95), level_dbfs)
+        assert is_repeat(word, others) == is_echo
+
+
+def test_a_word_of_other_text_is_covered_only_by_louder_ones_all_the_time() -> None:
+    others = [MeasuredWord(SOURCE, -20.0)]
+    for word, level_dbfs, is_hidden in (
+        (Word("eating", 1100, 1500, 0.9), -32.0, True),
+        (Word("eating", 1100, 1500, 0.9), -26.0, False),
+        (Word("eating", 1100, 1900, 0.9), -32.0, False),
+        (Word("eating", 700, 1400, 0.9), -32.0, False),
+    ):
+        assert is_covered(MeasuredWord(word, level_dbfs), others) == is_hidden
 
 
 def call_of(mine: list[Word], theirs: list[Word], n_tokens: int) -> Call:

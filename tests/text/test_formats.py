@@ -81,13 +81,13 @@ def assert_good(cues: Sequence[Cue], words: Sequence[Word]) -> None:
 
 
 @given(word_lists())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_pysrt_reads_every_word_in_cues_that_never_overlap(words: list[Word]) -> None:
     assert_good(srt_cues(written(SrtWriter(), events_of(words))), words)
 
 
 @given(word_lists(), st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_webvtt_reads_every_word_in_cues_that_never_overlap(
     words: list[Word], has_word_times: bool
 ) -> None:
@@ -96,7 +96,7 @@ def test_webvtt_reads_every_word_in_cues_that_never_overlap(
 
 
 @given(word_lists(), st.sampled_from(["srt", "vtt"]))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_subtitle_file_is_valid_after_every_event(
     words: list[Word], name: str
 ) -> None:
@@ -279,7 +279,7 @@ def test_word_times_are_tags_within_their_cue() -> None:
 
 
 @given(word_lists())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_tags_increase_and_lie_within_their_cue(words: list[Word]) -> None:
     text = written(VttWriter(has_word_times=True), events_of(words))
     for block in re.findall(r"(\S+) --> (\S+)\n(.*?)\n\n", text, re.DOTALL):
@@ -289,14 +289,14 @@ def test_tags_increase_and_lie_within_their_cue(words: list[Word]) -> None:
 
 
 @given(word_lists())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_text_is_what_the_words_say(words: list[Word]) -> None:
     whole = "".join(word.lead + word.text for word in words)
     assert written(TxtWriter(), events_of(words)) == whole.lstrip() + "\n"
 
 
 @given(word_lists())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_json_has_every_word_with_its_times(words: list[Word]) -> None:
     content = json.loads(written(JsonWriter({"file": "x.wav"}), events_of(words)))
     assert content["file"] == "x.wav"

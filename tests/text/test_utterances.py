@@ -13,7 +13,7 @@ from voxmlx.checkpoint import Checkpoint
 from voxmlx.cli.word_arguments import add_word_arguments
 from voxmlx.errors import RequestError, SessionError
 from voxmlx.events import TokenDecoded, UtteranceEnd, Word
-from voxmlx.serve.protocol import StreamOptions, checked_options
+from voxmlx.serve.stream_options import StreamOptions, checked_options
 from voxmlx.session import Session
 from voxmlx.text.utterances import UtteranceTracker, check_pause
 

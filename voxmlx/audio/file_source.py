@@ -43,6 +43,7 @@ class FileSource:
         self._is_stopped = threading.Event()
         self._may_read = threading.Event()
         self._may_read.set()
+        self._unread: list[Block] = []  # what a pause found in the queue
         # What is paced must not wait: a microphone would not.
         n_max = _MAX_WAITING_SAMPLES if speed is None else 1 << 62
         self._queue = BlockQueue(n_max)
@@ -55,7 +56,11 @@ class FileSource:
         Raises AudioError for bad sound, once all that came before it has been read.
         """
         is_last = not self._thread.is_alive()
-        blocks = self._queue.get(0 if is_last else timeout_s)
+        blocks, self._unread = self._unread, []
+        if not blocks and not self._may_read.is_set():
+            time.sleep(timeout_s)
+            return []
+        blocks = blocks or self._queue.get(0 if is_last else timeout_s)
         if not blocks and (is_last or self._is_stopped.is_set()):
             self.is_ended = True
             if self._error is not None:
@@ -70,8 +75,9 @@ class FileSource:
         return self._audio.take_warnings()
 
     def pause(self) -> None:
-        """Read no more of the file until `resume`; what was read is still there."""
+        """Read no more of the file until `resume`; what was read can still be read."""
         self._may_read.clear()
+        self._unread += self._queue.get(0)
 
     def resume(self) -> None:
         """Go on where `pause` has ended."""

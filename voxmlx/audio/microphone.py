@@ -1,27 +1,25 @@
 """A microphone by PortAudio -> 16 kHz mono blocks, through trouble with the device."""
 
-import os
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, Self
+from collections.abc import Callable, Iterator
+from typing import Any, Self
 
 import numpy as np
 
 from voxmlx.audio.block_queue import Block, BlockQueue
 from voxmlx.audio.channels import Channel, ChannelChooser
+from voxmlx.audio.devices import (
+    PortAudio,
+    find_device,
+    import_portaudio,
+    listed,
+    mute_advice,
+)
 from voxmlx.audio.resample import Resampler
 from voxmlx.config import SAMPLE_RATE
 from voxmlx.errors import DeviceError
 
-__all__ = [
-    "Microphone",
-    "PortAudio",
-    "describe_devices",
-    "find_device",
-    "import_portaudio",
-    "is_loopback",
-]
+__all__ = ["Microphone"]
 
 _BLOCKS_PER_SECOND = 100
 
@@ -40,55 +38,6 @@ _FALL_BACK_AFTER_S = 5.0
 
 # A room is never as quiet as this many samples of exact zeros.
 _MUTE_AFTER_S = 2.0
-
-
-# Devices that no microphone stands behind, by a part of their names.
-_LOOPBACKS = ("blackhole", "soundflower", "loopback", "monitor of", "vb-cable")
-
-# What TERM_PROGRAM calls programs that macOS lists under another name.
-_PROGRAMS = {
-    "Apple_Terminal": "Terminal",
-    "iTerm.app": "iTerm",
-    "vscode": "Visual Studio Code",
-    "WarpTerminal": "Warp",
-    "ghostty": "Ghostty",
-    "WezTerm": "WezTerm",
-}
-
-
-class PortAudio(Protocol):
-    """The part of the module sounddevice that is used here."""
-
-    PortAudioError: type[Exception]
-
-    def query_devices(self, device: Any = None, kind: Any = None) -> Any: ...
-    def InputStream(self, **options: Any) -> Any: ...
-    def _terminate(self) -> None: ...
-    def _initialize(self) -> None: ...
-
-
-def import_portaudio() -> PortAudio:
-    """The module sounddevice. Raises DeviceError where PortAudio is missing."""
-    try:
-        # A local import: it loads PortAudio, which may not be there.
-        import sounddevice
-    except OSError:
-        raise DeviceError(
-            "PortAudio is not installed, so no microphone can be heard; install it with "
-            "brew install portaudio (macOS) or apt-get install libportaudio2 (Debian), "
-            "or hear a file with --input FILE"
-        ) from None
-    return sounddevice  # pyright: ignore[reportReturnType] -- a module
-
-
-def describe_devices(portaudio: PortAudio) -> list[str]:
-    """One line for each input device: its number, name, rate and number of inputs."""
-    return [
-        f"{device['index']}: {device['name']} ({device['default_samplerate']:.0f} Hz, "
-        f"{n} input{'s' * (n > 1)})"
-        for device in _inputs(portaudio)
-        if (n := device["max_input_channels"])
-    ]
 
 
 class Microphone:
@@ -123,10 +72,9 @@ class Microphone:
         """Open `device`, a number or a part of a name; None is the system's default.
 
         `channel` is one of its inputs, from 1, or "mix"; None takes the one that
-        carries sound. One that is not `is_alone` in the process is silent after its
-        device is lost: no other device speaks for it, and PortAudio, which sees devices
-        only when started anew, must not be. Raises DeviceError, which lists the devices
-        there are.
+        carries sound. One that is not `is_alone` in the process leaves it to a
+        DeviceGroup to bring a lost device back, and no other device takes its place.
+        Raises DeviceError, which lists the devices there are.
         """
         self._portaudio = portaudio or import_portaudio()
         self.notify = notify
@@ -213,6 +161,21 @@ class Microphone:
         except DeviceError:
             self._lose_device()
 
+    @property
+    def is_lost(self) -> bool:
+        """Return whether its device has gone, and is waited for."""
+        return self._stream is None and not self._is_paused and not self.is_ended
+
+    def bring_back(self) -> bool:
+        """Open the lost device again, if PortAudio has it; return whether it is open."""
+        try:
+            # A number may mean another device by now, the name does not.
+            self._open(self.name)
+        except DeviceError:
+            return False
+        self.notify(f"{self.name} is back")
+        return True
+
     def stop(self) -> None:
         """Hear nothing more; what was heard can still be read."""
         self._is_stopped = True
@@ -242,7 +205,7 @@ class Microphone:
             raise DeviceError(
                 f"the microphone {found['name']} cannot be opened: {error}; close what "
                 f"else uses it, or choose another with --device: "
-                f"{_listed(self._portaudio)}"
+                f"{listed(self._portaudio)}"
             ) from None
         self.name = found["name"]
         self._opened_at = self._clock()
@@ -301,17 +264,12 @@ class Microphone:
         self._n_zeros += len(samples)
         if self._n_zeros >= _MUTE_AFTER_S * self._rate:
             self._n_zeros = -1
-            self.notify(_mute_advice(self.name, self._chooser))
+            self.notify(mute_advice(self.name, self._chooser))
 
     def _lose_device(self) -> None:
         self.close()
         self._gone_since = self._retried = self._clock()
-        self.notify(
-            f"{self.name} is gone; waiting for it"
-            if self._is_alone
-            else f"{self.name} is gone; it is silent from now on, and the others are "
-            "heard; start again to hear it"
-        )
+        self.notify(f"{self.name} is gone; waiting for it")
 
     def _read_without_device(self, timeout_s: float) -> list[Block]:
         """Silence as long as the time that passes; tries to find a device again."""
@@ -330,90 +288,10 @@ class Microphone:
         self._portaudio._terminate()  # pyright: ignore[reportPrivateUsage] -- no other way
         self._portaudio._initialize()  # pyright: ignore[reportPrivateUsage]
         lost = self.name
-        try:
-            # A number may mean another device by now, the name does not.
-            self._open(lost)
-        except DeviceError:
-            if not may_fall_back:
-                return
-            try:
-                self._open(None)
-            except DeviceError:
-                return
-            self.notify(f"{lost} did not come back; hearing {self.name} instead")
+        if self.bring_back() or not may_fall_back:
             return
-        self.notify(f"{self.name} is back")
-
-
-def _inputs(portaudio: PortAudio) -> list[dict[str, Any]]:
-    devices: Sequence[dict[str, Any]] = portaudio.query_devices()
-    return [device for device in devices if device["max_input_channels"] > 0]
-
-
-def find_device(portaudio: PortAudio, device: str | int | None) -> dict[str, Any]:
-    """Return PortAudio's record of an input device, without opening it.
-
-    `device` is a number or a part of a name; None is the system's default. Raises
-    DeviceError, which lists the devices there are.
-    """
-    inputs = _inputs(portaudio)
-    if not inputs:
-        raise DeviceError(
-            "there is no microphone; plug one in, or hear a file with --input FILE"
-        )
-    if device is None:
         try:
-            return portaudio.query_devices(None, "input")
-        except (ValueError, portaudio.PortAudioError):
-            return inputs[0]
-    if isinstance(device, int):
-        found = [one for one in inputs if one["index"] == device]
-    else:
-        found = [one for one in inputs if one["name"] == device] or [
-            one for one in inputs if device.casefold() in one["name"].casefold()
-        ]
-    if len(found) == 1:
-        return found[0]
-    problem = "matches several" if found else "is no input device"
-    raise DeviceError(f"--device {device} {problem}; there are {_listed(portaudio)}")
-
-
-def is_loopback(name: str) -> bool:
-    """Return whether a device carries what other programs play, by its name."""
-    return any(word in name.casefold() for word in _LOOPBACKS)
-
-
-def _listed(portaudio: PortAudio) -> str:
-    return ", ".join(describe_devices(portaudio))
-
-
-def _mute_advice(name: str, chooser: ChannelChooser) -> str:
-    """What to do about a device that delivers only zeros, by the likely cause."""
-    if chooser.loud is not None:
-        return (
-            f"input {chooser.current} of {name} delivers only zeros, but input "
-            f"{chooser.loud} carries sound: choose it with --channel {chooser.loud}"
-        )
-    zeros = f"{name} delivers only zeros"
-    if is_loopback(name):
-        return (
-            f"{zeros}: it carries what other programs play into it; make it their "
-            "output, or choose a microphone with --device"
-        )
-    if sys.platform == "darwin" and "SSH_CONNECTION" in os.environ:
-        return (
-            f"{zeros}: over SSH macOS gives no sound; start the command in a terminal "
-            "window of the Mac itself"
-        )
-    if sys.platform == "darwin":
-        program = _PROGRAMS.get(os.environ.get("TERM_PROGRAM", ""), "this terminal")
-        return (
-            f"{zeros}: allow {program} the microphone in System Settings > Privacy & "
-            "Security > Microphone, then start again"
-        )
-    if chooser.n_channels > 1:
-        return (
-            f"{zeros} on all its {chooser.n_channels} inputs: is it muted, or nothing "
-            "plugged in?"
-        )
-    return f"{zeros}: is it muted?"
+            self._open(None)
+        except DeviceError:
+            return
+        self.notify(f"{lost} did not come back; hearing {self.name} instead")

@@ -9,6 +9,9 @@ from voxmlx.config import SAMPLE_RATE
 
 __all__ = ["SteadySound"]
 
+# A device may give what has piled up at once when it begins. So the first blocks wait
+# for so long, and the least late of them says where the sound begins.
+_BEGINNING_S = 0.5
 # The ratio is looked at once a second, and goes over to another within a tenth.
 _EVERY_SAMPLES = SAMPLE_RATE
 _SLEW_SAMPLES = SAMPLE_RATE // 10
@@ -45,30 +48,61 @@ class SteadySound:
         # Samples of silence before the first block, in all, and that came out.
         self._n_before = 0
         self._n_in = self._n_out = self._n_unadjusted = 0
-        self._is_begun = False
+        self._is_begun = self._has_gap = False
+        self._first: list[Block] = []
 
     def push(self, block: Block) -> Block:
-        """Hear the next block, and return what is certain of it."""
+        """Hear the next block, and return what is certain: nothing in the first 0.5 s."""
+        if self._is_begun:
+            return Block(self._steadied(block), block.time)
+        if len(block.samples):
+            self._first.append(block)
+        if self._first and block.time - self._first[0].time >= _BEGINNING_S:
+            return Block(self._begin(), block.time)
+        return Block(np.zeros(0, np.float32), block.time)
+
+    def _begin(self) -> np.ndarray:
+        """Place the first blocks; return the silence before them, and them."""
+        self._is_begun = True
+        first, self._first = self._first, []
+        n_ends = np.cumsum([len(block.samples) for block in first])
+        n_late = [
+            round((block.time - self._origin) * SAMPLE_RATE) - int(n)
+            for block, n in zip(first, n_ends, strict=True)
+        ]
+        self._n_before = max(0, min(n_late, default=0))
+        silence = np.zeros(self._n_before, np.float32)
+        return np.concatenate([silence, *(self._steadied(block) for block in first)])
+
+    def _steadied(self, block: Block) -> np.ndarray:
         samples = block.samples
         time_s = block.time - self._origin
         parts: list[np.ndarray] = []
-        if not self._is_begun and len(samples):
-            self._is_begun = True
-            self._n_before = max(0, round(time_s * SAMPLE_RATE) - len(samples))
-            parts.append(np.zeros(self._n_before, np.float32))
-        if self._is_begun:
-            self._drift.observe(self._sound_s(len(samples)), time_s)
+        if self._has_gap and len(samples):
+            self._has_gap = False
+            parts.append(self._resampled(self._silence_until(time_s, len(samples))))
+        self._drift.observe(self._sound_s(len(samples)), time_s)
         self._n_unadjusted += len(samples)
         if self._n_unadjusted >= _EVERY_SAMPLES:
             self._n_unadjusted = 0
             parts.append(self._resampled(self._silence_for_lost()))
             self._adjust(time_s)
         parts.append(self._resampled(samples))
-        return Block(np.concatenate(parts), block.time)
+        return np.concatenate(parts)
+
+    def hold(self, seconds: float) -> None:
+        """Leave so much of the clock's time out of the stream: nobody listened."""
+        self._origin += seconds
+
+    def note_gap(self) -> None:
+        """Note that sound is missing before the next block; silence takes its place."""
+        self._has_gap = self._is_begun
 
     def flush(self) -> np.ndarray:
-        """Return the samples that the filter still holds; the stream ends here."""
-        return self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        """Return the samples that are still held; the stream ends here."""
+        begun = np.zeros(0, np.float32) if self._is_begun else self._begin()
+        left = self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        return np.concatenate([begun, left])
 
     @property
     def n_samples(self) -> int:
@@ -78,6 +112,11 @@ class SteadySound:
     def _sound_s(self, n_more: int) -> float:
         """Return how much the device has given, by its own clock, from the origin."""
         return (self._n_before + self._n_in + n_more) / SAMPLE_RATE
+
+    def _silence_until(self, time_s: float, n_samples: int) -> np.ndarray:
+        """Return as much silence as a block is later than the line says."""
+        late_s = time_s - self._sound_s(n_samples) - self._drift.lateness_s(time_s)
+        return np.zeros(max(0, round(late_s * SAMPLE_RATE)), np.float32)
 
     def _silence_for_lost(self) -> np.ndarray:
         return np.zeros(round(self._drift.take_lost_s() * SAMPLE_RATE), np.float32)

@@ -53,9 +53,14 @@ def plan_outputs(
     return outputs
 
 
-def check_output(output: Path, inputs: Sequence[str]) -> None:
-    """Raise OutputError unless `output` may be written, and is none of `inputs`."""
-    _refuse_unwritable(output.parent)
+def check_output(
+    output: Path, inputs: Sequence[str], *, advice: str = "choose another --output-dir"
+) -> None:
+    """Raise OutputError unless `output` may be written, and is none of `inputs`.
+
+    `advice` is what helps where its directory does not.
+    """
+    _refuse_unwritable(output.parent, advice)
     if output.is_dir():
         raise OutputError(f"{output} is a directory, expected a file or nothing")
     if output.exists() and not output.is_file():
@@ -68,7 +73,7 @@ def check_output(output: Path, inputs: Sequence[str]) -> None:
     ):
         raise OutputError(
             f"{output} is one of the inputs and would be overwritten; choose "
-            "another name or --output-dir"
+            f"another name, or {advice}"
         )
 
 
@@ -220,19 +225,17 @@ class StandardOutput:
             self.write("\n")
 
 
-def _refuse_unwritable(directory: Path) -> None:
+def _refuse_unwritable(directory: Path, advice: str) -> None:
     """Raise OutputError unless `directory` exists, or could be made, for writing."""
     if directory.exists() and not directory.is_dir():
-        raise OutputError(
-            f"{directory} is a file, expected a directory; choose another --output-dir"
-        )
+        raise OutputError(f"{directory} is a file, expected a directory; {advice}")
     existing = directory.absolute()
     while not existing.exists():
         existing = existing.parent
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(
             f"{directory} cannot be written; check the permissions of {existing} or "
-            "choose another --output-dir"
+            f"{advice}"
         )
 
 

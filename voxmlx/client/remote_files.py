@@ -71,10 +71,10 @@ def find_model(server: HttpServer, wanted: str | None) -> ServedModel:
     entries = [fields_of(one) for one in listed] if isinstance(listed, list) else []  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] -- JSON of others
     names = [str(one.get("id")) for one in entries]
     is_ours = any(one.get("owned_by") == "voxmlx" for one in entries)
-    if is_ours:  # there is one, whatever a client calls it
-        return ServedModel(names[0], True)
     if wanted is not None:
-        return ServedModel(wanted, False)
+        return ServedModel(wanted, is_ours)
+    if is_ours:  # one model, by all its names
+        return ServedModel(names[0], True)
     if len(names) != 1:
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         raise ServerError(

@@ -20,6 +20,7 @@ import mlx.core as mx
 from voxmlx.decoding.decoded import NO_TOKEN, NOT_FINITE
 from voxmlx.decoding.network_requests import DecodeRequest, Requests
 from voxmlx.decoding.pad_guesses import PadGuesses
+from voxmlx.decoding.speculation import Speculation
 from voxmlx.model.state import VoxtralState
 
 __all__ = ["DraftDecoder"]
@@ -28,10 +29,18 @@ __all__ = ["DraftDecoder"]
 class DraftDecoder:
     """The greedy ids of one stream at another delay, from embeddings that it is given."""
 
-    def __init__(self, open_state: Callable[[], VoxtralState]) -> None:
-        """`open_state` makes a state at the draft's delay; its encoder is not used."""
+    def __init__(
+        self,
+        open_state: Callable[[], VoxtralState],
+        speculation: Speculation | None = None,
+    ) -> None:
+        """`open_state` makes a state at the draft's delay; its encoder is not used.
+
+        `speculation` guesses at ids of a backlog, for the draft alone.
+        """
         self._open_state = open_state
-        self._pads = PadGuesses()
+        self._speculation = speculation
+        self._pads = PadGuesses(speculation)
         self._state = open_state()
         self._ids: list[int] = []
 
@@ -44,7 +53,7 @@ class DraftDecoder:
 
         Where it `is_quiet`, PADs are guessed, and verified together.
         """
-        guesses = self._pads if is_quiet else None
+        guesses = self._pads if is_quiet else self._speculation
         while audio.shape[1]:
             ids: list[int] = yield DecodeRequest(
                 audio, self._state, speculation=guesses

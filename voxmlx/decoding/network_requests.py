@@ -40,7 +40,8 @@ class DecodeRequest:
     With `speculation`, a pass may take more than the one position whose input is
     known: guesses stand for the ids in between, and those after the first that
     turns out wrong are trimmed. Such a pass waits for its ids; where no guess
-    seems worth it, a run of single positions is queued before any is read.
+    seems worth it, a run of single positions is queued before any is read. The last
+    position is read with `ids`, since nothing is left to guess.
 
     `known` are ids that stand already, of the first positions: they are not chosen
     again, only given to the decoder. Inside a prompt, what it has comes first.
@@ -138,7 +139,7 @@ class DecodeRequest:
         self._chosen.append(chosen)
         if self.speculation is not None:
             self._unread.append(chosen)
-            if self.is_done or len(self._unread) >= self.speculation.n_unread:
+            if not self.is_done and len(self._unread) >= self.speculation.n_unread:
                 self._read(self.speculation)
         return leading
 
@@ -197,6 +198,8 @@ class DecodeRequest:
 
     def ids(self) -> NDArray[np.int32]:
         """Ids [k], one per audio token; waits until they are computed."""
+        if self.speculation is not None and self._unread:
+            self._read(self.speculation)
         ids = [
             token_id
             for part in self._chosen

@@ -123,6 +123,10 @@ class Speculation:
         self.n_guessed = 0
         self.n_accepted = 0
 
+    def for_another_stream(self) -> "Speculation":
+        """Return a new one with the same clock or number of guesses."""
+        return Speculation(self._clock, n_guesses=self._n_guesses)
+
     def guess(self, n: int) -> list[int]:
         """Return at most n ids that may come next; none where that would not pay."""
         if self._n_guesses is not None:

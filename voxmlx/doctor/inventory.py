@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from voxmlx.audio.microphone import PortAudio, import_portaudio
+from voxmlx.audio.devices import PortAudio, import_portaudio
 from voxmlx.errors import DeviceError
 
 __all__ = ["CachedModel", "Microphones", "cached_models", "microphones"]

@@ -119,7 +119,8 @@ def rotation(angles: NDArray[np.complex64], heads_per_group: int) -> Rotation:
 
     `angles` [B, T, R, 1, D / 2] are those of `rotate_reference`.
     """
-    if not has_metal():
+    # A view of pairs as complex numbers has no gradient.
+    if not has_metal() and not kernel_switches().has_gradients:
         B, T, R, _, half = angles.shape
         every_head = np.broadcast_to(angles, (B, T, R, heads_per_group, half))
         return Rotation((mx.array(every_head.reshape(B, T, -1)),), ())

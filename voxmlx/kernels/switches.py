@@ -67,6 +67,8 @@ class KernelSwitches:
         """
         self.n_changes = 0
         """How often a switch has moved."""
+        self.has_gradients = False
+        """Whether only bodies run that have a gradient."""
         self._untried = frozenset[str]() if are_tried else frozenset(ON_METAL)
         self._off: dict[str, str] = {}
         if refusal is not None:
@@ -101,6 +103,16 @@ class KernelSwitches:
         """Let a kernel not run meanwhile."""
         with self._meanwhile(self._untried | {name}):
             yield
+
+    @contextmanager
+    def with_gradients(self) -> Generator[None]:
+        """Let nothing run meanwhile that has no gradient, such as a kernel of ours."""
+        self.has_gradients = True
+        try:
+            with self._meanwhile(self._untried | frozenset(CHOOSABLE)):
+                yield
+        finally:
+            self.has_gradients = False
 
     @contextmanager
     def _meanwhile(self, untried: frozenset[str]) -> Generator[None]:

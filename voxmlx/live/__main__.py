@@ -10,18 +10,19 @@ from dataclasses import asdict
 from typing import Any
 
 from voxmlx import demo
-from voxmlx.audio.file_source import FileSource
-from voxmlx.audio.files import STANDARD_INPUT, open_audio
-from voxmlx.audio.microphone import (
-    Microphone,
+from voxmlx.audio.devices import (
     PortAudio,
     describe_devices,
     find_device,
     import_portaudio,
 )
+from voxmlx.audio.file_source import FileSource
+from voxmlx.audio.files import STANDARD_INPUT, open_audio
+from voxmlx.audio.microphone import Microphone
 from voxmlx.cli.arguments import (
     check_delay,
     check_draft_delay,
+    default_model,
     raw_rate,
     run_command,
 )
@@ -34,6 +35,7 @@ from voxmlx.cli.word_arguments import (
     cue_rules,
     word_options,
 )
+from voxmlx.config import BASE_MODEL
 from voxmlx.errors import DeviceError, OutputError
 from voxmlx.events import Event
 from voxmlx.live.captions import Captions, Listener, LiveStream, SoundSource
@@ -51,8 +53,9 @@ from voxmlx.live.remote_events import RemoteEvents
 from voxmlx.live.server_connection import server_url
 from voxmlx.live.several import run_several
 from voxmlx.live.shown_elsewhere import (
+    JSON_LINES,
+    Elsewhere,
     open_commands,
-    open_elsewhere,
     refuse_caption_file,
 )
 from voxmlx.live.source_arguments import has_several_sources
@@ -61,6 +64,7 @@ from voxmlx.live.stream_metrics import Figures, StreamMetrics
 from voxmlx.live.summary import summary
 from voxmlx.live.worker_commands import CommandReader
 from voxmlx.session import Session
+from voxmlx.text.caption_text import CaptionText
 from voxmlx.text.formats import FormatOptions, make_writer
 from voxmlx.text.journal import Journal, read_journal
 
@@ -98,7 +102,7 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
     with ExitStack() as stack:
         if played is not None:
             stack.callback(played.close)
-        open_listeners = open_elsewhere(arguments, stack)
+        elsewhere = Elsewhere(arguments, stack)
         commands = open_commands(arguments, stack)
         stream, metrics, head = _open_stream(arguments, stack, commands)
         journal = _read_journal(arguments, head) if resumed is not None else None
@@ -119,9 +123,10 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         for sentence in waiting:
             display.notice(sentence)
         files = _open_files(arguments, head, resumed, stack)
+        is_replaced = arguments.replace is not None
         listeners: list[Listener] = [
             *files,
-            *open_listeners(),
+            *elsewhere.listeners(lambda: CaptionText(has_final_words=is_replaced)),
             display,
             LagWarning(display.notice, arguments.server),
             RecoveryWarning(display.notice, arguments.dtype),
@@ -130,7 +135,16 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         captions = Captions(source, stream, listeners, metrics, is_recorded=is_recorded)
         if commands is not None:
             assert isinstance(display, JsonDisplay)
-            listeners.append(CommandRunner(commands, display, captions, source, stream))
+            changing = stream if isinstance(stream, ChangingStream) else None
+            runner = CommandRunner(
+                commands,
+                display,
+                captions,
+                [source],
+                changing,
+                pause_ms=arguments.pause,
+            )
+            listeners.append(runner)
         stack.enter_context(ended_by_first_signal(captions.stop))
         if resumed is not None and journal is not None:
             assert isinstance(stream, Session | ChangingStream)
@@ -160,9 +174,8 @@ def _open_stream(
 
 def _has_confidence(arguments: argparse.Namespace) -> bool:
     """Probabilities cost a little and only jsonl shows them."""
-    if arguments.format == "jsonl":
-        return True
-    return any(path.suffix == ".jsonl" for path in arguments.output)
+    is_shown = arguments.format == JSON_LINES
+    return is_shown or any(path.suffix == ".jsonl" for path in arguments.output)
 
 
 def _open_resumed(arguments: argparse.Namespace) -> RecordedSound | None:
@@ -191,17 +204,19 @@ def _open_remote(
     # A file that is sent as fast as it can be lags by what is on its way.
     is_live = arguments.input in (None, STANDARD_INPUT) or arguments.realtime
     has_confidence = _has_confidence(arguments)
+    is_default = arguments.model == default_model()
     stream = RemoteStream(
         server_url(arguments.server),
         lambda: RemoteEvents(options["replacements"], arguments.pause),
         # Beyond the model's name, what our own server takes; vLLM's overlooks it.
         session={
-            "model": arguments.model,
+            "model": BASE_MODEL if is_default else arguments.model,
             "pause_ms": arguments.pause,
             "hotwords": list(options["hotwords"]),
             "include": ["words", "lag", *(["confidence"] if has_confidence else [])],
         },
         delay_ms=arguments.delay,
+        draft_delay_ms=arguments.draft_delay,
         key=server_key(arguments),
         metrics=metrics if is_live else None,
         reconnect_s=reconnect_s(arguments),
@@ -262,7 +277,7 @@ def _display(
     head: Mapping[str, Any],
     resumed: RecordedSound | None,
 ) -> PlainDisplay | TerminalDisplay | JsonDisplay:
-    if arguments.format == "jsonl":
+    if arguments.format == JSON_LINES:
         return JsonDisplay(
             {
                 "model": head.get("model", arguments.model),

@@ -3,14 +3,10 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from voxmlx.errors import ServerError
-from voxmlx.events import Event
-from voxmlx.live.stream_metrics import StreamMetrics
-from voxmlx.text.caption_text import CaptionText
+from voxmlx.text.caption_text import ShownText
 from voxmlx.web.access import LOOPBACK, Access, is_loopback
 
 if TYPE_CHECKING:
@@ -21,21 +17,24 @@ __all__ = ["CaptionPage", "open_caption_server", "page_address"]
 _OPTION = "--serve-captions"
 
 
-class CaptionPage:
+E = TypeVar("E")
+
+
+class CaptionPage(Generic[E]):
     """Shows what has been said last on the page of a server."""
 
-    def __init__(self, server: "CaptionServer", text: CaptionText) -> None:
+    def __init__(self, server: "CaptionServer", text: ShownText[E]) -> None:
         self._server = server
         self._text = text
 
-    def on_audio(self, samples: np.ndarray, /) -> None:
-        del samples
+    def on_audio(self, *heard: object) -> None:
+        del heard
 
-    def on_events(self, events: Sequence[Event], /) -> None:
+    def on_events(self, events: Sequence[E], /) -> None:
         if self._text.push(events):
             self._server.set(self._text.text, self._text.draft)
 
-    def on_tick(self, metrics: StreamMetrics, /) -> None:
+    def on_tick(self, metrics: object, /) -> None:
         del metrics
 
 

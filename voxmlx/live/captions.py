@@ -19,7 +19,7 @@ from voxmlx.live.recorded import to_pcm16
 from voxmlx.live.stream_metrics import StreamMetrics
 from voxmlx.live.waiting_sound import WaitingSound
 
-__all__ = ["Captions", "Listener", "LiveStream", "SoundSource"]
+__all__ = ["Captions", "Listener", "LiveStream", "SoundSource", "flushing_silence"]
 
 # How long to wait for sound before the display is drawn again.
 _WAIT_S = 0.1
@@ -60,6 +60,16 @@ class Listener(Protocol):
     def on_tick(self, metrics: StreamMetrics, /) -> None: ...
 
 
+def flushing_silence(delay_ms: int, pause_ms: int = 0) -> np.ndarray:
+    """Return the silence [n] that brings out all words at a delay, as a flush does.
+
+    It is the delay, 0.8 s, what completes an audio token, and one beyond it. A further
+    `pause_ms` ends the utterance too.
+    """
+    n_tokens = (delay_ms + pause_ms) // AUDIO_TOKEN_MS + RIGHT_PAD_TOKENS + 2
+    return np.zeros(n_tokens * SAMPLES_PER_AUDIO_TOKEN, np.float32)
+
+
 class Captions:
     """Moves sound from a source through a stream until the source ends.
 
@@ -84,7 +94,6 @@ class Captions:
         self._metrics = metrics
         self._clock = clock
         self._waiting = WaitingSound()
-        self._n_taken = 0
         self._is_stopping = False
 
     def stop(self) -> None:
@@ -92,24 +101,17 @@ class Captions:
         # The source has locks that the interrupted thread may hold: the loop stops it.
         self._is_stopping = True
 
-    def flush(self) -> int:
+    def flush(self, pause_ms: int = 0) -> Callable[[], bool]:
         """Hear silence after what has come, so that the words spoken so far come out.
 
-        Return the value that `n_pushed` has reached when they are out. Stream time
-        counts the silence: the delay, 0.8 s, and what the spectrogram looks ahead.
+        Return what says whether they are out. Stream time counts the silence. So much
+        more of it as ends an utterance, `pause_ms`, ends it.
         """
         self._accept(self._source.read(0))
         delay_ms = self._stream.delay_ms or DEFAULT_DELAY_MS
-        # One more to complete an audio token, and one beyond it.
-        n_tokens = delay_ms // AUDIO_TOKEN_MS + RIGHT_PAD_TOKENS + 2
-        silence = np.zeros(n_tokens * SAMPLES_PER_AUDIO_TOKEN, np.float32)
+        silence = flushing_silence(delay_ms, pause_ms)
         self._accept([Block(silence, self._clock())])
-        return self._n_taken
-
-    @property
-    def n_pushed(self) -> int:
-        """Return how many samples went into the stream."""
-        return self._n_taken - self._waiting.n_samples
+        return self._waiting.mark()
 
     def replay(self, replayed: Iterable[Sequence[Event]]) -> bool:
         """Show events of sound that was heard before; False if it was stopped."""
@@ -158,7 +160,6 @@ class Captions:
                 samples = to_pcm16(samples).astype(np.float32) / 32768
             if len(samples):
                 self._waiting.push(Block(samples, block.time))
-                self._n_taken += len(samples)
                 self._metrics.pushed(samples)
                 for listener in self._listeners:
                     listener.on_audio(samples)

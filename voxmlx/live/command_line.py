@@ -13,6 +13,7 @@ from voxmlx.cli.arguments import (
 from voxmlx.cli.outputs import name_one_file_twice
 from voxmlx.cli.server_arguments import add_server_arguments, check_server_arguments
 from voxmlx.cli.word_arguments import add_subtitle_arguments, add_word_arguments
+from voxmlx.config import BASE_MODEL
 from voxmlx.live.shown_elsewhere import (
     add_elsewhere_arguments,
     check_elsewhere_arguments,
@@ -44,7 +45,7 @@ exit status:
 """
 
 # What no client can ask of a server.
-_LOCAL_ONLY = ("resume", "draft_delay", "silence_block")
+_LOCAL_ONLY = ("resume", "silence_block")
 
 # What grows with the stream (json) cannot be written as it comes.
 _FORMATS = ("txt", "srt", "vtt", "jsonl")
@@ -97,7 +98,7 @@ def make_parser() -> CommandParser:
         parser,
         address="decode there and not here: ws://HOST:PORT of voxmlx serve, or of any "
         "server that speaks vLLM's realtime dialect; --model is then the name by "
-        "which it knows its model",
+        f"which it knows its model (default: {BASE_MODEL})",
         reconnect="how long to try again when the server goes away; sound is kept "
         "meanwhile, and no word is lost or doubled",
     )

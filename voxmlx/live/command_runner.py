@@ -1,33 +1,37 @@
 """Does what commands of another program say, between two steps of a live stream."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
 from voxmlx.errors import RequestError, VoxmlxError
-from voxmlx.events import Event
-from voxmlx.live.captions import Captions, LiveStream
+from voxmlx.events import ChannelEvent, Event, Finished
 from voxmlx.live.changing_stream import ChangingStream
-from voxmlx.live.json_display import JsonDisplay
-from voxmlx.live.stream_metrics import StreamMetrics
+from voxmlx.live.json_display import JsonOutput
 from voxmlx.live.worker_commands import Command, CommandReader, WrongCommand
+from voxmlx.text.split_writers import SplitEvent
 
-__all__ = ["CommandRunner", "PausableSource"]
+__all__ = ["CommandRunner", "Flushable", "PausableSource", "names_of"]
 
 
 class PausableSource(Protocol):
     """A source of sound that can be silent for a while."""
 
-    name: str
-
+    @property
+    def name(self) -> str: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
 
 
+class Flushable(Protocol):
+    """The loop of a live stream, or of several, as far as commands need it."""
+
+    def flush(self, pause_ms: int = 0, /) -> Callable[[], bool]: ...
+    def stop(self) -> None: ...
+
+
 class CommandRunner:
-    """Runs commands, and answers each of them once. A listener.
+    """Runs commands, and answers each of them once. A listener of any loop.
 
     A wrong command is answered by an error, and changes nothing.
     """
@@ -35,29 +39,41 @@ class CommandRunner:
     def __init__(
         self,
         reader: CommandReader,
-        display: JsonDisplay,
-        captions: Captions,
-        source: PausableSource,
-        stream: LiveStream,
+        display: JsonOutput,
+        captions: Flushable,
+        sources: Sequence[PausableSource],
+        stream: ChangingStream | None,
+        *,
+        pause_ms: int,
     ) -> None:
+        """`stream` is the one whose delay may change, if there is one.
+
+        Silence of `pause_ms` ends an utterance.
+        """
         self._reader = reader
         self._display = display
         self._captions = captions
-        self._source = source
+        self._sources = sources
+        self._pause_ms = pause_ms
         self._stream = stream
-        self._is_stopping = self._is_paused = False
-        # Flushes: how many samples are pushed when their words are out.
-        self._flushes: deque[tuple[int, Command]] = deque()
+        self._is_stopping = self._is_paused = self._is_over = False
+        # Flushes, each with what says whether its words are out.
+        self._flushes: deque[tuple[Callable[[], bool], Command]] = deque()
         self._delay: Command | None = None
 
-    def on_audio(self, samples: np.ndarray, /) -> None:
-        del samples
+    def on_audio(self, *heard: object) -> None:
+        del heard
 
-    def on_events(self, events: Sequence[Event], /) -> None:
-        del events
+    def on_events(self, events: Sequence[SplitEvent | Event], /) -> None:
+        """Note the end of the stream: nothing is answered after it."""
+        for event in events:
+            own = event.event if isinstance(event, ChannelEvent) else event
+            self._is_over = self._is_over or isinstance(own, Finished)
 
-    def on_tick(self, metrics: StreamMetrics, /) -> None:
+    def on_tick(self, metrics: object, /) -> None:
         del metrics
+        if self._is_over:
+            return
         for one in self._reader.take():
             if self._is_stopping:
                 return
@@ -76,8 +92,9 @@ class CommandRunner:
             case "resume":
                 if self._is_paused:
                     self._is_paused = False
-                    self._source.resume()
-                self._answer("resumed", command, source=self._source.name)
+                    for source in self._sources:
+                        source.resume()
+                self._answer("resumed", command, source=names_of(self._sources))
             case "delay":
                 self._change_delay(command)
             case _:
@@ -89,20 +106,21 @@ class CommandRunner:
             self._answer("paused", command)
             return
         self._is_paused = True
-        self._source.pause()
-        mark = self._captions.flush()
+        for source in self._sources:
+            source.pause()
+        is_out = self._captions.flush(self._pause_ms)
         self._answer("paused", command)
-        self._flushes.append((mark, Command("flush")))
+        self._flushes.append((is_out, Command("flush")))
 
     def _flush(self, command: Command) -> None:
         self._flushes.append((self._captions.flush(), command))
 
     def _change_delay(self, command: Command) -> None:
         assert command.delay_ms is not None
-        if not isinstance(self._stream, ChangingStream):
+        if self._stream is None:
             error = RequestError(
-                "delay is about a model on this machine, --server not; end this "
-                "stream, and start one with another --delay",
+                "the delay of a --server, or of several sources, cannot change; end "
+                "this stream, and start one with another --delay",
                 code="not_here",
             )
             self._refuse(error, command)
@@ -118,9 +136,9 @@ class CommandRunner:
             self._refuse(error, replaced)
 
     def _answer_what_is_done(self) -> None:
-        while self._flushes and self._captions.n_pushed >= self._flushes[0][0]:
+        while self._flushes and self._flushes[0][0]():
             self._answer("flushed", self._flushes.popleft()[1])
-        if self._delay is None or not isinstance(self._stream, ChangingStream):
+        if self._delay is None or self._stream is None:
             return
         if not self._stream.is_changing:
             command, self._delay = self._delay, None
@@ -134,6 +152,11 @@ class CommandRunner:
         self._display.write(
             "error", code=error.code, message=str(error), **_id_of(command)
         )
+
+
+def names_of(sources: Sequence[PausableSource]) -> str:
+    """Return the names of all sources, as the first line has them."""
+    return ", ".join(dict.fromkeys(source.name for source in sources))
 
 
 def _id_of(command: Command | WrongCommand) -> dict[str, Any]:

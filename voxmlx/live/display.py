@@ -142,6 +142,8 @@ class TerminalDisplay:
                 has_text = True
             elif isinstance(event, TextDelta) and not self._has_final_words:
                 self._add(event.text, event.time_ms)
+                # A server's next draft may come a moment later.
+                self._draft = self._draft.removeprefix(event.text)
                 has_text = True
             elif isinstance(event, DraftChanged) and not self._has_final_words:
                 self._draft = event.text

@@ -5,15 +5,12 @@ import secrets
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Generic, TypeVar
 
 from voxmlx.cli.outputs import check_output
 from voxmlx.errors import OutputError
-from voxmlx.events import Event
-from voxmlx.live.stream_metrics import StreamMetrics
 from voxmlx.live.wrap import Wrapper
-from voxmlx.text.caption_text import CaptionText
+from voxmlx.text.caption_text import ShownText
 
 __all__ = ["LastLinesFile", "check_caption_file"]
 
@@ -31,7 +28,12 @@ def check_caption_file(path: Path, inputs: Sequence[str]) -> None:
         raise OutputError(
             f"{path} cannot be written: there is no directory {path.parent}"
         )
-    check_output(path, inputs)
+    check_output(path, inputs, advice="name one in another directory")
+    if path.exists() and any(_is_open_as(number, path) for number in range(3)):
+        raise OutputError(
+            f"{path} is where a standard stream goes, and would be replaced; choose "
+            "another name"
+        )
     try:
         earlier = path.read_bytes() if path.exists() else b""
         earlier.decode("utf-8")
@@ -46,7 +48,10 @@ def check_caption_file(path: Path, inputs: Sequence[str]) -> None:
         )
 
 
-class LastLinesFile:
+E = TypeVar("E")
+
+
+class LastLinesFile(Generic[E]):
     """The last `n_lines` lines of at most `width` cells, replaced as a whole.
 
     Whoever reads the file sees old lines or new ones, never a part of either: each
@@ -56,7 +61,7 @@ class LastLinesFile:
     """
 
     def __init__(
-        self, path: Path, text: CaptionText, *, n_lines: int, width: int
+        self, path: Path, text: ShownText[E], *, n_lines: int, width: int
     ) -> None:
         """Raises OutputError where the file cannot be written."""
         self._path = Path(os.path.realpath(path))
@@ -69,14 +74,14 @@ class LastLinesFile:
             self._mode = stat.S_IMODE(self._path.stat().st_mode)
         self._replace("")
 
-    def on_audio(self, samples: np.ndarray, /) -> None:
-        del samples
+    def on_audio(self, *heard: object) -> None:
+        del heard
 
-    def on_events(self, events: Sequence[Event], /) -> None:
+    def on_events(self, events: Sequence[E], /) -> None:
         if self._text.push(events):
             self._replace("".join(f"{line}\n" for line in self._lines()))
 
-    def on_tick(self, metrics: StreamMetrics, /) -> None:
+    def on_tick(self, metrics: object, /) -> None:
         del metrics
 
     def close(self) -> None:
@@ -108,6 +113,14 @@ class LastLinesFile:
             temporary.unlink(missing_ok=True)
             raise _unwritable(self._path, error) from None
         self._written = content
+
+
+def _is_open_as(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:

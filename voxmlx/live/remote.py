@@ -15,6 +15,7 @@ import base64
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ import numpy as np
 from voxmlx.cli.json_fields import fields_of
 from voxmlx.config import DEFAULT_DELAY_MS, SAMPLE_RATE, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.errors import ServerError
-from voxmlx.events import Event, Finished, TextDelta
+from voxmlx.events import DraftChanged, Event, Finished, TextDelta
 from voxmlx.live.kept_sound import KeptSound
 from voxmlx.live.reconnecting import Reconnecting
 from voxmlx.live.remote_events import RemoteEvents
@@ -82,18 +83,26 @@ class RemoteStream:
         *,
         session: Mapping[str, Any],
         delay_ms: int | None,
+        draft_delay_ms: int | None = None,
         key: str | None = None,
         metrics: RemoteMetrics | None = None,
         reconnect_s: float = 0.0,
     ) -> None:
         """Open a stream; `session` is what its `session.update` says.
 
-        Without `delay_ms` the delay is the server's own. With a `metrics` the sound is
+        Without `delay_ms` the delay is the server's own. With `draft_delay_ms`, drafts are
+        asked for; `notify` is told if the server has none. With a `metrics` the sound is
         live: lag is measured, and sound never waits for the server. Raises ServerError.
         """
         self.notify: Callable[[str], None] = lambda sentence: None
         self.delay_ms = delay_ms
-        self._url, self._key, self._session = url, key, session
+        self._url, self._key = url, key
+        self._session = dict(session)
+        if draft_delay_ms is not None:
+            self._session["draft_delay_ms"] = draft_delay_ms
+        # Whether drafts were asked for, and the server has not said that it sends them.
+        self._misses_drafts = draft_delay_ms is not None
+        self._draft: DraftChanged | None = None
         self._new_events = new_events
         self._metrics = metrics
         self._reconnect_s = reconnect_s
@@ -210,7 +219,8 @@ class RemoteStream:
         self._reconnecting = Reconnecting(
             connect, until=until, n_before=self._n_attempts
         )
-        return []
+        draft, self._draft = self._draft, None
+        return [replace(draft, text="")] if draft and draft.text else []
 
     def _try_again(self, timeout_s: float) -> list[Event]:
         """Go on with a connection that is there, if it is; or give up."""
@@ -284,6 +294,7 @@ class RemoteStream:
         while connection.inbox:
             message = connection.inbox.popleft()
             self._note_session(message)
+            self._note_drafts(message)
             self._has_news = self._has_news or message.get("type") in _NEWS
             match message.get("type"):
                 case "error":
@@ -300,6 +311,8 @@ class RemoteStream:
                     events += self._receive(message)
         events = self._splice.push(events)
         self._note_lag(events)
+        drafts = [event for event in events if isinstance(event, DraftChanged)]
+        self._draft = drafts[-1] if drafts else self._draft
         self._kept.forget(self._splice.restart_ms * SAMPLE_RATE // 1000)
         is_finished = any(isinstance(event, Finished) for event in events)
         if connection.error is not None and not is_finished:
@@ -323,6 +336,16 @@ class RemoteStream:
         if isinstance(lag_ms, int | float) and self._metrics is not None:
             heard_ms = self._base_ms + self._remote_events.duration_ms
             self._splice.silent_until(int(heard_ms - lag_ms) - _LAG_MARGIN_MS)
+
+    def _note_drafts(self, message: Mapping[str, Any]) -> None:
+        """Our server shows the draft's delay before any text; others know no drafts."""
+        if not self._misses_drafts:
+            return
+        if "draft_delay_ms" in fields_of(message.get("session")):
+            self._misses_drafts = False
+        elif str(message.get("type")).startswith("transcription."):
+            self._misses_drafts = False
+            self.notify("this server sends no drafts; only text that stays is shown")
 
     def _note_lag(self, events: Sequence[Event]) -> None:
         texts = [event for event in events if isinstance(event, TextDelta)]

@@ -13,6 +13,7 @@ from voxmlx.config import (
 )
 from voxmlx.errors import ServerError
 from voxmlx.events import (
+    DraftChanged,
     Event,
     Finished,
     TextDelta,
@@ -89,6 +90,8 @@ class RemoteEvents:
                 return [TextDelta(str(message["delta"]), self._time_ms)]
             case "transcription.delta":
                 return self._infer_token(str(message["delta"]))
+            case "transcription.draft":
+                return [DraftChanged(str(message["text"]), int(message["time_ms"]))]
             case "transcription.word":
                 start_ms, end_ms = int(message["start_ms"]), int(message["end_ms"])
                 lead = str(message["lead"])

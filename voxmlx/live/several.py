@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
+from voxmlx.audio.devices import PortAudio, import_portaudio
 from voxmlx.audio.file_source import FileSource
 from voxmlx.audio.files import open_audio
-from voxmlx.audio.microphone import PortAudio, import_portaudio
 from voxmlx.batch import Batch
 from voxmlx.cli.arguments import raw_rate
 from voxmlx.cli.channel_arguments import echo_notice
@@ -20,6 +20,8 @@ from voxmlx.cli.word_arguments import cue_rules
 from voxmlx.events import SoundWarning
 from voxmlx.file_transcript import channel_labels
 from voxmlx.live.captions import SoundSource
+from voxmlx.live.command_runner import CommandRunner, names_of
+from voxmlx.live.json_display import JsonSplitDisplay
 from voxmlx.live.lag_warning import LagWarning, RecoveryWarning
 from voxmlx.live.local_sessions import open_sessions
 from voxmlx.live.output_files import refuse_existing
@@ -29,7 +31,14 @@ from voxmlx.live.several_captions import (
     SplitListener,
     WorstChannel,
 )
+from voxmlx.live.shown_elsewhere import (
+    JSON_LINES,
+    Elsewhere,
+    open_commands,
+    refuse_caption_file,
+)
 from voxmlx.live.sources import (
+    ChannelSource,
     DeviceSource,
     channel_sources,
     device_labels,
@@ -40,6 +49,7 @@ from voxmlx.live.split_display import PlainSplitDisplay, TerminalSplitDisplay
 from voxmlx.live.split_files import SplitCaptionFile, SplitRecording
 from voxmlx.live.stream_metrics import Figures
 from voxmlx.live.summary import summary
+from voxmlx.text.caption_text import SplitCaptionText
 from voxmlx.text.echo_filter import EchoFilter
 from voxmlx.text.formats import FormatOptions
 from voxmlx.text.split_writers import make_split_writer
@@ -50,6 +60,7 @@ __all__ = ["run_several"]
 def run_several(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
     """Run the command for arguments that name several sources; its exit status."""
     refuse_existing([*arguments.output, arguments.record])
+    refuse_caption_file(arguments)
     with ExitStack() as stack:
         file: FileSource | None = None
         if arguments.input is not None:
@@ -58,10 +69,14 @@ def run_several(arguments: argparse.Namespace, portaudio: PortAudio | None) -> i
             portaudio = portaudio or import_portaudio()
             names = find_devices(portaudio, arguments.devices)
             labels = device_labels(names, arguments.labels)
+        elsewhere = Elsewhere(arguments, stack)
+        commands = open_commands(arguments, stack)
         # Confidence helps to tell an echo.
         local = open_sessions(arguments, has_confidence=True, n_sessions=len(labels))
         waiting: list[str] = []
-        sources: Sequence[SoundSource]
+        sources: Sequence[DeviceSource | ChannelSource]
+        if file is None and commands is not None and commands.has_ended:
+            return 0  # who wanted it has gone, and nobody listens
         if file is not None:
             sources = channel_sources(file, len(labels))
         else:
@@ -71,7 +86,9 @@ def run_several(arguments: argparse.Namespace, portaudio: PortAudio | None) -> i
 
             sources = open_devices(arguments, portaudio, waiting.append, on_open)
         delay_ms = local.sessions[0].delay_ms
-        display = stack.enter_context(_display(arguments, labels, delay_ms))
+        display = stack.enter_context(
+            _display(arguments, labels, delay_ms, local.head, names_of(sources))
+        )
         _notify(sources, display.notice, waiting)
         channels = [
             LiveChannel(source, session)
@@ -80,6 +97,11 @@ def run_several(arguments: argparse.Namespace, portaudio: PortAudio | None) -> i
         echo = EchoFilter(len(labels), keeps=arguments.keep_echo, has_drafts=True)
         listeners: list[SplitListener] = [
             *_open_files(arguments, labels, local.head, stack),
+            *elsewhere.listeners(
+                lambda: SplitCaptionText(
+                    labels, has_final_words=arguments.replace is not None
+                )
+            ),
             display,
             WorstChannel(LagWarning(display.notice)),
             WorstChannel(RecoveryWarning(display.notice, arguments.dtype)),
@@ -92,6 +114,12 @@ def run_several(arguments: argparse.Namespace, portaudio: PortAudio | None) -> i
             is_recorded=arguments.record is not None,
             take_warnings=_no_warnings if file is None else file.take_warnings,
         )
+        if commands is not None:
+            assert isinstance(display, JsonSplitDisplay)
+            runner = CommandRunner(
+                commands, display, captions, sources, None, pause_ms=arguments.pause
+            )
+            listeners.append(runner)
         stack.enter_context(ended_by_first_signal(captions.stop))
         captions.run()
     if (sentence := echo_notice(echo)) is not None:
@@ -123,11 +151,27 @@ def _no_warnings() -> Sequence[SoundWarning]:
 
 
 def _display(
-    arguments: argparse.Namespace, labels: Sequence[str], delay_ms: int
-) -> PlainSplitDisplay | TerminalSplitDisplay:
+    arguments: argparse.Namespace,
+    labels: Sequence[str],
+    delay_ms: int,
+    head: Mapping[str, Any],
+    source: str,
+) -> PlainSplitDisplay | TerminalSplitDisplay | JsonSplitDisplay:
+    if arguments.format == JSON_LINES:
+        return JsonSplitDisplay(
+            {
+                "model": head["model"],
+                "delay_ms": delay_ms,
+                "draft_delay_ms": arguments.draft_delay,
+                "source": source,
+            },
+            labels,
+            has_tokens=arguments.alternatives > 0,
+        )
     if sys.stdout is None and (arguments.output or arguments.record is not None):
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 -- as long as the process
-    if arguments.plain or sys.stdout is None or not sys.stdout.isatty():
+    is_plain = arguments.plain or arguments.format is not None
+    if is_plain or sys.stdout is None or not sys.stdout.isatty():
         return PlainSplitDisplay(labels)
     has_drafts = arguments.replace is None
     return TerminalSplitDisplay(labels, delay_ms, has_drafts=has_drafts)

@@ -11,7 +11,7 @@ from voxmlx.audio.block_queue import Block
 from voxmlx.batch import Batch
 from voxmlx.decoding.loop import MAX_AUDIO_TOKENS_PER_STEP
 from voxmlx.events import ChannelEvent, Event, SoundWarning, TokenDecoded
-from voxmlx.live.captions import Listener, SoundSource
+from voxmlx.live.captions import Listener, SoundSource, flushing_silence
 from voxmlx.live.recorded import to_pcm16
 from voxmlx.live.stream_metrics import StreamMetrics
 from voxmlx.live.waiting_sound import WaitingSound
@@ -83,6 +83,17 @@ class SeveralCaptions:
         """End soon, without losing a word that was heard. For signal handlers."""
         # The sources have locks that the interrupted thread may hold.
         self._is_stopping = True
+
+    def flush(self, pause_ms: int = 0) -> Callable[[], bool]:
+        """Have all streams hear silence after what has come, as `Captions.flush` does."""
+        marks: list[Callable[[], bool]] = []
+        for number, channel in enumerate(self._channels, 1):
+            blocks = [] if channel.source.is_ended else channel.source.read(0)
+            silence = flushing_silence(channel.session.delay_ms, pause_ms)
+            for block in [*blocks, Block(silence, self._clock())]:
+                self._hear(number, channel, block)
+            marks.append(channel.waiting.mark())
+        return lambda: all(is_out() for is_out in marks)
 
     def run(self) -> None:
         """Return when all sources have ended and every event has been shown."""

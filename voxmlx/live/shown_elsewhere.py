@@ -5,25 +5,29 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 from voxmlx.audio.files import STANDARD_INPUT
 from voxmlx.cli.arguments import CommandParser, whole_number
 from voxmlx.cli.outputs import name_one_file_twice
 from voxmlx.live.caption_page import CaptionPage, open_caption_server, page_address
 from voxmlx.live.last_lines import LastLinesFile, check_caption_file
-from voxmlx.live.source_arguments import has_several_sources
 from voxmlx.live.worker_commands import CommandReader, is_pipe
-from voxmlx.text.caption_text import CaptionText
+from voxmlx.text.caption_text import ShownText
 
 __all__ = [
+    "JSON_LINES",
+    "Elsewhere",
     "add_elsewhere_arguments",
     "check_elsewhere_arguments",
     "open_commands",
-    "open_elsewhere",
     "refuse_caption_file",
 ]
 
 JSON_LINES = "jsonl"
+"""The format of --format that is for other programs."""
+
+E = TypeVar("E")
 
 
 def add_elsewhere_arguments(parser: CommandParser) -> None:
@@ -70,11 +74,6 @@ def check_elsewhere_arguments(
 ) -> None:
     """Refuse arguments that do not go together; they end the program."""
     is_json = arguments.format == JSON_LINES
-    if has_several_sources(arguments):
-        for name in ("serve_captions", "caption_file", "format"):
-            if getattr(arguments, name) is not None:
-                option = name.replace("_", "-")
-                parser.error(f"--{option} is of one source of sound; give one")
     if arguments.plain and is_json:
         parser.error("--plain is the text alone, --format jsonl is not; give one")
     if arguments.commands:
@@ -108,37 +107,40 @@ def refuse_caption_file(arguments: argparse.Namespace) -> None:
     check_caption_file(arguments.caption_file, inputs)
 
 
-def open_elsewhere(
-    arguments: argparse.Namespace, stack: ExitStack
-) -> Callable[[], list[CaptionPage | LastLinesFile]]:
-    """Serve the page, if one is asked for; return what opens the listeners.
+class Elsewhere:
+    """A page and a file that show the last lines, as far as they are asked for.
 
-    A port that is taken is found out before the model is loaded, and the caption file
-    is replaced after that. Raises ServerError.
+    The page is served at once, so that a port that is taken is found out before the
+    model is loaded. `listeners` empties the file. Raises ServerError.
     """
-    server = None
-    if arguments.serve_captions is not None:
-        server = open_caption_server(arguments.serve_captions)
-        stack.callback(server.close)
 
-    def listeners() -> list[CaptionPage | LastLinesFile]:
-        has_final_words = arguments.replace is not None
-        found: list[CaptionPage | LastLinesFile] = []
-        if server is not None:
-            text = CaptionText(has_final_words=has_final_words)
-            found.append(CaptionPage(server, text))
+    def __init__(self, arguments: argparse.Namespace, stack: ExitStack) -> None:
+        """Have `stack` close what is opened."""
+        self._arguments = arguments
+        self._stack = stack
+        self._server = None
+        if arguments.serve_captions is not None:
+            self._server = open_caption_server(arguments.serve_captions)
+            stack.callback(self._server.close)
+
+    def listeners(
+        self, new_text: Callable[[], ShownText[E]]
+    ) -> list[CaptionPage[E] | LastLinesFile[E]]:
+        """Return the listeners; each has a text of its own. Raises OutputError."""
+        arguments = self._arguments
+        found: list[CaptionPage[E] | LastLinesFile[E]] = []
+        if self._server is not None:
+            found.append(CaptionPage(self._server, new_text()))
         if arguments.caption_file is not None:
             lines = LastLinesFile(
                 arguments.caption_file,
-                CaptionText(has_final_words=has_final_words),
+                new_text(),
                 n_lines=arguments.caption_lines,
                 width=arguments.line_chars,
             )
-            stack.callback(lines.close)
+            self._stack.callback(lines.close)
             found.append(lines)
         return found
-
-    return listeners
 
 
 def open_commands(

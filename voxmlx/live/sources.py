@@ -8,11 +8,17 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from voxmlx.audio.block_queue import Block
+from voxmlx.audio.device_group import DeviceGroup
+from voxmlx.audio.devices import (
+    PortAudio,
+    find_device,
+    import_portaudio,
+    is_loopback,
+)
 from voxmlx.audio.file_source import FileSource
-from voxmlx.audio.microphone import Microphone, PortAudio, find_device, is_loopback
+from voxmlx.audio.microphone import Microphone
 from voxmlx.audio.steady_sound import SteadySound
 from voxmlx.errors import DeviceError
-from voxmlx.live.captions import SoundSource
 
 __all__ = [
     "ChannelSource",
@@ -71,20 +77,37 @@ def device_labels(names: Sequence[str], labels: Sequence[str]) -> list[str]:
 class DeviceSource:
     """A device among several: a Microphone whose sound is put on the computer's clock."""
 
-    def __init__(self, microphone: Microphone, origin: float) -> None:
+    def __init__(
+        self, microphone: Microphone, group: DeviceGroup, origin: float
+    ) -> None:
         """Begin stream time at `origin`, in seconds of the monotonic clock."""
         self.microphone = microphone
         self.name = microphone.name
+        self._group = group
         self._sound = SteadySound(origin)
         self.is_ended = False
+        self._paused_at = 0.0
+        group.add(microphone, self._sound.note_gap)
 
     def read(self, timeout_s: float) -> list[Block]:
         """Return the blocks since the last call; wait if there are none."""
+        self._group.tend()
         blocks = [self._sound.push(block) for block in self.microphone.read(timeout_s)]
         if self.microphone.is_ended and not self.is_ended:
             self.is_ended = True
             blocks.append(Block(self._sound.flush(), time.monotonic()))
         return blocks
+
+    def pause(self) -> None:
+        """Close the device until `resume`; stream time stands still meanwhile."""
+        self.microphone.pause()
+        self._paused_at = time.monotonic()
+
+    def resume(self) -> None:
+        """Open the device again."""
+        self._sound.hold(time.monotonic() - self._paused_at)
+        self.microphone.resume()
+        self._sound.note_gap()  # it takes a moment to open
 
     def stop(self) -> None:
         """Hear nothing more; what was heard can still be read."""
@@ -92,6 +115,7 @@ class DeviceSource:
 
     def close(self) -> None:
         self.microphone.close()
+        self._group.close()
 
 
 def open_devices(
@@ -105,6 +129,8 @@ def open_devices(
     Stream time begins before the first is opened. Raises DeviceError.
     """
     origin = time.monotonic()
+    portaudio = portaudio or import_portaudio()
+    group = DeviceGroup(portaudio)
     sources: list[DeviceSource] = []
     for name in arguments.devices:
         microphone = Microphone(
@@ -114,7 +140,7 @@ def open_devices(
             is_alone=False,
             portaudio=portaudio,
         )
-        sources.append(DeviceSource(microphone, origin))
+        sources.append(DeviceSource(microphone, group, origin))
         on_open(sources[-1])
     return sources
 
@@ -141,6 +167,14 @@ class ChannelSource:
         waiting.clear()
         return blocks
 
+    def pause(self) -> None:
+        """Read no more of the file until `resume`."""
+        self._file.pause()
+
+    def resume(self) -> None:
+        """Go on where `pause` has ended."""
+        self._file.resume()
+
     def stop(self) -> None:
         """Hear nothing more; what was heard can still be read."""
         self._file.stop()
@@ -162,7 +196,7 @@ class _Parted:
                 waiting.append(Block(samples, block.time))
 
 
-def channel_sources(file: FileSource, n_channels: int) -> Sequence[SoundSource]:
+def channel_sources(file: FileSource, n_channels: int) -> Sequence[ChannelSource]:
     """Return a source for each channel of a file that was opened to be split."""
     parted = _Parted(n_channels)
     return [ChannelSource(file, index, parted) for index in range(n_channels)]

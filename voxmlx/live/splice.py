@@ -228,6 +228,8 @@ class Splice:
             match event:
                 case WordFinal() if n_words > 0:
                     n_words -= 1
+                case DraftChanged() if n_chars > 0:
+                    pass  # it follows text that is only being repeated
                 case UtteranceEnd() if n_words > 0:
                     pass
                 case TextDelta(text=text) if n_chars > 0:

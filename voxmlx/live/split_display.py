@@ -1,9 +1,7 @@
 """Captions of several channels with their labels: on a terminal, or as plain lines."""
 
-import math
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Self
 
@@ -15,13 +13,7 @@ from rich.text import Text
 from voxmlx.cli.outputs import StandardOutput
 from voxmlx.cli.progress import clock
 from voxmlx.config import AUDIO_TOKEN_MS
-from voxmlx.events import (
-    ChannelEvent,
-    DraftChanged,
-    SoundWarning,
-    Word,
-    WordFinal,
-)
+from voxmlx.events import SoundWarning
 from voxmlx.live.display import (
     FIGURES_EVERY_S,
     REDRAW_EVERY_S,
@@ -31,13 +23,8 @@ from voxmlx.live.display import (
 )
 from voxmlx.live.stream_metrics import StreamMetrics
 from voxmlx.live.wrap import Wrapper
-from voxmlx.text.split_writers import (
-    LIVE_UNKNOWN_MS,
-    MergedSegments,
-    SplitEvent,
-    SplitText,
-)
-from voxmlx.text.transcript import Segment, text_of
+from voxmlx.text.growing_lines import GrowingLines
+from voxmlx.text.split_writers import LIVE_UNKNOWN_MS, SplitEvent, SplitText
 
 __all__ = ["PlainSplitDisplay", "TerminalSplitDisplay"]
 
@@ -96,13 +83,9 @@ class TerminalSplitDisplay:
     ) -> None:
         self._labels = labels
         self._delay_ms = delay_ms
-        self._has_drafts = has_drafts
         self._console = console or Console()
         self._now = now
-        self._merged = MergedSegments(len(labels), LIVE_UNKNOWN_MS)
-        # Of each channel, the words that are not in the scroll-back, and the draft.
-        self._words: list[deque[Word]] = [deque() for _ in labels]
-        self._drafts = [""] * len(labels)
+        self._growing = GrowingLines(labels, has_drafts=has_drafts)
         self._fields: list[str] = []
         self._figures: list[str] = []
         self._figures_at = self._status_at = -1e9
@@ -115,7 +98,7 @@ class TerminalSplitDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._print(self._merged.flush())
+        self._print(self._growing.flush())
         self._live.update(Text(""), refresh=True)
         self._live.stop()
 
@@ -128,10 +111,8 @@ class TerminalSplitDisplay:
             if isinstance(event, SoundWarning):
                 self.notice(f"warning: {event.message}")
                 continue
-            has_text = self._note(event) or has_text
-            segments = self._merged.push(event)
-            self._print(segments)
-            has_text = has_text or bool(segments)
+            self._print(self._growing.push(event))
+            has_text = has_text or self._growing.has_changed
         if has_text:
             self._draw()
 
@@ -160,34 +141,18 @@ class TerminalSplitDisplay:
     def notice(self, sentence: str, /) -> None:
         self._console.print(Text(f"[{sentence}]", style="yellow"))
 
-    def _note(self, event: ChannelEvent) -> bool:
-        """Keep what an event says for the lines that grow; return whether it did."""
-        match event.event:
-            case WordFinal(word=word):
-                self._words[event.channel - 1].append(word)
-            case DraftChanged(text=text) if self._has_drafts:
-                self._drafts[event.channel - 1] = text
-            case _:
-                return False
-        return True
-
     @property
     def _width(self) -> int:
         return max(2, self._console.width)
 
-    def _print(self, segments: Sequence[tuple[int, Segment]]) -> None:
-        for channel, segment in segments:
-            for _ in segment.words:
-                self._words[channel].popleft()
+    def _print(self, lines: Sequence[str]) -> None:
+        for complete in lines:
             wrapper = Wrapper()
-            lines = wrapper.feed(self._head(channel) + segment.text, self._width)
-            for line in [*lines, *wrapper.end_paragraph()]:
+            wrapped = wrapper.feed(complete, self._width)
+            for line in [*wrapped, *wrapper.end_paragraph()]:
                 self._console.print(
                     Text(line), no_wrap=True, overflow="ignore", crop=False
                 )
-
-    def _head(self, channel: int) -> str:
-        return f"{self._labels[channel]}: "
 
     def _draw(self) -> None:
         status = fitting(self._fields, self._width - 1)
@@ -200,17 +165,9 @@ class TerminalSplitDisplay:
     def _lines(self) -> list[Text]:
         """Return the lines that grow, in order of their starts."""
         lines: list[Text] = []
-        starts = [
-            (words[0].start_ms if words else math.inf, channel)
-            for channel, words in enumerate(self._words)
-            if words or self._drafts[channel].strip()
-        ]
-        for _, channel in sorted(starts):
-            words, draft = self._words[channel], self._drafts[channel]
+        for text, draft in self._growing.growing():
             wrapper = Wrapper()
-            text = text_of(tuple(words)) if words else ""
-            full = wrapper.feed(self._head(channel) + text, self._width)
+            full = wrapper.feed(text, self._width)
             lines += [Text(line, no_wrap=True) for line in full]
-            draft = draft if words else draft.lstrip()
             lines += with_draft(wrapper, draft, self._width)
         return lines

@@ -1,6 +1,7 @@
 """Sound of one stream that waits to be decoded, and when it was there."""
 
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 
@@ -19,6 +20,7 @@ class WaitingSound:
     def __init__(self) -> None:
         self._blocks: deque[Block] = deque()
         self.n_samples = 0
+        self._n_taken = 0
 
     @property
     def is_full(self) -> bool:
@@ -30,6 +32,11 @@ class WaitingSound:
         if len(block.samples):
             self._blocks.append(block)
             self.n_samples += len(block.samples)
+
+    def mark(self) -> Callable[[], bool]:
+        """Return what says whether all that is here now has been taken."""
+        n_here = self._n_taken + self.n_samples
+        return lambda: self._n_taken >= n_here
 
     def take(self, n_wanted: int) -> tuple[np.ndarray, list[float]]:
         """Return the samples of the next step [n], and when each audio token was whole.
@@ -47,4 +54,5 @@ class WaitingSound:
                 completed_at.append(block.time)
                 n_wanted += SAMPLES_PER_AUDIO_TOKEN
         self.n_samples -= n_taken
+        self._n_taken += n_taken
         return np.concatenate(parts), completed_at

@@ -138,7 +138,7 @@ class CommandReader:
 
     @property
     def has_ended(self) -> bool:
-        """Return whether the input is over: nobody will send a command any more."""
+        """Return whether a stop has been read, or the input is over."""
         return self._has_ended.is_set()
 
     def take(self) -> list[Command | WrongCommand]:
@@ -161,6 +161,8 @@ class CommandReader:
     def _run(self) -> None:
         for line in self._lines():
             one = read_command(line)
+            if isinstance(one, Command) and one.name == "stop":
+                break
             if one is not None:
                 self._put(one)
         self._has_ended.set()

@@ -139,9 +139,11 @@ class VoxtralRealtime(nn.Module):
         state.n_forced -= n
         mx.eval(state.decoder.cache.rings, state.token)
 
-    def is_prepared(self, delay_ms: int, *, kv_bits: int = 16) -> bool:
+    def is_prepared(
+        self, delay_ms: int, *, kv_bits: int = 16, window: int | None = None
+    ) -> bool:
         """Return whether `open_state` copies at once. Raises DelayError."""
-        return self._kind(delay_ms, kv_bits, None) in self._after_silence
+        return self._kind(delay_ms, kv_bits, window) in self._after_silence
 
     def make_state(
         self,

@@ -19,6 +19,7 @@ from voxmlx.cli.arguments import (
 )
 from voxmlx.decoding.rules import GUARDS
 from voxmlx.errors import ServerError
+from voxmlx.serve.model_names import read_model_name
 from voxmlx.web.access import (
     LOOPBACK,
     Access,
@@ -93,6 +94,14 @@ def make_parser() -> CommandParser:
         type=_at_least_one,
         default=8,
         help="clients served at once; more are refused (default: %(default)s)",
+    )
+    server.add_argument(
+        "--served-model-name",
+        metavar="NAME",
+        action="append",
+        type=_checked(read_model_name),
+        help="name of the model for clients, as with vLLM; may be given several times, "
+        "the first one is shown (default: what --model says)",
     )
     server.add_argument(
         "--api-key",
@@ -235,9 +244,9 @@ def _run(arguments: argparse.Namespace) -> int:
         # Local imports: what only this command needs is an extra of the package.
         from voxmlx.serve.app import Service
         from voxmlx.serve.metrics import Metrics
-        from voxmlx.serve.protocol import StreamOptions
         from voxmlx.serve.scheduler import Scheduler
         from voxmlx.serve.server import Server, announce, tls_context
+        from voxmlx.serve.stream_options import StreamOptions
         from voxmlx.web.limits import Limits
         from voxmlx.web.listening import listen
     except ModuleNotFoundError as error:
@@ -298,10 +307,12 @@ def _run(arguments: argparse.Namespace) -> int:
             silence_block=arguments.silence_block,
             metrics=metrics,
         )
+        name, *aliases = arguments.served_model_name or [checkpoint.name]
         service = Service(
             scheduler,
             metrics,
-            model=checkpoint.name,
+            model=name,
+            aliases=aliases,
             options=StreamOptions(chosen_delay_ms(arguments, checkpoint)),
             left_pad_tokens=checkpoint.model.left_pad_tokens,
             access=access,
@@ -310,7 +321,7 @@ def _run(arguments: argparse.Namespace) -> int:
         scheduler.start()
         try:
             is_tls = tls is not None
-            announce(sock, checkpoint.name, is_tls=is_tls, wyoming=wyoming)
+            announce(sock, name, is_tls=is_tls, wyoming=wyoming)
             Server(service, limits, tls, wyoming).run([sock])
         finally:
             scheduler.stop()

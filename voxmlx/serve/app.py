@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,14 @@ from voxmlx.serve.connection import Connection, Received, Talk, Transport
 from voxmlx.serve.conversation import Conversation, Hints
 from voxmlx.serve.docs_page import docs_page
 from voxmlx.serve.metrics import Metrics
+from voxmlx.serve.model_names import check_model
 from voxmlx.serve.openapi_document import openapi_document
 from voxmlx.serve.operations import OPERATIONS
 from voxmlx.serve.os_errors import as_request_error
-from voxmlx.serve.protocol import Served, StreamOptions
+from voxmlx.serve.protocol import Served
 from voxmlx.serve.response_formats import error_object
 from voxmlx.serve.scheduler import Scheduler
+from voxmlx.serve.stream_options import StreamOptions
 from voxmlx.serve.transcriptions import Uploads
 from voxmlx.serve.transports import WebSocketTransport
 from voxmlx.web.access import Access
@@ -80,6 +82,7 @@ class Service:
         metrics: Metrics,
         *,
         model: str,
+        aliases: Sequence[str] = (),
         options: StreamOptions,
         left_pad_tokens: int = LEFT_PAD_TOKENS,
         access: Access,
@@ -95,6 +98,7 @@ class Service:
             new_id=lambda prefix: f"{prefix}_{uuid.uuid4().hex}",
             now_s=lambda: int(time.time()),
             left_pad_tokens=left_pad_tokens,
+            aliases=tuple(aliases),
         )
         self._started_s = int(time.time())
         self._connections: set[Connection[Any]] = set()
@@ -228,22 +232,17 @@ class Service:
         )
 
     async def _models(self, _: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [self._model_object()]})
+        models = [self._model_object(name) for name in self.served.names]
+        return JSONResponse({"object": "list", "data": models})
 
     async def _model(self, request: Request) -> Response:
         name = request.path_params["name"]
-        if name != self.served.model:
-            raise RequestError(
-                f"the model {name[:80]!r} is not served, {self.served.model!r} is",
-                code="model_not_found",
-                param="model",
-                status=404,
-            )
-        return JSONResponse(self._model_object())
+        check_model(name, self.served.names)
+        return JSONResponse(self._model_object(name))
 
-    def _model_object(self) -> dict[str, Any]:
+    def _model_object(self, name: str) -> dict[str, Any]:
         return {
-            "id": self.served.model,
+            "id": name,
             "object": "model",
             "created": self._started_s,
             "owned_by": "voxmlx",
@@ -265,6 +264,8 @@ class Service:
     async def _realtime(self, websocket: WebSocket) -> None:
         try:
             self._access.check(websocket.headers)
+            name = websocket.query_params.get("model") or None
+            check_model(name, self.served.names)
         except RequestError as error:
             self._metrics.failed(error.code)
             await websocket.send_denial_response(_error_response(error))

@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from voxmlx.errors import RequestError
 from voxmlx.events import Finished
 from voxmlx.serve.metrics_sink import MetricsSink
+from voxmlx.serve.outbox import Outbox
 from voxmlx.serve.protocol import (
     POLICY_VIOLATION,
     TRY_AGAIN_LATER,
@@ -100,8 +101,7 @@ class Connection(Generic[Received]):
         self._limits = limits
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self._outbox: asyncio.Queue[str | bytes | Close] = asyncio.Queue()
-        self._n_unread_bytes = 0
+        self._outbox = Outbox()
         self._is_too_slow = asyncio.Event()
         self._is_closing = False
         self._slot: Slot | None = None
@@ -211,7 +211,7 @@ class Connection(Generic[Received]):
                 await self._transport.send(message)
             except ConnectionError:
                 return  # it has gone
-            self._n_unread_bytes -= len(message)
+            self._outbox.sent(message)
 
     async def _close(self, close: Close) -> None:
         with suppress(TimeoutError, OSError):  # it has gone
@@ -238,17 +238,15 @@ class Connection(Generic[Received]):
     def _follow(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             match effect:
-                case Send(message):
+                case Send(message, is_draft):
                     if message["type"] == "error":
                         code = message.get("code") or message["error"]["code"]
                         self._metrics.failed(str(code))
-                    # Of ASCII: a byte for each character.
                     encoded = self._transport.encode(message)
-                    self._n_unread_bytes += len(encoded)
-                    self._outbox.put_nowait(encoded)
+                    self._outbox.put(encoded, is_draft=is_draft)
                 case Close():
                     self._is_closing = True
-                    self._outbox.put_nowait(effect)
+                    self._outbox.close(effect)
                 case _ if self._is_closing:
                     pass  # what else it sent is not heard
                 case Open() if self._slot is None and not self._take_slot():
@@ -257,6 +255,6 @@ class Connection(Generic[Received]):
                     assert self._slot is not None
                     self._slot.submit(effect)
         # One message alone may be longer: the text of days.
-        is_much = self._n_unread_bytes > self._limits.max_unread_bytes
-        if is_much and self._outbox.qsize() > 1:
+        is_much = self._outbox.n_bytes > self._limits.max_unread_bytes
+        if is_much and len(self._outbox) > 1:
             self._is_too_slow.set()

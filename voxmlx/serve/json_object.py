@@ -54,6 +54,12 @@ class JsonObject:
             raise self.wrong(name, "expected a whole number")
         return int(value)
 
+    def whole_or_none(self, name: str, default: int | None) -> int | None:
+        """A whole number; None for null, and `default` for a field that is absent."""
+        if name not in self:
+            return default
+        return self.whole(name) if self.has(name) else None
+
     def section(self, name: str) -> "JsonObject":
         """An object; one that is absent or null is empty."""
         values = self._value(name, dict, "an object", {})
@@ -76,8 +82,12 @@ class JsonObject:
     def wrong(
         self, name: str, message: str, code: str = "invalid_value"
     ) -> RequestError:
-        path = f"{self._path}{name}"
+        path = self.path(name)
         return RequestError(f"{path}: {message}", code=code, param=path)
+
+    def path(self, name: str) -> str:
+        """Return where in the message a field is, as errors name it."""
+        return f"{self._path}{name}"
 
     def _value(self, name: str, kind: Any, what: str, default: Any) -> Any:
         value = self.values.get(name)

@@ -4,18 +4,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from voxmlx.errors import RequestError, VoxmlxError
-from voxmlx.events import Event, Finished, TextDelta, TokenDecoded, UtteranceEnd
+from voxmlx.events import (
+    DraftChanged,
+    Event,
+    Finished,
+    TextDelta,
+    TokenDecoded,
+    UtteranceEnd,
+)
 from voxmlx.serve.json_object import JsonObject
 from voxmlx.serve.pcm import ENCODINGS, check_pcm_rate
-from voxmlx.serve.protocol import (
-    Close,
-    Dialect,
-    Effect,
-    Flushed,
-    Send,
-    Served,
-    possible_pause,
-)
+from voxmlx.serve.protocol import Close, Dialect, Effect, Flushed, Send, Served
+from voxmlx.serve.stream_options import possible_pause
 from voxmlx.serve.text_buffer import TextBuffer
 
 __all__ = ["MistralDialect"]
@@ -53,6 +53,9 @@ class MistralDialect(Dialect):
                     *effects,
                     Send({"type": "transcription.text.delta", "text": text}),
                 ]
+            case DraftChanged(text):
+                draft = {"type": "transcription.draft", "text": text}
+                return [Send(draft, is_draft=True)]
             case UtteranceEnd(_, end_ms, _) if self._is_in_turn:
                 self._is_in_turn = False
                 end = {
@@ -99,13 +102,16 @@ class MistralDialect(Dialect):
         }
 
     def _session(self) -> dict[str, Any]:
-        return {
+        session: dict[str, Any] = {
             "request_id": self.session_id,
             "model": self.served.model,
             "audio_format": {"encoding": self.encoding, "sample_rate": self.rate},
             "target_streaming_delay_ms": self.options.delay_ms,
             "context_bias": list(self.options.hotwords),
         }
+        if self.options.draft_delay_ms is not None:
+            session["draft_delay_ms"] = self.options.draft_delay_ms
+        return session
 
     def _update(self, message: JsonObject) -> list[Effect]:
         session = message.section("session")
@@ -127,6 +133,9 @@ class MistralDialect(Dialect):
         turns = session.section("turn_detection")
         self.choose(
             delay_ms=session.whole("target_streaming_delay_ms", self.options.delay_ms),
+            draft_delay_ms=session.whole_or_none(
+                "draft_delay_ms", self.options.draft_delay_ms
+            ),
             pause_ms=possible_pause(
                 turns.whole("min_silence_ms", self.options.pause_ms)
             ),

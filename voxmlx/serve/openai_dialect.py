@@ -2,11 +2,18 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from voxmlx.errors import RequestError
-from voxmlx.events import Event, Finished, TextDelta, TokenDecoded, UtteranceEnd
+from voxmlx.events import (
+    DraftChanged,
+    Event,
+    Finished,
+    TextDelta,
+    TokenDecoded,
+    UtteranceEnd,
+)
 from voxmlx.serve.json_object import JsonObject
 from voxmlx.serve.openai_session import OpenAiSession
 from voxmlx.serve.pcm import ENCODINGS
@@ -41,7 +48,8 @@ class OpenAiDialect(Dialect):
 
     One stream for all turns of a connection: the model keeps what it heard before. It
     is another one once options have changed. Deltas come while a turn is spoken, before
-    it is committed.
+    it is committed. A draft, for who asks for one, follows all deltas so far; it names
+    the item that its words are expected in.
     """
 
     def __init__(
@@ -56,6 +64,8 @@ class OpenAiDialect(Dialect):
         self._committed: deque[_Item] = deque()
         self._previous_id: str | None = None
         self._logprobs = TokenLogprobs()
+        self._draft = ""  # what may follow all deltas
+        self._next_id: str | None = None  # of the next item, once a draft has named it
         self._opened_with = self.options  # of the stream that is open
         self._sent_ms = 0.0  # sound of the client
         self._starts_ms: deque[int] = deque()  # of streams, on the client's clock
@@ -95,11 +105,14 @@ class OpenAiDialect(Dialect):
                 return []
             case TextDelta():
                 return self._delta(event)
+            case DraftChanged(text):
+                self._draft = text
+                return self._tell_draft()
             case UtteranceEnd(_, end_ms, _):
                 return self._turn_ends(self.client_ms(end_ms))
             case Flushed():
                 effects = self._complete(self._committed.popleft())
-                return [*effects, *self._renew_stream()]
+                return [*effects, *self._moved_draft(), *self._renew_stream()]
             case Finished():
                 self._starts_ms.popleft()
                 effects = []
@@ -124,7 +137,7 @@ class OpenAiDialect(Dialect):
         elif not text.strip():
             return []
         else:
-            item = self._item = _Item(self.served.new_id("item"))
+            item = self._item = self._new_item()
             if self._session.has_vad:
                 effects.append(
                     self._message(
@@ -154,7 +167,8 @@ class OpenAiDialect(Dialect):
             audio_end_ms=end_ms,
             item_id=item.id,
         )
-        return [stopped, *self._commit_item(item), *self._renew_stream()]
+        told = [stopped, *self._commit_item(item), *self._moved_draft()]
+        return [*told, *self._renew_stream()]
 
     def _commit_item(self, item: _Item) -> list[Effect]:
         return [*self._announce(item), *self._complete(item)]
@@ -201,7 +215,30 @@ class OpenAiDialect(Dialect):
 
     def _taken_item(self) -> _Item:
         item, self._item = self._item, None
-        return item or _Item(self.served.new_id("item"))
+        return item or self._new_item()
+
+    def _new_item(self) -> _Item:
+        item_id, self._next_id = self._next_id, None
+        return _Item(item_id or self.served.new_id("item"))
+
+    def _tell_draft(self) -> list[Effect]:
+        """Say what may follow the deltas, and in which item it is expected."""
+        item = self._committed[0] if self._committed else self._item
+        if item is not None and item.is_dropped:
+            return []
+        if item is None and self._next_id is None:
+            self._next_id = self.served.new_id("item")
+        draft = self._message(
+            "conversation.item.input_audio_transcription.draft",
+            item_id=self._next_id if item is None else item.id,
+            content_index=0,
+            draft=self._draft,
+        )
+        return [replace(draft, is_draft=True)]
+
+    def _moved_draft(self) -> list[Effect]:
+        """Say of a draft that its item is complete, and it is now of the next one."""
+        return self._tell_draft() if self._draft else []
 
     def _commit(self, _: JsonObject) -> list[Effect]:
         if self.has_sent_nothing and self._item is None:
@@ -211,7 +248,7 @@ class OpenAiDialect(Dialect):
             )
         item = self._taken_item()
         if not self.has_unflushed:  # all of it is out
-            return self._commit_item(item)
+            return [*self._commit_item(item), *self._moved_draft()]
         self._committed.append(item)
         return [*self._announce(item), *self.flush()]
 
@@ -229,7 +266,7 @@ class OpenAiDialect(Dialect):
 
     def _update(self, message: JsonObject) -> list[Effect]:
         asked = message.section("session")
-        new = self._session.updated(asked)
+        new = self._session.updated(asked, self.served.names)
         if self.is_open and (new.encoding, new.rate) != (self.encoding, self.rate):
             raise asked.wrong(
                 "format", "cannot change once there is sound", "session_already_started"

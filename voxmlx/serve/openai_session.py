@@ -1,12 +1,14 @@
 """Settings of a session in OpenAI's dialect: read from its messages, and shown in them."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
 from voxmlx.errors import VoxmlxError
 from voxmlx.serve.json_object import JsonObject
+from voxmlx.serve.model_names import check_model
 from voxmlx.serve.pcm import check_pcm_rate
-from voxmlx.serve.protocol import StreamOptions, checked_options, possible_pause
+from voxmlx.serve.stream_options import StreamOptions, checked_options, possible_pause
 
 __all__ = ["OpenAiSession"]
 
@@ -51,10 +53,11 @@ class OpenAiSession:
     def encoding(self) -> str:
         return _FORMATS[self.format][0]
 
-    def updated(self, session: JsonObject) -> "OpenAiSession":
+    def updated(self, session: JsonObject, models: Collection[str]) -> "OpenAiSession":
         """Return the session after an update, by present or beta names.
 
-        What an update leaves out stays as it was. Raises RequestError.
+        What an update leaves out stays as it was. `models` are names that may be asked
+        for. Raises RequestError.
         """
         if session.has("type") and session.text("type") != "transcription":
             raise session.wrong(
@@ -66,11 +69,15 @@ class OpenAiSession:
         wanted = new.section("transcription")
         if session.has("input_audio_transcription"):
             wanted = session.section("input_audio_transcription")
+        check_model(wanted.text("model", "") or None, models, wanted.path("model"))
         include = self._new_include(session)
         hotwords = wanted.texts("keywords", self.options.hotwords)
         options = replace(
             self.options,
             delay_ms=self._new_delay(wanted),
+            draft_delay_ms=wanted.whole_or_none(
+                "draft_delay_ms", self.options.draft_delay_ms
+            ),
             confidence=bool(include),
             pause_ms=pause_ms,
             hotwords=hotwords,
@@ -132,11 +139,13 @@ class OpenAiSession:
     def shown(self, session_id: str, model: str, *, is_beta: bool) -> dict[str, Any]:
         """Return the session as messages show it, by present or beta names."""
         names = {ms: name for name, ms in _DELAYS_MS.items()}
-        transcription = {
+        transcription: dict[str, Any] = {
             "model": model,
             "language": self.language,
             "delay": names.get(self.options.delay_ms),
         }
+        if self.options.draft_delay_ms is not None:
+            transcription["draft_delay_ms"] = self.options.draft_delay_ms
         turns = {
             "type": "server_vad",
             "prefix_padding_ms": self.padding_ms,

@@ -1,4 +1,4 @@
-"""Preparations of streams before they are opened: hot words, and a delay's prefix."""
+"""Preparations of streams before they are opened: hot words, and delays' prefixes."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -6,12 +6,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 from voxmlx.checkpoint import Checkpoint
+from voxmlx.config import AUDIO_TOKEN_MS
 from voxmlx.decoding.hotwords import HotwordTrie
 from voxmlx.decoding.speculation import Speculation
 from voxmlx.errors import HotwordError
-from voxmlx.serve.protocol import StreamOptions
 from voxmlx.serve.slot import Opening, Slot
+from voxmlx.serve.stream_options import StreamOptions
 from voxmlx.session import Session
+from voxmlx.session_options import DRAFT_WINDOW_MS
 from voxmlx.text.tokenizer import Tokenizer
 
 __all__ = ["Openings"]
@@ -20,6 +22,9 @@ __all__ = ["Openings"]
 _MAX_LISTS = 8
 
 _Key = tuple[tuple[str, ...], bool]
+
+# Delay of a prefix in ms, and the window of its rings; None for the model's own.
+_Prefix = tuple[int, int | None]
 
 
 class Openings:
@@ -47,8 +52,8 @@ class Openings:
         self._guards = guards
         self._silence_block = silence_block
         self._wake = wake
-        # Delay -> what is left to do for its prefix.
-        self._prefixes: dict[int, Iterator[None]] = {}
+        # What is left to do for each.
+        self._prefixes: dict[_Prefix, Iterator[None]] = {}
         self._hotword_maker = ThreadPoolExecutor(1, "voxmlx-hotwords")
         self._made_lately: dict[_Key, Future[HotwordTrie]] = {}
 
@@ -59,16 +64,24 @@ class Openings:
 
     def is_ready(self, slot: Slot, options: StreamOptions) -> bool:
         """Return whether nothing is left to prepare; else it is begun."""
-        delay_ms = options.delay_ms
+        prefixes = _prefixes(options)
         if slot.opening is None:
-            model = self._checkpoint.model
-            is_prepared = model.is_prepared(delay_ms, kv_bits=self._kv_bits)
-            if not is_prepared and delay_ms not in self._prefixes:
-                passes = model.prepare(delay_ms, kv_bits=self._kv_bits)
-                self._prefixes[delay_ms] = passes
+            for one in prefixes:
+                self._begin_prefix(one)
             slot.opening = Opening(self._made(options) if options.hotwords else None)
         made = slot.opening.hotwords
-        return delay_ms not in self._prefixes and (made is None or made.done())
+        return self._prefixes.keys().isdisjoint(prefixes) and (
+            made is None or made.done()
+        )
+
+    def _begin_prefix(self, prefix: _Prefix) -> None:
+        model, bits = self._checkpoint.model, self._kv_bits
+        delay_ms, window = prefix
+        if prefix in self._prefixes:
+            return
+        if not model.is_prepared(delay_ms, kv_bits=bits, window=window):
+            passes = model.prepare(delay_ms, kv_bits=bits, window=window)
+            self._prefixes[prefix] = passes
 
     def session(self, slot: Slot, options: StreamOptions) -> Session:
         """Open a stream that is ready. Raises HotwordError."""
@@ -81,21 +94,23 @@ class Openings:
             pause_ms=options.pause_ms,
             hotwords=() if made is None else made.result(),
             guards=self._guards,
-            speculate=slot.kind == "file" and Speculation(time.perf_counter),
+            # A backlog's guesses are more rows of a pass that is for all anyway.
+            speculate=Speculation(time.perf_counter),
+            draft_delay_ms=options.draft_delay_ms,
             silence_block=self._silence_block if slot.kind == "live" else 1,
             kv_bits=self._kv_bits,
         )
 
     def step(self) -> None:
-        """Do one pass of a prefix. A delay whose pass fails is given up."""
-        delay_ms, passes = next(iter(self._prefixes.items()))
+        """Do one pass of a prefix. A prefix whose pass fails is given up."""
+        prefix, passes = next(iter(self._prefixes.items()))
         try:
             next(passes)
         except StopIteration:
-            del self._prefixes[delay_ms]
+            del self._prefixes[prefix]
             self._wake()  # streams that wait for it can be opened
         except BaseException:
-            del self._prefixes[delay_ms]
+            del self._prefixes[prefix]
             raise
 
     def stop(self) -> None:
@@ -114,6 +129,14 @@ class Openings:
         if len(self._made_lately) > _MAX_LISTS:
             del self._made_lately[next(iter(self._made_lately))]
         return made
+
+
+def _prefixes(options: StreamOptions) -> list[_Prefix]:
+    """The prefixes that a stream begins with: its own, and its draft's."""
+    prefixes: list[_Prefix] = [(options.delay_ms, None)]
+    if options.draft_delay_ms is not None:
+        prefixes.append((options.draft_delay_ms, DRAFT_WINDOW_MS // AUDIO_TOKEN_MS))
+    return prefixes
 
 
 def _trie(tokenizer: Tokenizer, options: StreamOptions) -> HotwordTrie:

@@ -121,14 +121,33 @@ def _transcription_form() -> Schema:
     return {"type": "object", "required": ["file"], "properties": properties}
 
 
+# Where a client of each dialect asks for a draft, and the message that brings it.
+_DRAFTS = {
+    "vLLM": ("session.update", "transcription.draft"),
+    "OpenAI": (
+        "session.audio.input.transcription",
+        "conversation.item.input_audio_transcription.draft",
+    ),
+    "Mistral": ("session", "transcription.draft"),
+}
+
+
 def _messages(dialects: dict[str, Any]) -> str:
-    parts = [
-        f"{name}'s clients send {', '.join(f'`{kind}`' for kind in dialect.handlers)}."
-        for name, dialect in dialects.items()
-    ]
-    return " ".join(("Messages are JSON texts with a `type`.", *parts))
+    parts = ["Messages are JSON texts with a `type`."]
+    for name, dialect in dialects.items():
+        place, kind = _DRAFTS[name]
+        sent = ", ".join(f"`{one}`" for one in dialect.handlers)
+        parts += [
+            f"{name}'s clients send {sent}.",
+            f"With `draft_delay_ms` in `{place}` they get drafts, as `{kind}`.",
+        ]
+    return " ".join(parts)
 
 
+_MODEL_NAME = (
+    "A name of the model, or one that OpenAI's or Mistral's clients send. It may be "
+    "left out."
+)
 _HTML = {"text/html": _TEXT}
 _HEALTH = _object(
     {"status": _TEXT, "model": _TEXT, "sessions": _WHOLE, "max_sessions": _WHOLE}
@@ -150,7 +169,7 @@ OPERATIONS = (
             "text/event-stream": _TEXT,
         },
         form=_transcription_form(),
-        errors=(400, 408, 413, 507),
+        errors=(400, 404, 408, 413, 507),
     ),
     Operation(
         "realtime",
@@ -158,10 +177,11 @@ OPERATIONS = (
         "Transcribe a live stream, for clients of vLLM and of OpenAI",
         _messages({"vLLM": VllmDialect, "OpenAI": OpenAiDialect}),
         is_websocket=True,
+        errors=(404,),
         query={
             "intent": "`transcription` for OpenAI's dialect; else the first message "
             "tells",
-            "model": "One model is served, whatever it is called.",
+            "model": _MODEL_NAME,
         },
     ),
     Operation(
@@ -170,7 +190,8 @@ OPERATIONS = (
         "Transcribe a live stream, for clients of Mistral",
         _messages({"Mistral": MistralDialect}),
         is_websocket=True,
-        query={"model": "One model is served, whatever it is called."},
+        query={"model": _MODEL_NAME},
+        errors=(404,),
     ),
     Operation(
         "models",

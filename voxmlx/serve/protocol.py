@@ -13,17 +13,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmlx.config import DEFAULT_DELAY_MS, LEFT_PAD_TOKENS, delay_tokens
+from voxmlx.config import LEFT_PAD_TOKENS, delay_tokens
 from voxmlx.errors import RequestError, VoxmlxError
 from voxmlx.events import Event, Finished
 from voxmlx.serve.json_object import JsonObject
 from voxmlx.serve.pcm import ENCODINGS, PcmDecoder, decode_base64
-from voxmlx.text.utterances import (
-    DEFAULT_PAUSE_MS,
-    MAX_PAUSE_MS,
-    MIN_PAUSE_MS,
-    check_pause,
-)
+from voxmlx.serve.stream_options import StreamOptions, checked_options
 
 __all__ = [
     "Close",
@@ -40,26 +35,12 @@ __all__ = [
     "PushAudio",
     "Send",
     "Served",
-    "StreamOptions",
-    "checked_options",
-    "possible_pause",
 ]
 
 GOING_AWAY, POLICY_VIOLATION, INTERNAL_ERROR, TRY_AGAIN_LATER = 1001, 1008, 1011, 1013
 
 # Behind by this much, every client is told; less only where it asked.
 _MUCH_LAG_MS = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class StreamOptions:
-    """Options of a stream that a client may set before its first sound."""
-
-    delay_ms: int = DEFAULT_DELAY_MS
-    pause_ms: int = DEFAULT_PAUSE_MS
-    hotwords: tuple[str, ...] = ()
-    hotwords_are_hints: bool = False  # those that cannot be written are left out
-    confidence: bool = False  # of ids and words, for clients that ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +52,12 @@ class Served:
     new_id: Callable[[str], str]  # prefix -> "prefix_..."
     now_s: Callable[[], int]
     left_pad_tokens: int = LEFT_PAD_TOKENS
+    aliases: tuple[str, ...] = ()  # more names of the model
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return all names of the model, the one that messages show first."""
+        return (self.model, *self.aliases)
 
     def prompt_tokens(self, delay_ms: int) -> int:
         """Return the number of ids in a stream's prompt."""
@@ -103,9 +90,10 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """A message to the client."""
+    """A message to the client; of drafts, the newest takes the place of those before."""
 
     message: dict[str, Any]
+    is_draft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,40 +328,3 @@ class Dialect(ABC):
             )
         checked_options(chosen)
         self.options = chosen
-
-
-# Finding the ids of so many takes the decoder's thread a third of a second, once.
-MAX_HOTWORDS, MAX_HOTWORD_CHARS = 1000, 20_000
-
-
-def possible_pause(pause_ms: int) -> int:
-    """Return the pause nearest to what a client of another server asks for.
-
-    Agents end at any error, and ask for 200 ms: shorter than any pause of ours.
-    """
-    return min(max(pause_ms, MIN_PAUSE_MS), MAX_PAUSE_MS)
-
-
-def checked_options(options: StreamOptions) -> None:
-    """Raise RequestError for what no Session has."""
-    try:
-        delay_tokens(options.delay_ms)
-    except VoxmlxError as error:
-        raise RequestError(str(error), code="invalid_value", param="delay") from None
-    try:
-        check_pause(options.pause_ms)
-    except ValueError as error:
-        raise RequestError(str(error), code="invalid_value", param="pause") from None
-    if len(options.hotwords) > MAX_HOTWORDS:
-        raise RequestError(
-            f"{len(options.hotwords)} hot words, expected at most {MAX_HOTWORDS}",
-            code="invalid_value",
-            param="hotwords",
-        )
-    n_chars = sum(map(len, options.hotwords))
-    if n_chars > MAX_HOTWORD_CHARS:
-        raise RequestError(
-            f"hot words of {n_chars} characters, expected at most {MAX_HOTWORD_CHARS}",
-            code="invalid_value",
-            param="hotwords",
-        )

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from voxmlx.audio.channels import Channel
 from voxmlx.errors import RequestError
 from voxmlx.events import Event, Finished, TextDelta, Word
-from voxmlx.serve.protocol import StreamOptions
+from voxmlx.serve.stream_options import StreamOptions
 from voxmlx.serve.token_logprobs import TokenLogprobs
 from voxmlx.text.formats import FormatOptions, make_writer
 from voxmlx.text.transcript import Segment, Transcript, TranscriptBuilder

@@ -17,6 +17,11 @@ class TextBuffer:
     _parts: list[str] = field(default_factory=list[str])
     _n_chars: int = 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Return whether there is no text."""
+        return self._n_chars == 0
+
     def add(self, text: str) -> None:
         self._parts.append(text)
         self._n_chars += len(text)

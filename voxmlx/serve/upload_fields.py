@@ -8,8 +8,10 @@ from voxmlx.audio.channels import Channel
 from voxmlx.config import LEGAL_DELAYS_MS
 from voxmlx.errors import RequestError
 from voxmlx.serve.json_object import MAX_TEXT_CHARS
-from voxmlx.serve.protocol import Served, checked_options
+from voxmlx.serve.model_names import check_model
+from voxmlx.serve.protocol import Served
 from voxmlx.serve.response_formats import RESPONSES, TranscriptionParams
+from voxmlx.serve.stream_options import checked_options
 
 __all__ = ["FIELDS", "FormField", "FormFields", "read_params"]
 
@@ -62,7 +64,9 @@ FIELDS: dict[str, FormField] = {
     ),
     "file_url": FormField("Refused: the server fetches nothing for a client."),
     "file_id": FormField("Refused: the server keeps no files."),
-    "model": FormField("One model is served, whatever it is called.", is_read=False),
+    "model": FormField(
+        "A name of the model, or one that OpenAI's or Mistral's clients send.", _TEXTS
+    ),
     "language": FormField("The model finds the language itself.", is_read=False),
     "prompt": FormField("The model takes none.", is_read=False),
     "temperature": FormField(
@@ -128,6 +132,7 @@ def read_params(fields: FormFields, served: Served, agent: str) -> Transcription
     Raises RequestError.
     """
     _refuse_other_files(fields)
+    check_model(fields.text("model"), served.names)
     if fields.flag("diarize"):
         raise RequestError(
             "diarize is true, but speakers are not told apart", param="diarize"

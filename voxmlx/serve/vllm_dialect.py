@@ -4,8 +4,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from voxmlx.errors import RequestError, VoxmlxError
-from voxmlx.events import Event, Finished, TextDelta, UtteranceEnd, WordFinal
+from voxmlx.events import (
+    DraftChanged,
+    Event,
+    Finished,
+    TextDelta,
+    UtteranceEnd,
+    WordFinal,
+)
 from voxmlx.serve.json_object import JsonObject
+from voxmlx.serve.model_names import check_model
 from voxmlx.serve.pcm import check_pcm_rate
 from voxmlx.serve.protocol import (
     Dialect,
@@ -26,8 +34,8 @@ class VllmDialect(Dialect):
     """PCM16 at 16 kHz; commit starts a stream, commit with `final` ends it.
 
     Beyond vLLM's: `session.update` is optional, and may also name `delay_ms`,
-    `pause_ms`, `hotwords`, `rate` (of the sound, in Hz) and `include` (`words`,
-    `confidence` in words, `lag`), which it is answered for.
+    `draft_delay_ms`, `pause_ms`, `hotwords`, `rate` (of the sound, in Hz) and `include`
+    (`words`, `confidence` in words, `lag`), which it is answered for.
     """
 
     def __init__(self, served: Served, session_id: str) -> None:
@@ -59,8 +67,11 @@ class VllmDialect(Dialect):
                 if self._include:
                     delta["time_ms"] = self.client_ms(time_ms)
                 return [Send(delta)]
+            case DraftChanged(text, time_ms):
+                told = {"text": text, "time_ms": self.client_ms(time_ms)}
+                return [Send({"type": "transcription.draft", **told}, is_draft=True)]
             case WordFinal(word, time_ms) if "words" in self._include:
-                told: dict[str, Any] = {
+                said: dict[str, Any] = {
                     "type": "transcription.word",
                     "text": word.text,
                     "lead": word.lead,
@@ -69,8 +80,8 @@ class VllmDialect(Dialect):
                     "time_ms": self.client_ms(time_ms),
                 }
                 if "confidence" in self._include:
-                    told["confidence"] = word.confidence
-                return [Send(told)]
+                    said["confidence"] = word.confidence
+                return [Send(said)]
             case UtteranceEnd() if "words" in self._include:
                 return [
                     Send(
@@ -101,8 +112,7 @@ class VllmDialect(Dialect):
                 "this connection speaks vLLM's dialect since its first message; "
                 "for OpenAI's, send session.update first",
             )
-        if message.has("model"):
-            message.text("model")  # there is one, whatever a client calls it
+        check_model(message.text("model", "") or None, self.served.names)
         include = message.texts("include")
         for name in include:
             if name not in _INCLUDES:
@@ -113,16 +123,19 @@ class VllmDialect(Dialect):
         self.choose(
             confidence="confidence" in include,
             delay_ms=message.whole("delay_ms", self.options.delay_ms),
+            draft_delay_ms=message.whole_or_none(
+                "draft_delay_ms", self.options.draft_delay_ms
+            ),
             pause_ms=message.whole("pause_ms", self.options.pause_ms),
             hotwords=message.texts("hotwords", self.options.hotwords),
         )
         self.rate = rate
         self._include = frozenset(include)
         # vLLM answers nothing, and a client of its may not expect an answer.
-        ours = ("delay_ms", "pause_ms", "hotwords", "include", "rate")
+        ours = ("delay_ms", "draft_delay_ms", "pause_ms", "hotwords", "include", "rate")
         if not any(name in message for name in ours):
             return []
-        session = {
+        session: dict[str, Any] = {
             "id": self.session_id,
             "model": self.served.model,
             "delay_ms": self.options.delay_ms,
@@ -131,6 +144,8 @@ class VllmDialect(Dialect):
             "include": sorted(self._include),
             "rate": self.rate,
         }
+        if "draft_delay_ms" in message or self.options.draft_delay_ms is not None:
+            session["draft_delay_ms"] = self.options.draft_delay_ms
         return [Send({"type": "session.updated", "session": session})]
 
     def _new_rate(self, message: JsonObject) -> int:

@@ -19,12 +19,11 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from voxmlx.errors import RequestError, VoxmlxError
-from voxmlx.events import Event, Finished, TextDelta
+from voxmlx.events import DraftChanged, Event, Finished, TextDelta
 from voxmlx.serve.json_object import MAX_TEXT_CHARS, JsonObject
+from voxmlx.serve.model_names import check_model
 from voxmlx.serve.pcm import check_pcm_rate
 from voxmlx.serve.protocol import (
-    MAX_HOTWORD_CHARS,
-    MAX_HOTWORDS,
     Dialect,
     Effect,
     Flushed,
@@ -33,8 +32,8 @@ from voxmlx.serve.protocol import (
     PushAudio,
     Send,
     Served,
-    checked_options,
 )
+from voxmlx.serve.stream_options import MAX_HOTWORD_CHARS, MAX_HOTWORDS, checked_options
 from voxmlx.serve.text_buffer import TextBuffer
 from voxmlx.serve.wyoming_info import describe
 
@@ -57,7 +56,7 @@ class WyomingDialect(Dialect):
         self._next_context: dict[str, Any] | None = None
         self._contexts: deque[dict[str, Any] | None] = deque()  # of open utterances
         self._text = TextBuffer()
-        self._is_started = False  # whether text of the utterance was sent
+        self._is_started = False  # whether `transcript-start` was sent
 
     def greeting(self) -> list[Effect]:
         return []
@@ -76,8 +75,12 @@ class WyomingDialect(Dialect):
     def on_event(self, event: Event | Flushed) -> list[Effect]:
         match event:
             case TextDelta(text):
-                text = text if self._is_started else text.lstrip()
+                text = text.lstrip() if self._text.is_empty else text
                 return self._chunk(text) if text else []
+            case DraftChanged(text):
+                text = text.lstrip() if self._text.is_empty else text
+                draft = {"type": "transcript-draft", "text": text}
+                return [*self._start(), Send(draft, is_draft=True)]
             case Finished():
                 return [*self._transcript(), *self.after_finish()]
             case _:
@@ -115,9 +118,10 @@ class WyomingDialect(Dialect):
         return [Send({"type": "pong", "text": text})]
 
     def _transcribe(self, message: JsonObject) -> list[Effect]:
-        for name in ("name", "language", "vad_sensitivity"):
+        for name in ("language", "vad_sensitivity"):
             if message.has(name):
                 message.text(name)  # of one model that hears all its languages
+        check_model(message.text("name", "") or None, self.served.names, "name")
         context = dict(message.section("context").values) or None
         if context is not None and len(json.dumps(context)) > MAX_TEXT_CHARS:
             raise message.wrong(
@@ -125,7 +129,10 @@ class WyomingDialect(Dialect):
             )
         names = message.texts("transcript_names"), message.texts("transcript_terms")
         options = replace(
-            self.served.options, hotwords=_hotwords(*names), hotwords_are_hints=True
+            self.served.options,
+            draft_delay_ms=message.whole_or_none("draft_delay_ms", None),
+            hotwords=_hotwords(*names),
+            hotwords_are_hints=True,
         )
         checked_options(options)
         self._next, self._next_context = options, context

@@ -4,6 +4,7 @@ from functools import cache
 from typing import Any
 
 import voxmlx
+from voxmlx.config import BASE_MODEL
 
 __all__ = ["LANGUAGES", "describe"]
 
@@ -25,7 +26,7 @@ LANGUAGES = (
 )
 
 _PROJECT = "https://github.com/voxmlx-realtime/voxmlx-realtime"
-_MODEL_PAGE = "https://huggingface.co/mistralai/Voxtral-Mini-4B-Realtime-2602"
+_MODEL_PAGE = f"https://huggingface.co/{BASE_MODEL}"
 
 # Kinds of service that a Wyoming server may have; this one is of the first alone.
 _KINDS = ("asr", "tts", "handle", "intent", "wake", "mic", "snd")

@@ -1,10 +1,22 @@
-"""The last words of a stream as paragraphs, and the draft behind them."""
+"""The last words of one stream or several as lines, and the draft behind them."""
 
 from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
-from voxmlx.events import DraftChanged, Event, Finished, TextDelta, WordFinal
+from voxmlx.events import (
+    DraftChanged,
+    Event,
+    Finished,
+    SoundWarning,
+    TextDelta,
+    WordFinal,
+)
+from voxmlx.text.growing_lines import GrowingLines
+from voxmlx.text.split_writers import SplitEvent
 
-__all__ = ["CaptionText"]
+__all__ = ["CaptionText", "ShownText", "SplitCaptionText"]
+
+E_contra = TypeVar("E_contra", contravariant=True)
 
 # A silence of this length begins a new paragraph.
 _PARAGRAPH_MS = 2000
@@ -15,6 +27,15 @@ _PARAGRAPH_CHARS = 1000
 
 # What any display shows at once.
 _MAX_CHARS = 4000
+
+
+class ShownText(Protocol[E_contra]):
+    """The text that displays show, of one stream or of several."""
+
+    text: str
+    draft: str
+
+    def push(self, events: Sequence[E_contra], /) -> bool: ...
 
 
 class CaptionText:
@@ -31,7 +52,7 @@ class CaptionText:
         self._text_ms = 0
         self._n_in_paragraph = 0
 
-    def push(self, events: Sequence[Event]) -> bool:
+    def push(self, events: Sequence[Event], /) -> bool:
         """Take the next events; return whether there is something else to show."""
         before = self.text, self.draft
         for event in events:
@@ -61,8 +82,41 @@ class CaptionText:
             text = text.lstrip()
         self.text += text
         self._n_in_paragraph += len(text)
-        while len(self.text) > _MAX_CHARS and "\n" in self.text:
-            self.text = self.text.partition("\n")[2]
+        self.text = _shortened(self.text)
+
+
+class SplitCaptionText:
+    """The same of several channels: a labelled line for each utterance.
+
+    Lines are in order of time. Those of who is still speaking are the last ones, and
+    grow; the draft is the last one's.
+    """
+
+    def __init__(self, labels: Sequence[str], *, has_final_words: bool = False) -> None:
+        self.text = self.draft = ""
+        self._complete = ""
+        self._lines = GrowingLines(labels, has_drafts=not has_final_words)
+
+    def push(self, events: Sequence[SplitEvent], /) -> bool:
+        """Take the next events; return whether there is something else to show."""
+        before = self.text, self.draft
+        for event in events:
+            if isinstance(event, SoundWarning):
+                continue
+            for line in self._lines.push(event):
+                self._complete = _shortened(f"{self._complete}{_on_one_line(line)}\n")
+        growing = self._lines.growing()
+        lines = [_on_one_line(text) for text, _ in growing]
+        self.text = (self._complete + "\n".join(lines)).rstrip("\n")
+        self.draft = _on_one_line(growing[-1][1]) if growing else ""
+        return (self.text, self.draft) != before
+
+
+def _shortened(text: str) -> str:
+    """Return the text without the lines that no display shows any more."""
+    while len(text) > _MAX_CHARS and "\n" in text:
+        text = text.partition("\n")[2]
+    return text
 
 
 def _on_one_line(text: str) -> str:

@@ -11,9 +11,12 @@ __all__ = ["EARLY_MS", "LATE_MS", "NEAR_MS", "MeasuredWord", "is_covered", "is_r
 # An echo comes up to 300 ms after what it repeats. Ends of words are known to an audio
 # token of 80 ms.
 EARLY_MS, LATE_MS = 120, 380
-# It is at least so much quieter, and the model no surer of it.
+# It is at least so much quieter, and more where the model is surer of it than of what it
+# repeats: by 0.1 in hundred decisions, chance alone makes it so.
 _QUIETER_DB = 4.0
-_SURER = 0.1
+_SURER, _DB_PER_SURER = 0.1, 12.0
+# What was misheard has no text to tell by, so its level must tell more.
+_COVERED_DB = 7.0
 # A word that was misheard is like the word said: so many of its letters may differ.
 _MAX_DIFFERENT = 0.4
 # Words so near to an echo belong to it, if nothing speaks for them.
@@ -32,11 +35,11 @@ def is_repeat(word: MeasuredWord, others: Sequence[MeasuredWord]) -> bool:
     """Return whether one of another channel's words comes again in this one.
 
     It has the same letters, or nearly so, comes within 300 ms, is quieter by 4 dB, and
-    the model is no surer of it.
+    the model is no surer of it. One that is quieter still may be surer.
     """
     return any(
         _follows(word.word, other.word)
-        and _is_weaker(word, other)
+        and _is_weaker(word, other, _QUIETER_DB)
         and _are_alike(letters_of(word.word.text), letters_of(other.word.text))
         for other in others
     )
@@ -51,7 +54,7 @@ def is_covered(word: MeasuredWord, others: Sequence[MeasuredWord]) -> bool:
     spans = [
         (other.word.start_ms - EARLY_MS, other.word.end_ms + LATE_MS)
         for other in others
-        if _is_weaker(word, other)
+        if _is_weaker(word, other, _COVERED_DB)
     ]
     middle_ms = (start_ms + end_ms) // 2
     return all(
@@ -67,11 +70,11 @@ def _follows(word: Word, other: Word) -> bool:
     )
 
 
-def _is_weaker(word: MeasuredWord, other: MeasuredWord) -> bool:
-    if word.level_dbfs > other.level_dbfs - _QUIETER_DB:
-        return False
+def _is_weaker(word: MeasuredWord, other: MeasuredWord, least_db: float) -> bool:
     sure, other_sure = word.word.confidence, other.word.confidence
-    return sure is None or other_sure is None or sure <= other_sure + _SURER
+    if sure is not None and other_sure is not None:
+        least_db += _DB_PER_SURER * max(0.0, sure - other_sure - _SURER)
+    return word.level_dbfs <= other.level_dbfs - least_db
 
 
 def _are_alike(letters: str, others: str) -> bool:

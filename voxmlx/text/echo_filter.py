@@ -137,6 +137,8 @@ class EchoFilter:
                 channel.time_ms = time_ms
             case TextDelta(text=text):
                 channel.undecided += text
+                # The session takes it out of its draft with its next event.
+                channel.draft = channel.draft.removeprefix(text)
                 return
             case DraftChanged(text=text):
                 channel.draft = text

@@ -50,16 +50,17 @@ _MAX_READ_BYTES = 1 << 16
 # Frames that are no message, at once and per second: pings, and parts of messages.
 _MAX_FRAMES, _FRAMES_PER_S = 4096, 512
 
-_FULL = json.dumps(
-    {
-        "error": {
-            "message": "the server has too many connections; try again later",
-            "type": "server_error",
-            "param": None,
-            "code": "too_many_connections",
-        }
-    }
-).encode()
+
+def _error_body(message: str, kind: str, *, code: str) -> bytes:
+    error = {"message": message, "type": kind, "param": None, "code": code}
+    return json.dumps({"error": error}).encode()
+
+
+_FULL = _error_body(
+    "the server has too many connections; try again later",
+    "server_error",
+    code="too_many_connections",
+)
 _FULL_RESPONSE = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
     b"Retry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
@@ -169,6 +170,26 @@ class HttpProtocol(H11Protocol):
                 self._wait()
         elif not self._clock.is_running:
             self._wait()
+
+    def handle_events(self) -> None:
+        try:
+            super().handle_events()
+        except UnicodeDecodeError:  # of an address that is no ASCII
+            self.send_400_response("its address has bytes beyond ASCII")
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP with the error object that all refusals have."""
+        message = f"the request is no HTTP/1.1 ({msg.rstrip('.')}); the connection ends"
+        body = _error_body(message, "invalid_request_error", code="invalid_http")
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
+        response = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+        for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         self._clock.stop()

@@ -51,6 +51,7 @@ function show() {
   const isListening = stream !== null;
   byId("listen").textContent = isListening ? "Stop listening" : "Start listening";
   byId("delay").disabled = isListening;
+  byId("draft").disabled = isListening;
   byId("key").disabled = isListening;
   const hasWords = captions.nChars > 0;
   for (const kind of Object.keys(KINDS)) byId(`save-${kind}`).disabled = !hasWords;
@@ -76,6 +77,7 @@ async function toggle(event) {
     captions,
     key: byId("key").value,
     delayMs: Number(byId("delay").value),
+    hasDraft: byId("draft").checked,
     baseMs: timelineMs,
     on: {
       say,
@@ -248,6 +250,7 @@ async function start() {
   for (const ms of DELAYS_MS) byId("delay").add(new Option(`${ms} ms`, ms));
   const delayMs = choice("delay");
   byId("delay").value = DELAYS_MS.includes(delayMs) ? delayMs : DEFAULT_DELAY_MS;
+  byId("draft").checked = choice("draft") !== false;
   for (const [code, name] of Object.entries(LANGUAGES)) {
     byId("language").add(new Option(name, code));
   }
@@ -257,6 +260,7 @@ async function start() {
 
   byId("controls").onsubmit = toggle;
   byId("delay").onchange = () => choose("delay", Number(byId("delay").value));
+  byId("draft").onchange = () => choose("draft", byId("draft").checked);
   byId("microphone").onchange = chooseMicrophone;
   byId("language").onchange = ({ target }) => {
     choose("language", target.value);

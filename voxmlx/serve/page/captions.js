@@ -2,7 +2,9 @@
 //
 // A block is a paragraph: an utterance, or a note about what was not heard. The last
 // utterance is open until its end is known. Its words are final; the text after them,
-// the tail, may still become other words and is hidden from screen readers.
+// the tail, may still become other words and is hidden from screen readers. The draft
+// behind both may change at any time. It is drawn by a style and is no text of the page,
+// so nobody copies it.
 
 const MAX_CHARS = 400_000; // some ten hours of speech; older blocks go
 const MAX_OPEN_MS = 30_000; // an utterance without a pause ends at a word
@@ -18,6 +20,7 @@ export class Captions {
     this.open = null;
     this.nChars = 0;
     this.nextId = 0;
+    this.drafted = "";
   }
 
   get utterances() {
@@ -32,7 +35,20 @@ export class Captions {
     this.#follow(() => {
       const block = this.#opened();
       block.tail += text;
+      // A word that is confirmed stays where it stands; the next draft comes a moment later.
+      if (this.drafted.startsWith(text)) this.drafted = this.drafted.slice(text.length);
       this.#draw(block);
+    });
+  }
+
+  // What may follow all text so far, as a whole; "" for nothing.
+  draft(text) {
+    this.drafted = text;
+    this.#follow(() => {
+      const { open } = this;
+      if (text !== "") this.#draw(this.#opened());
+      else if (open !== null && open.words.length === 0 && open.tail === "") this.withdraw();
+      else if (open !== null) this.#draw(open);
     });
   }
 
@@ -48,8 +64,10 @@ export class Captions {
         const { tail } = block;
         block.tail = "";
         splitMs = word.end_ms;
+        const { drafted } = this;
         this.end();
         if (tail !== "") this.delta(tail);
+        this.draft(drafted);
       }
     });
     return splitMs;
@@ -58,6 +76,7 @@ export class Captions {
   end() {
     const block = this.open;
     this.open = null;
+    this.drafted = "";
     if (block === null) return;
     // Text that is no word yet has no time of its own.
     const text = block.tail.trim();
@@ -76,6 +95,7 @@ export class Captions {
   withdraw() {
     if (this.open !== null) this.#remove(this.open);
     this.open = null;
+    this.drafted = "";
     this.change();
   }
 
@@ -106,6 +126,7 @@ export class Captions {
     this.blocks = [];
     this.open = null;
     this.nChars = 0;
+    this.drafted = "";
     this.element.replaceChildren();
     this.change();
   }
@@ -122,6 +143,9 @@ export class Captions {
     const tail = paragraph.appendChild(document.createElement("span"));
     tail.className = "tail";
     tail.ariaHidden = "true";
+    const draft = paragraph.appendChild(document.createElement("span"));
+    draft.className = "draft";
+    draft.ariaHidden = "true";
     const block = { id: id ?? this.#newId(), words, note, tail: "", endMs: 0 };
     Object.assign(block, { paragraph, nShown: 0 });
     if (note !== undefined) {
@@ -150,12 +174,15 @@ export class Captions {
   }
 
   #draw(block) {
-    const [said, tail] = block.paragraph.children;
+    const [said, tail, draft] = block.paragraph.children;
     const fresh = block.words.slice(block.nShown).map(({ lead, text }) => lead + text);
     const text = block.nShown === 0 ? fresh.join("").trimStart() : fresh.join("");
     if (text !== "") said.append(text);
     block.nShown = block.words.length;
     tail.textContent = block.nShown === 0 ? block.tail.trimStart() : block.tail;
+    const drafted = block === this.open ? this.drafted : "";
+    const isFirst = block.nShown === 0 && block.tail.trim() === "";
+    draft.dataset.text = isFirst ? drafted.trimStart() : drafted;
     if (fresh.length > 0 && block === this.open) this.keep(block);
   }
 

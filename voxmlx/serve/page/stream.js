@@ -16,12 +16,13 @@ const MAX_WAIT_MS = 10_000;
 const MAX_KEPT_MS = 120_000; // 11 MB at 48 kHz
 const LAG_MARGIN_MS = 20_000;
 const MESSAGE_MS = 1000;
+const DRAFT_DELAYS_MS = [160, 80]; // the first that is shorter than the delay
 const PASSING = ["at_capacity", "idle", "server_error", "shutting_down", "unavailable"];
 
 export class Stream {
   // `captions` are told what is said, `on` has say, show, lag, level, closed.
-  constructor({ captions, on, key, delayMs, baseMs }) {
-    Object.assign(this, { captions, on, key, delayMs, baseMs });
+  constructor({ captions, on, key, delayMs, hasDraft, baseMs }) {
+    Object.assign(this, { captions, on, key, delayMs, hasDraft, baseMs });
     this.kept = []; // { startMs, samples }, in order, from the restart point on
     this.heardMs = this.restartMs = this.missedMs = 0;
     this.nAttempts = 0;
@@ -104,11 +105,13 @@ export class Stream {
     else this.captions.withdraw();
     this.sentMs = this.#restart();
     this.streamMs = this.spokeMs = this.sentMs;
+    const draftMs = DRAFT_DELAYS_MS.find((ms) => ms < this.delayMs);
     this.#send({
       type: "session.update",
       delay_ms: this.delayMs,
       rate: this.context.sampleRate,
       include: ["words", "lag"],
+      ...(this.hasDraft && draftMs !== undefined && { draft_delay_ms: draftMs }),
     });
     this.isReady = true;
     this.#sendKept();
@@ -135,6 +138,7 @@ export class Stream {
     socket.onclose = socket.onmessage = null;
     socket.close();
     this.on.lag("");
+    this.captions.draft("");
     this.awaySince ??= performance.now();
     const said = this.refusal ?? (await diagnosis(this.key));
     if (this.isClosed || this.socket !== undefined) return;
@@ -249,13 +253,16 @@ export class Stream {
     const { type, text, lead, start_ms, end_ms } = message;
     const shiftMs = this.baseMs + this.streamMs;
     if (type === "transcription.delta") this.captions.delta(message.delta);
+    else if (type === "transcription.draft") this.captions.draft(text);
     else if (type === "transcription.word") {
       this.isTold = true;
       const times = { start_ms: shiftMs + start_ms, end_ms: shiftMs + end_ms };
       const splitMs = this.captions.word({ text, lead, ...rounded(times) });
       if (splitMs !== null) this.#certain(splitMs - this.baseMs);
     } else if (type === "transcription.utterance_end") {
+      const { drafted } = this.captions;
       this.captions.end();
+      this.captions.draft(drafted); // it is of the next utterance
       this.#certain(this.streamMs + (end_ms + message.time_ms) / 2);
     }
   }

@@ -1,0 +1,164 @@
+"""Each command is answered once, in order, and nothing after the stream's end."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+
+from tests.live.spoken_numbers import NumberSession, as_session, spoken
+from voxmlx.audio.block_queue import Block
+from voxmlx.errors import DelayError
+from voxmlx.events import Event, Finished, WordFinal
+from voxmlx.live.captions import Captions
+from voxmlx.live.changing_stream import ChangingStream
+from voxmlx.live.command_runner import CommandRunner
+from voxmlx.live.json_display import JsonOutput
+from voxmlx.live.stream_metrics import StreamMetrics
+from voxmlx.live.worker_commands import Command, WrongCommand, read_command
+from voxmlx.session import Session
+
+Line = tuple[str, dict[str, Any]]
+
+
+class Script:
+    """A source of sound that gives a block at a time, and commands between them."""
+
+    name = "script"
+
+    def __init__(self, steps: list[np.ndarray | str]) -> None:
+        self._steps = list(steps)
+        self.is_ended = self.is_paused = False
+        self.log: list[str] = []
+
+    def read(self, timeout_s: float) -> list[Block]:
+        if timeout_s == 0 or self.is_ended:
+            return []
+        if not self._steps:
+            self.is_ended = True
+        elif isinstance(step := self._steps[0], np.ndarray) and not self.is_paused:
+            self._steps.pop(0)
+            return [Block(step, 0.0)]
+        return []
+
+    def take(self) -> list[Command | WrongCommand]:
+        taken: list[Command | WrongCommand] = []
+        while self._steps and isinstance(step := self._steps[0], str):
+            self._steps.pop(0)
+            one = read_command(step.encode())
+            assert one is not None
+            taken.append(one)
+        return taken
+
+    def pause(self) -> None:
+        self.is_paused = True
+        self.log.append("pause")
+
+    def resume(self) -> None:
+        self.is_paused = False
+        self.log.append("resume")
+
+    def stop(self) -> None:
+        self.is_ended = True
+
+    def close(self) -> None: ...
+
+
+class Output:
+    """What is written, as the display would, with the words among it."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+        self.time_ms = 0
+
+    def write(self, kind: str, **fields: Any) -> None:
+        self.lines.append((kind, fields))
+
+    def on_audio(self, samples: np.ndarray, /) -> None:
+        self.time_ms += len(samples) // 16
+
+    def on_events(self, events: list[Event], /) -> None:
+        for event in events:
+            if isinstance(event, WordFinal):
+                self.write(event.word.text)
+            elif isinstance(event, Finished):
+                self.write("finished")
+
+    def on_tick(self, metrics: StreamMetrics, /) -> None: ...
+
+
+def ran(steps: list[np.ndarray | str]) -> tuple[list[Line], list[str]]:
+    """The lines of a run, and what was done to the source."""
+
+    def open_session(delay_ms: int) -> Session:
+        if delay_ms % 80:
+            raise DelayError(f"no delay of {delay_ms} ms")
+        return as_session(NumberSession(delay_ms))
+
+    source, output = Script(steps), Output()
+    stream = ChangingStream(open_session(480), open_session)
+    listeners: list[Any] = [output]
+    captions = Captions(source, stream, listeners, StreamMetrics())
+    listeners.append(
+        CommandRunner(
+            cast(Any, source),
+            cast(JsonOutput, output),
+            captions,
+            [source],
+            stream,
+            pause_ms=800,
+        )
+    )
+    captions.run()
+    return output.lines, source.log
+
+
+def kinds(lines: list[Line], is_shown: Callable[[str], bool] = bool) -> list[str]:
+    return [kind for kind, _ in lines if is_shown(kind)]
+
+
+SPEECH = spoken([(5, 2), (6, 2)])
+
+
+def test_a_flush_is_answered_when_its_words_are_out() -> None:
+    lines, _ = ran([SPEECH, "flush", spoken([(7, 2)])])
+    assert kinds(lines) == ["5", "6", "flushed", "7", "finished"]
+
+
+def test_a_pause_closes_the_source_at_once_and_brings_out_the_words() -> None:
+    lines, log = ran([SPEECH, "pause", "pause", "resume", "resume", spoken([(7, 2)])])
+    assert log == ["pause", "resume"]
+    answers = [(k, f.get("time_ms")) for k, f in lines if not k.isdecimal()]
+    paused_ms = answers[0][1]
+    assert [kind for kind, _ in answers[:4]] == ["paused", "paused"] + ["resumed"] * 2
+    assert answers[4] == ("flushed", paused_ms)
+    assert kinds(lines, str.isdecimal) == ["5", "6", "7"]
+
+
+def test_the_last_delay_counts_and_the_one_before_is_told_so() -> None:
+    lines, _ = ran(
+        [
+            SPEECH[: len(SPEECH) // 2],
+            '{"type": "delay", "delay_ms": 240, "id": 1}',
+            '{"type": "delay", "delay_ms": 100, "id": 2}',
+            '{"type": "delay", "delay_ms": 960, "id": 3}',
+            SPEECH[len(SPEECH) // 2 :],
+            *[np.zeros(1280, np.float32)] * 30,
+        ]
+    )
+    answers = [(k, f.get("id"), f.get("code")) for k, f in lines if "id" in f]
+    assert answers == [
+        ("error", 2, "invalid_value"),
+        ("error", 1, "replaced"),
+        ("delay", 3, None),
+    ]
+    assert kinds(lines, str.isdecimal) == ["5", "6"]
+
+
+def test_wrong_commands_change_nothing_and_nothing_follows_the_end() -> None:
+    lines, _ = ran([SPEECH, "halt", "delay 960", "stop", "flush", "resume"])
+    assert kinds(lines) == ["5", "error", "6", "finished"]
+
+
+def test_a_delay_that_is_there_already_is_answered_at_once() -> None:
+    lines, _ = ran(["delay 480", SPEECH])
+    assert kinds(lines) == ["delay", "5", "6", "finished"]
