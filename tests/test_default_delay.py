@@ -17,6 +17,7 @@ from voxmlx import Checkpoint, Session, Transcript, load, stream, transcribe
 from voxmlx.decoding.loop import greedy_ids
 from voxmlx.events import Event, TokenDecoded
 from voxmlx.live import __main__ as live
+from voxmlx.live import local_sessions
 from voxmlx.serve import __main__ as serve
 from voxmlx.serve.stream_options import StreamOptions
 
@@ -113,7 +114,7 @@ def test_a_live_stream_has_the_models_delay(
         opened.append(Session(*given, **options))  # pyright: ignore[reportArgumentType] -- handed on
         return opened[-1]
 
-    monkeypatch.setattr(live, "Session", note)
+    monkeypatch.setattr(local_sessions, "Session", note)
     model = ["--model", str(slow_dir), "--dtype", "float32"]
     assert live.main(["--input", wav, "--plain", *model, *asked]) == 0
     assert [session.delay_ms for session in opened] == [delay_ms]
