@@ -119,6 +119,23 @@ def test_what_has_piled_up_at_the_beginning_is_placed_where_it_was_heard() -> No
     assert times == pytest.approx(2.0 * np.arange(1, len(times) + 1) + 0.025, abs=0.012)
 
 
+def test_a_pause_takes_no_stream_time_and_what_opening_takes_is_silence() -> None:
+    device, sound = Device(0.0), SteadySound(1000.0)
+    nothing = np.zeros(1600, np.float32)
+    for _ in range(40):
+        sound.push(device.block(nothing))
+    n_before = sound.n_samples
+    device.n += round(7.3 * RATE)  # 7 s of pause, and 0.3 s until it is open
+    sound.hold(7.0)
+    sound.note_gap()
+    assert len(sound.push(device.block(nothing)).samples) == pytest.approx(
+        (0.3 + 0.1) * RATE, abs=0.05 * RATE
+    )
+    for _ in range(9):
+        sound.push(device.block(nothing))
+    assert sound.n_samples - n_before == pytest.approx(1.3 * RATE, abs=0.05 * RATE)
+
+
 def test_a_stream_that_ends_at_once_is_not_lost() -> None:
     device, sound = Device(0.0), SteadySound(1000.0)
     tone = np.full(1600, 0.25, np.float32)

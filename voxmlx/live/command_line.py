@@ -71,7 +71,10 @@ def make_parser() -> CommandParser:
         f"{', '.join(_FORMATS)}; may be given several times",
     )
     results.add_argument(
-        "--record", metavar="FILE.wav", type=Path, help="also record what is heard"
+        "--record",
+        metavar="FILE.wav",
+        type=Path,
+        help="also record what is heard; of several sources each has a channel",
     )
     results.add_argument(
         "--resume",
