@@ -26,7 +26,7 @@ _DELAYS = (3, 6, 30)
 # Its decoder sees all of this long after the prompt of 2400 ms, and none of the demo's
 # window is left then.
 _SHORT_S, _LONG_S = 1.6, 20.0
-_FILES_S = (75, 150, 300)
+_FILES_S = (60, 120, 240)
 # The real windows: its prompt must be shorter than they are.
 _LONG_WINDOWS = TinyModel(encoder_window=750, decoder_window=8192)
 

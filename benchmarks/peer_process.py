@@ -1,6 +1,8 @@
 """One implementation in a process of its own, and where its interpreter comes from."""
 
+import contextlib
 import json
+import select
 import subprocess
 import sys
 import time
@@ -25,7 +27,14 @@ PEERS: dict[str, list[str]] = {
 class Worker:
     """A process that loads a model and answers requests in JSON."""
 
-    def __init__(self, command: Sequence[str | Path], environment: Mapping[str, str]):
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        environment: Mapping[str, str],
+        limit_s: float = 120,
+    ) -> None:
+        """`limit_s` is how long a task may take; then the process is stopped."""
+        self._limit_s = limit_s
         start = time.perf_counter()
         self._process = subprocess.Popen(
             [str(word) for word in command],
@@ -35,7 +44,7 @@ class Worker:
             env=dict(environment),
             text=True,
         )
-        answer = self._answer()
+        answer = self._answer(None)
         self.ready_s = time.perf_counter() - start
         """From the start of the process, with all imports, to the loaded model."""
         self.load_s: float | None = answer.get("load_s")
@@ -49,16 +58,22 @@ class Worker:
             self._process.stdin.flush()
         except BrokenPipeError:
             return {"error": "the process has ended"}
-        return self._answer()
+        return self._answer(self._limit_s)
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self, limit_s: float | None) -> dict[str, Any]:
         assert self._process.stdout is not None
+        # One line answers one request, so none waits in Python's buffer.
+        answered, _, _ = select.select([self._process.stdout], [], [], limit_s)
+        if not answered:
+            self._process.kill()
+            return {"error": f"stopped after {limit_s:g} s"}
         line = self._process.stdout.readline()
         return json.loads(line) if line else {"error": "the process has ended"}
 
     def close(self) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()
@@ -71,14 +86,19 @@ class Worker:
 
 
 class PeerSettings:
-    """Interpreters of the peers, threads and BLAS: how every process is started."""
+    """Interpreters of the peers, threads, BLAS and patience, for every process."""
 
     def __init__(
-        self, pythons: Mapping[str, Path], n_threads: int, blas: str | None
+        self,
+        pythons: Mapping[str, Path],
+        n_threads: int,
+        blas: str | None,
+        limit_s: float,
     ) -> None:
         self.pythons = pythons
         self.n_threads = n_threads
         self.blas = blas
+        self.limit_s = limit_s
 
     def start(self, who: str, path: Path) -> Worker:
         """Return a process of "ours" or of a peer that has loaded `path`."""
@@ -87,9 +107,9 @@ class PeerSettings:
         if who == "ours":
             environment["PYTHONPATH"] = str(here.parent)
             command = [sys.executable, "-m", "benchmarks.own_worker", path]
-            return Worker(command, environment)
+            return Worker(command, environment, self.limit_s)
         command = [self.pythons[who], here / "peer_worker.py", who, path]
-        return Worker(command, environment)
+        return Worker(command, environment, self.limit_s)
 
 
 def environments(folder: Path, peers: Sequence[str]) -> dict[str, Path]:

@@ -15,7 +15,8 @@ findings   what transcribe.cpp does with delays and windows, each with a case
 
 Ratios are theirs over ours, median (smallest-largest): above one, ours is faster. A peer
 that cannot do something is reported with what it said. A peer that took over ten times
-as long as ours for a short file is not asked for a longer one.
+as long as ours for a short file is not asked for a longer one. One that takes more than
+--limit seconds for an answer is stopped.
 
 A run of all regimes writes its tables to benchmarks/results/peers.md, others do so with
 --results FILE. What stands there from the heading "What explains it" on is kept. Ends in
@@ -87,9 +88,10 @@ REGIMES = {
     "floor-f32": Regime(
         FLOOR, DENSE_BITS, _STEPS[:3], 4, 9, 1, (1,), has_products=True
     ),
-    "demo": Regime(None, DENSE_BITS, _STEPS[2:], 0, 5, 30, (60, 300), n_loads=5),
+    "demo": Regime(None, DENSE_BITS, _STEPS[2:], 0, 5, 30, (60, 300), n_loads=3),
 }
 _MAX_WHOLE_RUNS = 5  # of streams and files
+_LONG_S, _MAX_LONG_RUNS = 200, 2  # of a file longer than that
 # Whose short file takes longer than so many times ours is not asked for a longer one.
 _TOO_SLOW = 10
 
@@ -107,20 +109,20 @@ def run(name: str, regime: Regime, settings: PeerSettings) -> dict[str, Any]:
                 (source / file).write_bytes((demo.DIRECTORY / file).read_bytes())
         models = write_all(source, room / "models", regime.bits, settings.pythons)
         sounds = _sounds(regime, room)
-        figures = _in_fresh_processes(models, regime, sounds, settings)
+        slow: dict[str, str] = {}
+        figures = _in_fresh_processes(models, regime, sounds, settings, slow)
+        for task, row in figures.items():
+            print(printed(name, task, row), flush=True)
         workers = {
             who: stack.enter_context(settings.start(who, path))
             for who, path in models.items()
         }
         figures["versions"] = {who: one.versions for who, one in workers.items()}
-        slow: dict[str, str] = {}
         for task in regime.tasks:
             files = [name for name in sounds if name.startswith("file")]
             for one in files if task == "file" else [task]:
                 figures[one] = _in_turns(one, workers, regime, sounds, slow)
-        for task, row in figures.items():
-            if task != "versions":
-                print(printed(name, task, row), flush=True)
+                print(printed(name, one, figures[one]), flush=True)
         return figures
 
 
@@ -146,26 +148,31 @@ def _in_fresh_processes(
     regime: Regime,
     sounds: Mapping[str, Mapping[str, str]],
     settings: PeerSettings,
+    slow: dict[str, str],
 ) -> dict[str, Any]:
-    """Return the times until a model is loaded, and the memory of one file each."""
+    """Return the times until a model is loaded, and the memory of one file each.
+
+    Who was too slow with a file is added to `slow`.
+    """
     ready: dict[str, list[float]] = {who: [] for who in models}
     load: dict[str, list[float]] = {who: [] for who in models}
     names = [task for task in sounds if task.startswith("file")]
     peaks: dict[str, dict[str, Any]] = {f"peak, {name}": {} for name in names}
-    took: dict[str, float] = {}
+    took: dict[str, list[float]] = {who: [] for who in models}
     for turn in range(max(regime.n_loads, len(names))):
         for who in _from(list(models), turn):
             with settings.start(who, models[who]) as worker:
                 ready[who].append(worker.ready_s)
                 load[who].append(worker.load_s or float("nan"))
-                if turn >= len(names) or "file" not in regime.tasks:
-                    continue
-                if took.get(who, 0) > _TOO_SLOW * took.get("ours", took.get(who, 0)):
+                if turn >= len(names) or "file" not in regime.tasks or who in slow:
                     continue
                 answer = worker.ask("file", **sounds[names[turn]])
-                took[who] = answer.get("seconds", 0)
+                if "error" not in answer:
+                    took[who].append(answer["seconds"])
                 peak = worker.ask("memory").get("resident_peak_mb")
                 peaks[f"peak, {names[turn]}"][who] = peak
+        if turn < len(names):
+            _note_slow(names[turn], took, slow)
     figures: dict[str, Any] = {
         "start and load": compared(ready, {}, "s"),
         "load": compared(load, {}, "s"),
@@ -201,6 +208,8 @@ def _in_turns(
     said: dict[str, Any] = {}
     if is_file:
         said |= {who: {"error": why} for who, why in slow.items()}
+    if is_file and regime.files_s[-1] > _LONG_S and task == list(sounds)[-1]:
+        n_turns = min(n_turns, _MAX_LONG_RUNS)
     for turn in range(n_turns):
         for who in _from(asked, turn):
             if who in said and "error" in said[who]:
@@ -214,10 +223,17 @@ def _in_turns(
                     median(answer["ms"]) if is_step else answer["seconds"]
                 )
     if is_file:
-        for who, times in taken.items():
-            if times and median(times) > _TOO_SLOW * median(taken["ours"]):
-                slow[who] = f"not asked, {task} took it {median(times):.0f} s"
+        _note_slow(task, taken, slow)
     return compared(taken, said, "ms" if is_step else "s")
+
+
+def _note_slow(
+    task: str, taken: Mapping[str, list[float]], slow: dict[str, str]
+) -> None:
+    """Add to `slow` who took too long for a file, and why it is asked for no more."""
+    for who, times in taken.items():
+        if times and times[-1] > _TOO_SLOW * taken["ours"][-1]:
+            slow.setdefault(who, f"not asked: {task} took it {times[-1]:.0f} s")
 
 
 def compared(
@@ -266,10 +282,17 @@ def main() -> int:
     parser.add_argument(
         "--blas", metavar="LIBRARY", help="one for MLX's, such as libopenblas.so.0"
     )
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=120,
+        metavar="S",
+        help="stop a peer that takes longer for one answer (default: 120)",
+    )
     parser.add_argument("--results", type=Path, help="Markdown file of the tables")
     arguments = parser.parse_args()
     pythons = environments(arguments.environments, arguments.peers)
-    settings = PeerSettings(pythons, arguments.threads, arguments.blas)
+    settings = PeerSettings(pythons, arguments.threads, arguments.blas, arguments.limit)
     figures: dict[str, Any] = {}
     for name in [name for name in arguments.only if name in REGIMES]:
         regime = REGIMES[name]

@@ -68,6 +68,13 @@ def test_a_worker_answers_and_reports_what_it_cannot_do(tmp_path: Path) -> None:
     worker.close()
 
 
+def test_a_worker_that_takes_too_long_is_stopped() -> None:
+    script = "print('{}', flush=True); import time; time.sleep(60)"
+    with Worker([sys.executable, "-c", script], clean_environment(1), 0.5) as worker:
+        assert worker.ask("file") == {"error": "stopped after 0.5 s"}
+        assert worker.ask("file") == {"error": "the process has ended"}
+
+
 def test_peers_do_not_see_our_package_by_path(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -61,6 +61,10 @@ __all__ = ["FIRST_SLOTS", "KV_BITS", "RingKVCache"]
 KV_BITS = (8, 16)
 """How many bits a ring can keep of a number; 16 stands for the model's dtype."""
 
+# Named here: what annotates an inner function is computed whenever that is made.
+_Mask = NDArray[np.bool_] | None
+_Positions = NDArray[np.int32]
+
 FIRST_SLOTS = 64
 """Slots that a ring has before anything is written."""
 
@@ -175,8 +179,9 @@ class RingKVCache:
         self.write_waiting()
         self.grow(int(self.length.max()) + n)
         C = self.capacity
-        in_step = bool((self.head == self.head[0]).all())
-        in_step &= bool((self.length == self.length[0]).all())
+        in_step = len(self.head) == 1 or bool(
+            (self.head == self.head[0]).all() and (self.length == self.length[0]).all()
+        )
         head = int(self.head[0])
         keeps_windows = n <= C - self.window + 1
         if in_step and keeps_windows and head + n <= C:
@@ -245,7 +250,7 @@ class RingKVCache:
     def _plan_in_place(self, n: int, head: int) -> RingStep:
         held = int(min(self.length[0] + n, self.capacity))
 
-        def visible() -> NDArray[np.bool_] | None:
+        def visible() -> _Mask:
             if n == 1 and held <= self.window:
                 return None
             # Age of a slot: how many entries were written after it.
@@ -287,7 +292,7 @@ class RingKVCache:
     def _positions_after(self, n: int) -> Callable[[], NDArray[np.int32]]:
         head, length, capacity = self.head, self.length, self.capacity
 
-        def computed() -> NDArray[np.int32]:
+        def computed() -> _Positions:
             positions = np.empty((len(head), 3), np.int32)
             positions[:, 0] = (head + n) % capacity
             positions[:, 1] = np.minimum(length + n, capacity)
