@@ -31,6 +31,7 @@ from convert.calibration import Calibration, read_calibration
 from convert.disk import amount, write_whole
 from convert.plan import Plan
 from convert.quality import Sound, read_sounds
+from convert.rounding import CALIBRATED
 from convert.verify import References, read_references, verify_against
 from voxmlx import demo
 from voxmlx.layouts.configs import Precision
@@ -66,7 +67,7 @@ lead in logits over the best other token, where the source chooses it. The inter
 WER is a bootstrap over the sounds. "control" has the scales of `mx.quantize`, rounded to
 the stored type before the codes are chosen.
 
-The calibration sound of `gptq` has no voice and no two words in a row in common with the
+The calibration sound of `gptq` and `dwq` has no voice and no two words in a row in common with the
 test sentences (`training/calibration.py`).
 
 ```sh
@@ -101,7 +102,7 @@ def main() -> None:
     parser.add_argument(
         "--rounding",
         nargs="+",
-        choices=["nearest", CONTROL, "search", "gptq"],
+        choices=["nearest", CONTROL, "search", "gptq", "dwq"],
         default=["nearest", "search", "gptq"],
     )
     parser.add_argument("--keep", type=Path, help="a folder for rows already measured")
@@ -156,7 +157,8 @@ def _measured(
 def _converted(
     options: argparse.Namespace, directory: Path, recipe: str, rounding: str | None
 ) -> Plan:
-    calibration = read_calibration(options.calibrate) if rounding == "gptq" else []
+    is_calibrated = rounding in CALIBRATED
+    calibration = read_calibration(options.calibrate) if is_calibrated else []
     # pyright cannot narrow a name that is none of ours.
     ours: Any = "search" if rounding in (CONTROL, None) else rounding
     with redirect_stdout(StringIO()), _controlled(rounding == CONTROL):
@@ -292,6 +294,7 @@ def _plot(certificates: Sequence[dict[str, Any]], path: Path) -> None:
         (CONTROL, "+"),
         ("search", "s"),
         ("gptq", "^"),
+        ("dwq", "v"),
         (None, "x"),
     ):
         rows = [c for c in certificates if c["rounding"] == rounding]

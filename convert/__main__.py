@@ -82,7 +82,7 @@ def _wrong_rounding(options: argparse.Namespace) -> str | None:
     if is_calibrated and not options.calibrate:
         return (
             f"--rounding {options.rounding} needs sound to listen to; add --calibrate "
-            "FOLDER with five minutes of speech or more"
+            "FOLDER with five minutes of speech or more, or --calibrate generated"
         )
     if options.budget is not None and not options.calibrate:
         return (
@@ -154,7 +154,7 @@ def make_parser() -> CommandParser:
         default=[],
         metavar="AUDIO",
         help="sounds, or folders of them, that gptq, dwq and --budget listen to; demo "
-        "is the demo model's",
+        "is the demo model's, generated is made here for who has none",
     )
     parser.add_argument(
         "--layout",

@@ -40,10 +40,14 @@ from voxmlx.model.layer import Layer, Residual
 from voxmlx.model.rope import RotaryEmbedding
 from voxmlx.text.tokenizer import Tokenizer
 
+from .generated_sound import generated_sounds
 from .products import gram, product, use_numpy
 from .quality import DELAY_MS, Sound, read_sounds
 
-__all__ = ["MAX_SECONDS", "Calibration", "OnHeard", "read_calibration"]
+__all__ = ["GENERATED", "MAX_SECONDS", "Calibration", "OnHeard", "read_calibration"]
+
+# Stands for sound that nobody has to bring.
+GENERATED = "generated"
 
 # Hears how many positions the decoder has written down, and of how many.
 OnHeard = Callable[[int, int], object]
@@ -67,11 +71,15 @@ _NO_SOUND = {".txt", ".json", ".md"}
 def read_calibration(paths: Sequence[Path]) -> list[Sound]:
     """Read sounds, and every sound of folders, up to MAX_SECONDS in all.
 
-    The path "demo" stands for the demo model's calibration sound.
-    Raises AudioError.
+    The path "demo" stands for the demo model's calibration sound, "generated" for
+    sound that is made here. Raises AudioError.
     """
     found: list[Path] = []
+    made: list[Sound] = []
     for path in paths:
+        if str(path) == GENERATED:
+            made = generated_sounds()
+            continue
         folder = demo.CALIBRATION if str(path) == demo.NAME else path
         if not folder.is_dir():
             found.append(folder)
@@ -82,7 +90,7 @@ def read_calibration(paths: Sequence[Path]) -> list[Sound]:
         found += inside
     sounds: list[Sound] = []
     left = MAX_SECONDS * SAMPLE_RATE
-    for sound in read_sounds(found, with_transcripts=False):
+    for sound in (*read_sounds(found, with_transcripts=False), *made):
         samples = sound.samples[:left]
         left -= len(samples)
         step = _PIECE_SECONDS * SAMPLE_RATE

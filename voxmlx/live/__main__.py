@@ -114,7 +114,15 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
             source = _open_microphone(arguments, portaudio, waiting.append)
             stack.callback(source.close)
         display = stack.enter_context(
-            _display(arguments, source, stream, head, resumed)
+            _display(
+                arguments,
+                source,
+                stream,
+                elsewhere.head(
+                    head.get("model", arguments.model), stream.delay_ms, source.name
+                ),
+                n_before=0 if resumed is None else resumed.n_samples,
+            )
         )
         if isinstance(source, Microphone):
             source.notify = display.notice
@@ -274,20 +282,13 @@ def _display(
     arguments: argparse.Namespace,
     source: SoundSource,
     stream: LiveStream,
-    head: Mapping[str, Any],
-    resumed: RecordedSound | None,
+    json_head: Mapping[str, Any],
+    *,
+    n_before: int,
 ) -> PlainDisplay | TerminalDisplay | JsonDisplay:
     if arguments.format == JSON_LINES:
-        return JsonDisplay(
-            {
-                "model": head.get("model", arguments.model),
-                "delay_ms": stream.delay_ms,
-                "draft_delay_ms": arguments.draft_delay,
-                "source": source.name,
-            },
-            has_tokens=arguments.alternatives > 0,
-            n_before=0 if resumed is None else resumed.n_samples,
-        )
+        has_tokens = arguments.alternatives > 0
+        return JsonDisplay(json_head, has_tokens=has_tokens, n_before=n_before)
     if sys.stdout is None and (arguments.output or arguments.record is not None):
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 -- as long as the process
     is_plain = arguments.plain or arguments.format is not None

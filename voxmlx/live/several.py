@@ -87,7 +87,12 @@ def run_several(arguments: argparse.Namespace, portaudio: PortAudio | None) -> i
             sources = open_devices(arguments, portaudio, waiting.append, on_open)
         delay_ms = local.sessions[0].delay_ms
         display = stack.enter_context(
-            _display(arguments, labels, delay_ms, local.head, names_of(sources))
+            _display(
+                arguments,
+                labels,
+                delay_ms,
+                elsewhere.head(local.head["model"], delay_ms, names_of(sources)),
+            )
         )
         _notify(sources, display.notice, waiting)
         channels = [
@@ -154,20 +159,11 @@ def _display(
     arguments: argparse.Namespace,
     labels: Sequence[str],
     delay_ms: int,
-    head: Mapping[str, Any],
-    source: str,
+    json_head: Mapping[str, Any],
 ) -> PlainSplitDisplay | TerminalSplitDisplay | JsonSplitDisplay:
     if arguments.format == JSON_LINES:
-        return JsonSplitDisplay(
-            {
-                "model": head["model"],
-                "delay_ms": delay_ms,
-                "draft_delay_ms": arguments.draft_delay,
-                "source": source,
-            },
-            labels,
-            has_tokens=arguments.alternatives > 0,
-        )
+        has_tokens = arguments.alternatives > 0
+        return JsonSplitDisplay(json_head, labels, has_tokens=has_tokens)
     if sys.stdout is None and (arguments.output or arguments.record is not None):
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 -- as long as the process
     is_plain = arguments.plain or arguments.format is not None

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from voxmlx.audio.files import STANDARD_INPUT
 from voxmlx.cli.arguments import CommandParser, whole_number
@@ -122,6 +122,16 @@ class Elsewhere:
         if arguments.serve_captions is not None:
             self._server = open_caption_server(arguments.serve_captions)
             stack.callback(self._server.close)
+
+    def head(self, model: str, delay_ms: int | None, source: str) -> dict[str, Any]:
+        """Return what the first of the JSON lines says of the stream and of the page."""
+        return {
+            "model": model,
+            "delay_ms": delay_ms,
+            "draft_delay_ms": self._arguments.draft_delay,
+            "source": source,
+            "captions_url": None if self._server is None else self._server.url,
+        }
 
     def listeners(
         self, new_text: Callable[[], ShownText[E]]
