@@ -173,8 +173,9 @@ class _Convolution(CausalConv1d):
         self.weight, self.bias = convolution.weight, convolution.bias
         self.stride = convolution.stride
 
-    def _product(self, windows: mx.array, weight: mx.array) -> mx.array:
-        return times(windows, weight)
+    def _product(self, laid: mx.array) -> mx.array:
+        weight: mx.array = self["weight"]
+        return times(laid, weight.reshape(weight.shape[0], -1))
 
 
 _KINDS = {nn.Linear: _Linear, nn.Embedding: _Embedding, CausalConv1d: _Convolution}

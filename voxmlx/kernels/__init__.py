@@ -9,6 +9,7 @@ from voxmlx.kernels.ops import (
     add_rms_norm,
     attention,
     begin,
+    concatenate,
     dense_product,
     gelu,
     has_ring_attention_q8,
@@ -21,6 +22,7 @@ from voxmlx.kernels.ops import (
     runs_in_numpy,
     swiglu,
     window_attention,
+    windows,
 )
 from voxmlx.kernels.reference import (
     add_rms_norm_reference,
@@ -51,6 +53,7 @@ __all__ = [
     "attention_reference",
     "begin",
     "check_kernels",
+    "concatenate",
     "dense_product",
     "dequantize_rows",
     "gelu",
@@ -73,4 +76,5 @@ __all__ = [
     "swiglu_reference",
     "window_attention",
     "window_attention_reference",
+    "windows",
 ]

@@ -15,11 +15,13 @@ from voxmlx.kernels.evaluation import as_numpy
 
 __all__ = [
     "Floats",
+    "concatenate_numpy",
     "dense_product_numpy",
     "gelu_numpy",
     "product_of_rows",
     "rms_norm_numpy",
     "rms_norm_of_rows",
+    "windows_numpy",
 ]
 
 Floats = NDArray[np.float32]
@@ -55,10 +57,23 @@ def rms_norm_of_rows(x: Floats, weight: Floats, eps: np.float32) -> Floats:
 
 
 # What is not finite passes through: who reads ids sees it.
+def concatenate_numpy(first: mx.array, second: mx.array) -> mx.array:
+    """[B, m, C] and [B, n, C] -> [B, m + n, C]."""
+    return mx.array(np.concatenate([as_numpy(first), as_numpy(second)], axis=1))
+
+
+def windows_numpy(x: mx.array, size: int, stride: int) -> mx.array:
+    """[B, n, C] -> its windows of `size` rows, each laid end to end: [B, T, size C]."""
+    B, n, C = x.shape
+    rows = np.arange(0, n - size + 1, stride)[:, None] + np.arange(size)
+    laid: Floats = as_numpy(x)[:, rows]
+    return mx.array(laid.reshape(B, -1, size * C))
+
+
 @np.errstate(all="ignore")
 def dense_product_numpy(x: mx.array, weight: mx.array) -> mx.array:
-    """x W^T [..., n] of x [..., columns]."""
-    matrix = as_numpy(weight)
+    """x W^T [..., n] of x [..., columns]; a row of W may have several dimensions."""
+    matrix = as_numpy(weight).reshape(weight.shape[0], -1)
     rows = product_of_rows(as_numpy(x).reshape(-1, matrix.shape[1]), matrix)
     return mx.array(rows.reshape(*x.shape[:-1], len(matrix)))
 

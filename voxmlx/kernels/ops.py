@@ -19,9 +19,11 @@ from voxmlx.kernels.metal import (
     window_attention_metal,
 )
 from voxmlx.kernels.numpy_bodies import (
+    concatenate_numpy,
     dense_product_numpy,
     gelu_numpy,
     rms_norm_numpy,
+    windows_numpy,
 )
 from voxmlx.kernels.pow_attention import is_pow_attention_faster, pow_attention
 from voxmlx.kernels.reference import (
@@ -44,6 +46,7 @@ __all__ = [
     "add_rms_norm",
     "attention",
     "begin",
+    "concatenate",
     "dense_product",
     "gelu",
     "has_metal",
@@ -57,6 +60,7 @@ __all__ = [
     "runs_in_numpy",
     "swiglu",
     "window_attention",
+    "windows",
 ]
 
 
@@ -174,10 +178,28 @@ def attention(
     )
 
 
+def concatenate(first: mx.array, second: mx.array) -> mx.array:
+    """[B, m, C] and [B, n, C] -> [B, m + n, C]."""
+    if runs_in_numpy(first):
+        return concatenate_numpy(first, second)
+    return mx.concatenate([first, second], axis=1)
+
+
+def windows(x: mx.array, size: int, stride: int) -> mx.array:
+    """[B, n, C] -> its windows of `size` rows, each laid end to end: [B, T, size C]."""
+    if runs_in_numpy(x):
+        return windows_numpy(x, size, stride)
+    B, n, C = x.shape
+    T = (n - size) // stride + 1
+    return mx.as_strided(x, (B, T, size * C), (n * C, stride * C, 1))
+
+
 def dense_product(x: mx.array, weight: mx.array) -> mx.array:
-    """x W^T [..., n] of x [..., columns]."""
+    """x W^T [..., n] of x [..., columns]; a row of W may have several dimensions."""
     if runs_in_numpy(x) and weight.dtype == mx.float32:
         return dense_product_numpy(x, weight)
+    if weight.ndim > 2:
+        weight = mx.reshape(weight, (weight.shape[0], -1))
     return x @ weight.T
 
 

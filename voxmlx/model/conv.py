@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import mlx.nn as nn
 
-from voxmlx.kernels import dense_product, gelu
+from voxmlx.kernels import concatenate, dense_product, gelu, windows
 from voxmlx.model.stacking import concat_positions, split
 
 __all__ = ["CausalConv1d", "ConvState", "ConvStem", "ConvStemState"]
@@ -62,7 +62,7 @@ class CausalConv1d(nn.Module):
         kept: list[tuple[int, int]] = []
         start = 0
         for x, state in zip(xs, states, strict=True):
-            x = mx.concatenate([state.pending, x], axis=1)
+            x = concatenate(state.pending, x)
             B, n, C = x.shape
             T = max(0, (n - KERNEL_SIZE) // self.stride + 1)
             state.pending = x[:, T * self.stride :]
@@ -88,13 +88,11 @@ class CausalConv1d(nn.Module):
         Channels lie innermost, so a window is a run of the input as it is: a product
         with these runs is what MLX's convolution comes to.
         """
-        B, n, C = x.shape
-        T = (n - KERNEL_SIZE) // self.stride + 1
-        windows = mx.as_strided(x, (B, T, KERNEL_SIZE * C), (n * C, self.stride * C, 1))
-        return self._product(windows, self.weight.reshape(-1, KERNEL_SIZE * C))
+        laid = windows(x, KERNEL_SIZE, self.stride)
+        return self._product(laid)
 
-    def _product(self, windows: mx.array, weight: mx.array) -> mx.array:
-        return dense_product(windows, weight)
+    def _product(self, laid: mx.array) -> mx.array:
+        return dense_product(laid, self.weight)
 
 
 @dataclass(slots=True)

@@ -88,7 +88,7 @@ class Encoder(nn.Module):
                 x = mx.concatenate([state.pending, x], axis=1)
             n = x.shape[1] // self.group * self.group
             state.pending = x[:, n:]
-            whole.append(x[:, :n])
+            whole.append(x if n == x.shape[1] else x[:, :n])
         ready = [i for i, x in enumerate(whole) if x.shape[1]]
         if ready:
             sizes = [whole[i].shape[1] for i in ready]
