@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["App", "MenuItem", "Timer", "quit_application", "quits"]
+__all__ = ["App", "MenuItem", "Timer", "quit_application", "quits", "timers"]
 
 quits: list[object] = []
+timers: list["Timer"] = []
 
 
 class MenuItem:
@@ -34,6 +35,7 @@ class Timer:
         self.callback = callback
         self.interval = interval
         self.is_started = False
+        timers.append(self)
 
     def start(self) -> None:
         self.is_started = True

@@ -47,7 +47,7 @@ def test_the_menu_bar_shows_words_pauses_changes_the_delay_and_quits(
         while not is_so():
             assert time.monotonic() < end, (app.title, message.title)
             time.sleep(0.02)
-            app._timer.tick()
+            fake_rumps.timers[-1].tick()
             titles.append(app.title)
 
     wait(lambda: app.title.startswith("🎙"))
@@ -79,7 +79,7 @@ def test_the_menu_bar_says_that_the_worker_has_gone(
     while "status 3" not in app.menu[2].title:
         assert time.monotonic() < end
         time.sleep(0.02)
-        app._timer.tick()
+        fake_rumps.timers[-1].tick()
     app.menu[0].click()  # a command to nobody is no error
     app.menu[4].click()
 

@@ -85,5 +85,9 @@ class FakePortAudio:
     def _terminate(self) -> None:
         self._seen = {}
 
-    def _initialize(self) -> None:
+    def look(self) -> None:
+        """See what is plugged in, as after a new start."""
         self._seen = dict(self.plugged)
+
+    def _initialize(self) -> None:
+        self.look()

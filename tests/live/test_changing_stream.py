@@ -140,7 +140,7 @@ def test_what_is_kept_does_not_grow_with_the_stream() -> None:
     kept: list[int] = []
     for _ in range(30):
         stream.push(spoken([(5, 1)] * 12))
-        kept.append(sum(len(piece) for piece in stream._kept._pieces))  # pyright: ignore[reportPrivateUsage]
+        kept.append(stream.n_kept)
     assert max(kept) <= 20 * RATE
 
 
@@ -182,13 +182,13 @@ def test_no_word_is_lost_or_doubled_whenever_the_delay_changes(
 
 
 def test_a_delay_that_no_session_can_have_changes_nothing(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint, sound: np.ndarray
 ) -> None:
     stream = ChangingStream(
         Session(checkpoint, delay_ms=480, draft_delay_ms=240),
         lambda delay_ms: Session(checkpoint, delay_ms=delay_ms, draft_delay_ms=240),
     )
-    stream._is_speaking = True  # pyright: ignore[reportPrivateUsage] -- so it waits
+    stream.push(sound[: int(1.5 * RATE)])  # in the midst of words, so it waits
     stream.change_delay(960)
     for wrong in (100, 240, 80):
         with pytest.raises((DelayError, SessionError)):

@@ -404,7 +404,7 @@ def test_a_device_that_is_unplugged_in_a_pause_is_waited_for(room: Room) -> None
     microphone = room.open("Inside")
     room.portaudio.unplug("Inside")
     microphone.pause()
-    room.portaudio._seen = dict(room.portaudio.plugged)  # pyright: ignore[reportPrivateUsage]
+    room.portaudio.look()
     room.now += 60
     microphone.resume()
     assert room.said == ["Inside is gone; waiting for it"]

@@ -75,6 +75,11 @@ class ChangingStream:
         return self._next is not None
 
     @property
+    def n_kept(self) -> int:
+        """Return how many samples are kept, as they may be heard again."""
+        return self._kept.end - self._kept.start
+
+    @property
     def samples_wanted(self) -> int:
         """Samples to push until there is something to decode or to say."""
         return 0 if self._pending else self._session.samples_wanted
