@@ -19,6 +19,7 @@ from voxmlx.audio.file_source import FileSource
 from voxmlx.audio.microphone import Microphone
 from voxmlx.audio.steady_sound import SteadySound
 from voxmlx.errors import DeviceError
+from voxmlx.text.labels import distinct_labels
 
 __all__ = [
     "ChannelSource",
@@ -66,12 +67,7 @@ def device_labels(names: Sequence[str], labels: Sequence[str]) -> list[str]:
     if sorted(are_far) == [False, True]:
         chosen = [_FAR if is_far else _NEAR for is_far in are_far]
     chosen[: len(labels)] = labels
-    for i, label in enumerate(chosen):
-        number = 2
-        while chosen[i] in chosen[:i]:
-            chosen[i] = f"{label} {number}"
-            number += 1
-    return chosen
+    return distinct_labels(chosen)
 
 
 class DeviceSource:
