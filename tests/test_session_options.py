@@ -1,5 +1,6 @@
 """A value that no session can have is refused in one line, whatever its type."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,21 @@ from voxmlx import Checkpoint, DelayError, Session, SessionError
         ("hotword_boost", "2", "boosted by '2', expected more than 0"),
         ("hotword_boost", float("nan"), "boosted by nan, expected more than 0"),
         ("hotwords", "Aberdeen", "hot words are the text 'Aberdeen', expected a list"),
+        ("guards", None, "guards are None, expected a list of texts"),
+        ("guards", [["pad_run"]], r"guards have \['pad_run'\] in them, expected texts"),
+        ("hotwords", True, "hot words are True, expected a list of texts"),
+        ("hotwords", [b"Aberdeen"], "hot words have b'Aberdeen' in them"),
+        ("hotwords", {"a": 1}, "hot words are {'a': 1}, expected a list"),
+        ("hotwords", np.array([1, 2]), "hot words have .*1.* in them, expected texts"),
+        ("replacements", ["x"], r"replacements are \['x'\], expected a dictionary"),
+        ("replacements", {"a": None}, "replacements have None in them, expected texts"),
+        (
+            "confidence",
+            np.array([1, 2]),
+            "confidence is array.*, expected True or False",
+        ),
+        ("speculate", "yes", "speculate is 'yes', expected True or False"),
+        ("pause_ms", ["x" * 100_000], r"pause_ms is \['x{78}\.\.\., expected a whole"),
         ("draft_window_ms", 7999, "draft_window_ms is 7999, expected at least 8000"),
     ],
 )
@@ -42,6 +58,21 @@ def test_a_value_is_refused_by_name(
 def test_a_delay_is_a_whole_number(tiny_checkpoint: Checkpoint, delay_ms: Any) -> None:
     with pytest.raises(DelayError, match="is not one the model was trained for"):
         Session(tiny_checkpoint, delay_ms=delay_ms)
+
+
+def test_the_name_of_a_model_is_none(tiny_checkpoint_dir: Path) -> None:
+    for name in ("demo", tiny_checkpoint_dir):
+        model: Any = name
+        with pytest.raises(SessionError, match="expected what"):
+            Session(model)
+
+
+def test_a_boost_of_numpy_is_taken(tiny_checkpoint: Checkpoint) -> None:
+    boost: Any = np.float32(1.0)
+    hotwords = [tiny_checkpoint.tokenizer.decode([400, 401]).strip() or "a"]
+    session = Session(tiny_checkpoint, hotwords=hotwords, hotword_boost=boost)
+    session.push(np.zeros(16_000, np.float32))
+    session.finish()
 
 
 def test_whole_numbers_of_numpy_are_taken(tiny_checkpoint: Checkpoint) -> None:

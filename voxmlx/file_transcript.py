@@ -16,6 +16,7 @@ from voxmlx.errors import AudioError
 from voxmlx.events import ChannelEvent, Event, Finished, TextDelta, TokenDecoded
 from voxmlx.session import Session
 from voxmlx.text.echo_filter import EchoFilter
+from voxmlx.text.labels import distinct_labels
 from voxmlx.text.split_writers import SplitEvent, SplitTranscriptBuilder
 from voxmlx.text.transcript import Transcript
 
@@ -134,7 +135,8 @@ def channel_labels(audio: AudioFile, named: Sequence[str]) -> list[str]:
         raise AudioError(
             f"{audio.name} has {has}, but {len(named)} labels were given; leave some out"
         )
-    return [*named, *(f"channel {number}" for number in range(len(named) + 1, n + 1))]
+    numbers = range(len(named) + 1, n + 1)
+    return distinct_labels([*named, *(f"channel {number}" for number in numbers)])
 
 
 def transcribe_file(

@@ -28,10 +28,13 @@ from voxmlx.model.state import VoxtralState
 from voxmlx.model.voxtral import VoxtralRealtime
 from voxmlx.session_options import (
     DRAFT_WINDOW_MS,
+    check_checkpoint,
     check_draft,
-    check_hotwords,
+    check_flag,
     check_options,
+    check_replacements,
     open_guards,
+    open_hotwords,
 )
 from voxmlx.text.utterances import DEFAULT_PAUSE_MS
 from voxmlx.timeline import Timeline, TokenAudio
@@ -118,11 +121,14 @@ class Session:
         SessionError for any other value that is not possible.
         """
         refuse_fork()
+        check_checkpoint(checkpoint)
         if kv_bits is None:
             kv_bits = checkpoint.kv_bits
         check_options(alternatives, pause_ms, kv_bits, silence_block)
         rules = open_guards(guards)
-        check_hotwords(hotwords, hotword_boost)
+        trie = open_hotwords(checkpoint.tokenizer, hotwords, hotword_boost)
+        replacements = check_replacements(replacements)
+        confidence = check_flag("confidence", confidence)
         if delay_ms is None:
             delay_ms = checkpoint.delay_ms
         if draft_delay_ms is not None:
@@ -135,24 +141,20 @@ class Session:
             lookahead=lookahead,
             delay_ms=delay_ms,
             has_guards=bool(rules),
-            replacements=replacements or {},
+            replacements=replacements,
             pause_ms=pause_ms,
             confidence_map=checkpoint.confidence_map,
             draft_delay_ms=draft_delay_ms,
             silence_block=silence_block,
         )
-        trie = None
-        if isinstance(hotwords, HotwordTrie):
-            trie = hotwords
-        elif hotwords:
-            trie = HotwordTrie(checkpoint.tokenizer, hotwords, boost=hotword_boost)
         self._model = checkpoint.model
         self._vocab_size = checkpoint.tokenizer.vocab_size
         # A session's own loop has a clock; another's hands in a Speculation of its own.
         if isinstance(speculate, Speculation):
             speculation = speculate
         else:
-            speculation = Speculation(perf_counter) if speculate else None
+            is_asked = check_flag("speculate", speculate)
+            speculation = Speculation(perf_counter) if is_asked else None
         # All positions of a pass may have to be taken back.
         n_in_block = silence_block if silence_block > 1 else 0
         n_trimmable = n_in_block if speculation is None else MAX_POSITIONS

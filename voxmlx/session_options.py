@@ -1,8 +1,9 @@
 """Bounds and defaults of what a session may be asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import TypeGuard
+from pathlib import Path
+from typing import TypeGuard, cast
 
 from voxmlx.config import delay_tokens
 from voxmlx.decoding.hotwords import HotwordTrie
@@ -10,6 +11,7 @@ from voxmlx.decoding.rules import DecodeRule, make_guards
 from voxmlx.decoding.speculation import MAX_POSITIONS
 from voxmlx.errors import SessionError
 from voxmlx.model.cache import KV_BITS
+from voxmlx.text.tokenizer import Tokenizer
 from voxmlx.text.utterances import check_pause
 
 __all__ = [
@@ -17,10 +19,13 @@ __all__ = [
     "LIVE_SILENCE_BLOCK",
     "MAX_ALTERNATIVES",
     "MAX_BOOST",
+    "check_checkpoint",
     "check_draft",
-    "check_hotwords",
+    "check_flag",
     "check_options",
+    "check_replacements",
     "open_guards",
+    "open_hotwords",
 ]
 
 MAX_ALTERNATIVES = 100
@@ -29,6 +34,8 @@ MAX_BOOST = 20.0
 DRAFT_WINDOW_MS = 80_000
 """How much of the past a draft remembers, in ms, unless asked for otherwise."""
 _MIN_DRAFT_WINDOW_MS = 8_000
+
+_MAX_SHOWN = 80
 
 LIVE_SILENCE_BLOCK = 8
 """How many audio tokens of silence the commands collect: 0.64 s."""
@@ -43,7 +50,7 @@ def check_options(
     _check_whole("pause_ms", pause_ms)
     if not _is_whole(kv_bits) or kv_bits not in KV_BITS:
         raise SessionError(
-            f"kv_bits is {kv_bits!r}, expected {' or '.join(map(str, KV_BITS))}"
+            f"kv_bits is {_shown(kv_bits)}, expected {' or '.join(map(str, KV_BITS))}"
         )
     try:
         check_pause(pause_ms)
@@ -61,25 +68,58 @@ def check_draft(draft_delay_ms: int, delay_ms: int, window_ms: int) -> None:
     _check_whole("draft_window_ms", window_ms, _MIN_DRAFT_WINDOW_MS)
 
 
-def check_hotwords(hotwords: Sequence[str] | HotwordTrie, boost: float) -> None:
-    """Raise SessionError for one text instead of a list, or a boost out of bounds."""
-    if isinstance(hotwords, str):
-        raise SessionError(f"hot words are the text {hotwords!r}, expected a list")
+def open_hotwords(
+    tokenizer: Tokenizer, hotwords: Sequence[str] | HotwordTrie, boost: float
+) -> HotwordTrie | None:
+    """Return a trie of the phrases; None for no phrase.
+
+    Raises SessionError for what is no list of texts, or a boost out of bounds, and
+    HotwordError for a phrase that cannot be written.
+    """
     if not _is_number(boost) or not 0 < boost <= MAX_BOOST:
         raise SessionError(
-            f"hot words are boosted by {boost!r}, expected more than 0, at most "
+            f"hot words are boosted by {_shown(boost)}, expected more than 0, at most "
             f"{MAX_BOOST}"
         )
+    if isinstance(hotwords, HotwordTrie):
+        return hotwords
+    phrases = _texts("hot words", hotwords)
+    return HotwordTrie(tokenizer, phrases, boost=float(boost)) if phrases else None
 
 
 def open_guards(names: Sequence[str]) -> list[DecodeRule]:
     """Return a new guard for each name. Raises SessionError for an unknown one."""
-    if isinstance(names, str):
-        raise SessionError(f"guards are the text {names!r}, expected a list of names")
     try:
-        return make_guards(names)
+        return make_guards(_texts("guards", names))
     except ValueError as error:
         raise SessionError(str(error)) from None
+
+
+def check_replacements(replacements: Mapping[str, str] | None) -> Mapping[str, str]:
+    """Return the dictionary, empty for None. Raises SessionError for anything else."""
+    if replacements is None:
+        return {}
+    if not _is_mapping(replacements):
+        raise SessionError(
+            f"replacements are {_shown(replacements)}, expected a dictionary of texts"
+        )
+    _texts("replacements", [*replacements, *replacements.values()])
+    return replacements
+
+
+def check_flag(name: str, value: object) -> bool:
+    """Return a truth value. Raises SessionError for anything else."""
+    if value is True or value is False:
+        return value
+    raise SessionError(f"{name} is {_shown(value)}, expected True or False")
+
+
+def check_checkpoint(checkpoint: object) -> None:
+    """Raise SessionError for the name of a model instead of the model."""
+    if isinstance(checkpoint, str | Path):
+        raise SessionError(
+            f"the model is {_shown(checkpoint)}, expected what voxmlx.load returns for it"
+        )
 
 
 def _check_whole(
@@ -92,7 +132,35 @@ def _check_whole(
         bounds.insert(0, "a whole number")
     elif (least is None or value >= least) and (most is None or value <= most):
         return
-    raise SessionError(f"{name} is {value!r}, expected {', '.join(bounds)}")
+    raise SessionError(f"{name} is {_shown(value)}, expected {', '.join(bounds)}")
+
+
+def _texts(name: str, values: object) -> list[str]:
+    """Return a list of texts. Raises SessionError for what is none."""
+    if isinstance(values, str):
+        raise SessionError(f"{name} are the text {_shown(values)}, expected a list")
+    if not _is_list(values):
+        raise SessionError(f"{name} are {_shown(values)}, expected a list of texts")
+    found: list[object] = list(cast("Iterable[object]", values))
+    for value in found:
+        if not isinstance(value, str):
+            raise SessionError(f"{name} have {_shown(value)} in them, expected texts")
+    return cast("list[str]", found)
+
+
+def _shown(value: object) -> str:
+    """Return the value for a message of one line."""
+    shown = repr(value)
+    return shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}..."
+
+
+def _is_list(value: object) -> bool:
+    is_other = isinstance(value, bytes | bytearray) or _is_mapping(value)
+    return isinstance(value, Iterable) and not is_other
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
 
 
 def _is_whole(value: object) -> TypeGuard[int]:

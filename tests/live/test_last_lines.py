@@ -164,3 +164,35 @@ def test_the_file_of_standard_output_is_not_replaced(tmp_path: Path) -> None:
         )
     assert done.returncode == 1
     assert "is where a standard stream goes" in done.stderr
+
+
+def test_a_name_of_many_bytes_is_written_as_any_other(tmp_path: Path) -> None:
+    path = tmp_path / f"{'字' * 80}.txt"
+    file = opened(path)
+    file.on_events(SAID)
+    assert path.read_text("utf-8").split()[-1] == "it"
+    file.close()
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_directory_that_becomes_a_file_is_one_clear_error(tmp_path: Path) -> None:
+    directory = tmp_path / "captions"
+    directory.mkdir()
+    file = opened(directory / "last.txt")
+    directory.rename(tmp_path / "elsewhere")
+    directory.touch()
+    with pytest.raises(OutputError, match="cannot be written: Not a directory"):
+        file.on_events(SAID)
+
+
+def test_where_captions_cannot_go_there_are_no_results_either(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link, results = tmp_path / "link.txt", tmp_path / "results"
+    link.symlink_to("/nonexistent/directory/x.txt")
+    results.mkdir()
+    outputs = [f"--output={results / 'b.srt'}", f"--record={results / 'b.wav'}"]
+    arguments = ["--demo", f"--input={demo.SAMPLE}", f"--caption-file={link}", *outputs]
+    assert main(arguments) == 1
+    assert "there is no directory /nonexistent/directory" in capsys.readouterr().err
+    assert list(results.iterdir()) == []

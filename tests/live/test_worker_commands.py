@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from voxmlx.live.worker_commands import (
+    MAX_WAITING,
     Command,
     CommandReader,
     WrongCommand,
@@ -159,3 +160,16 @@ def test_only_what_another_program_holds_is_a_pipe() -> None:
         assert not is_pipe(nothing.fileno())
     with open(__file__) as file:
         assert not is_pipe(file.fileno())
+
+
+def test_no_more_than_64_commands_are_taken_at_once() -> None:
+    with reading() as (writer, reader):
+        os.write(writer, b"flush\n" * 1000)
+        found: list[Command | WrongCommand] = []
+        end = time.monotonic() + 30
+        while len(found) < 1000 and time.monotonic() < end:
+            some = reader.take()
+            assert len(some) <= MAX_WAITING
+            found += some
+        assert found == [Command("flush")] * 1000
+        os.close(writer)

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from voxmlx.errors import ServerError
+from voxmlx.overlay import caption_server
 from voxmlx.overlay.caption_server import CaptionServer
 from voxmlx.web.access import Access
 from voxmlx.web.listening import listen
@@ -128,3 +131,30 @@ def test_closing_does_not_wait_for_a_viewer_that_does_not_read() -> None:
             started = time.monotonic()
             server.close()
             assert time.monotonic() - started < 4
+
+
+def test_the_page_is_served_though_standard_output_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with showing() as server:
+        assert httpx.get(server.url).status_code == 200
+
+
+def test_a_page_that_cannot_be_served_is_an_error_and_no_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(caption_server, "caption_app", fail)
+    with pytest.raises(ServerError, match="page cannot be served: no room"), showing():
+        pass
+
+
+@pytest.mark.parametrize("host", ["\udcff", "é..b", "é" * 70, "a..b", "a" * 300])
+def test_a_host_that_no_network_has_is_refused_in_one_line(host: str) -> None:
+    with pytest.raises(ServerError, match="is no address of this machine") as caught:
+        listen(host, 0)
+    assert "\n" not in str(caught.value)
+    str(caught.value).encode()

@@ -130,11 +130,13 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
             stream.notify = display.notice
         for sentence in waiting:
             display.notice(sentence)
-        files = _open_files(arguments, head, resumed, stack)
         is_replaced = arguments.replace is not None
+        # First of all: where it cannot be written, there are no results either.
+        shown = elsewhere.listeners(lambda: CaptionText(has_final_words=is_replaced))
+        files = _open_files(arguments, head, resumed, stack)
         listeners: list[Listener] = [
             *files,
-            *elsewhere.listeners(lambda: CaptionText(has_final_words=is_replaced)),
+            *shown,
             display,
             LagWarning(display.notice, arguments.server),
             RecoveryWarning(display.notice, arguments.dtype),

@@ -4,6 +4,7 @@ import os
 import secrets
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -24,9 +25,10 @@ def check_caption_file(path: Path, inputs: Sequence[str]) -> None:
     An earlier one may be there, as it is after a crash: a small text. It must be none
     of `inputs`. Touches nothing.
     """
-    if not path.parent.is_dir():
+    directory = Path(os.path.realpath(path)).parent  # of a link, where it leads
+    if not directory.is_dir():
         raise OutputError(
-            f"{path} cannot be written: there is no directory {path.parent}"
+            f"{path} cannot be written: there is no directory {directory}"
         )
     check_output(path, inputs, advice="name one in another directory")
     if path.exists() and any(_is_open_as(number, path) for number in range(3)):
@@ -102,15 +104,15 @@ class LastLinesFile(Generic[E]):
         if content == self._written:
             return
         # In the same directory, since a rename is atomic only within a file system.
-        name = f".{self._path.name[:100]}.{secrets.token_hex(8)}"
-        temporary = self._path.with_name(name)
+        temporary = self._path.with_name(f".voxmlx-{secrets.token_hex(8)}")
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
             with open(os.open(temporary, flags, self._mode), "wb") as file:
                 file.write(content.encode("utf-8", "replace"))
             os.replace(temporary, self._path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # its directory may have gone
+                temporary.unlink(missing_ok=True)
             raise _unwritable(self._path, error) from None
         self._written = content
 

@@ -100,13 +100,15 @@ def run_several(arguments: argparse.Namespace, portaudio: PortAudio | None) -> i
             for source, session in zip(sources, local.sessions, strict=True)
         ]
         echo = EchoFilter(len(labels), keeps=arguments.keep_echo, has_drafts=True)
+        # First of all: where it cannot be written, there are no results either.
+        shown = elsewhere.listeners(
+            lambda: SplitCaptionText(
+                labels, has_final_words=arguments.replace is not None
+            )
+        )
         listeners: list[SplitListener] = [
             *_open_files(arguments, labels, local.head, stack),
-            *elsewhere.listeners(
-                lambda: SplitCaptionText(
-                    labels, has_final_words=arguments.replace is not None
-                )
-            ),
+            *shown,
             display,
             WorstChannel(LagWarning(display.notice)),
             WorstChannel(RecoveryWarning(display.notice, arguments.dtype)),

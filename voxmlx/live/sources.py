@@ -19,6 +19,7 @@ from voxmlx.audio.file_source import FileSource
 from voxmlx.audio.microphone import Microphone
 from voxmlx.audio.steady_sound import SteadySound
 from voxmlx.errors import DeviceError
+from voxmlx.text.labels import distinct_labels
 
 __all__ = [
     "ChannelSource",
@@ -66,12 +67,7 @@ def device_labels(names: Sequence[str], labels: Sequence[str]) -> list[str]:
     if sorted(are_far) == [False, True]:
         chosen = [_FAR if is_far else _NEAR for is_far in are_far]
     chosen[: len(labels)] = labels
-    for i, label in enumerate(chosen):
-        number = 2
-        while chosen[i] in chosen[:i]:
-            chosen[i] = f"{label} {number}"
-            number += 1
-    return chosen
+    return distinct_labels(chosen)
 
 
 class DeviceSource:
@@ -85,7 +81,7 @@ class DeviceSource:
         self.name = microphone.name
         self._group = group
         self._sound = SteadySound(origin)
-        self.is_ended = False
+        self.is_ended = self._is_stopped = False
         self._paused_at = 0.0
         group.add(microphone, self._sound.note_gap)
 
@@ -99,18 +95,26 @@ class DeviceSource:
         return blocks
 
     def pause(self) -> None:
-        """Close the device until `resume`; stream time stands still meanwhile."""
+        """Close the device until `resume`; stream time stands still meanwhile.
+
+        After `stop` neither does anything.
+        """
+        if self._is_stopped:
+            return
         self.microphone.pause()
         self._paused_at = time.monotonic()
 
     def resume(self) -> None:
         """Open the device again."""
+        if self._is_stopped:
+            return
         self._sound.hold(time.monotonic() - self._paused_at)
         self.microphone.resume()
         self._sound.note_gap()  # it takes a moment to open
 
     def stop(self) -> None:
         """Hear nothing more; what was heard can still be read."""
+        self._is_stopped = True
         self.microphone.stop()
 
     def close(self) -> None:

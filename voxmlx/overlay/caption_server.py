@@ -4,6 +4,7 @@ import asyncio
 import socket
 import threading
 
+from voxmlx.errors import ServerError
 from voxmlx.overlay.caption_app import caption_app
 from voxmlx.overlay.latest_captions import LatestCaptions
 from voxmlx.web.access import Access
@@ -26,17 +27,24 @@ class CaptionServer:
     """
 
     def __init__(self, sock: socket.socket, access: Access) -> None:
-        """Serve on a bound socket at once; `close` closes it."""
+        """Serve on a bound socket at once; `close` closes it.
+
+        Raises ServerError where serving fails.
+        """
         self.url = f"http://{address_of(sock)}"
         self._socket = sock
         self._access = access
         self._captions: LatestCaptions | None = None
         self._is_ready = threading.Event()
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._serve()), name="captions", daemon=True
-        )
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="captions", daemon=True)
         self._thread.start()
         self._is_ready.wait()
+        if self._failure is not None:
+            self._socket.close()
+            raise ServerError(
+                f"the captions' page cannot be served: {self._failure}"
+            ) from self._failure
 
     def set(self, text: str, draft: str) -> None:
         """Show this text, a line for each paragraph, with the draft dim behind it."""
@@ -55,13 +63,20 @@ class CaptionServer:
         self._captions.end()
         self._server.should_exit = True
 
-    async def _serve(self) -> None:
+    def _run(self) -> None:
         try:
-            self._loop = asyncio.get_running_loop()
-            self._captions = captions = LatestCaptions()
-            app = caption_app(captions, self._access)
-            limits = Limits(max_connections=_MAX_CONNECTIONS)
-            self._server = BoundedServer(app, limits)
-        finally:
+            asyncio.run(self._serve())
+        except Exception as error:  # told to who waits for the start
+            if self._is_ready.is_set():
+                raise
+            self._failure = error
             self._is_ready.set()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._captions = captions = LatestCaptions()
+        app = caption_app(captions, self._access)
+        limits = Limits(max_connections=_MAX_CONNECTIONS)
+        self._server = BoundedServer(app, limits)
+        self._is_ready.set()
         await self._server.serve([self._socket])

@@ -59,6 +59,9 @@ class BoundedServer(uvicorn.Server):
                 lifespan="off",
                 access_log=False,
                 log_level="warning",
+                # Its own would be the whole process's, and asks standard output, which
+                # may be closed.
+                log_config=None,
                 server_header=False,
                 timeout_graceful_shutdown=1,
             )

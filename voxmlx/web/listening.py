@@ -39,6 +39,10 @@ def listen(
     The options are those of the command, for what an error says.
     """
     try:
+        host.encode("idna")
+    except UnicodeError:
+        raise _no_address(host, host_option, "it is no name of a host") from None
+    try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
@@ -50,10 +54,15 @@ def listen(
             ) from None
         # Python adds to the reason what it tried.
         reason = (error.strerror or str(error)).partition(" (while")[0]
-        raise ServerError(
-            f"{host_option} {host} is no address of this machine ({reason}); 127.0.0.1 "
-            "serves this machine alone, 0.0.0.0 others too"
-        ) from None
+        raise _no_address(host, host_option, reason) from None
+
+
+def _no_address(host: str, host_option: str, reason: str) -> ServerError:
+    shown = ascii(host)[1:-1] if len(host) < 80 else f"of {len(host)} characters"
+    return ServerError(
+        f"{host_option} {shown} is no address of this machine ({reason}); 127.0.0.1 "
+        "serves this machine alone, 0.0.0.0 others too"
+    )
 
 
 def address_of(sock: socket.socket) -> str:
