@@ -174,7 +174,7 @@ def test_options_that_change_all_the_time_cost_no_word(
     expected = heard(demo_checkpoint, sample, {}, 100.0)
     names = ("low", "xhigh", "medium")
     toggled = {round(0.3 * i, 3): NO_DRAFT if i % 2 else DRAFT for i in range(60)}
-    delays = {round(0.7 * i, 3): {"delay": names[i % 3]} for i in range(25)}
+    delays = {round(0.7 * i, 3): {"delay": names[i % 3]} for i in range(24)}
     for changes in (*CHANGES.values(), toggled, delays):
         client = heard(demo_checkpoint, sample, changes, every_s)
         assert client.n_opened > 1
