@@ -106,3 +106,17 @@ def test_a_pause_holds_a_file_where_it_is(tmp_path: Path) -> None:
     while not source.is_ended:
         source.read(0.1)
     source.close()
+
+
+@pytest.mark.parametrize("speed", [None, 1.0])
+def test_a_pause_after_a_stop_does_not_keep_a_file_from_its_end(
+    path: Path, speed: float | None
+) -> None:
+    source = FileSource(open_audio(path), speed=speed)
+    source.stop()
+    source.pause()
+    end = time.monotonic() + 5
+    while not source.is_ended and time.monotonic() < end:
+        source.read(0.01)
+    assert source.is_ended
+    source.close()

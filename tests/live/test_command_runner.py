@@ -1,12 +1,16 @@
 """Each command is answered once, in order, and nothing after the stream's end."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import soundfile
 
 from tests.live.spoken_numbers import NumberSession, as_session, spoken
 from voxmlx.audio.block_queue import Block
+from voxmlx.audio.file_source import FileSource
+from voxmlx.audio.files import open_audio
 from voxmlx.errors import DelayError
 from voxmlx.events import Event, Finished, WordFinal
 from voxmlx.live.captions import Captions
@@ -162,3 +166,152 @@ def test_wrong_commands_change_nothing_and_nothing_follows_the_end() -> None:
 def test_a_delay_that_is_there_already_is_answered_at_once() -> None:
     lines, _ = ran(["delay 480", SPEECH])
     assert kinds(lines) == ["delay", "5", "6", "finished"]
+
+
+class Loop:
+    """The loop of a stream, of which a test says when a flush is out."""
+
+    def __init__(self) -> None:
+        self.is_stopping = False
+        self.pauses_ms: list[int] = []
+        self.n_out = 0
+
+    def flush(self, pause_ms: int = 0, /) -> Callable[[], bool]:
+        self.pauses_ms.append(pause_ms)
+        number = len(self.pauses_ms)
+        return lambda: self.n_out >= number
+
+    def stop(self) -> None:
+        self.is_stopping = True
+
+
+def flushes(first: int, end: int) -> list[np.ndarray | str]:
+    return [f'{{"type": "flush", "id": {n}}}' for n in range(first, end)]
+
+
+def driven(
+    steps: list[np.ndarray | str],
+) -> tuple[CommandRunner, Loop, Script, Output]:
+    source, output, loop = Script(steps), Output(), Loop()
+    runner = CommandRunner(
+        cast(Any, source), cast(Any, output), loop, [source], None, pause_ms=800
+    )
+    return runner, loop, source, output
+
+
+def ids(output: Output, kind: str) -> list[int]:
+    return [fields["id"] for name, fields in output.lines if name == kind]
+
+
+def test_no_command_is_run_after_a_signal() -> None:
+    runner, loop, source, output = driven(["pause", "flush", "halt"])
+    loop.stop()
+    runner.on_tick(None)
+    assert (source.log, loop.pauses_ms, output.lines) == ([], [], [])
+
+
+def test_flushes_that_come_meanwhile_are_one_flush_and_each_is_answered() -> None:
+    runner, loop, _, output = driven(flushes(0, 10))
+    runner.on_tick(None)
+    assert loop.pauses_ms == [0]
+    loop.n_out = 1
+    runner.on_tick(None)
+    assert ids(output, "flushed") == [0]
+    assert loop.pauses_ms == [0, 0]
+    loop.n_out = 2
+    runner.on_tick(None)
+    assert ids(output, "flushed") == list(range(10))
+    assert loop.pauses_ms == [0, 0]
+
+
+def test_no_more_than_64_flushes_wait_and_others_are_not_read() -> None:
+    runner, loop, source, output = driven(flushes(0, 200))
+    runner.on_tick(None)
+    source._steps += flushes(200, 300)
+    for _ in range(3):
+        runner.on_tick(None)
+    assert len(source._steps) == 100
+    for _ in range(300):
+        loop.n_out = len(loop.pauses_ms)
+        runner.on_tick(None)
+    assert ids(output, "flushed") == list(range(300))
+    assert len(loop.pauses_ms) < 10
+
+
+def test_flushes_that_wait_when_the_stream_ends_are_told_so() -> None:
+    runner, loop, _, output = driven(flushes(0, 4))
+    runner.on_tick(None)
+    loop.stop()
+    runner.on_tick(None)
+    loop.n_out = 9
+    runner.on_tick(None)
+    assert ids(output, "error") == [1, 2, 3]
+    assert {f["code"] for k, f in output.lines if k == "error"} == {"stopped"}
+    assert ids(output, "flushed") == [0]
+    assert loop.pauses_ms == [0]
+
+
+def test_nothing_is_heard_before_the_silence_of_a_pause_that_waits() -> None:
+    runner, loop, source, output = driven(["flush", "pause", "resume"])
+    runner.on_tick(None)
+    assert source.log == ["pause"]
+    assert kinds(output.lines) == ["paused"]
+    loop.n_out = 1
+    runner.on_tick(None)
+    assert loop.pauses_ms == [0, 800]
+    assert source.log == ["pause", "resume"]
+
+
+def test_many_flushes_without_new_sound_add_the_silence_of_one() -> None:
+    once, _ = ran([SPEECH, *flushes(0, 1)])
+    often, _ = ran([SPEECH, *flushes(0, 150)])
+    answers = [fields for kind, fields in often if kind == "flushed"]
+    assert [fields["id"] for fields in answers] == list(range(150))
+    (alone,) = (fields for kind, fields in once if kind == "flushed")
+    assert {fields["time_ms"] for fields in answers} == {alone["time_ms"]}
+
+
+def test_a_pause_after_a_flush_still_ends_the_utterance() -> None:
+    lines, _ = ran([SPEECH, "flush", "pause", "resume"])
+    first, second = (f["time_ms"] for kind, f in lines if kind == "flushed")
+    assert second > first
+
+
+class Signalled(Script):
+    """A reader during whose first tick a signal comes, and in the next a pause."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        super().__init__([])
+        self._stop = stop
+        self._n_ticks = 0
+
+    def take(self) -> list[Command | WrongCommand]:
+        if self._n_ticks == 0:
+            self._stop()
+        return [Command("pause")] if self._n_ticks == 1 else []
+
+    def on_audio(self, *heard: object) -> None: ...
+    def on_events(self, events: object) -> None: ...
+
+    def on_tick(self, metrics: object) -> None:
+        self._n_ticks += 1
+        assert self._n_ticks < 50, "the stream does not end"
+
+
+def test_a_pause_after_a_signal_does_not_keep_a_stream_from_its_end(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "talk.wav"
+    soundfile.write(path, np.zeros(16_000 * 20, np.int16), 16_000)
+    source = FileSource(open_audio(path))
+    listeners: list[Any] = []
+    stream = as_session(NumberSession(480))
+    captions = Captions(source, stream, listeners, StreamMetrics())
+    reader, output = Signalled(captions.stop), Output()
+    runner = CommandRunner(
+        cast(Any, reader), cast(Any, output), captions, [source], None, pause_ms=800
+    )
+    listeners += [output, runner, reader]
+    captions.run()
+    source.close()
+    assert kinds(output.lines) == ["finished"]

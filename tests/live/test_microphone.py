@@ -413,3 +413,36 @@ def test_a_device_that_is_unplugged_in_a_pause_is_waited_for(room: Room) -> None
     room.portaudio.plugged["Inside"] = 16_000.0
     read_for(microphone, room, 1.5)
     assert room.said[-1] == "Inside is back"
+
+
+@pytest.mark.parametrize("device", ["Inside", "Outside"])
+def test_a_pause_after_a_stop_does_not_keep_the_stream_from_its_end(
+    room: Room, device: str
+) -> None:
+    microphone = room.open(device)
+    room.speak(noise(0.1))
+    microphone.stop()
+    microphone.pause()
+    for _ in range(3):
+        if not microphone.is_ended:
+            microphone.read(0)
+    assert microphone.is_ended
+
+
+@pytest.mark.parametrize("device", ["Inside", "Outside"])
+def test_a_stop_in_a_pause_loses_nothing_and_the_device_stays_closed(
+    room: Room, device: str
+) -> None:
+    microphone = room.open(device)
+    room.speak(noise(0.1))
+    microphone.pause()
+    microphone.stop()
+    parts: list[np.ndarray] = []
+    while not microphone.is_ended:
+        parts += [block.samples for block in microphone.read(0)]
+    assert parts
+    microphone.resume()
+    assert len(room.portaudio.streams) == 1
+    assert not room.portaudio.streams[-1].is_open
+    assert microphone.is_ended
+    assert not microphone.is_lost

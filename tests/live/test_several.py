@@ -13,10 +13,17 @@ import soundfile
 from tests.live.fake_portaudio import FakeError, FakePortAudio, FakeStream
 from voxmlx import Checkpoint, demo, load
 from voxmlx.audio.device_group import DeviceGroup, LookElsewhere
+from voxmlx.audio.file_source import FileSource
+from voxmlx.audio.files import open_audio
 from voxmlx.audio.microphone import Microphone
 from voxmlx.errors import DeviceError
 from voxmlx.live.__main__ import main
-from voxmlx.live.sources import DeviceSource, device_labels, find_devices
+from voxmlx.live.sources import (
+    DeviceSource,
+    channel_sources,
+    device_labels,
+    find_devices,
+)
 from voxmlx.live.split_files import SplitRecording
 from voxmlx.transcribe import main as transcribe
 
@@ -321,3 +328,33 @@ def test_no_other_device_takes_the_place_of_one_that_stays_away(
         source.stop()
         while not source.is_ended:
             source.read(0)
+
+
+def test_a_pause_after_a_stop_keeps_no_device_from_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = Table(monkeypatch)
+    table.run(1)
+    for source in table.sources:
+        source.stop()
+        source.pause()
+        source.resume()
+        for _ in range(3):
+            if not source.is_ended:
+                source.read(0)
+    assert all(source.is_ended for source in table.sources)
+    assert len(table.portaudio.streams) == 2
+
+
+def test_a_pause_after_a_stop_keeps_no_channel_from_its_end(call: Path) -> None:
+    file = FileSource(open_audio(call, channel="split"))
+    sources = channel_sources(file, 2)
+    for source in sources:
+        source.stop()
+        source.pause()
+    end = time.monotonic() + 5
+    while time.monotonic() < end and not all(one.is_ended for one in sources):
+        for source in sources:
+            source.read(0.01)
+    assert all(source.is_ended for source in sources)
+    file.close()

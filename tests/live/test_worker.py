@@ -393,7 +393,7 @@ def test_the_guide_names_every_command_and_every_code() -> None:
     for word in ("flush", "pause", "resume", "delay 960", "stop"):
         assert f"| `{word}`" in page
     source = Path(ROOT / "voxmlx" / "live" / "command_runner.py").read_text("utf-8")
-    codes = {"invalid_command", "invalid_value", "not_here", "replaced"}
+    codes = {"invalid_command", "invalid_value", "not_here", "replaced", "stopped"}
     assert {code for code in codes if f'"{code}"' in source} == codes - {
         "invalid_command"
     }

@@ -1,6 +1,7 @@
 """What is a command, what is none, and how they are read from a pipe."""
 
 import os
+import queue
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -159,3 +160,22 @@ def test_only_what_another_program_holds_is_a_pipe() -> None:
         assert not is_pipe(nothing.fileno())
     with open(__file__) as file:
         assert not is_pipe(file.fileno())
+
+
+class Refilled(queue.Queue[Command | WrongCommand]):
+    """A queue that another program fills as fast as it is emptied."""
+
+    n_left = 1000
+
+    def get_nowait(self) -> Command:
+        self.n_left -= 1
+        if self.n_left < 0:
+            raise queue.Empty
+        return Command("flush")
+
+
+def test_no_more_than_64_commands_are_taken_at_once() -> None:
+    with reading() as (writer, reader):
+        reader._waiting = Refilled()
+        assert reader.take() == [Command("flush")] * 64
+        os.close(writer)

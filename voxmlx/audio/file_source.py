@@ -75,7 +75,12 @@ class FileSource:
         return self._audio.take_warnings()
 
     def pause(self) -> None:
-        """Read no more of the file until `resume`; what was read can still be read."""
+        """Read no more of the file until `resume`; what was read can still be read.
+
+        After `stop` it does nothing: the end would wait for a `resume`.
+        """
+        if self._is_stopped.is_set():
+            return
         self._may_read.clear()
         self._unread += self._queue.get(0)
 

@@ -105,6 +105,7 @@ class Microphone:
         """Return the blocks since the last call; wait if there are none."""
         if self._left:
             left, self._left = self._left, []
+            self.is_ended = self._is_stopped and self._stream is None
             return left
         if self._is_paused:
             time.sleep(timeout_s)
@@ -139,20 +140,24 @@ class Microphone:
         """Close the device until `resume`, so that the system shows no recording.
 
         What was heard can still be read. The time until `resume` is not heard, not even
-        as silence.
+        as silence. After `stop` it does nothing.
         """
-        if self._is_paused:
+        if self._is_paused or self._is_stopped:
             return
         self._is_paused = True
         if self._stream is not None:
             self._stream.stop()
             self._left += [self._at_16_khz(block) for block in self._queue.get(0)]
-            self._left.append(Block(self._resampler.flush(), self._clock()))
+            rest = self._resampler.flush()
+            self._left += [Block(rest, self._clock())] if len(rest) else []
             self.close()
 
     def resume(self) -> None:
-        """Open the device again; one that is gone is waited for, as ever."""
-        if not self._is_paused:
+        """Open the device again; one that is gone is waited for, as ever.
+
+        After `stop` it does nothing.
+        """
+        if not self._is_paused or self._is_stopped:
             return
         self._is_paused = False
         self._heard_until = self._clock()
@@ -164,7 +169,7 @@ class Microphone:
     @property
     def is_lost(self) -> bool:
         """Return whether its device has gone, and is waited for."""
-        return self._stream is None and not self._is_paused and not self.is_ended
+        return self._stream is None and not self._is_paused and not self._is_stopped
 
     def bring_back(self) -> bool:
         """Open the lost device again, if PortAudio has it; return whether it is open."""
@@ -180,7 +185,7 @@ class Microphone:
         """Hear nothing more; what was heard can still be read."""
         self._is_stopped = True
         if self._stream is None:
-            self.is_ended = True
+            self.is_ended = not self._left
         else:
             self._stream.stop()
 

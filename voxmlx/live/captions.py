@@ -94,23 +94,31 @@ class Captions:
         self._metrics = metrics
         self._clock = clock
         self._waiting = WaitingSound()
-        self._is_stopping = False
+        self._n_flushed = self._n_flush_silence = 0
+        self.is_stopping = False
+        """Whether the stream is to end: nothing asked of it from now on is done."""
 
     def stop(self) -> None:
         """End soon, without losing a word that was heard. For signal handlers."""
         # The source has locks that the interrupted thread may hold: the loop stops it.
-        self._is_stopping = True
+        self.is_stopping = True
 
     def flush(self, pause_ms: int = 0) -> Callable[[], bool]:
         """Hear silence after what has come, so that the words spoken so far come out.
 
         Return what says whether they are out. Stream time counts the silence. So much
-        more of it as ends an utterance, `pause_ms`, ends it.
+        more of it as ends an utterance, `pause_ms`, ends it. Without new sound since the
+        last flush, the silence of that one is enough.
         """
-        self._accept(self._source.read(0))
+        if not self._source.is_ended:
+            self._accept(self._source.read(0))
         delay_ms = self._stream.delay_ms or DEFAULT_DELAY_MS
         silence = flushing_silence(delay_ms, pause_ms)
-        self._accept([Block(silence, self._clock())])
+        is_new = self._waiting.n_heard > self._n_flushed
+        if is_new or len(silence) > self._n_flush_silence:
+            self._accept([Block(silence, self._clock())])
+            self._n_flushed = self._waiting.n_heard
+            self._n_flush_silence = len(silence)
         return self._waiting.mark()
 
     def replay(self, replayed: Iterable[Sequence[Event]]) -> bool:
@@ -118,15 +126,16 @@ class Captions:
         for events in replayed:
             self._show(events)
             self._tick()
-            if self._is_stopping:
+            if self.is_stopping:
                 return False
         return True
 
     def run(self) -> None:
         """Return when the source has ended and every event has been shown."""
+        is_stopped = False
         while not self._source.is_ended:
-            if self._is_stopping:
-                self._is_stopping = False
+            if self.is_stopping and not is_stopped:
+                is_stopped = True
                 self._source.stop()
             self._take(0 if self._is_step_due() else _WAIT_S)
             if self._is_step_due():
@@ -137,6 +146,7 @@ class Captions:
         while self._waiting.n_samples:
             self._step()
             self._tick()
+        self.is_stopping = True
         is_finished = False
         while not is_finished:
             events = self._stream.finish()

@@ -8,7 +8,12 @@ from voxmlx.errors import RequestError, VoxmlxError
 from voxmlx.events import ChannelEvent, Event, Finished
 from voxmlx.live.changing_stream import ChangingStream
 from voxmlx.live.json_display import JsonOutput
-from voxmlx.live.worker_commands import Command, CommandReader, WrongCommand
+from voxmlx.live.worker_commands import (
+    MAX_WAITING,
+    Command,
+    CommandReader,
+    WrongCommand,
+)
 from voxmlx.text.split_writers import SplitEvent
 
 __all__ = ["CommandRunner", "Flushable", "PausableSource", "names_of"]
@@ -26,6 +31,8 @@ class PausableSource(Protocol):
 class Flushable(Protocol):
     """The loop of a live stream, or of several, as far as commands need it."""
 
+    is_stopping: bool
+
     def flush(self, pause_ms: int = 0, /) -> Callable[[], bool]: ...
     def stop(self) -> None: ...
 
@@ -33,7 +40,8 @@ class Flushable(Protocol):
 class CommandRunner:
     """Runs commands, and answers each of them once. A listener of any loop.
 
-    A wrong command is answered by an error, and changes nothing.
+    A wrong command is answered by an error, and changes nothing. One flush is on its way
+    at a time: those that come meanwhile wait, and are then one flush together.
     """
 
     def __init__(
@@ -56,9 +64,14 @@ class CommandRunner:
         self._sources = sources
         self._pause_ms = pause_ms
         self._stream = stream
-        self._is_stopping = self._is_paused = self._is_over = False
-        # Flushes, each with what says whether its words are out.
-        self._flushes: deque[tuple[Callable[[], bool], Command]] = deque()
+        self._is_paused = self._is_over = False
+        self._taken: deque[Command | WrongCommand] = deque()
+        # What says whether the words of the flush on its way are out, and whose it is.
+        self._is_out: Callable[[], bool] | None = None
+        self._flushing: list[Command] = []
+        # Flushes that wait for it, and the longest silence that one of them wants.
+        self._waiting: list[Command] = []
+        self._waiting_pause_ms = 0
         self._delay: Command | None = None
 
     def on_audio(self, *heard: object) -> None:
@@ -74,19 +87,34 @@ class CommandRunner:
         del metrics
         if self._is_over:
             return
-        for one in self._reader.take():
-            if self._is_stopping:
-                return
+        self._answer_what_is_done()
+        if not self._taken and not self._captions.is_stopping:
+            self._taken.extend(self._reader.take())
+        while self._may_run_next():
+            one = self._taken.popleft()
             if isinstance(one, WrongCommand):
                 self._refuse(one.error, one)
             else:
                 self._run(one)
+        if self._captions.is_stopping:
+            self._refuse_what_waits()
         self._answer_what_is_done()
+
+    def _may_run_next(self) -> bool:
+        """Return whether there is a command, and nothing it must wait for."""
+        if not self._taken or self._captions.is_stopping:
+            return False
+        if len(self._waiting) >= MAX_WAITING:
+            return False
+        # The silence of a pause comes before what is heard after it.
+        one = self._taken[0]
+        is_resume = isinstance(one, Command) and one.name == "resume"
+        return not (is_resume and self._waiting)
 
     def _run(self, command: Command) -> None:
         match command.name:
             case "flush":
-                self._flush(command)
+                self._flush(command, 0)
             case "pause":
                 self._pause(command)
             case "resume":
@@ -98,7 +126,6 @@ class CommandRunner:
             case "delay":
                 self._change_delay(command)
             case _:
-                self._is_stopping = True
                 self._captions.stop()
 
     def _pause(self, command: Command) -> None:
@@ -108,12 +135,29 @@ class CommandRunner:
         self._is_paused = True
         for source in self._sources:
             source.pause()
-        is_out = self._captions.flush(self._pause_ms)
+        self._flush(Command("flush"), self._pause_ms)
         self._answer("paused", command)
-        self._flushes.append((is_out, Command("flush")))
 
-    def _flush(self, command: Command) -> None:
-        self._flushes.append((self._captions.flush(), command))
+    def _flush(self, command: Command, pause_ms: int) -> None:
+        self._waiting.append(command)
+        self._waiting_pause_ms = max(self._waiting_pause_ms, pause_ms)
+        if self._is_out is None:
+            self._begin_flush()
+
+    def _begin_flush(self) -> None:
+        """Have all flushes that wait on their way, as one."""
+        self._is_out = self._captions.flush(self._waiting_pause_ms)
+        self._flushing, self._waiting = self._waiting, []
+        self._waiting_pause_ms = 0
+
+    def _refuse_what_waits(self) -> None:
+        """Begin no other flush: the end brings out all words."""
+        error = RequestError(
+            "the stream ends, and its last words come before finished", code="stopped"
+        )
+        waiting, self._waiting = self._waiting, []
+        for command in waiting:
+            self._refuse(error, command)
 
     def _change_delay(self, command: Command) -> None:
         assert command.delay_ms is not None
@@ -136,8 +180,12 @@ class CommandRunner:
             self._refuse(error, replaced)
 
     def _answer_what_is_done(self) -> None:
-        while self._flushes and self._flushes[0][0]():
-            self._answer("flushed", self._flushes.popleft()[1])
+        while self._is_out is not None and self._is_out():
+            self._is_out = None
+            for command in self._flushing:
+                self._answer("flushed", command)
+            if self._waiting and not self._captions.is_stopping:
+                self._begin_flush()
         if self._delay is None or self._stream is None:
             return
         if not self._stream.is_changing:

@@ -74,7 +74,10 @@ class SeveralCaptions:
         self._is_recorded = is_recorded
         self._take_warnings = take_warnings
         self._clock = clock
-        self._is_stopping = False
+        self._n_flushed = [0] * len(channels)
+        self._n_flush_silence = 0
+        self.is_stopping = False
+        """Whether the streams are to end: nothing asked of them from now on is done."""
         self._numbers = {one.session: n for n, one in enumerate(channels, 1)}
         for channel in channels:
             batch.add(channel.session)
@@ -82,24 +85,33 @@ class SeveralCaptions:
     def stop(self) -> None:
         """End soon, without losing a word that was heard. For signal handlers."""
         # The sources have locks that the interrupted thread may hold.
-        self._is_stopping = True
+        self.is_stopping = True
 
     def flush(self, pause_ms: int = 0) -> Callable[[], bool]:
         """Have all streams hear silence after what has come, as `Captions.flush` does."""
-        marks: list[Callable[[], bool]] = []
         for number, channel in enumerate(self._channels, 1):
-            blocks = [] if channel.source.is_ended else channel.source.read(0)
-            silence = flushing_silence(channel.session.delay_ms, pause_ms)
-            for block in [*blocks, Block(silence, self._clock())]:
+            for block in [] if channel.source.is_ended else channel.source.read(0):
                 self._hear(number, channel, block)
-            marks.append(channel.waiting.mark())
+        silence = flushing_silence(self._channels[0].session.delay_ms, pause_ms)
+        # All have one stream time: all hear the silence, or none.
+        is_new = self._n_heard() != self._n_flushed
+        if is_new or len(silence) > self._n_flush_silence:
+            for number, channel in enumerate(self._channels, 1):
+                self._hear(number, channel, Block(silence, self._clock()))
+            self._n_flushed = self._n_heard()
+            self._n_flush_silence = len(silence)
+        marks = [channel.waiting.mark() for channel in self._channels]
         return lambda: all(is_out() for is_out in marks)
+
+    def _n_heard(self) -> list[int]:
+        return [channel.waiting.n_heard for channel in self._channels]
 
     def run(self) -> None:
         """Return when all sources have ended and every event has been shown."""
+        is_stopped = False
         while not all(channel.source.is_ended for channel in self._channels):
-            if self._is_stopping:
-                self._is_stopping = False
+            if self.is_stopping and not is_stopped:
+                is_stopped = True
                 for channel in self._channels:
                     channel.source.stop()
             self._take()
@@ -108,6 +120,7 @@ class SeveralCaptions:
         while any(channel.waiting.n_samples for channel in self._channels):
             self._step(is_last=True)
             self._tick()
+        self.is_stopping = True
         for channel in self._channels:
             channel.session.timeline.end()
         self._show(self._stepped())

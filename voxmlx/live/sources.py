@@ -81,7 +81,7 @@ class DeviceSource:
         self.name = microphone.name
         self._group = group
         self._sound = SteadySound(origin)
-        self.is_ended = False
+        self.is_ended = self._is_stopped = False
         self._paused_at = 0.0
         group.add(microphone, self._sound.note_gap)
 
@@ -95,18 +95,26 @@ class DeviceSource:
         return blocks
 
     def pause(self) -> None:
-        """Close the device until `resume`; stream time stands still meanwhile."""
+        """Close the device until `resume`; stream time stands still meanwhile.
+
+        After `stop` neither does anything.
+        """
+        if self._is_stopped:
+            return
         self.microphone.pause()
         self._paused_at = time.monotonic()
 
     def resume(self) -> None:
         """Open the device again."""
+        if self._is_stopped:
+            return
         self._sound.hold(time.monotonic() - self._paused_at)
         self.microphone.resume()
         self._sound.note_gap()  # it takes a moment to open
 
     def stop(self) -> None:
         """Hear nothing more; what was heard can still be read."""
+        self._is_stopped = True
         self.microphone.stop()
 
     def close(self) -> None:

@@ -27,6 +27,11 @@ class WaitingSound:
         """Return whether a file need not be read further ahead."""
         return self.n_samples >= MAX_STEP_SAMPLES
 
+    @property
+    def n_heard(self) -> int:
+        """Return how many samples have come, taken or not."""
+        return self._n_taken + self.n_samples
+
     def push(self, block: Block) -> None:
         """Add a block, unless it is empty."""
         if len(block.samples):
@@ -35,7 +40,7 @@ class WaitingSound:
 
     def mark(self) -> Callable[[], bool]:
         """Return what says whether all that is here now has been taken."""
-        n_here = self._n_taken + self.n_samples
+        n_here = self.n_heard
         return lambda: self._n_taken >= n_here
 
     def take(self, n_wanted: int) -> tuple[np.ndarray, list[float]]:

@@ -15,6 +15,7 @@ from voxmlx.errors import RequestError
 
 __all__ = [
     "COMMAND_NAMES",
+    "MAX_WAITING",
     "Command",
     "CommandReader",
     "WrongCommand",
@@ -28,8 +29,9 @@ _MAX_LINE_BYTES = 1 << 16
 _MAX_ID_CHARS = 256
 _READ_BYTES = 1 << 12
 
-# Commands that wait for the loop; whoever sends more waits for room in the pipe.
-_MAX_WAITING = 64
+MAX_WAITING = 64
+"""Commands that wait for the loop; whoever sends more waits for room in the pipe."""
+
 _ROOM_S = 0.1
 
 CommandId = str | int | None
@@ -128,7 +130,7 @@ class CommandReader:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._waiting: queue.Queue[Command | WrongCommand] = queue.Queue(_MAX_WAITING)
+        self._waiting: queue.Queue[Command | WrongCommand] = queue.Queue(MAX_WAITING)
         self._has_ended = threading.Event()
         self._is_closed = threading.Event()
         # Its other end is closed to wake the thread.
@@ -142,13 +144,14 @@ class CommandReader:
         return self._has_ended.is_set()
 
     def take(self) -> list[Command | WrongCommand]:
-        """Return the commands since the last call."""
+        """Return the commands since the last call, 64 at most."""
         taken: list[Command | WrongCommand] = []
-        while True:
+        while len(taken) < MAX_WAITING:
             try:
                 taken.append(self._waiting.get_nowait())
             except queue.Empty:
-                return taken
+                break
+        return taken
 
     def close(self) -> None:
         """Read no more."""
