@@ -16,15 +16,17 @@ from voxmlx.events import (
 )
 from voxmlx.serve.json_object import JsonObject
 from voxmlx.serve.openai_session import OpenAiSession
-from voxmlx.serve.pcm import ENCODINGS
 from voxmlx.serve.protocol import (
     Dialect,
     Effect,
+    Finish,
     Flushed,
     Lagging,
+    PushAudio,
     Send,
     Served,
 )
+from voxmlx.serve.restart_sound import RestartSound
 from voxmlx.serve.text_buffer import TextBuffer
 from voxmlx.serve.token_logprobs import TokenLogprobs
 
@@ -67,7 +69,8 @@ class OpenAiDialect(Dialect):
         self._draft = ""  # what may follow all deltas
         self._next_id: str | None = None  # of the next item, once a draft has named it
         self._opened_with = self.options  # of the stream that is open
-        self._sent_ms = 0.0  # sound of the client
+        self._sound = RestartSound()
+        self._n_cut = 0  # streams whose text is dropped, up to their `Finished`
         self._starts_ms: deque[int] = deque()  # of streams, on the client's clock
 
     def client_ms(self, time_ms: int) -> int:
@@ -76,9 +79,20 @@ class OpenAiDialect(Dialect):
         return start_ms + super().client_ms(time_ms)
 
     def push_audio(self, payload: bytes) -> list[Effect]:
-        effects = super().push_audio(payload)
-        n_bytes_a_ms = ENCODINGS[self.encoding][0] * self.rate / 1000
-        self._sent_ms += len(payload) / n_bytes_a_ms
+        return self._noted(super().push_audio(payload))
+
+    def finish_stream(self) -> list[Effect]:
+        return self._noted(super().finish_stream())
+
+    def flush(self, *, is_asked: bool = True) -> list[Effect]:
+        self._sound.flush()
+        return super().flush(is_asked=is_asked)
+
+    def _noted(self, effects: list[Effect]) -> list[Effect]:
+        """Note the sound that is sent."""
+        for effect in effects:
+            if isinstance(effect, PushAudio):
+                self._sound.push(effect.samples)
         return effects
 
     def greeting(self) -> list[Effect]:
@@ -99,22 +113,29 @@ class OpenAiDialect(Dialect):
         return {"event_id": self.served.new_id("event"), **super().lag(lagging)}
 
     def on_event(self, event: Event | Flushed) -> list[Effect]:
+        if self._n_cut and not isinstance(event, Finished):
+            return []  # the stream after it says so too
         match event:
             case TokenDecoded():
                 self._logprobs.push(event)
+                self._sound.decoded(self.client_ms(event.time_ms))
                 return []
             case TextDelta():
                 return self._delta(event)
             case DraftChanged(text):
                 self._draft = text
                 return self._tell_draft()
-            case UtteranceEnd(_, end_ms, _):
-                return self._turn_ends(self.client_ms(end_ms))
+            case UtteranceEnd(_, end_ms, time_ms):
+                end_ms = self.client_ms(end_ms)
+                self._sound.paused(end_ms, self.client_ms(time_ms))
+                return self._turn_ends(end_ms)
             case Flushed():
+                self._sound.flushed()
                 effects = self._complete(self._committed.popleft())
                 return [*effects, *self._moved_draft(), *self._renew_stream()]
             case Finished():
                 self._starts_ms.popleft()
+                self._n_cut = max(0, self._n_cut - 1)
                 effects = []
                 if self._item is not None and self._is_ending:
                     effects = self._commit_item(self._taken_item())
@@ -124,7 +145,10 @@ class OpenAiDialect(Dialect):
 
     def after_quiet(self) -> list[Effect]:
         """End the turn: a client that sends no silence has no pause in its sound."""
-        return [] if self._item is None else self._turn_ends(self._item.heard_ms)
+        self._sound.flushed()
+        if self._item is None:
+            return self._renew_stream()
+        return self._turn_ends(self._item.heard_ms)
 
     def _delta(self, event: TextDelta) -> list[Effect]:
         text, time_ms = event.text, self.client_ms(event.time_ms)
@@ -248,7 +272,8 @@ class OpenAiDialect(Dialect):
             )
         item = self._taken_item()
         if not self.has_unflushed:  # all of it is out
-            return [*self._commit_item(item), *self._moved_draft()]
+            told = [*self._commit_item(item), *self._moved_draft()]
+            return [*told, *self._renew_stream()]
         self._committed.append(item)
         return [*self._announce(item), *self.flush()]
 
@@ -257,7 +282,7 @@ class OpenAiDialect(Dialect):
         if not self.is_open or not self.has_unflushed:
             self._item = None
             self.take_sent_seconds()
-            return [cleared]
+            return [cleared, *self._renew_stream()]
         # What the decoder heard it cannot forget: its words are not passed on.
         item = self._taken_item()
         item.is_dropped = True
@@ -283,19 +308,32 @@ class OpenAiDialect(Dialect):
     def open(self) -> list[Effect]:
         if not self.is_open:
             self._opened_with = self.options
-            self._starts_ms.append(round(self._sent_ms))
+            self._starts_ms.append(self._sound.start_ms)
         return super().open()
 
     def _renew_stream(self) -> list[Effect]:
         """End a stream whose options have changed, between two turns.
 
-        The sound that follows opens another. Agents change options at any time, and end
-        at any error.
+        Another hears the sound since the last quiet moment again, or is opened by the
+        sound that follows. Agents change options at any time, and end at any error.
         """
         is_stale = self.is_open and self._opened_with != self.options
-        if not is_stale or self._item is not None or self._committed:
+        is_in_turn = self._item is not None or self._committed or self._flushes
+        if not is_stale or is_in_turn:
             return []
-        return self.finish_stream()
+        self._sound.rewind()
+        if not self._sound.n_again:
+            return self.finish_stream()
+        told: list[Effect] = []
+        if self._draft:
+            self._draft = ""
+            told = self._tell_draft()
+        self._logprobs = TokenLogprobs()
+        self._n_cut += 1
+        pcm, self.is_open = self._pcm, False
+        opened = self.open()
+        self._pcm = pcm  # the sound goes on
+        return [*told, Finish(is_cut=True), *opened, PushAudio(self._sound.take())]
 
     def _message(self, kind: str, **fields: Any) -> Send:
         return Send({"type": kind, "event_id": self.served.new_id("event"), **fields})

@@ -85,7 +85,12 @@ class Flush:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """End the stream; its last event is `Finished`."""
+    """End the stream; its last event is `Finished`.
+
+    With `is_cut`, what has not been decoded is dropped.
+    """
+
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

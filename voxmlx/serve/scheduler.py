@@ -342,6 +342,10 @@ class Scheduler:
                 before_ms = timeline.duration_ms
                 timeline.flush()
                 stream.flushing = Flushed(timeline.duration_ms - before_ms)
+            case Finish(is_cut=True):
+                self._close_stream(stream.session)
+                slot.deliver([Finished(timeline.duration_ms, 0)])
+                return
             case Finish():
                 timeline.end()
                 stream.is_ending = True
