@@ -48,7 +48,16 @@ def test_the_demo_hears_every_word_of_its_sample_in_8_bits(
     assert text.split() == words
 
 
-@pytest.mark.parametrize("sizes", [[1280] * 200, [7, 0, 12_801, 3, 99_999], [16_000]])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [7, 0, 12_801, 3, 99_999],
+        *(
+            pytest.param(one, marks=pytest.mark.slow)
+            for one in ([1280] * 200, [16_000])
+        ),
+    ],
+)
 def test_ids_do_not_depend_on_the_pieces_in_8_bits(
     demo_checkpoint: Checkpoint, sizes: list[int]
 ) -> None:

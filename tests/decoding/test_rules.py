@@ -261,8 +261,8 @@ def test_ids_are_those_without_guards_until_one_acts(
     ("options", "named"),
     [
         ({"guards": ["rut"]}, "'rut' is unknown; use pad_run, repetition"),
-        ({"alternatives": -1}, "-1 alternatives"),
-        ({"alternatives": 101}, "101 alternatives"),
+        ({"alternatives": -1}, "alternatives is -1"),
+        ({"alternatives": 101}, "alternatives is 101"),
         ({"pause_ms": 100}, "100 ms, expected 240"),
         ({"hotwords": ["a"], "hotword_boost": -1.0}, "boosted by -1.0"),
         ({"hotword_boost": float("nan")}, "boosted by nan"),

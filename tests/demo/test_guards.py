@@ -16,6 +16,7 @@ def checkpoint() -> Checkpoint:
     return load("demo", "float32")
 
 
+@pytest.mark.slow
 def test_clicks_and_music_have_no_more_words_with_guards(
     checkpoint: Checkpoint,
 ) -> None:

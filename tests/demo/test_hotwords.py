@@ -52,7 +52,9 @@ def reported(
 
 
 @pytest.mark.parametrize("every", SHARES)
-@pytest.mark.parametrize("n_listed", [1, N_LISTED])
+@pytest.mark.parametrize(
+    "n_listed", [pytest.param(1, marks=pytest.mark.slow), N_LISTED]
+)
 def test_missed_words_are_found_and_no_word_heard_rightly_is_lost(
     n_listed: int, every: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,6 +65,7 @@ def test_missed_words_are_found_and_no_word_heard_rightly_is_lost(
     assert row.n_lost == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", SHARES)
 def test_sentences_without_a_hot_word_stay_as_they_are(
     every: int, capsys: pytest.CaptureFixture[str]
@@ -72,6 +75,7 @@ def test_sentences_without_a_hot_word_stay_as_they_are(
     assert row.n_disturbed == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1])
 def test_nine_is_not_heard_in_ninth_or_ninety(every: int) -> None:
     begins = {"ninth", "ninety", "nineteen", "nineteenth"}

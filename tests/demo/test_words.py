@@ -64,6 +64,7 @@ def test_error_rate_stays_within_what_was_measured(kind: str) -> None:
     assert error_rate(held_out(kind), 480) <= WER_BOUNDS[kind]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in SEEN])
 def test_voices_that_were_not_in_training_are_heard(kind: str) -> None:
     assert error_rate(held_out(kind), 480) <= WER_BOUNDS[kind]
@@ -82,6 +83,7 @@ def marked(delay_ms: int) -> tuple[str, Transcript, list[Marked]]:
     return text, transcript(sound, delay_ms), marks
 
 
+@pytest.mark.slow
 def test_the_shortest_delay_is_the_worst() -> None:
     rates: list[float] = []
     for delay_ms in (80, 480, 2400):
@@ -142,7 +144,10 @@ def test_ten_minutes_in_one_stream_are_heard_as_well_as_single_sentences() -> No
     assert abs(joined - single) <= 0.01
 
 
-@pytest.mark.parametrize("delay_ms", [80, 480, 2400])
+@pytest.mark.parametrize(
+    "delay_ms",
+    [480, *(pytest.param(ms, marks=pytest.mark.slow) for ms in (80, 2400))],
+)
 def test_transformers_chooses_the_same_tokens(delay_ms: int) -> None:
     pytest.importorskip("torch", reason="parity needs torch: install .[parity]")
     pytest.importorskip("transformers", reason="parity needs it: install .[parity]")

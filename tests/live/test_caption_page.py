@@ -1,6 +1,7 @@
 """`--serve-captions`: where it listens, and what is told before a microphone opens."""
 
 import json
+import re
 import socket
 import sys
 import threading
@@ -100,10 +101,12 @@ def test_what_is_said_goes_to_the_page_and_to_the_file_and_both_end_empty(
     is_over = threading.Event()
 
     def view() -> None:
-        url = ""
-        while not url and not is_over.is_set():
-            _, _, url = capsys.readouterr().err.partition("captions on ")
-        with httpx.stream("GET", f"{url.split(',')[0]}/events", timeout=60) as answer:
+        told = ""
+        while not (found := re.search(r"captions on (http://[\d.:]+)\D", told)):
+            if is_over.wait(0.02):
+                return
+            told += capsys.readouterr().err
+        with httpx.stream("GET", f"{found[1]}/events", timeout=60) as answer:
             for line in answer.iter_lines():
                 if line.startswith("data: "):
                     shown.append(json.loads(line.removeprefix("data: "))["text"])

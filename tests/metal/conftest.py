@@ -9,7 +9,7 @@ from tests.metal.emulator.kernel import EmulatedKernel
 from tests.metal.emulator.toolchain import why_unavailable
 from voxmlx.kernels import launch, ops
 from voxmlx.kernels.launch import MetalKernel
-from voxmlx.kernels.switches import KernelSwitches
+from voxmlx.kernels.switches import NUMPY, KernelSwitches
 
 Emulated = dict[str, EmulatedKernel]
 Emulate = Callable[..., Emulated]
@@ -55,6 +55,7 @@ def emulate(compiler: None, monkeypatch: pytest.MonkeyPatch) -> Emulate:
             return kernels[kernel.name]
 
         switches = KernelSwitches(wanted, None)
+        switches.switch_off(NUMPY, "the emulator stands for a GPU")
         monkeypatch.setattr(launch, "compiled", build)
         monkeypatch.setattr(ops, "kernel_switches", lambda: switches)
         return kernels

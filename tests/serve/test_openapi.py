@@ -29,7 +29,7 @@ DOCUMENT = openapi_document(OPERATIONS, needs_key=True)
 FORM = DOCUMENT["paths"][TRANSCRIPTIONS]["post"]["requestBody"]["content"][
     "multipart/form-data"
 ]["schema"]
-SERVE = Path(voxmlx.__file__).parent / "serve"
+ROOMS = [Path(voxmlx.__file__).parent / room for room in ("serve", "web")]
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_values_that_a_field_is_said_to_have_are_taken() -> None:
 
 def test_every_status_that_an_error_has_is_described() -> None:
     statuses = {400}  # of a RequestError that says none
-    for path in SERVE.glob("*.py"):
+    for path in (path for room in ROOMS for path in room.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             match node:
                 case ast.keyword(arg="status", value=ast.Constant(value=int(status))):

@@ -78,6 +78,9 @@ __all__ = ["Scheduler"]
 
 _log = logging.getLogger("voxmlx.serve")
 
+# How long nobody must have been there before freed memory goes back to the system.
+_IDLE_S = 1.0
+
 # How long a pass for files should take while live clients are there: a quarter of an
 # audio token.
 _FILE_PASS_S = 0.02
@@ -132,6 +135,7 @@ class Scheduler:
         }
         self._share = FileShare(_FILE_PASS_S)
         self._by_session: dict[Session, Slot] = {}
+        self._idle_since: float | None = None
         self._started: Future[None] = Future()
         self._thread = threading.Thread(
             target=self._run, name="voxmlx-decoder", daemon=True
@@ -198,9 +202,7 @@ class Scheduler:
             return
         self._started.set_result(None)
         # Files may wait for nothing but the time.
-        while self._slots.wait(
-            lambda: self.is_due, lambda: self._file_pause_s() or None
-        ):
+        while self._slots.wait(lambda: self.is_due, lambda: self._pause_s() or None):
             self.tick()
         self._by_session.clear()
 
@@ -232,13 +234,32 @@ class Scheduler:
             self._step_files(has_live=any(slot.kind == "live" for slot in slots))
         for slot in slots:
             self._finish_flush(slot)
+        if self._is_idle and not self._idle_pause_s():
+            self._idle_since = None
+            give_back_memory()
 
     @property
     def is_due(self) -> bool:
         """Return whether the next tick has a step, a pass or a prefix to do."""
         if self._openings.is_due or self._batches["live"].n_due:
             return True
+        if self._is_idle and not self._idle_pause_s():
+            return True
         return self._batches["file"].n_due > 0 and not self._file_pause_s()
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether nobody is there, and memory of those who were is kept."""
+        return self._idle_since is not None and self.n_streams == 0
+
+    def _idle_pause_s(self) -> float:
+        """How long it may keep what they have freed: the next one may come at once."""
+        assert self._idle_since is not None
+        return max(0.0, self._idle_since + _IDLE_S - self._clock())
+
+    def _pause_s(self) -> float:
+        """How long until the time alone makes something due; 0 if it does not."""
+        return self._idle_pause_s() if self._is_idle else self._file_pause_s()
 
     def _file_pause_s(self) -> float:
         """How long files wait, so that no pass of theirs meets the next live step."""
@@ -282,7 +303,8 @@ class Scheduler:
         slot.stream = None
         slot.n_stream_samples = 0
         if self.n_streams == 0:
-            give_back_memory()  # nobody needs it now, and a Mac has other uses for it
+            mx.clear_cache()  # nobody needs it now, and a Mac has other uses for it
+            self._idle_since = self._clock()
 
     def _run_commands(self, slot: Slot) -> None:
         """What a client sent, as far as it can be done now."""
