@@ -166,8 +166,9 @@ def _in_turns(roots: list[Path], n_rounds: int, n_steps: int) -> list[dict[str, 
             # By its path: another checkout need not have this file.
             command = [sys.executable, __file__, "--worker", "--steps", str(n_steps)]
             environment = os.environ | {"PYTHONPATH": str(root)}
-            # Graphs are timed, and NumPy builds none.
-            environment["VOXMLX_KERNELS"] = "off"
+            if not mx.metal.is_available():
+                # Graphs are timed, and NumPy builds none.
+                environment["VOXMLX_KERNELS"] = "off"
             done = subprocess.run(
                 command, env=environment, check=True, capture_output=True, text=True
             )

@@ -60,7 +60,7 @@ class Ours:
         mx.eval(x, heads, hidden)
 
         def step() -> None:
-            done = [decoder.embedding.as_linear(x)]
+            done = [matmul(decoder.embedding, x)]
             for layer in decoder.layers:
                 done += [
                     matmul(layer.attention.qkv_proj, x),

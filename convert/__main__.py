@@ -27,7 +27,6 @@ from .manifest import MANIFEST_NAME, check
 from .output import Output
 from .peer_layouts import LAYOUT_NAMES, LayoutName, why_not_awni
 from .plan import SHARD_BYTES, Plan, make_plan
-from .products import use_numpy
 from .rounding import (
     CALIBRATED,
     DEFAULT_ROUNDING,
@@ -330,10 +329,7 @@ def _by_budget(
         )
     wanted = units(least.files.modules.values())
     budget_recipe(wanted, {unit.path: 0.0 for unit in wanted}, budget, least.n_bytes)
-    chosen = roomy_dtype(least)
-    checkpoint = load(least.files.directory, chosen, embedding_bits=16)
-    if chosen == "float32":
-        use_numpy(checkpoint.model)
+    checkpoint = load(least.files.directory, roomy_dtype(least), embedding_bits=16)
     with steps("measuring matrix") as on_measured:
         costs = measured(checkpoint, wanted, calibration, on_measured)
     return budget_recipe(wanted, costs, budget, least.n_bytes)

@@ -37,11 +37,12 @@ from voxmlx.model.attention import begin_step
 from voxmlx.model.cache import RingKVCache
 from voxmlx.model.decoder import time_embedding
 from voxmlx.model.layer import Layer, Residual
+from voxmlx.model.linear import matmul
 from voxmlx.model.rope import RotaryEmbedding
 from voxmlx.text.tokenizer import Tokenizer
 
 from .generated_sound import generated_sounds
-from .products import gram, product, use_numpy
+from .products import gram
 from .quality import DELAY_MS, Sound, read_sounds
 
 __all__ = ["GENERATED", "MAX_SECONDS", "Calibration", "OnHeard", "read_calibration"]
@@ -142,7 +143,6 @@ class Calibration:
     def _run(self) -> Iterator[dict[str, mx.array]]:
         network, files = self._network, self._files
         self._fill("encoder.stem")
-        use_numpy(network.encoder.stem)
         hidden = [self._frames(sound) for sound in self._sounds]
         encoder = files.config.encoder
         for i, layer in enumerate(network.encoder.layers):
@@ -155,9 +155,9 @@ class Calibration:
         self._fill("adapter")
         joined = [self._joined(network.encoder.norm(x)) for x in hidden]
         first, second = network.adapter.linear1, network.adapter.linear2
-        inner = [gelu(product(first, x)) for x in joined]
+        inner = [gelu(matmul(first, x)) for x in joined]
         yield {"adapter.linear1": gram(joined), "adapter.linear2": gram(inner)}
-        hidden = [product(second, x) for x in inner]
+        hidden = [matmul(second, x) for x in inner]
         mx.eval(hidden)
         del joined, inner
         hidden = self._decoded(hidden)
@@ -182,7 +182,6 @@ class Calibration:
         network = empty_network(self._files, self._network.left_pad_tokens)
         parameters = list(read_parameters(self._files, self._dtype, "decoder"))
         network.load_weights(parameters, strict=False)
-        use_numpy(network.decoder)
         mx.eval(network.decoder.parameters())
         del parameters
         prompt = [BOS_ID] + [STREAMING_PAD_ID] * (
@@ -254,7 +253,7 @@ class _Watched(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         self.inputs = self.inputs + gram([x])
-        return product(self.inner, x)
+        return matmul(self.inner, x)
 
 
 def _through(

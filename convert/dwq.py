@@ -20,7 +20,6 @@ from .affine import Quantized
 from .disk import Stamp, disk_errors, sync
 from .distillation import OnLearned, distilled
 from .plan import Plan
-from .products import use_numpy
 from .rounding import Round
 from .source import Source
 from .student import pieces_of
@@ -59,16 +58,12 @@ class Dwq:
 
 def learn(plan: Plan, rounded: Path, learned: Path, on_learned: OnLearned) -> None:
     """Write scales and biases for the codes in `rounded` to `learned`, whole or not."""
-    dtype = roomy_dtype(plan)
-    source = load(plan.files.directory, dtype, embedding_bits=16)
+    source = load(plan.files.directory, roomy_dtype(plan), embedding_bits=16)
     limit_memory()
-    if dtype == "float32":
-        use_numpy(source.model)
     pieces = pieces_of(source, plan.calibration)
     del source
     has_metal = mx.metal.is_available()
     network = load(rounded, "bfloat16" if has_metal else "float32").model
-    use_numpy(network)
     of_source = plan.files.precisions
     fixed = {
         packed_path(path)

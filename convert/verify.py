@@ -25,7 +25,7 @@ from .disk import check_room, disk_errors
 from .model_reading import read
 from .output import SCRATCH_PREFIX
 from .plan import Plan
-from .products import dequantize, use_numpy
+from .products import dequantize
 
 __all__ = ["References", "read_references", "roomy_dtype", "verify", "verify_against"]
 
@@ -64,8 +64,6 @@ def read_references(
     chosen = dtype or roomy_dtype(plan)
     source = load(plan.files.directory, chosen, embedding_bits=16)
     limit_memory()
-    if chosen == "float32":
-        use_numpy(source.model)
     readings = list(read(source, sounds, directory))
     return References(sounds, readings, chosen)
 
@@ -88,7 +86,6 @@ def verify_against(
     limit_memory()
     if not has_metal and roomy_dtype(plan) == "float32":
         dequantize(made.model)
-        use_numpy(made.model)
     ids = [reading.ids for reading in references.readings]
     results = read(made, references.sounds, directory, ids)
     print(quality.ROW_TITLES)

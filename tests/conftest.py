@@ -28,7 +28,7 @@ def _interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, previous)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def _in_mlx() -> Iterator[None]:
     """Compute with MLX's operations, as on a Mac, unless a test is about NumPy's.
 

@@ -85,12 +85,12 @@ def test_rings_that_wrap_change_nothing(
     assert heard(tiny_checkpoint, SOUND, Free(), delay_ms=delay_ms) == plain
 
 
-@settings(max_examples=25, deadline=None)
 @pytest.fixture(scope="module")
 def five_seconds(tiny_checkpoint: Checkpoint) -> list[Event]:
     return heard(tiny_checkpoint, SOUND[:80_000])
 
 
+@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 1000), share=st.sampled_from([0.0, 0.5, 0.9, 1.0]))
 def test_wrong_guesses_are_taken_back(
     tiny_checkpoint: Checkpoint, five_seconds: list[Event], seed: int, share: float

@@ -113,10 +113,10 @@ def test_a_model_that_is_not_there_is_one_line(
 def test_a_wrong_choice_of_kernels_is_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kernel_switches.cache_clear()
+    # As at the start of a process; the switches of this one stay as they are.
+    monkeypatch.setattr(doctor, "kernel_switches", kernel_switches.__wrapped__)
     monkeypatch.setenv(VARIABLE, "fast")
     assert doctor.main([]) == 1
-    kernel_switches.cache_clear()
     assert capsys.readouterr().err == (
         "voxmlx: error: VOXMLX_KERNELS=fast: 'fast' is no kernel; use on, off, or some "
         f"of {','.join(CHOOSABLE)}\n"

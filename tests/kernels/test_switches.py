@@ -5,6 +5,7 @@ import pytest
 from voxmlx.errors import KernelError
 from voxmlx.kernels.switches import (
     NAMES,
+    NUMPY,
     VARIABLE,
     KernelSwitches,
     kernel_switches,
@@ -68,14 +69,24 @@ def test_a_kernel_that_was_switched_off_says_why() -> None:
     assert some.why_off("add_rms_norm") == "wrong by 3"
 
 
+def test_a_kernel_that_is_trusted_while_another_is_off_stays_so() -> None:
+    some = KernelSwitches("on", None, are_tried=False)
+    assert not some.is_on("add_rms_norm")
+    with some.without(NUMPY), some.trying("window_attention"):
+        some.trust("add_rms_norm")
+    assert some.is_on("add_rms_norm")
+    assert some.is_on(NUMPY)
+    assert not some.is_on("window_attention")
+
+
 def test_the_process_has_one_gate_by_its_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kernel_switches.cache_clear()
+    # As at the start of a process; the switches of this one stay as they are.
+    started = kernel_switches.__wrapped__
     monkeypatch.setenv(VARIABLE, "nonsense")
     with pytest.raises(KernelError, match="VOXMLX_KERNELS=nonsense"):
-        kernel_switches()
+        started()
     monkeypatch.setenv(VARIABLE, "off")
     assert kernel_switches() is kernel_switches()
-    assert on(kernel_switches()) == []
-    kernel_switches.cache_clear()
+    assert on(started()) == []

@@ -30,24 +30,24 @@ class Script:
     name = "script"
 
     def __init__(self, steps: list[np.ndarray | str]) -> None:
-        self._steps = list(steps)
+        self.steps = list(steps)
         self.is_ended = self.is_paused = False
         self.log: list[str] = []
 
     def read(self, timeout_s: float) -> list[Block]:
         if timeout_s == 0 or self.is_ended:
             return []
-        if not self._steps:
+        if not self.steps:
             self.is_ended = True
-        elif isinstance(step := self._steps[0], np.ndarray) and not self.is_paused:
-            self._steps.pop(0)
+        elif isinstance(step := self.steps[0], np.ndarray) and not self.is_paused:
+            self.steps.pop(0)
             return [Block(step, 0.0)]
         return []
 
     def take(self) -> list[Command | WrongCommand]:
         taken: list[Command | WrongCommand] = []
-        while self._steps and isinstance(step := self._steps[0], str):
-            self._steps.pop(0)
+        while self.steps and isinstance(step := self.steps[0], str):
+            self.steps.pop(0)
             one = read_command(step.encode())
             assert one is not None
             taken.append(one)
@@ -227,10 +227,10 @@ def test_flushes_that_come_meanwhile_are_one_flush_and_each_is_answered() -> Non
 def test_no_more_than_64_flushes_wait_and_others_are_not_read() -> None:
     runner, loop, source, output = driven(flushes(0, 200))
     runner.on_tick(None)
-    source._steps += flushes(200, 300)
+    source.steps += flushes(200, 300)
     for _ in range(3):
         runner.on_tick(None)
-    assert len(source._steps) == 100
+    assert len(source.steps) == 100
     for _ in range(300):
         loop.n_out = len(loop.pauses_ms)
         runner.on_tick(None)

@@ -174,8 +174,10 @@ class Refilled(queue.Queue[Command | WrongCommand]):
         return Command("flush")
 
 
-def test_no_more_than_64_commands_are_taken_at_once() -> None:
+def test_no_more_than_64_commands_are_taken_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(queue, "Queue", Refilled)
     with reading() as (writer, reader):
-        reader._waiting = Refilled()
         assert reader.take() == [Command("flush")] * 64
         os.close(writer)

@@ -18,7 +18,6 @@ from voxmlx.events import (
     UtteranceEnd,
 )
 from voxmlx.serve.conversation import Conversation, Hints
-from voxmlx.serve.openai_dialect import OpenAiDialect
 from voxmlx.serve.protocol import (
     Effect,
     Finish,
@@ -182,12 +181,6 @@ def test_options_that_change_all_the_time_cost_no_word(
         assert times(client) == times(expected)
 
 
-def dialect(talk: Talk) -> OpenAiDialect:
-    found = talk.conversation.dialect
-    assert isinstance(found, OpenAiDialect)
-    return found
-
-
 def test_the_next_stream_hears_again_from_the_middle_of_the_pause() -> None:
     talk = Talk(OPENAI)
     talk.says(update(), append(32_000))
@@ -233,15 +226,45 @@ def test_a_stream_that_is_flushed_is_renewed_from_the_flush_on() -> None:
     assert len(again.samples) == 8_000
 
 
-def test_sound_that_is_kept_does_not_grow_with_the_stream() -> None:
+def test_where_nobody_speaks_a_change_does_not_wait_for_the_next_turn() -> None:
+    talk = Talk(OPENAI)
+    talk.says(update(), append(32_000), update(delay="high"))
+    ids = [TokenDecoded(32, i, 80 * i) for i in range(20)]
+    talk.hears(*ids[:12])
+    assert [type(command) for command in talk.commands] == [Open, PushAudio]
+    talk.hears(*ids[12:])
+    opened = [command for command in talk.commands if isinstance(command, Open)]
+    assert [one.options.delay_ms for one in opened] == [480, 960]
+    again = talk.commands[-1]
+    assert isinstance(again, PushAudio)
+    assert len(again.samples) == 32_000
+    talk.hears(TextDelta(" one", 500))
+    assert len(talk.commands) == 5
+
+
+def test_options_that_change_all_the_time_leave_a_stream_time_to_come_forward() -> None:
     talk = Talk(OPENAI)
     talk.says(update())
-    most = 0
-    for i in range(200):
-        talk.says(append(1600), update(delay=("high", "low")[i % 2]))
-        talk.hears(TokenDecoded(32, i, 100 * i))
-        most = max(most, dialect(talk)._sound.n_kept)
-    assert most < 4 * 16_000
+    for i in range(100):
+        talk.says(append(1280), update(delay=("high", "low")[i % 2]))
+        talk.hears(TokenDecoded(32, i, 80 * i))
+    assert sum(isinstance(command, Open) for command in talk.commands) < 10
+
+
+def test_a_client_far_ahead_of_its_words_is_not_heard_again() -> None:
+    talk = Talk(OPENAI)
+    talk.says(update(), append(32_000))
+    talk.hears(TextDelta(" one", 500))
+    talk.says(update(delay="high"), *[append(32_000)] * 40)
+    n = len(talk.commands)
+    talk.hears(UtteranceEnd(100, 480, 960))
+    assert len(talk.commands) == n
+    talk.hears(*(TokenDecoded(32, i, 1000 * i) for i in range(60)))
+    opened, again = talk.commands[-2:]
+    assert isinstance(opened, Open)
+    assert opened.options.delay_ms == 960
+    assert isinstance(again, PushAudio)
+    assert len(again.samples) <= 60 * 16_000
 
 
 def test_a_stream_that_is_cut_says_finished_at_once(

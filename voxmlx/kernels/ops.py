@@ -205,7 +205,7 @@ def dense_product(x: mx.array, weight: mx.array) -> mx.array:
 
 def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
     """`mx.fast.rms_norm` of x [..., dim] with weight [dim]: same result."""
-    if runs_in_numpy(x) and weight.ndim == 1:
+    if runs_in_numpy(x) and weight.ndim == 1 and weight.dtype == mx.float32:
         return rms_norm_numpy(x, weight, eps)
     return mx.fast.rms_norm(x, weight, eps)
 

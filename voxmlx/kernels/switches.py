@@ -116,11 +116,13 @@ class KernelSwitches:
 
     @contextmanager
     def _meanwhile(self, untried: frozenset[str]) -> Generator[None]:
-        before, self._untried = self._untried, untried
+        # What is trusted meanwhile stays so: only the change made here is taken back.
+        added, removed = untried - self._untried, self._untried - untried
+        self._untried = untried
         try:
             yield
         finally:
-            self._untried = before
+            self._untried = (self._untried - added) | removed
 
     def why_off(self, name: str) -> str | None:
         """Return why a kernel must not run; None for one that may."""

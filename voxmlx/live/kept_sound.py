@@ -26,10 +26,19 @@ class KeptSound:
         """Return the number of samples that are still to be sent."""
         return self.end - self.n_sent
 
+    @property
+    def n_pieces(self) -> int:
+        """Return in how many arrays the sound lies."""
+        return len(self._pieces)
+
     def push(self, samples: np.ndarray) -> None:
         """Add float samples [n]; what is too old for the bound goes."""
         if len(samples):
-            self._pieces.append(to_pcm16(samples))
+            piece = to_pcm16(samples)
+            if self._pieces and len(self._pieces[-1]) < SAMPLES_PER_AUDIO_TOKEN:
+                # Tiny pieces would cost many times their sound.
+                piece = np.concatenate([self._pieces.pop(), piece])
+            self._pieces.append(piece)
             self.end += len(samples)
             self._drop(self.end - self._max_samples)
 

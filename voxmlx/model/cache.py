@@ -284,7 +284,7 @@ class RingKVCache:
             slots=(self.head[:, None] + written) % C,
             n_visible=n_old + n,
             visible=lambda: None if mask.all() else mask[:, None],
-            history=(self.head[:, None] - back) % C,
+            history=(self.head[:, None] - back) % C if n_old else None,
             n_written=n_written,
             positions=None,
         )

@@ -12,10 +12,11 @@ import mlx.nn as nn
 import numpy as np
 
 from voxmlx.config import DecoderConfig
-from voxmlx.kernels import dense_product, gelu
+from voxmlx.kernels import gelu
 from voxmlx.model.attention import begin_step
 from voxmlx.model.cache import RingKVCache
 from voxmlx.model.layer import Layer, Residual, pass_layers
+from voxmlx.model.linear import matmul
 from voxmlx.model.rope import RotaryEmbedding
 from voxmlx.model.stacking import stack_streams
 
@@ -163,9 +164,7 @@ class Decoder(nn.Module):
 
     def _logits(self, residual: Residual) -> mx.array:
         _, h = residual.normed(self.norm.weight, self.norm.eps)
-        if "scales" in self.embedding:
-            return self.embedding.as_linear(h)
-        return dense_product(h, self.embedding.weight)
+        return matmul(self.embedding, h)
 
 
 def time_embedding(delay_tokens: Sequence[int], dim: int) -> mx.array:

@@ -28,7 +28,7 @@ def product(linear: nn.Module) -> Product | nn.Module:
         return linear
     if scales is None:
         return (weight,)
-    assert isinstance(linear, nn.QuantizedLinear)
+    assert isinstance(linear, nn.QuantizedLinear | nn.QuantizedEmbedding)
     biases, group_size = linear.get("biases"), linear.group_size
     return weight, scales, biases, True, group_size, linear.bits, linear.mode
 

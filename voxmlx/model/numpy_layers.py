@@ -34,10 +34,11 @@ def numpy_layers(
     """
     if not runs_in_numpy(x) or not all(_is_plain(s) for s in step.streams):
         return None
-    weights = [_layer_weights(layer) for layer in layers]
-    known = [one for one in weights if one is not None]
-    if len(known) < len(weights):
-        return None
+    known: list[_Weights] = []
+    for layer in layers:
+        if (one := _layer_weights(layer)) is None:
+            return None
+        known.append(one)
     B, T, dim = x.shape
     rows = as_numpy(x).reshape(B * T, dim)
     angles = _laid_out(step.angles, known[0])
@@ -46,7 +47,7 @@ def numpy_layers(
     # What is not finite passes through: who reads ids sees it.
     with np.errstate(all="ignore"):
         for i, one in enumerate(known):
-            norm = one.mlp_norm if norms is None else norms[i]
+            norm: Any = one.mlp_norm if norms is None else norms[i]
             rows = _layer(one, rows, norm, angles, streams, i)
     return mx.array(rows).reshape(B, T, dim)
 
@@ -104,7 +105,7 @@ class _Weights:
         self.eps = np.float32(layer["attention_norm"].eps)
 
 
-def _layer_weights(layer: Any) -> Any:
+def _layer_weights(layer: Any) -> _Weights | None:
     """Return a layer's _Weights; None where a matrix is not dense float32."""
     attention, mlp = layer["attention"], layer["mlp"]
     qkv, o, down = attention["qkv_proj"], attention["o_proj"], mlp["down_proj"]
@@ -160,7 +161,7 @@ class _Stream:
             ring[:, plan.slots : plan.slots + kv.shape[1]] = kv
             return ring[:, : plan.n_visible]
         seen = kv
-        if plan.history is not None and plan.history.shape[1]:
+        if plan.history is not None:
             seen = np.concatenate([ring[:, plan.history[0]], kv], axis=1)
         ring[:, plan.slots[0]] = kv[:, -plan.n_written :]
         return seen

@@ -65,9 +65,7 @@ class RingStep:
         """Return `history` and `slots` for MLX; the same arrays for all layers."""
         if self._indices is None:
             assert not isinstance(self.slots, int)
-            history = None
-            if self.history is not None and self.history.shape[1]:
-                history = mx.array(self.history)
+            history = None if self.history is None else mx.array(self.history)
             self._indices = history, mx.array(self.slots)
         return self._indices
 

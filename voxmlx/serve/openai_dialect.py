@@ -32,6 +32,10 @@ from voxmlx.serve.token_logprobs import TokenLogprobs
 
 __all__ = ["OpenAiDialect"]
 
+# Where nobody speaks, a stream is not renewed before its first second: who changes
+# options all the time has a stream that comes forward.
+_SETTLED_IDS = 13
+
 
 @dataclass(slots=True)
 class _Item:
@@ -70,6 +74,7 @@ class OpenAiDialect(Dialect):
         self._next_id: str | None = None  # of the next item, once a draft has named it
         self._opened_with = self.options  # of the stream that is open
         self._sound = RestartSound()
+        self._n_ids = 0  # of the stream that is open
         self._n_cut = 0  # streams whose text is dropped, up to their `Finished`
         self._starts_ms: deque[int] = deque()  # of streams, on the client's clock
 
@@ -119,7 +124,8 @@ class OpenAiDialect(Dialect):
             case TokenDecoded():
                 self._logprobs.push(event)
                 self._sound.decoded(self.client_ms(event.time_ms))
-                return []
+                self._n_ids += 1
+                return self._renew_stream() if self._n_ids >= _SETTLED_IDS else []
             case TextDelta():
                 return self._delta(event)
             case DraftChanged(text):
@@ -308,6 +314,7 @@ class OpenAiDialect(Dialect):
     def open(self) -> list[Effect]:
         if not self.is_open:
             self._opened_with = self.options
+            self._n_ids = 0
             self._starts_ms.append(self._sound.start_ms)
         return super().open()
 
@@ -319,7 +326,7 @@ class OpenAiDialect(Dialect):
         """
         is_stale = self.is_open and self._opened_with != self.options
         is_in_turn = self._item is not None or self._committed or self._flushes
-        if not is_stale or is_in_turn:
+        if not is_stale or is_in_turn or not self._sound.may_rewind:
             return []
         self._sound.rewind()
         if not self._sound.n_again:

@@ -13,8 +13,10 @@ __all__ = ["RestartSound"]
 # So long before its text, a word has begun.
 _WORD_MS = 2000
 
-# Not reached: a connection lets ten minutes wait, and one message more.
-_MAX_SAMPLES = 15 * 60 * SAMPLE_RATE
+# A stream does not begin anew that would hear more than this again: what waits of one
+# client would hold up the others, at each change of its options.
+_AGAIN_SAMPLES = 60 * SAMPLE_RATE
+_KEPT_SAMPLES = _AGAIN_SAMPLES + 10 * SAMPLE_RATE
 
 
 class RestartSound:
@@ -26,9 +28,10 @@ class RestartSound:
     """
 
     def __init__(self) -> None:
-        self._kept = KeptSound(_MAX_SAMPLES)
+        self._kept = KeptSound(_KEPT_SAMPLES)
         self._flushes: deque[int] = deque()  # places of those on their way
         self._quiet = 0  # the last place between two words
+        self._known = 0  # words that began before it are out
 
     @property
     def n_kept(self) -> int:
@@ -39,6 +42,11 @@ class RestartSound:
     def n_again(self) -> int:
         """Return how many samples the next stream has to hear again."""
         return self._kept.n_unsent
+
+    @property
+    def may_rewind(self) -> bool:
+        """Return whether little enough has to be heard again."""
+        return self._kept.end - max(self._quiet, self._known) <= _AGAIN_SAMPLES
 
     @property
     def start_ms(self) -> int:
@@ -61,7 +69,7 @@ class RestartSound:
     def decoded(self, time_ms: int) -> None:
         """Note the time of an id; sound long before it goes."""
         until = (time_ms - _WORD_MS) * SAMPLE_RATE // 1000
-        until = min([until, *self._flushes])
+        until = self._known = min([until, *self._flushes])
         if until - self._kept.start >= SAMPLE_RATE:  # not for each id
             self._kept.forget(until)
 
