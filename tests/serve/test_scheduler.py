@@ -30,6 +30,7 @@ from voxmlx.errors import RequestError
 from voxmlx.events import Event, Finished, Recovered, TokenDecoded
 from voxmlx.model.voxtral import VoxtralRealtime
 from voxmlx.serve import openings
+from voxmlx.serve import scheduler as scheduler_module
 from voxmlx.serve.file_share import FileShare
 from voxmlx.serve.metrics import Metrics
 from voxmlx.serve.protocol import (
@@ -476,21 +477,72 @@ def test_a_file_that_waits_long_gets_a_pass_now_and_then(steps: Steps) -> None:
     assert steps.tick(3) == ["file", "live", "live"]
 
 
+def says_at_its_pace(
+    steps: Steps, client: Client, sound: np.ndarray, piece: int
+) -> None:
+    """The client's messages as it speaks; the last one has just been stepped."""
+    for start in range(0, len(sound), piece):
+        client.says(sound[start : start + piece], piece)
+        steps.now += piece / 16_000
+        while "live" in steps.tick():
+            pass
+    steps.now -= piece / 16_000
+
+
+@pytest.mark.parametrize("n_together", [1, 4])
+def test_a_token_is_expected_with_the_message_that_makes_it_whole(
+    steps: Steps, n_together: int
+) -> None:
+    live = Client(steps.scheduler)
+    # Forty milliseconds: a token that lacks 2.5 ms is whole with the next of them.
+    says_at_its_pace(steps, live, speech_like(8 * 1280, seed=2), 640)
+    (slot,) = steps.scheduler.slots
+    assert slot.stream is not None
+    assert slot.stream.session.samples_wanted == 40
+    for _ in range(3):
+        steps.now += 0.04
+        live.says(np.zeros(640, np.float32), 640 // n_together)
+        steps.tick(3)
+        wanted_s = slot.stream.session.samples_wanted / 16_000
+        assert slot.stream.expected_at == pytest.approx(
+            steps.now + (0.04 if wanted_s < 0.04 else 0.08)
+        )
+
+
+def test_what_was_freed_is_given_back_once_nobody_has_been_there_for_a_second(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back_at: list[float] = []
+    monkeypatch.setattr(
+        scheduler_module, "give_back_memory", lambda: given_back_at.append(steps.now)
+    )
+    for until in (0.9, 3.0):
+        client = Client(steps.scheduler)
+        client.slot.submit(Finish())
+        steps.tick_until_finished(client)
+        client.slot.release()
+        steps.tick()
+        while steps.now < until:
+            assert steps.scheduler.is_due is (steps.now >= 1.9 and not given_back_at)
+            steps.tick()
+            steps.now = round(steps.now + 0.1, 3)
+    assert given_back_at == [1.9]
+
+
 def test_a_pass_for_files_does_not_begin_where_live_sound_is_expected(
     steps: Steps,
 ) -> None:
     file, live = Client(steps.scheduler, kind="file"), Client(steps.scheduler)
     file.says(speech_like(320_000, seed=1))
-    steps.file_pass_s = 0.012
-    assert steps.tick() == ["file"]
-    steps.file_pass_s = steps.now = 0.0
-    live.says(speech_like(8 * 1280 + 200, seed=2), piece=8 * 1280 + 200)
-    while "live" in steps.tick():
-        pass
+    says_at_its_pace(steps, live, speech_like(8 * 1280 + 200, seed=2), 200)
     (stream,) = [s.stream for s in steps.scheduler.slots if s.kind == "live"]
     assert stream is not None
-    whole_at = stream.session.samples_wanted / 16_000  # it all came at 0
-    assert 0.05 < whole_at <= 0.08
+    whole_at = stream.expected_at
+    assert whole_at is not None
+    assert steps.now + 0.05 < whole_at <= steps.now + 0.09
+    steps.file_pass_s = 0.012
+    assert steps.tick() == ["file"]
+    steps.file_pass_s = 0.0
     expected = {-0.02: ["file"], -0.01: [], 0.01: [], 0.04: ["file"]}
     for before, kinds in expected.items():
         steps.now = whole_at + before

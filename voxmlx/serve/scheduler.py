@@ -40,6 +40,7 @@ next token is expected at 160 ms; until 150 ms, five more passes serve files.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -135,7 +136,8 @@ class Scheduler:
         }
         self._share = FileShare(_FILE_PASS_S)
         self._by_session: dict[Session, Slot] = {}
-        self._idle_since: float | None = None
+        # When freed memory goes back to the system, if nobody comes before.
+        self._give_back_at = math.inf
         self._started: Future[None] = Future()
         self._thread = threading.Thread(
             target=self._run, name="voxmlx-decoder", daemon=True
@@ -201,8 +203,7 @@ class Scheduler:
             self._started.set_exception(error)
             return
         self._started.set_result(None)
-        # Files may wait for nothing but the time.
-        while self._slots.wait(lambda: self.is_due, lambda: self._pause_s() or None):
+        while self._slots.wait(lambda: self.is_due, self._pause_s):
             self.tick()
         self._by_session.clear()
 
@@ -234,32 +235,30 @@ class Scheduler:
             self._step_files(has_live=any(slot.kind == "live" for slot in slots))
         for slot in slots:
             self._finish_flush(slot)
-        if self._is_idle and not self._idle_pause_s():
-            self._idle_since = None
+        if self._is_idle_long:
+            self._give_back_at = math.inf
             give_back_memory()
 
     @property
     def is_due(self) -> bool:
         """Return whether the next tick has a step, a pass or a prefix to do."""
-        if self._openings.is_due or self._batches["live"].n_due:
-            return True
-        if self._is_idle and not self._idle_pause_s():
+        if self._openings.is_due or self._batches["live"].n_due or self._is_idle_long:
             return True
         return self._batches["file"].n_due > 0 and not self._file_pause_s()
 
     @property
-    def _is_idle(self) -> bool:
-        """Whether nobody is there, and memory of those who were is kept."""
-        return self._idle_since is not None and self.n_streams == 0
+    def _is_idle_long(self) -> bool:
+        """Whether nobody has been there so long that memory should be given back."""
+        return self.n_streams == 0 and self._clock() >= self._give_back_at
 
-    def _idle_pause_s(self) -> float:
-        """How long it may keep what they have freed: the next one may come at once."""
-        assert self._idle_since is not None
-        return max(0.0, self._idle_since + _IDLE_S - self._clock())
-
-    def _pause_s(self) -> float:
-        """How long until the time alone makes something due; 0 if it does not."""
-        return self._idle_pause_s() if self._is_idle else self._file_pause_s()
+    def _pause_s(self) -> float | None:
+        """How long until the time alone makes something due; None if it does not."""
+        if self._batches["file"].n_due:  # they may wait for nothing but the time
+            return self._file_pause_s()
+        if self.n_streams == 0 and self._give_back_at < math.inf:
+            # The next client may come at once.
+            return max(0.0, self._give_back_at - self._clock())
+        return None
 
     def _file_pause_s(self) -> float:
         """How long files wait, so that no pass of theirs meets the next live step."""
@@ -303,8 +302,7 @@ class Scheduler:
         slot.stream = None
         slot.n_stream_samples = 0
         if self.n_streams == 0:
-            mx.clear_cache()  # nobody needs it now, and a Mac has other uses for it
-            self._idle_since = self._clock()
+            self._give_back_at = self._clock() + _IDLE_S
 
     def _run_commands(self, slot: Slot) -> None:
         """What a client sent, as far as it can be done now."""
@@ -350,7 +348,8 @@ class Scheduler:
                 timeline.end()
                 stream.is_ending = True
         if slot.kind == "live":
-            stream.note_arrival(timeline.duration_ms, came_at)
+            n_samples = len(command.samples) if isinstance(command, PushAudio) else 0
+            stream.note_arrival(timeline.duration_ms, came_at, n_samples)
 
     def _open(self, slot: Slot, command: Open) -> None:
         session = self._openings.session(slot, command.options)

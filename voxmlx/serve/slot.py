@@ -21,6 +21,9 @@ Deliver = Callable[[list[Notice]], None]
 # one by one.
 _ARRIVAL_MS = 10
 
+# Messages that come together: what a client records at once, or a network held up.
+_TOGETHER_S = 0.005
+
 
 class SlotOwner(Protocol):
     """A table of slots, as one of them uses it."""
@@ -44,12 +47,16 @@ class SlotStream:
     # (stream time at its end, when it came) of sound that no id has spoken about.
     arrivals: deque[tuple[int, float]] = field(default_factory=deque[tuple[int, float]])
     came_at: float | None = None  # of the latest sound
+    n_came: int = 0  # samples that came with it, at once
     flushing: Flushed | None = None
     is_ending: bool = False
 
-    def note_arrival(self, end_ms: int, came_at: float) -> None:
-        """Sound up to `end_ms` of stream time came; a few times per audio token."""
-        self.came_at = came_at
+    def note_arrival(self, end_ms: int, came_at: float, n_samples: int = 0) -> None:
+        """What ends at `end_ms` of stream time came: sound of the client, or a flush."""
+        if n_samples:
+            if self.came_at is not None and came_at - self.came_at < _TOGETHER_S:
+                n_samples += self.n_came
+            self.n_came, self.came_at = n_samples, came_at
         last = self.arrivals[-1][0] if self.arrivals else -1
         if last // _ARRIVAL_MS == end_ms // _ARRIVAL_MS:
             self.arrivals.pop()
@@ -69,10 +76,15 @@ class SlotStream:
 
     @property
     def expected_at(self) -> float | None:
-        """Return when the next audio token will be whole, if sound goes on as it came."""
+        """Return when the next audio token will be whole, if sound goes on as it came.
+
+        It comes in pieces: in pieces of 40 ms, a token that lacks 2.5 ms is whole in 40.
+        """
         if self.came_at is None or self.is_ending:
             return None
-        return self.came_at + self.session.samples_wanted / SAMPLE_RATE
+        n_piece = max(1, self.n_came)
+        n_pieces = -(-self.session.samples_wanted // n_piece)
+        return self.came_at + n_pieces * n_piece / SAMPLE_RATE
 
     @property
     def is_holding(self) -> bool:
