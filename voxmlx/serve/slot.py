@@ -52,7 +52,7 @@ class SlotStream:
     is_ending: bool = False
 
     def note_arrival(self, end_ms: int, came_at: float, n_samples: int = 0) -> None:
-        """What ends at `end_ms` of stream time came: sound of the client, or a flush."""
+        """Note that sound of the client, or a flush, came that ends at `end_ms`."""
         if n_samples:
             if self.came_at is not None and came_at - self.came_at < _TOGETHER_S:
                 n_samples += self.n_came
