@@ -74,3 +74,6 @@ class Dataset:
 
     def voice(self, index: int) -> str:
         return self._rows[index]["voice"]
+
+    def words(self, index: int) -> list[str]:
+        return self._rows[index]["words"]

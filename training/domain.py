@@ -55,7 +55,7 @@ GREETINGS = (
 Rng = np.random.Generator
 Words = list[str]
 
-__all__ = ["FIXED_SENTENCES", "sentence", "vocabulary"]
+__all__ = ["FIXED_SENTENCES", "isolated_word", "sentence", "vocabulary"]
 
 
 def _pick(rng: Rng, words: Sequence[str] | str) -> str:
@@ -255,3 +255,8 @@ def sentence(rng: Rng, salad: float = 0.3) -> Words:
         n_words = int(rng.choice([1, 1, 2, 3, 4, 5, 6, 8]))
         return [_pick(rng, list(vocabulary())) for _ in range(n_words)]
     return _in_grammar(rng)
+
+
+def isolated_word(rng: Rng) -> Words:
+    """One word, every other time a digit."""
+    return [_pick(rng, DIGITS if rng.random() < 0.5 else vocabulary())]

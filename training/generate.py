@@ -13,6 +13,7 @@ from training.dataset import Utterance, write_dataset
 from training.espeak import Espeak
 from training.festival import Festival
 from training.flite import Flite
+from training.kokoro import Kokoro
 from training.prompts import Prompts
 from training.rhvoice import RHVoice
 from training.synthesis import Synthesiser, finish
@@ -21,6 +22,7 @@ _ENGINES: dict[str, Callable[[], Synthesiser]] = {
     Espeak.name: Espeak,
     Festival.name: Festival,
     Flite.name: Flite,
+    Kokoro.name: Kokoro,
     RHVoice.name: partial(RHVoice, moves_formants=True),
 }
 _HELD_OUT_PERCENT = 5
@@ -44,11 +46,19 @@ def spoken(
     rng: np.random.Generator,
     *,
     held_out: bool,
+    isolated_odds: float = 0.0,
 ) -> Iterator[Utterance]:
-    """Sentences of one side of the hold-out; what an engine stumbles over is left."""
+    """Sentences of one side of the hold-out; what an engine stumbles over is left.
+
+    With `isolated_odds` a single word takes a sentence's place, every other one a digit.
+    """
     n_made = 0
     while n_made < n_utterances:
-        words = domain.sentence(rng)
+        words = (
+            domain.isolated_word(rng)
+            if rng.random() < isolated_odds
+            else domain.sentence(rng)
+        )
         if is_held_out_sentence(words) != held_out:
             continue
         voice = voices[rng.integers(len(voices))]
@@ -70,6 +80,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("sources", nargs="+", help="NAME=UTTERANCES")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--isolated", type=float, default=0.0, help="share of one word")
     args = parser.parse_args()
     for source in args.sources:
         name, count = source.split("=")
@@ -78,7 +89,14 @@ def main() -> None:
             items = _recorded(int(count), rng)
         else:
             engine = _ENGINES[name]()
-            items = spoken(engine, engine.voices, int(count), rng, held_out=False)
+            items = spoken(
+                engine,
+                engine.voices,
+                int(count),
+                rng,
+                held_out=False,
+                isolated_odds=args.isolated,
+            )
         n_written = write_dataset(args.folder / name, items)
         print(f"{name}: {n_written} utterances", flush=True)
 

@@ -7,9 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from training.augment import SAMPLE_RATE, augment_utterance, background_noise
+from training.augment import (
+    SAMPLE_RATE,
+    augment_utterance,
+    background_noise,
+)
 from training.dataset import Dataset, Utterance
+from training.formants import warp_formants
 from training.mel import LogMel
+from training.microphones import record, set_peak
+from training.noises import draw_non_speech
+from training.rooms import desk, in_room, shoebox
+from training.splicing import Splicer
 from training.targets import (
     BOS_ID,
     LEFT_PAD_TOKENS,
@@ -28,6 +37,21 @@ FEATURE_MASK = -0.3  # a middling log-mel value, in place of what is hidden
 MEL_FRAMES_PER_TOKEN = 8
 
 __all__ = ["IGNORED", "Batch", "StreamMaker"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Odds:
+    """How often an utterance, or a row, is what."""
+
+    spliced: float = 0.35
+    non_speech: float = 0.14
+    formants: float = 0.5
+    room: float = 0.2
+    background: float = 0.25
+    faint_row: float = 0.22
+
+
+ODDS = _Odds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +93,7 @@ class StreamMaker:
         self._log_mel = LogMel()
         self._text_ids: list[int] = []
         self._unheard: list[list[int]] = [[] for _ in sources]
+        self._splicers = [Splicer(dataset) for dataset in self._sources]
 
     def batch(self, n_rows: int) -> Batch:
         rows = [self._row() for _ in range(n_rows)]
@@ -110,8 +135,11 @@ class StreamMaker:
         words: list[tuple[int, tuple[int, ...]]] = []
         position = left * SAMPLES_PER_TOKEN + int(rng.uniform(0, 1) * SAMPLE_RATE)
         while position < n_samples - SAMPLE_RATE // 4:
-            item = self._utterance()
-            sound, ends = augment_utterance(item.samples.copy(), item.word_ends, rng)
+            if rng.random() < ODDS.non_speech:
+                position += self._add_non_speech(samples, position)
+                continue
+            item = self.utterance()
+            sound, ends = self._disguised(item)
             n_fitting = min(len(sound), n_samples - position)
             samples[position : position + n_fitting] += sound[:n_fitting]
             words += [
@@ -127,36 +155,48 @@ class StreamMaker:
             noise = background_noise(n_samples, rng)
             noise[: left * SAMPLES_PER_TOKEN] = 0
             samples += noise
+        if rng.random() < ODDS.background:
+            start = left * SAMPLES_PER_TOKEN
+            behind = draw_non_speech(n_samples - start, rng)
+            samples[start:] += set_peak(behind, rng.uniform(-60, -24))
+        if rng.random() < ODDS.faint_row:
+            samples *= np.float32(10 ** (rng.uniform(-45, -12) / 20))
         return samples, words
 
-    def _utterance(self) -> Utterance:
+    def _add_non_speech(self, samples: np.ndarray, position: int) -> int:
+        """Add music, clicks or noise from `position`; return how many samples."""
+        rng = self._rng
+        seconds = math.exp(rng.uniform(math.log(0.3), math.log(16)))
+        n = min(int(seconds * SAMPLE_RATE), len(samples) - position)
+        sound = set_peak(draw_non_speech(n, rng), rng.uniform(-45, 0))
+        samples[position : position + n] += sound
+        return n + int(rng.uniform(0, 0.6) * SAMPLE_RATE)
+
+    def _disguised(self, item: Utterance) -> tuple[np.ndarray, list[int]]:
+        """Return an utterance as of another speaker, room and microphone."""
+        rng = self._rng
+        samples = item.samples.copy()
+        if rng.random() < ODDS.formants:
+            samples = warp_formants(samples, math.exp(rng.uniform(-0.2, 0.2)))
+        samples, ends = augment_utterance(samples, item.word_ends, rng)
+        if rng.random() < ODDS.room:
+            response = desk(rng) if rng.random() < 0.4 else shoebox(rng)
+            peak = float(np.abs(samples).max(initial=0))
+            samples = in_room(samples, response)
+            samples = set_peak(samples, 20 * math.log10(max(peak, 1e-4)))
+        return record(samples, rng), ends
+
+    def utterance(self) -> Utterance:
+        """Draw an utterance as a synthesiser spoke it, or words of one voice spliced."""
         source = self._rng.choice(len(self._sources), p=self._weights)
         dataset = self._sources[source]
-        if dataset.single_word_indices and self._rng.random() < 0.1:
-            return self._spliced(dataset)
+        splicer = self._splicers[source]
+        if splicer and self._rng.random() < ODDS.spliced:
+            return splicer.splice(self._rng)
         unheard = self._unheard[source]
         if not unheard:  # every utterance once before any comes again
             unheard += self._rng.permutation(len(dataset)).tolist()
         return dataset[unheard.pop()]
-
-    def _spliced(self, dataset: Dataset) -> Utterance:
-        """Two to six one-word utterances in a row, of one voice where it can be."""
-        rng = self._rng
-        drawn = rng.choice(dataset.single_word_indices, 40)
-        voice = dataset.voice(drawn[0])
-        drawn = sorted(drawn, key=lambda i: dataset.voice(i) != voice)
-        parts: list[np.ndarray] = []
-        words: list[str] = []
-        ends: list[int] = []
-        position = 0
-        for index in drawn[: rng.integers(2, 7)]:
-            item = dataset[int(index)]
-            gap = np.zeros(int(rng.uniform(0, 0.25) * SAMPLE_RATE), np.float32)
-            parts += [item.samples, gap]
-            words.append(item.words[0])
-            ends.append(position + item.word_ends[0])
-            position += len(item.samples) + len(gap)
-        return Utterance(np.concatenate(parts), tuple(words), tuple(ends), voice)
 
     def _corrupt(self, token_ids: list[int], start: int) -> None:
         """Replace 5 % of the text inputs, so that a slip does not breed others."""
