@@ -41,7 +41,9 @@ class CommandRunner:
     """Runs commands, and answers each of them once. A listener of any loop.
 
     A wrong command is answered by an error, and changes nothing. One flush is on its way
-    at a time: those that come meanwhile wait, and are then one flush together.
+    at a time: those that come meanwhile wait, and are then one flush together. A delay
+    waits until no flush is on its way. A flush behind a delay that waits is as long as
+    that delay needs. So a flush is answered after all words before it.
     """
 
     def __init__(
@@ -106,10 +108,15 @@ class CommandRunner:
             return False
         if len(self._waiting) >= MAX_WAITING:
             return False
-        # The silence of a pause comes before what is heard after it.
-        one = self._taken[0]
-        is_resume = isinstance(one, Command) and one.name == "resume"
-        return not (is_resume and self._waiting)
+        match self._taken[0]:
+            # The silence of a pause comes before what is heard after it.
+            case Command("resume"):
+                return not self._waiting
+            # Another session hears again what is on its way, and is later.
+            case Command("delay"):
+                return self._is_out is None and not self._waiting
+            case _:
+                return True
 
     def _run(self, command: Command) -> None:
         match command.name:
@@ -146,7 +153,12 @@ class CommandRunner:
 
     def _begin_flush(self) -> None:
         """Have all flushes that wait on their way, as one."""
-        self._is_out = self._captions.flush(self._waiting_pause_ms)
+        pause_ms = self._waiting_pause_ms
+        if self._delay is not None and self._stream is not None:
+            assert self._delay.delay_ms is not None
+            # The session of that delay may take over before the silence is over.
+            pause_ms += max(0, self._delay.delay_ms - self._stream.delay_ms)
+        self._is_out = self._captions.flush(pause_ms)
         self._flushing, self._waiting = self._waiting, []
         self._waiting_pause_ms = 0
 
