@@ -74,6 +74,7 @@ class Output:
     def __init__(self) -> None:
         self.lines: list[Line] = []
         self.time_ms = 0
+        self.is_over = False
 
     def write(self, kind: str, **fields: Any) -> None:
         self.lines.append((kind, fields))
@@ -87,6 +88,7 @@ class Output:
                 self.write(event.word.text)
             elif isinstance(event, Finished):
                 self.write("finished")
+                self.is_over = True
 
     def on_tick(self, metrics: StreamMetrics, /) -> None: ...
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from voxmlx.errors import RequestError, VoxmlxError
-from voxmlx.events import ChannelEvent, Event, Finished
 from voxmlx.live.changing_stream import ChangingStream
 from voxmlx.live.json_display import JsonOutput
 from voxmlx.live.worker_commands import (
@@ -14,7 +13,6 @@ from voxmlx.live.worker_commands import (
     CommandReader,
     WrongCommand,
 )
-from voxmlx.text.split_writers import SplitEvent
 
 __all__ = ["CommandRunner", "Flushable", "PausableSource", "names_of"]
 
@@ -39,6 +37,8 @@ class Flushable(Protocol):
 
 class CommandRunner:
     """Runs commands, and answers each of them once. A listener of any loop.
+
+    It comes behind the display, which knows when the stream is over.
 
     A wrong command is answered by an error, and changes nothing. One flush is on its way
     at a time: those that come meanwhile wait, and are then one flush together. A delay
@@ -66,7 +66,7 @@ class CommandRunner:
         self._sources = sources
         self._pause_ms = pause_ms
         self._stream = stream
-        self._is_paused = self._is_over = False
+        self._is_paused = False
         self._taken: deque[Command | WrongCommand] = deque()
         # What says whether the words of the flush on its way are out, and whose it is.
         self._is_out: Callable[[], bool] | None = None
@@ -79,15 +79,12 @@ class CommandRunner:
     def on_audio(self, *heard: object) -> None:
         del heard
 
-    def on_events(self, events: Sequence[SplitEvent | Event], /) -> None:
-        """Note the end of the stream: nothing is answered after it."""
-        for event in events:
-            own = event.event if isinstance(event, ChannelEvent) else event
-            self._is_over = self._is_over or isinstance(own, Finished)
+    def on_events(self, *told: object) -> None:
+        del told
 
     def on_tick(self, metrics: object, /) -> None:
         del metrics
-        if self._is_over:
+        if self._display.is_over:
             return
         self._answer_what_is_done()
         if not self._taken and not self._captions.is_stopping:
