@@ -123,14 +123,15 @@ class Captions:
         # A stream may have words left to say that need no more sound.
         return lambda: is_taken() and self._stream.samples_wanted > 0
 
-    def replay(self, replayed: Iterable[Sequence[Event]]) -> bool:
-        """Show events of sound that was heard before; False if it was stopped."""
+    def replay(self, replayed: Iterable[Sequence[Event]]) -> None:
+        """Show events of sound that was heard before, all of them.
+
+        A stop that comes meanwhile ends the stream in `run`: what was heard before is
+        in the files then, as after any stop.
+        """
         for events in replayed:
             self._show(events)
             self._tick()
-            if self.is_stopping:
-                return False
-        return True
 
     def run(self) -> None:
         """Return when the source has ended and every event has been shown."""

@@ -52,6 +52,8 @@ class CaptionFile(Generic[E]):
         self._path = path
         self._writer = writer
         self._file = _open_again(path) if is_resumed else create_file(path)
+        # Whether nothing of an earlier run stands behind what has been written.
+        self._is_cut = not is_resumed
 
     def cut(self) -> None:
         """Remove what the file holds beyond what has been written."""
@@ -59,6 +61,7 @@ class CaptionFile(Generic[E]):
             self._file.truncate()
         except OSError as error:
             raise unwritable(self._path, error) from None
+        self._is_cut = True
 
     def on_audio(self, *heard: object) -> None:
         del heard
@@ -70,9 +73,13 @@ class CaptionFile(Generic[E]):
         del metrics
 
     def close(self) -> None:
-        """Write what the format still owes, as when a stream was broken off."""
+        """Write what the format still owes, as when a stream was broken off.
+
+        A file that is not `cut` yet owes nothing: it holds all of the earlier run.
+        """
         try:
-            self._append(self._writer.end())
+            if self._is_cut:
+                self._append(self._writer.end())
         finally:
             _close(self._file, self._path)
 
