@@ -88,6 +88,8 @@ def load_recognizer(arguments: argparse.Namespace) -> Recognizer:
     """The model that --model, --dtype and --delay ask for."""
     checkpoint = load_model(arguments)
     options = word_options(arguments, checkpoint.tokenizer)
+    if arguments.channel == SPLIT:
+        options["replacements"] = {}  # the EchoFilter's
     delay_ms = chosen_delay_ms(arguments, checkpoint)
     # Probabilities cost a little and only these formats show them.
     has_confidence = _has_confidence(arguments)
@@ -242,7 +244,11 @@ def _do(
                 )
             echo = None
             if labels:
-                echo = EchoFilter(audio.n_channels, keeps=arguments.keep_echo)
+                echo = EchoFilter(
+                    audio.n_channels,
+                    keeps=arguments.keep_echo,
+                    replacements=word_options(arguments)["replacements"],
+                )
             for event in _events(audio, model, progress, tokens, echo):
                 if isinstance(event, SoundWarning):
                     report_warning(event)

@@ -19,6 +19,7 @@ from voxmlx.audio.file_source import FileSource
 from voxmlx.audio.files import open_audio
 from voxmlx.audio.microphone import Microphone
 from voxmlx.errors import DeviceError
+from voxmlx.file_transcript import transcribe_file
 from voxmlx.live.__main__ import main
 from voxmlx.live.sources import (
     DeviceSource,
@@ -102,6 +103,29 @@ def test_a_stereo_file_gives_what_transcribe_gives_and_a_recording_of_each_chann
     heard, rate = soundfile.read(tmp_path / "live.wav", dtype="int16")
     assert rate == 16_000
     np.testing.assert_array_equal(heard, soundfile.read(call, dtype="int16")[0])
+
+
+def test_a_dictionary_writes_the_words_of_each_channel_whoever_decides_of_echoes(
+    call: Path, checkpoint: Checkpoint, tmp_path: Path, run: Command
+) -> None:
+    written = {"turn on": "start", "seven oh seven": "707"}
+    path = tmp_path / "words.txt"
+    path.write_text("".join(f"{key} = {text}\n" for key, text in written.items()))
+    split = ["--channel", "split", "--replace", path]
+    transcript = transcribe_file(
+        call, model=checkpoint, channel="split", replacements=written
+    )
+    shown = [
+        sorted(run(main, "--input", call, *split)[1].splitlines()),
+        sorted(run(transcribe, *split, call)[1].splitlines()),
+        sorted(transcript.text.splitlines()),
+    ]
+    lines = [
+        "channel 1: 707 zero nine two",
+        "channel 2: start the lights",
+        "channel 2: what time is it",
+    ]
+    assert shown == [lines] * 3
 
 
 def test_a_recording_of_sources_that_come_unevenly_is_whole(tmp_path: Path) -> None:

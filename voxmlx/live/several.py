@@ -16,7 +16,7 @@ from voxmlx.batch import Batch
 from voxmlx.cli.arguments import raw_rate
 from voxmlx.cli.channel_arguments import echo_notice
 from voxmlx.cli.interruption import ended_by_first_signal
-from voxmlx.cli.word_arguments import cue_rules
+from voxmlx.cli.word_arguments import cue_rules, word_options
 from voxmlx.file_transcript import channel_labels
 from voxmlx.live.captions import SoundSource
 from voxmlx.live.command_runner import CommandRunner, names_of
@@ -71,7 +71,9 @@ def run_several(arguments: argparse.Namespace, portaudio: PortAudio | None) -> i
         elsewhere = Elsewhere(arguments, stack)
         commands = open_commands(arguments, stack)
         # Confidence helps to tell an echo.
-        local = open_sessions(arguments, has_confidence=True, n_sessions=len(labels))
+        local = open_sessions(
+            arguments, has_confidence=True, n_sessions=len(labels), replaces=False
+        )
         waiting: list[str] = []
         sources: Sequence[DeviceSource | ChannelSource]
         if file is None and commands is not None and commands.has_ended:
@@ -98,7 +100,12 @@ def run_several(arguments: argparse.Namespace, portaudio: PortAudio | None) -> i
             LiveChannel(source, session)
             for source, session in zip(sources, local.sessions, strict=True)
         ]
-        echo = EchoFilter(len(labels), keeps=arguments.keep_echo, has_drafts=True)
+        echo = EchoFilter(
+            len(labels),
+            keeps=arguments.keep_echo,
+            has_drafts=True,
+            replacements=word_options(arguments)["replacements"],
+        )
         # First of all: where it cannot be written, there are no results either.
         shown = elsewhere.listeners(
             lambda: SplitCaptionText(
