@@ -167,8 +167,7 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         if resumed is not None and journal is not None:
             assert isinstance(stream, Session | ChangingStream)
             pieces, n = resumed.pieces(), resumed.n_samples
-            if not captions.replay(stream.replay_pieces(pieces, n, journal.tokens)):
-                raise KeyboardInterrupt
+            captions.replay(stream.replay_pieces(pieces, n, journal.tokens))
             for file in files:
                 if isinstance(file, CaptionFile):
                     file.cut()
