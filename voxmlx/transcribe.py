@@ -1,8 +1,16 @@
 """Sound files -> transcripts: `python -m voxmlx.transcribe FILE...`."""
 
+import sys
+
+if __name__ == "__main__":
+    # Before all else is imported: Ctrl-C meanwhile should show no traceback.
+    from voxmlx.cli.start import transcribe
+
+    sys.exit(transcribe())
+
+
 import argparse
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -326,7 +334,3 @@ def _settings(job: Job, arguments: argparse.Namespace) -> str | None:
             "confidence": _has_confidence(arguments),
         }
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
