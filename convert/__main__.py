@@ -1,7 +1,15 @@
 """python -m convert: a checkpoint in any layout -> ours, quantized, verified."""
 
-import argparse
 import sys
+
+if __name__ == "__main__":
+    # Before all else is imported: Ctrl-C meanwhile should show no traceback.
+    from voxmlx.cli.start import start
+
+    sys.exit(start(f"{__package__}.__main__"))
+
+
+import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -352,7 +360,3 @@ def _own_dtype(files: ModelFiles) -> DtypeName:
             n_bytes[tensor.dtype] += tensor.n_bytes
     is_half = n_bytes["F16"] > n_bytes["BF16"] + n_bytes["F32"]
     return "float16" if is_half else "bfloat16"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -20,11 +20,7 @@ from mlx.utils import tree_map
 from voxmlx import demo
 from voxmlx.checkpoint import best_dtype, empty_network, read_parameters
 from voxmlx.config import (
-    BOS_ID,
     SAMPLE_RATE,
-    STREAMING_PAD_ID,
-    DecoderConfig,
-    EncoderConfig,
     delay_tokens,
 )
 from voxmlx.decoding.loop import decode_together
@@ -32,7 +28,6 @@ from voxmlx.decoding.network_requests import DecodeRequest
 from voxmlx.errors import AudioError
 from voxmlx.kernels import gelu
 from voxmlx.layouts import ModelFiles
-from voxmlx.model import VoxtralRealtime
 from voxmlx.model.attention import begin_step
 from voxmlx.model.cache import RingKVCache
 from voxmlx.model.decoder import time_embedding
@@ -42,6 +37,7 @@ from voxmlx.model.rope import RotaryEmbedding
 from voxmlx.text.tokenizer import Tokenizer
 
 from .generated_sound import generated_sounds
+from .model_reading import prompt_ids, ring_of_layer, stem_frames
 from .products import gram
 from .quality import DELAY_MS, Sound, read_sounds
 
@@ -143,12 +139,13 @@ class Calibration:
     def _run(self) -> Iterator[dict[str, mx.array]]:
         network, files = self._network, self._files
         self._fill("encoder.stem")
-        hidden = [self._frames(sound) for sound in self._sounds]
+        hidden = [stem_frames(network, x, self._dtype) for x in self._sounds]
         encoder = files.config.encoder
         for i, layer in enumerate(network.encoder.layers):
             path = f"encoder.layers.{i}"
             self._fill(path)
-            rings = [self._ring(encoder, network.encoder.group) for _ in hidden]
+            group = network.encoder.group
+            rings = [ring_of_layer(encoder, 1, group, self._dtype) for _ in hidden]
             yield _through(path, layer, hidden, rings, network.encoder.rotary)
             _forget(layer)
         self._fill("encoder.norm")
@@ -166,13 +163,13 @@ class Calibration:
         for i, layer in enumerate(network.decoder.layers):
             path = f"decoder.layers.{i}"
             self._fill(path)
-            rings = [self._ring(decoder, 1) for _ in hidden]
+            rings = [ring_of_layer(decoder, 1, 1, self._dtype) for _ in hidden]
             norm = layer.conditioned_norm(time)
             yield _through(path, layer, hidden, rings, network.decoder.rotary, norm)
             _forget(layer)
         self._fill("decoder.norm")
         # Logits are computed from where the prompt ends.
-        start = network.left_pad_tokens + delay_tokens(DELAY_MS)
+        start = len(prompt_ids(network)) - 1
         heads = [network.decoder.norm(x[:, start:]) for x in hidden]
         yield {"decoder.embedding": gram(heads)}
 
@@ -184,9 +181,7 @@ class Calibration:
         network.load_weights(parameters, strict=False)
         mx.eval(network.decoder.parameters())
         del parameters
-        prompt = [BOS_ID] + [STREAMING_PAD_ID] * (
-            network.left_pad_tokens + delay_tokens(DELAY_MS)
-        )
+        prompt = prompt_ids(network)
         n_all = sum(x.shape[1] for x in audio)
         n_heard = 0
         inputs: list[mx.array] = []
@@ -209,32 +204,10 @@ class Calibration:
         mx.clear_cache()
         return inputs
 
-    def _frames(self, sound: Sound) -> mx.array:
-        """Encoder frames [1, 4 n, dim] as the first layer gets them."""
-        network, stem = self._network, self._network.encoder.stem
-        samples = _padded(sound, network)
-        mel_frames = network.mel.step(samples, network.mel.make_state())
-        state = stem.make_state(1)
-        (frames,) = stem.step_together([mel_frames.astype(self._dtype)], [state])
-        n = frames.shape[1] // network.encoder.group * network.encoder.group
-        mx.eval(frames)
-        return frames[:, :n]
-
     def _joined(self, frames: mx.array) -> mx.array:
         _, n, dim = frames.shape
         group = self._network.encoder.group
         return frames.reshape(1, n // group, dim * group)
-
-    def _ring(self, config: EncoderConfig | DecoderConfig, step: int) -> RingKVCache:
-        return RingKVCache.make(
-            n_layers=1,
-            batch=1,
-            n_kv_heads=config.n_kv_heads,
-            head_dim=config.head_dim,
-            window=config.sliding_window,
-            step=step,
-            dtype=self._dtype,
-        )
 
     def _fill(self, path: str) -> None:
         parameters = list(read_parameters(self._files, self._dtype, path))
@@ -298,8 +271,3 @@ def _through(
 def _forget(module: nn.Module) -> None:
     """Let the memory of its parameters go."""
     module.update(tree_map(lambda _: mx.zeros(0), module.parameters()))
-
-
-def _padded(sound: Sound, model: VoxtralRealtime) -> mx.array:
-    padded = sound.padded_by(model.left_pad_tokens)
-    return mx.array(np.pad(padded, (0, model.mel.lookahead)))[None]

@@ -14,11 +14,15 @@ from voxmlx.config import (
     BOS_ID,
     SAMPLES_PER_AUDIO_TOKEN,
     STREAMING_PAD_ID,
+    DecoderConfig,
+    EncoderConfig,
     delay_tokens,
 )
 from voxmlx.decoding.loop import decode_together
 from voxmlx.decoding.network_requests import DecodeRequest
 from voxmlx.kernels.evaluation import as_numpy, evaluate
+from voxmlx.model import VoxtralRealtime
+from voxmlx.model.cache import RingKVCache
 
 from .disk import disk_errors
 from .quality import DELAY_MS, ModelReading, Sound
@@ -28,8 +32,12 @@ __all__ = [
     "forced_together",
     "free_ids",
     "heard",
+    "padded",
+    "prompt_ids",
     "read",
     "read_together",
+    "ring_of_layer",
+    "stem_frames",
 ]
 
 # Positions per pass, of one stream and of all: bounds what scores and logits take.
@@ -109,12 +117,46 @@ def forced_logits(
 def heard(checkpoint: Checkpoint, sounds: Sequence[Sound]) -> list[mx.array]:
     """Return the audio embeddings [1, n, dim] of each sound, silence around it."""
     model = checkpoint.model
-    return _encoded(
-        checkpoint,
-        [
-            np.pad(sound.padded_by(model.left_pad_tokens), (0, model.mel.lookahead))
-            for sound in sounds
-        ],
+    return _encoded(checkpoint, [padded(model, sound) for sound in sounds])
+
+
+def padded(model: VoxtralRealtime, sound: Sound) -> NDArray[np.float32]:
+    """Return the samples [n] of a whole stream: the sound, and silence around it."""
+    samples = sound.padded_by(model.left_pad_tokens)
+    return np.pad(samples, (0, model.mel.lookahead))
+
+
+def prompt_ids(model: VoxtralRealtime) -> list[int]:
+    """Return the ids before the first that the model chooses."""
+    return [BOS_ID] + [STREAMING_PAD_ID] * (
+        model.left_pad_tokens + delay_tokens(DELAY_MS)
+    )
+
+
+def stem_frames(model: VoxtralRealtime, sound: Sound, dtype: mx.Dtype) -> mx.array:
+    """Return the encoder frames [1, 4 n, dim] as the first layer gets them."""
+    encoder = model.encoder
+    samples = mx.array(padded(model, sound))[None]
+    mel_frames = model.mel.step(samples, model.mel.make_state())
+    state = encoder.stem.make_state(1)
+    (frames,) = encoder.stem.step_together([mel_frames.astype(dtype)], [state])
+    n = frames.shape[1] // encoder.group * encoder.group
+    evaluate(frames)
+    return frames[:, :n]
+
+
+def ring_of_layer(
+    config: EncoderConfig | DecoderConfig, batch: int, step: int, dtype: mx.Dtype
+) -> RingKVCache:
+    """Return the empty ring of one layer, for `batch` streams side by side."""
+    return RingKVCache.make(
+        n_layers=1,
+        batch=batch,
+        n_kv_heads=config.n_kv_heads,
+        head_dim=config.head_dim,
+        window=config.sliding_window,
+        step=step,
+        dtype=dtype,
     )
 
 
@@ -160,8 +202,8 @@ def forced_together(
     """Logits [n, vocab] of sound i, as (i, logits), each sound's in order."""
     model = checkpoint.model
     states = [model.make_state(DELAY_MS).decoder for _ in audio]
-    n_prompt = 1 + model.left_pad_tokens + delay_tokens(DELAY_MS)
-    prompt = [BOS_ID] + [STREAMING_PAD_ID] * (n_prompt - 1)
+    prompt = prompt_ids(model)
+    n_prompt = len(prompt)
     tokens = [
         np.concatenate([prompt, ids[:-1]])[: x.shape[1]]
         for x, ids in zip(audio, histories, strict=True)

@@ -19,23 +19,23 @@ from mlx.utils import tree_unflatten
 from numpy.typing import NDArray
 
 from voxmlx import Checkpoint
-from voxmlx.config import (
-    BOS_ID,
-    STREAMING_PAD_ID,
-    DecoderConfig,
-    EncoderConfig,
-    delay_tokens,
-)
+from voxmlx.config import DecoderConfig, EncoderConfig, delay_tokens
 from voxmlx.layouts.recipes import DtypeName
 from voxmlx.model import VoxtralRealtime
 from voxmlx.model.attention import begin_step
-from voxmlx.model.cache import RingKVCache
 from voxmlx.model.decoder import time_embedding
 from voxmlx.model.layer import Layer, Residual
 from voxmlx.model.rope import RotaryEmbedding
 
 from .affine import Floats
-from .model_reading import forced_together, free_ids, heard
+from .model_reading import (
+    forced_together,
+    free_ids,
+    heard,
+    prompt_ids,
+    ring_of_layer,
+    stem_frames,
+)
 from .products import times
 from .quality import DELAY_MS, Sound
 
@@ -175,15 +175,7 @@ class _Block(nn.Module):
     def __call__(self, x: mx.array, norm: mx.array | None = None) -> mx.array:
         config = self._config
         B, T, _ = x.shape
-        ring = RingKVCache.make(
-            n_layers=1,
-            batch=B,
-            n_kv_heads=config.n_kv_heads,
-            head_dim=config.head_dim,
-            window=config.sliding_window,
-            step=self._group,
-            dtype=x.dtype,
-        )
+        ring = ring_of_layer(config, B, self._group, x.dtype)
         step = begin_step([ring], self._rotary, [T], config.n_kv_heads)
         residual = self.layer(Residual(x), 0, step, norm)
         plain = self.layer.attention_norm
@@ -201,8 +193,10 @@ class Student(nn.Module):
         super().__init__()
         encoder, decoder = network.encoder, network.decoder
         self._pieces = pieces
-        self._n_prompt = 1 + network.left_pad_tokens + delay_tokens(DELAY_MS)
-        self._frames = [_stem_frames(network, piece.sound) for piece in pieces]
+        self._prompt = prompt_ids(network)
+        self._frames = [
+            stem_frames(network, piece.sound, encoder.dtype)[0] for piece in pieces
+        ]
         time = time_embedding([delay_tokens(DELAY_MS)], decoder.config.dim)
         self._norms = [layer.conditioned_norm(time) for layer in decoder.layers]
         mx.eval(self._norms, self._frames)
@@ -245,9 +239,8 @@ class Student(nn.Module):
     def __call__(self, numbers: mx.array) -> mx.array:
         chosen = _first_column(numbers)
         x = self._audio(chosen)
-        n_prompt, n = self._n_prompt, numbers.shape[1]
-        prompt = [BOS_ID] + [STREAMING_PAD_ID] * (n_prompt - 1)
-        ids = [np.concatenate([prompt, self._pieces[i].ids[:-1]]) for i in chosen]
+        n_prompt, n = len(self._prompt), numbers.shape[1]
+        ids = [np.concatenate([self._prompt, self._pieces[i].ids[:-1]]) for i in chosen]
         known = np.stack([_padded(row, x.shape[1]) for row in ids])
         rows = self.embedding(mx.array(known.astype(np.int32)))
         x = x + rows.astype(x.dtype)
@@ -293,15 +286,3 @@ def _first_column(numbers: mx.array) -> list[int]:
 
 def _padded(rows: NDArray[Any], n: int) -> NDArray[Any]:
     return np.pad(rows, [(0, n - len(rows)), *[(0, 0)] * (rows.ndim - 1)])
-
-
-def _stem_frames(network: VoxtralRealtime, sound: Sound) -> mx.array:
-    """Encoder frames [4 n, dim] as the first layer gets them."""
-    samples = sound.padded_by(network.left_pad_tokens)
-    samples = np.pad(samples, (0, network.mel.lookahead))
-    encoder = network.encoder
-    mel = network.mel.step(mx.array(samples)[None], network.mel.make_state())
-    state = encoder.stem.make_state(1)
-    (frames,) = encoder.stem.step_together([mel.astype(encoder.dtype)], [state])
-    n = frames.shape[1] // encoder.group * encoder.group
-    return frames[0, :n]

@@ -1,7 +1,15 @@
 """The one command: `voxmlx live`, `voxmlx transcribe` and the others."""
 
-import difflib
 import sys
+
+if __name__ == "__main__":
+    # Before all else is imported: Ctrl-C meanwhile should show no traceback.
+    from voxmlx.cli.start import any_command
+
+    sys.exit(any_command())
+
+
+import difflib
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -103,7 +111,3 @@ def _print_completion(shell: str) -> int:
 
 def _names_a_path(metavar: str | tuple[str, ...] | None) -> bool:
     return isinstance(metavar, str) and metavar.startswith(_PATHS)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

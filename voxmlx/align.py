@@ -1,8 +1,16 @@
 """A sound and its text -> subtitles: `python -m voxmlx.align TALK.wav TALK.txt`."""
 
+import sys
+
+if __name__ == "__main__":
+    # Before all else is imported: Ctrl-C meanwhile should show no traceback.
+    from voxmlx.cli.start import align
+
+    sys.exit(align())
+
+
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -266,7 +274,3 @@ def _writer(
         cues=cue_rules(arguments), has_word_times=arguments.word_times
     )
     return _EventWriter(make_writer(arguments.format, options))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

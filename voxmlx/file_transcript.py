@@ -15,6 +15,7 @@ from voxmlx.decoding.loop import MAX_AUDIO_TOKENS_PER_STEP
 from voxmlx.errors import AudioError
 from voxmlx.events import ChannelEvent, Event, Finished, TextDelta, TokenDecoded
 from voxmlx.session import Session
+from voxmlx.session_options import check_replacements
 from voxmlx.text.echo_filter import EchoFilter
 from voxmlx.text.labels import distinct_labels
 from voxmlx.text.split_writers import SplitEvent, SplitTranscriptBuilder
@@ -170,9 +171,10 @@ def transcribe_file(
         # Confidence helps to tell an echo.
         chosen = {"confidence": True} | chosen
         n_channels = audio.n_channels
+        replacements = check_replacements(chosen.pop("replacements", None))
         sessions = [Session(checkpoint, **chosen) for _ in range(n_channels)]
         batch = Batch(checkpoint.model)
-        echo = EchoFilter(n_channels, keeps=keep_echo)
+        echo = EchoFilter(n_channels, keeps=keep_echo, replacements=replacements)
         for event in split_events(audio, sessions, batch, echo=echo):
             builder.feed(event)
         return builder.build()

@@ -1,8 +1,16 @@
 """Sound files -> transcripts: `python -m voxmlx.transcribe FILE...`."""
 
+import sys
+
+if __name__ == "__main__":
+    # Before all else is imported: Ctrl-C meanwhile should show no traceback.
+    from voxmlx.cli.start import transcribe
+
+    sys.exit(transcribe())
+
+
 import argparse
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -88,6 +96,8 @@ def load_recognizer(arguments: argparse.Namespace) -> Recognizer:
     """The model that --model, --dtype and --delay ask for."""
     checkpoint = load_model(arguments)
     options = word_options(arguments, checkpoint.tokenizer)
+    if arguments.channel == SPLIT:
+        options["replacements"] = {}  # the EchoFilter's
     delay_ms = chosen_delay_ms(arguments, checkpoint)
     # Probabilities cost a little and only these formats show them.
     has_confidence = _has_confidence(arguments)
@@ -242,7 +252,11 @@ def _do(
                 )
             echo = None
             if labels:
-                echo = EchoFilter(audio.n_channels, keeps=arguments.keep_echo)
+                echo = EchoFilter(
+                    audio.n_channels,
+                    keeps=arguments.keep_echo,
+                    replacements=word_options(arguments)["replacements"],
+                )
             for event in _events(audio, model, progress, tokens, echo):
                 if isinstance(event, SoundWarning):
                     report_warning(event)
@@ -320,7 +334,3 @@ def _settings(job: Job, arguments: argparse.Namespace) -> str | None:
             "confidence": _has_confidence(arguments),
         }
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

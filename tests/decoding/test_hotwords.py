@@ -15,7 +15,12 @@ from tests.evaluated import Evaluations
 from tests.scripted import PAD, WORD, scripted, vocabulary
 from tests.sounds import speech_like
 from voxmlx.checkpoint import Checkpoint
-from voxmlx.decoding.hotwords import HotwordMatch, HotwordTrie, read_hotwords
+from voxmlx.decoding.hotwords import (
+    HotwordMatch,
+    HotwordTrie,
+    read_hotword_trie,
+    read_hotwords,
+)
 from voxmlx.decoding.rules import GUARDS
 from voxmlx.errors import HotwordError, TokenizerError
 from voxmlx.events import Event, TextDelta, TokenDecoded, WordFinal
@@ -414,7 +419,7 @@ def test_a_bad_file_of_hot_words_is_one_clear_line(
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(HotwordError, match=named) as caught:
-        read_hotwords(path, WORDS)
+        read_hotword_trie(path, WORDS)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -432,7 +437,7 @@ def test_a_word_the_vocabulary_cannot_spell_is_refused() -> None:
 def test_a_good_file_is_its_lines(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_bytes("\ufeffVoxtral\r\nNew York".encode())
-    assert [line.strip() for line in read_hotwords(path, WORDS)] == [
+    assert [line.strip() for line in read_hotwords(path)] == [
         "Voxtral",
         "New York",
     ]

@@ -54,10 +54,14 @@ class FakePortAudio:
     PortAudioError: type[Exception] = FakeError
 
     def __init__(self, **rates: float) -> None:
-        """Input devices and their default rates; there is an output too."""
+        """Input devices and their default rates; there is an output too.
+
+        What follows # tells devices of one name apart, for the tests alone.
+        """
         self.plugged = {"Speakers": 48_000.0, **rates}
         self._seen = dict(self.plugged)
         self.is_busy = False
+        self.n_starts = 1
         self.streams: list[FakeStream] = []
         self.n_inputs = 2
 
@@ -65,7 +69,7 @@ class FakePortAudio:
         found = [
             {
                 "index": index,
-                "name": name,
+                "name": name.partition("#")[0],
                 "default_samplerate": rate,
                 "max_input_channels": 0 if name == "Speakers" else self.n_inputs,
             }
@@ -82,8 +86,15 @@ class FakePortAudio:
         del self.plugged[name]
         self.streams[-1].is_running = False
 
+    def plug(self, name: str, rate: float, place: int) -> None:
+        """Put a device in `place`; seen after a new start."""
+        devices = [*self.plugged.items()]
+        devices.insert(place, (name, rate))
+        self.plugged = dict(devices)
+
     def _terminate(self) -> None:
         self._seen = {}
+        self.n_starts += 1
 
     def look(self) -> None:
         """See what is plugged in, as after a new start."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pytest
 import soundfile
 
 from tests.live.spoken_numbers import NumberSession, as_session, spoken
@@ -73,6 +74,7 @@ class Output:
     def __init__(self) -> None:
         self.lines: list[Line] = []
         self.time_ms = 0
+        self.is_over = False
 
     def write(self, kind: str, **fields: Any) -> None:
         self.lines.append((kind, fields))
@@ -86,6 +88,7 @@ class Output:
                 self.write(event.word.text)
             elif isinstance(event, Finished):
                 self.write("finished")
+                self.is_over = True
 
     def on_tick(self, metrics: StreamMetrics, /) -> None: ...
 
@@ -260,6 +263,42 @@ def test_nothing_is_heard_before_the_silence_of_a_pause_that_waits() -> None:
     runner.on_tick(None)
     assert loop.pauses_ms == [0, 800]
     assert source.log == ["pause", "resume"]
+
+
+TALK = spoken([(5, 2), (6, 2), (7, 12), (8, 2)])
+
+
+@pytest.mark.parametrize("delay", ["delay 2400", "delay 960", "delay 80"])
+@pytest.mark.parametrize("n_before", range(1, len(TALK) // 1280, 3))
+def test_a_flush_has_all_its_words_before_its_answer_whenever_the_delay_changes(
+    n_before: int, delay: str
+) -> None:
+    first, rest = np.split(TALK, [1280 * n_before])
+    rest = np.concatenate([rest, spoken([(9, 12)])])
+    for steps in (
+        [first, delay, rest, "flush"],
+        [first, delay, rest, "flush", "delay 480"],
+        [first, rest, "flush", delay],
+        [first, rest, delay, "flush"],
+    ):
+        lines, _ = ran([*steps, np.zeros(1280, np.float32)])
+        assert kinds(lines, str.isdecimal) == ["5", "6", "7", "8", "9"]
+        said = kinds(lines)
+        assert said.count("flushed") == 1
+        assert said.index("flushed") > said.index("9")
+
+
+@pytest.mark.parametrize("after", [[], [np.zeros(1280, np.float32)]])
+def test_words_that_the_next_session_hears_again_come_before_the_answer(
+    after: list[np.ndarray | str],
+) -> None:
+    # The utterance ends within the silence of the flush, after a word behind its pause.
+    sound = spoken([(5, 2), (6, 2), (12, 11)])
+    lines, _ = ran([sound[:25600], "delay 80", sound[25600:], "flush", *after])
+    assert kinds(lines, lambda kind: kind != "delay") == [
+        *("5", "6", "12"),
+        *("flushed", "finished"),
+    ]
 
 
 def test_many_flushes_without_new_sound_add_the_silence_of_one() -> None:

@@ -4,16 +4,32 @@ import os
 import subprocess
 import sys
 import threading
+import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from voxmlx import demo
 from voxmlx.errors import OutputError
-from voxmlx.events import Event, Finished, TextDelta
+from voxmlx.events import (
+    ChannelEvent,
+    DraftChanged,
+    Event,
+    Finished,
+    TextDelta,
+    Word,
+    WordFinal,
+)
+from voxmlx.live import wrap
 from voxmlx.live.__main__ import main
 from voxmlx.live.last_lines import LastLinesFile, check_caption_file
-from voxmlx.text.caption_text import CaptionText
+from voxmlx.text.caption_text import CaptionText, SplitCaptionText
 
 TEXT = "seven oh seven zero nine two turn on the heating what time is it"
 SAID: list[Event] = [
@@ -97,6 +113,95 @@ def test_what_is_no_earlier_caption_is_not_replaced(
     with pytest.raises(OutputError, match=message):
         check_caption_file(path, [])
     assert path.read_bytes() == content
+
+
+def test_of_a_large_file_only_the_beginning_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    with path.open("wb") as file:
+        file.truncate(1 << 26)
+    tracemalloc.start()
+    with pytest.raises(OutputError, match="holds more than captions"):
+        check_caption_file(path, [])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def said_by(channel: int, text: str, at_ms: int) -> ChannelEvent:
+    return ChannelEvent(channel, WordFinal(Word(text, at_ms, at_ms + 200), at_ms))
+
+
+@pytest.mark.parametrize("word", ["word", "字"])
+@pytest.mark.parametrize("is_split", [False, True])
+def test_the_work_of_an_event_does_not_grow_with_the_paragraph(
+    word: str, is_split: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_measured = 0
+
+    def counted(text: str) -> int:
+        nonlocal n_measured
+        n_measured += len(text)
+        return cell_len(text)
+
+    monkeypatch.setattr(wrap, "cell_len", counted)
+    path = tmp_path / "last.txt"
+    file: LastLinesFile[Any]
+    if is_split:
+        text = SplitCaptionText(["Anna", "Ben"])
+        file = LastLinesFile(path, text, n_lines=2, width=20)
+    else:
+        file = opened(path)
+    work: list[int] = []
+    for i in range(100):
+        if is_split:
+            event = said_by(1 + i % 2, f"{word}{i}", 100 * i)
+            draft = ChannelEvent(1, DraftChanged(f" maybe {i}", 100 * i))
+        else:
+            event = TextDelta(f" {word}{i}", 100 * i)
+            draft = DraftChanged(f" maybe {i}", 100 * i)
+        n_before = n_measured
+        file.on_events([event])
+        work.append(n_measured - n_before)
+        shown, n_before = path.read_text("utf-8"), n_measured
+        file.on_events([draft])
+        assert n_measured == n_before, "a draft is not shown"
+        assert path.read_text("utf-8") == shown
+    assert max(work[50:]) <= 2 * max(work[:20])
+
+
+class Typed:
+    """A text that is set by hand."""
+
+    text = draft = ""
+
+    def push(self, events: Sequence[str], /) -> bool:
+        (self.text,) = events
+        return True
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    st.lists(st.lists(st.text("ab é,。好字 ", max_size=15), max_size=3), max_size=6),
+    st.integers(1, 3),
+)
+def test_lines_are_those_of_the_text_wrapped_at_once(
+    growth: list[list[str]], n_lines: int
+) -> None:
+    growing = ["", "", ""]
+    with TemporaryDirectory() as directory:
+        path = Path(directory, "last.txt")
+        file = LastLinesFile(path, Typed(), n_lines=n_lines, width=8)
+        for one in growth:
+            for i, more in enumerate(one):
+                growing[i] += more
+            if len(one) == 3:
+                growing = [*growing[1:], ""]
+            text = "\n".join(growing)
+            file.on_events([text])
+            shown = path.read_text("utf-8")
+            LastLinesFile(path, Typed(), n_lines=n_lines, width=8).on_events([text])
+            assert shown == path.read_text("utf-8")
+            path.write_text(shown, "utf-8")
 
 
 def test_devices_directories_and_inputs_are_not_replaced(tmp_path: Path) -> None:

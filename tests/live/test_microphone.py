@@ -415,6 +415,65 @@ def test_a_device_that_is_unplugged_in_a_pause_is_waited_for(room: Room) -> None
     assert room.said[-1] == "Inside is back"
 
 
+@pytest.fixture
+def twins(monkeypatch: pytest.MonkeyPatch) -> Room:
+    """Devices 1 and 2 have one name, device 3 another that begins with it."""
+    return Room(
+        monkeypatch, **{"USB#1": 16_000.0, "USB#2": 16_000.0, "USB Audio": 16_000.0}
+    )
+
+
+def opened(room: Room) -> int:
+    """Return the number of the device that was opened last."""
+    return room.portaudio.streams[-1].options["device"]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_after_a_pause_the_same_of_two_devices_of_one_name_is_open(
+    twins: Room, number: int
+) -> None:
+    microphone = twins.open(number)
+    microphone.pause()
+    microphone.resume()
+    assert (opened(twins), len(twins.portaudio.streams)) == (number, 2)
+    assert twins.said == []
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_same_of_two_devices_of_one_name_comes_back(
+    twins: Room, number: int
+) -> None:
+    microphone = twins.open(number)
+    twins.portaudio.unplug(f"USB#{number}")
+    read_for(microphone, twins, 6.0)
+    assert twins.said == ["USB is gone; waiting for it"]  # the other one is another
+    twins.portaudio.plug(f"USB#{number}", 16_000.0, number)
+    read_for(microphone, twins, 1.5)
+    assert twins.said[1:] == ["USB is back"]
+    assert opened(twins) == number
+
+
+def test_a_device_is_known_again_where_others_have_moved_it(twins: Room) -> None:
+    microphone = twins.open(2)
+    twins.portaudio.unplug("USB#2")
+    read_for(microphone, twins, 4.0)
+    twins.portaudio.plug("USB#2", 16_000.0, 2)
+    twins.portaudio.plug("Headset", 16_000.0, 1)
+    read_for(microphone, twins, 2.0)
+    assert twins.said[1:] == ["USB is back"]
+    assert opened(twins) == 3
+
+
+def test_a_device_whose_name_begins_alike_is_not_the_lost_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    room = Room(monkeypatch, **{"USB": 16_000.0, "USB Audio": 16_000.0})
+    microphone = room.open(1)
+    room.portaudio.unplug("USB")
+    read_for(microphone, room, 6.0)
+    assert room.said == ["USB is gone; waiting for it"]
+
+
 @pytest.mark.parametrize("device", ["Inside", "Outside"])
 def test_a_pause_after_a_stop_does_not_keep_the_stream_from_its_end(
     room: Room, device: str

@@ -33,6 +33,22 @@ def test_captions_are_in_the_file_as_soon_as_they_are_final(tmp_path: Path) -> N
     assert path.read_text("utf-8") == "HÉLLO!"
 
 
+def test_a_resumed_file_that_is_closed_before_it_is_cut_stays_as_it_was(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("HELLO WORLD")
+    file = CaptionFile(path, Upper(), is_resumed=True)
+    file.on_events([TextDelta("hello", 80)])
+    file.close()
+    assert path.read_text() == "HELLO WORLD"
+    file = CaptionFile(path, Upper(), is_resumed=True)
+    file.on_events([TextDelta("hello", 80)])
+    file.cut()
+    file.close()
+    assert path.read_text() == "HELLO!"
+
+
 @pytest.mark.parametrize("make", [lambda p: CaptionFile(p, Upper()), Recording])
 def test_a_file_that_is_there_is_left_alone(make: type, tmp_path: Path) -> None:
     path = tmp_path / "a"

@@ -297,6 +297,10 @@ def speak_no_json(websocket: ServerConnection) -> None:
     websocket.send("<html>")
 
 
+def nest_without_end(websocket: ServerConnection) -> None:
+    websocket.send("[" * 100_000)
+
+
 def make_no_sense(websocket: ServerConnection) -> None:
     websocket.send(json.dumps({"type": "transcription.delta"}))
 
@@ -311,6 +315,7 @@ def fail(websocket: ServerConnection) -> None:
         (abort, "has ended the connection"),
         (ServerConnection.close, "has ended the connection (code 1000)"),
         (speak_no_json, "speaks no JSON"),
+        (nest_without_end, "speaks no JSON"),
         (make_no_sense, "is not understood"),
         (fail, "says: out of memory"),
     ],

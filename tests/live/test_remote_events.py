@@ -18,6 +18,7 @@ from voxmlx.events import (
     WordFinal,
 )
 from voxmlx.live.remote_events import RemoteEvents
+from voxmlx.text.caption_text import CaptionText
 
 
 def deltas(*texts: str) -> list[dict[str, Any]]:
@@ -58,6 +59,26 @@ def test_a_draft_is_taken_as_a_whole_and_is_no_text() -> None:
     events = told([draft, *deltas("", "one"), DONE])
     assert events[0] == DraftChanged(" on the", 400)
     assert [word.text for word in words(events)] == ["one"]
+
+
+def test_no_word_stands_twice_before_the_server_sends_its_next_draft() -> None:
+    stream, text = RemoteEvents({}, pause_ms=800), CaptionText()
+    timed = {"type": "transcription.delta", "time_ms": 320}
+    shown: list[str] = []
+    for message in [
+        {"type": "transcription.draft", "text": " turn on the", "time_ms": 400},
+        timed | {"delta": " turn"},
+        timed | {"delta": " o"},
+        timed | {"delta": "n"},
+        {"type": "transcription.draft", "text": " the light", "time_ms": 480},
+        timed | {"delta": " a"},
+    ]:
+        text.push(stream.receive(message))
+        shown.append(f"{text.text}|{text.draft}")
+    assert shown == [
+        *("| turn on the", "turn| on the", "turn o|n the"),
+        *("turn on| the", "turn on| the light", "turn on a|"),
+    ]
 
 
 def test_a_pause_ends_an_utterance() -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import pytest
 import soundfile
 
 from tests.sounds import speech_like
+from voxmlx.events import Event
 from voxmlx.live.__main__ import main
+from voxmlx.live.captions import Captions
 from voxmlx.text.journal import read_journal
 
 ROOT = Path(__file__).parents[2]
@@ -187,6 +190,21 @@ def test_a_stream_killed_while_it_resumes_can_be_resumed(
         (tmp_path / "talk.jsonl").write_bytes(whole[:n_written] + whole[n_written:4000])
         tokens = read_journal(tmp_path / "talk.jsonl").tokens
         assert len(tokens) >= 25
+    stream.assert_resumed(tmp_path)
+
+
+def test_a_stop_while_a_stream_is_replayed_ends_it_like_any_other_stop(
+    stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut(stream.whole / "talk.wav", tmp_path / "talk.wav", 1 << 40)
+    cut(stream.whole / "talk.jsonl", tmp_path / "talk.jsonl", 3000)
+
+    def replay(self: Captions, replayed: Iterable[Sequence[Event]]) -> None:
+        self.stop()  # as a signal does, or a command
+        replayed_whole(self, replayed)
+
+    replayed_whole = Captions.replay
+    monkeypatch.setattr(Captions, "replay", replay)
     stream.assert_resumed(tmp_path)
 
 

@@ -1,7 +1,9 @@
 """Several sources at once: one transcript in order of time, each word with its label."""
 
 import json
+import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from voxmlx.audio.file_source import FileSource
 from voxmlx.audio.files import open_audio
 from voxmlx.audio.microphone import Microphone
 from voxmlx.errors import DeviceError
+from voxmlx.file_transcript import transcribe_file
 from voxmlx.live.__main__ import main
 from voxmlx.live.sources import (
     DeviceSource,
@@ -100,6 +103,29 @@ def test_a_stereo_file_gives_what_transcribe_gives_and_a_recording_of_each_chann
     heard, rate = soundfile.read(tmp_path / "live.wav", dtype="int16")
     assert rate == 16_000
     np.testing.assert_array_equal(heard, soundfile.read(call, dtype="int16")[0])
+
+
+def test_a_dictionary_writes_the_words_of_each_channel_whoever_decides_of_echoes(
+    call: Path, checkpoint: Checkpoint, tmp_path: Path, run: Command
+) -> None:
+    written = {"turn on": "start", "seven oh seven": "707"}
+    path = tmp_path / "words.txt"
+    path.write_text("".join(f"{key} = {text}\n" for key, text in written.items()))
+    split = ["--channel", "split", "--replace", path]
+    transcript = transcribe_file(
+        call, model=checkpoint, channel="split", replacements=written
+    )
+    shown = [
+        sorted(run(main, "--input", call, *split)[1].splitlines()),
+        sorted(run(transcribe, *split, call)[1].splitlines()),
+        sorted(transcript.text.splitlines()),
+    ]
+    lines = [
+        "channel 1: 707 zero nine two",
+        "channel 2: start the lights",
+        "channel 2: what time is it",
+    ]
+    assert shown == [lines] * 3
 
 
 def test_a_recording_of_sources_that_come_unevenly_is_whole(tmp_path: Path) -> None:
@@ -210,33 +236,42 @@ class FakeLook:
     def __init__(self, portaudio: FakePortAudio) -> None:
         self._portaudio = portaudio
         self._n_asked = 0
+        self.n_asks = 50
         self.n_started = 0
 
     def start(self) -> None:
         self.n_started += 1
         self._n_asked = 0
 
-    def names(self) -> frozenset[str] | None:
+    def names(self) -> Counter[str] | None:
         self._n_asked += 1
-        return None if self._n_asked < 50 else frozenset(self._portaudio.plugged)
+        if self._n_asked < self.n_asks:
+            return None
+        return Counter(name.partition("#")[0] for name in self._portaudio.plugged)
 
     def close(self) -> None: ...
 
 
 class Table:
-    """Two devices that are open, a clock that stands still, and what was said."""
+    """Devices that are open, a clock that stands still, and what was said."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.portaudio = FakePortAudio(Mic=16_000.0, BlackHole=16_000.0)
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *names: str, n_open: int = 2
+    ) -> None:
+        """`names` are those of devices 1, 2, ..., and the first `n_open` are open."""
+        rates = dict.fromkeys(names or ("Mic", "BlackHole"), 16_000.0)
+        self.portaudio = FakePortAudio(**rates)
         self.now = 100.0
         self.said: list[str] = []
         self.look = FakeLook(self.portaudio)
         monkeypatch.setattr("voxmlx.audio.microphone.time.sleep", lambda _: None)
-        group = DeviceGroup(self.portaudio, self.look, clock=lambda: self.now)
+        group = self.group = DeviceGroup(
+            self.portaudio, self.look, clock=lambda: self.now
+        )
         self.sources = [
             DeviceSource(
                 Microphone(
-                    name,
+                    number,
                     self.said.append,
                     is_alone=False,
                     portaudio=self.portaudio,
@@ -245,10 +280,17 @@ class Table:
                 group,
                 self.now,
             )
-            for name in ("Mic", "BlackHole")
+            for number in range(1, 1 + n_open)
         ]
-        self.n_heard = [0, 0]
-        self.n_sounding = [0, 0]
+        self.n_heard = [0] * n_open
+        self.n_sounding = [0] * n_open
+
+    def wait(self, seconds: float) -> None:
+        """Let the group alone see time pass."""
+        self.look.n_asks = 1
+        for _ in range(round(2 * seconds)):
+            self.now += 0.5
+            self.group.tend()
 
     def run(self, seconds: float) -> None:
         """Let all devices that are plugged in hear a tone."""
@@ -288,13 +330,119 @@ def test_a_lost_device_comes_back_and_the_others_are_heard_meanwhile(
         assert n == pytest.approx(35 * 16_000, abs=500)
 
 
+def test_a_device_that_cannot_be_opened_disturbs_the_others_ever_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Tries are 3, 6, 12, 24, 48, 60, 60, ... seconds apart, or up to 3 s more."""
+    table = Table(monkeypatch)
+    portaudio = table.portaudio
+    portaudio.unplug("BlackHole")
+    table.run(5)
+    portaudio.plug("BlackHole", 16_000.0, 2)
+    in_use = True
+
+    def start(stream: FakeStream) -> None:
+        if in_use and stream.options["device"] == 2:
+            raise FakeError("Device unavailable [PaErrorCode -9985]")
+        stream.is_running = True
+
+    monkeypatch.setattr(FakeStream, "start", start)
+    table.wait(100)
+    assert 5 <= portaudio.n_starts <= 7
+    before = portaudio.n_starts
+    table.wait(300)
+    assert 4 <= portaudio.n_starts - before <= 6
+    in_use = False
+    table.wait(63)
+    assert table.said == ["BlackHole is gone; waiting for it", "BlackHole is back"]
+    # Where it is lost again, tries are as many as at first.
+    in_use = True
+    portaudio.unplug("BlackHole")
+    table.run(4)
+    portaudio.plug("BlackHole", 16_000.0, 2)
+    before = portaudio.n_starts
+    table.wait(30)
+    assert portaudio.n_starts - before >= 3
+
+
+def test_another_device_of_the_name_is_no_reason_to_start_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = Table(monkeypatch, "Mic", "USB#1", "USB#2")
+    table.portaudio.unplug("USB#1")
+    table.run(30)
+    assert table.portaudio.n_starts == 1
+    assert table.said == ["USB is gone; waiting for it"]
+    table.portaudio.plug("USB#1", 16_000.0, 2)
+    table.run(10)
+    assert table.said[1:] == ["USB is back"]
+    assert [
+        one.options["device"] for one in table.portaudio.streams if one.is_open
+    ] == [
+        2,
+        1,
+    ]
+
+
+def test_a_device_comes_back_though_another_of_its_name_has_gone_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = Table(monkeypatch, "Mic", "USB#1", "USB#2")
+    del table.portaudio.plugged["USB#2"]
+    table.portaudio.unplug("USB#1")
+    table.run(10)
+    table.portaudio.plug("USB#1", 16_000.0, 2)
+    table.run(10)
+    assert table.said == ["USB is gone; waiting for it", "USB is back"]
+
+
+def test_of_two_lost_devices_of_one_name_none_is_taken_for_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = Table(monkeypatch, "USB#1", "USB#2")
+    for name in ("USB#1", "USB#2"):
+        table.portaudio.unplug(name)
+    for stream in table.portaudio.streams:
+        stream.is_running = False
+    table.run(10)
+    table.portaudio.plug("USB#2", 16_000.0, 1)
+    table.run(10)
+    assert table.said == ["USB is gone; waiting for it"] * 2
+    table.portaudio.plug("USB#1", 16_000.0, 1)
+    table.run(10)
+    assert table.said[2:] == ["USB is back"] * 2
+    running = [one for one in table.portaudio.streams if one.is_running]
+    assert [one.options["device"] for one in running] == [1, 2]
+
+
+def test_a_look_that_cannot_be_ended_does_not_hold_up_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that hangs in a driver does not even die of SIGKILL."""
+    (tmp_path / "sounddevice.py").write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("voxmlx.audio.device_group._GIVE_UP_S", 0.1, raising=False)
+    killed: list[subprocess.Popen[bytes]] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess.Popen, "kill", lambda one: killed.append(one))
+        look = LookElsewhere()
+        look.start()
+        began = time.monotonic()
+        look.close()
+    assert time.monotonic() - began < 5
+    (process,) = killed
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+
+
 def test_another_process_lists_the_devices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sounddevice.py").write_text(
         "def query_devices():\n"
-        "    names = {'Speakers': 0, 'Mic': 1, 'BlackHole 2ch': 2}\n"
-        "    return [{'name': k, 'max_input_channels': n} for k, n in names.items()]\n"
+        "    names = [('Speakers', 0), ('Mic', 1), ('BlackHole 2ch', 2), ('Mic', 2)]\n"
+        "    return [{'name': k, 'max_input_channels': n} for k, n in names]\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     look = LookElsewhere()
@@ -303,17 +451,17 @@ def test_another_process_lists_the_devices(
     while (names := look.names()) is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert names == {"Mic", "BlackHole 2ch"}
+    assert names == {"Mic": 2, "BlackHole 2ch": 1}
     (tmp_path / "sounddevice.py").write_text("raise OSError('no PortAudio')\n")
     look.start()
     while (names := look.names()) is None:
         time.sleep(0.01)
-    assert names == frozenset()
+    assert names == Counter()
     look.start()
     look.close()
     monkeypatch.setattr("sys.frozen", True, raising=False)
     look.start()  # an application that is frozen is no Python
-    assert look.names() == frozenset()
+    assert look.names() == Counter()
 
 
 def test_no_other_device_takes_the_place_of_one_that_stays_away(

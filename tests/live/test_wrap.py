@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from voxmlx.live.wrap import Wrapper, printable
+from voxmlx.live.wrap import Wrapper
 from voxmlx.text.line_breaks import may_break
 
 ALPHABET = "ab é \u0301 你好，。「」 مرحبا שלום 🙂\u200d한글 カナ"
@@ -61,10 +61,6 @@ def test_a_complete_line_comes_out_at_once() -> None:
     assert wrapper.feed("one two", 7) == []
     assert wrapper.feed(" three", 7) == ["one two"]
     assert wrapper.current == "three"
-
-
-def test_a_terminal_is_never_sent_a_control_character() -> None:
-    assert printable("a\x1b[31mb\x07c\nd\u2028e\x9b") == "a[31mbc de"
 
 
 def test_captions_and_subtitles_break_lines_by_one_rule() -> None:

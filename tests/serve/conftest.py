@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.serve.loopback import Loopback, serving
+from tests.serve.scheduled import Steps
 from voxmlx import Checkpoint, Session, Transcript, demo, load
 from voxmlx.audio.files import open_audio
 
@@ -39,6 +40,12 @@ def sample_text(demo_checkpoint: Checkpoint, sample: np.ndarray) -> str:
     text = alone(demo_checkpoint, sample)
     assert text.split() == (demo.DIRECTORY / "sample.txt").read_text("utf-8").split()
     return text
+
+
+@pytest.fixture
+def steps(tiny_checkpoint: Checkpoint) -> Steps:
+    tiny_checkpoint.model.open_state()  # as the start does
+    return Steps(tiny_checkpoint)
 
 
 @pytest.fixture(scope="session")

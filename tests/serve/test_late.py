@@ -12,9 +12,9 @@ import mlx.utils
 import numpy as np
 import pytest
 
-from tests.serve.test_scheduler import Client, Steps, alone, events
+from tests.serve.scheduled import Client, Steps, alone, events
 from tests.sounds import speech_like
-from voxmlx import Checkpoint, load
+from voxmlx import Checkpoint
 from voxmlx.decoding.rules import GUARDS
 from voxmlx.decoding.speculation import Speculation
 from voxmlx.events import TokenDecoded
@@ -50,23 +50,11 @@ def counted(
         yield passes
 
 
-@pytest.fixture
-def steps(tiny_checkpoint: Checkpoint) -> Steps:
-    tiny_checkpoint.model.open_state()  # as the start does
-    return Steps(tiny_checkpoint)
-
-
 def guess(monkeypatch: pytest.MonkeyPatch, n_guesses: int) -> None:
     """Let every stream guess so many ids, whatever passes take on this machine."""
     monkeypatch.setattr(
         openings, "Speculation", lambda _: Speculation(n_guesses=n_guesses)
     )
-
-
-def says_all_at_once(steps: Steps, client: Client, n_tokens: int) -> np.ndarray:
-    sound = speech_like(n_tokens * 1280, seed=n_tokens)
-    client.says(sound, piece=len(sound))
-    return sound
 
 
 def test_each_weight_is_read_once_for_drafts_and_for_who_is_late(
@@ -122,25 +110,6 @@ def test_slots_with_and_without_drafts_are_told_what_each_says_alone(
         assert events(list(client.notices.queue)) == expected
 
 
-def test_a_drafts_delay_that_is_new_holds_up_nobody(tiny_checkpoint_dir: Path) -> None:
-    steps = Steps(load(tiny_checkpoint_dir, "float32"))
-    model = steps.checkpoint.model
-    model.open_state()
-    live = Client(steps.scheduler)
-    live.says(speech_like(1280, seed=2))
-    steps.tick(4)
-    new = Client(steps.scheduler, StreamOptions(draft_delay_ms=240))
-    new.says(speech_like(9_000, seed=3))
-    n_between = 0
-    while new.slot.stream is None:
-        live.says(speech_like(1280, seed=2))
-        assert steps.tick() == ["live"], "it waits for one pass at most"
-        steps.tick()
-        n_between += 1
-    assert n_between >= 4
-    assert model.is_prepared(240, window=1000)
-
-
 @pytest.mark.parametrize(("draft_ms", "share"), [(None, 0.6), (80, 0.7)])
 def test_a_backlog_of_a_live_client_takes_fewer_passes(
     demo_checkpoint: Checkpoint,
@@ -154,7 +123,7 @@ def test_a_backlog_of_a_live_client_takes_fewer_passes(
     steps = Steps(demo_checkpoint)
     client = Client(steps.scheduler, StreamOptions(draft_delay_ms=draft_ms))
     with counted() as passes:
-        client.says(sample[: 4 * 16_000], piece=4 * 16_000)
+        client.says_at_once(sample[: 4 * 16_000])
         client.slot.submit(Finish())
         steps.tick_until_finished(client)
     told = events(list(client.notices.queue))
@@ -170,14 +139,14 @@ def test_who_is_late_delays_nobody_beside(
     """Each audio token of a client in time is decoded by the next pass."""
     guess(monkeypatch, 3)
     late, timely = Client(steps.scheduler), Client(steps.scheduler)
-    timely.says(speech_like(30 * 1280 + 200, seed=1), piece=30 * 1280 + 200)
+    timely.says_at_once(speech_like(30 * 1280 + 200, seed=1))
     while steps.tick():
         pass
-    says_all_at_once(steps, late, 200)
+    late.says_at_once(speech_like(200 * 1280, seed=200))
     steps.tick(3)
     for i in range(20):
         before = timely.notices.qsize()
-        timely.says(speech_like(1280, seed=i), piece=1280)
+        timely.says_at_once(speech_like(1280, seed=i))
         assert steps.tick() == ["live"]
         assert timely.notices.qsize() > before
     assert late.slot.waiting_ms > 0

@@ -1,7 +1,6 @@
 """Streams of many clients on one thread: exact, undisturbed, and gone when they go."""
 
 import gc
-import queue
 import random
 import re
 import threading
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 
 from tests.poison import poisoned_once
+from tests.serve.scheduled import TIMEOUT_S, Client, Steps, alone, events
 from tests.sounds import speech_like
 from voxmlx import Checkpoint, Session, batch, load
 from voxmlx.batch import MAX_TOKENS_PER_STEP, Batch
@@ -39,54 +39,11 @@ from voxmlx.serve.protocol import (
     Flush,
     Flushed,
     Lagging,
-    Notice,
     Open,
     PushAudio,
 )
 from voxmlx.serve.scheduler import Scheduler
-from voxmlx.serve.slot import Kind
 from voxmlx.serve.stream_options import StreamOptions
-
-TIMEOUT_S = 60
-
-
-class Client:
-    """Somebody in a slot, who notes what is delivered."""
-
-    def __init__(
-        self,
-        scheduler: Scheduler,
-        options: StreamOptions | None = None,
-        kind: Kind = "live",
-    ):
-        self.notices: queue.Queue[Notice] = queue.Queue()
-        self.slot = scheduler.open_slot(self._hear, kind)
-        self.options = options or StreamOptions()
-        self.slot.submit(Open(self.options))
-
-    def _hear(self, notices: list[Notice]) -> None:
-        for notice in notices:
-            self.notices.put(notice)
-
-    def says(self, sound: np.ndarray, piece: int = 1600) -> None:
-        for start in range(0, len(sound), piece):
-            self.slot.submit(PushAudio(sound[start : start + piece]))
-
-    def until(self, kind: type) -> list[Notice]:
-        got: list[Notice] = []
-        while not got or not isinstance(got[-1], kind):
-            got.append(self.notices.get(timeout=TIMEOUT_S))
-            assert kind is Failed or not isinstance(got[-1], Failed), got[-1]
-        return got
-
-
-def events(notices: list[Notice]) -> list[Any]:
-    return [n for n in notices if not isinstance(n, Lagging | Flushed)]
-
-
-def alone(checkpoint: Checkpoint, sound: np.ndarray, **options: Any) -> list[Event]:
-    session = Session(checkpoint, **options)
-    return session.push(sound) + session.finish()
 
 
 @pytest.fixture
@@ -364,59 +321,12 @@ def test_a_stream_that_recovers_is_counted_and_goes_on(
 # ------------------------------------------------------------- live first
 
 
-class Steps:
-    """Notes what a scheduler steps, by hand and by a clock that is set."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.checkpoint = checkpoint
-        self.now = 0.0
-        self.file_pass_s = 0.0
-        self.kinds: list[Kind] = []
-        self.n_lags = 0
-        self.scheduler = Scheduler(
-            checkpoint, max_sessions=8, metrics=self, clock=lambda: self.now
-        )
-
-    def stepped(self, kind: Kind, seconds: float, n_streams: int, n: int, /) -> None:
-        self.kinds.append(kind)
-        if kind == "file":
-            self.now += self.file_pass_s
-
-    def lagged(self, seconds: float, /) -> None:
-        self.n_lags += 1
-
-    def failed(self, code: str, /) -> None:
-        raise AssertionError(code)
-
-    def recovered(self, cause: str, /) -> None:
-        raise AssertionError(cause)
-
-    def tick(self, n: int = 1) -> list[Kind]:
-        """What the next ticks step."""
-        self.kinds = []
-        for _ in range(n):
-            self.scheduler.tick()
-        return self.kinds
-
-    def tick_until_finished(self, client: Client) -> None:
-        end = time.monotonic() + TIMEOUT_S
-        while not any(isinstance(n, Finished) for n in client.notices.queue):
-            assert time.monotonic() < end
-            self.tick()
-
-
-@pytest.fixture
-def steps(tiny_checkpoint: Checkpoint) -> Steps:
-    tiny_checkpoint.model.open_state()  # as the start does
-    return Steps(tiny_checkpoint)
-
-
 def test_live_streams_are_stepped_before_files(steps: Steps) -> None:
     file = Client(steps.scheduler, kind="file")
     file.says(speech_like(160_000, seed=1))
     live = Client(steps.scheduler)
     assert steps.tick(3) == ["file"] * 3
-    live.says(speech_like(20 * 1280, seed=2), piece=20 * 1280)
+    live.says_at_once(speech_like(20 * 1280, seed=2))
     kinds = steps.tick(30)
     n_live = kinds.count("live")
     assert n_live >= 2
@@ -433,7 +343,7 @@ def test_live_sound_never_waits_for_a_second_pass_of_uploads(steps: Steps) -> No
     rng = random.Random(0)
     n_file_passes = 0
     for i in range(40):
-        live.says(speech_like(1280, seed=i), piece=1280)
+        live.says_at_once(speech_like(1280, seed=i))
         steps.now += 0.08
         first, *others = steps.tick(1 + rng.randrange(5))
         if i:  # the first token is not whole: it needs some of the next
@@ -552,15 +462,21 @@ def test_a_pass_for_files_does_not_begin_where_live_sound_is_expected(
     assert steps.tick() == ["live"]
 
 
-def test_a_delay_that_is_new_holds_up_nobody(tiny_checkpoint_dir: Path) -> None:
+@pytest.mark.parametrize(
+    ("asked", "delay_ms", "window"),
+    [({"delay_ms": 1200}, 1200, None), ({"draft_delay_ms": 240}, 240, 1000)],
+)
+def test_a_delay_that_is_new_holds_up_nobody(
+    tiny_checkpoint_dir: Path, asked: dict[str, Any], delay_ms: int, window: int | None
+) -> None:
     steps = Steps(load(tiny_checkpoint_dir, "float32"))
     steps.checkpoint.model.open_state()  # as the start does
     live = Client(steps.scheduler)
     live.says(speech_like(1280, seed=2))
     steps.tick(4)
     model = steps.checkpoint.model
-    assert not model.is_prepared(1200)
-    new = Client(steps.scheduler, StreamOptions(delay_ms=1200))
+    assert not model.is_prepared(delay_ms, window=window)
+    new = Client(steps.scheduler, StreamOptions(**asked))
     new.says(speech_like(9_000, seed=3))
     n_between = 0
     while new.slot.stream is None:
@@ -569,10 +485,10 @@ def test_a_delay_that_is_new_holds_up_nobody(tiny_checkpoint_dir: Path) -> None:
         steps.tick()
         n_between += 1
     assert n_between >= 4
-    assert model.is_prepared(1200)
+    assert model.is_prepared(delay_ms, window=window)
     new.slot.submit(Finish())
     steps.tick_until_finished(new)
-    expected = alone(steps.checkpoint, speech_like(9_000, seed=3), delay_ms=1200)
+    expected = alone(steps.checkpoint, speech_like(9_000, seed=3), **asked)
     assert events(new.until(Finished)) == expected
 
 

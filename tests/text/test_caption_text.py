@@ -3,6 +3,7 @@
 import pytest
 
 from voxmlx.events import (
+    ChannelEvent,
     DraftChanged,
     Event,
     Finished,
@@ -11,7 +12,7 @@ from voxmlx.events import (
     Word,
     WordFinal,
 )
-from voxmlx.text.caption_text import CaptionText
+from voxmlx.text.caption_text import CaptionText, SplitCaptionText
 
 
 def shown(*events: Event, has_final_words: bool = False) -> tuple[str, str]:
@@ -46,7 +47,19 @@ def test_with_a_dictionary_the_words_are_final_ones_and_there_is_no_draft() -> N
 
 
 def test_no_control_character_makes_a_line_or_obeys_a_terminal() -> None:
-    assert shown(TextDelta(" a\nb\x1b[2Jc", 500))[0] == "a b [2Jc"
+    assert shown(TextDelta(" a\nb\x1b[2Jc", 500))[0] == "a b[2Jc"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["می\u200cخواهم", "क्\u200dष", "👩\u200d👩\u200d👧", "l\u00a0'eau", "好\u3000的"],
+)
+def test_a_character_that_joins_or_parts_letters_stays(text: str) -> None:
+    said = ChannelEvent(1, WordFinal(Word(text, 100, 400), 900))
+    several = SplitCaptionText(["Anna"])
+    several.push([said, ChannelEvent(1, DraftChanged(f" {text}", 900))])
+    assert (several.text, several.draft) == (f"Anna: {text}", f" {text}")
+    assert shown(TextDelta(text, 500), DraftChanged(text, 600)) == (text, text)
 
 
 @pytest.mark.parametrize("piece", [" word", "字", "a"])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.scripted import vocabulary
 from voxmlx.config import STREAMING_PAD_ID, STREAMING_WORD_ID
-from voxmlx.text.draft_text import DraftText
+from voxmlx.text.draft_text import DraftText, rest_of_draft
 from voxmlx.text.tokenizer import TextStream, Tokenizer
 
 PAD, WORD = STREAMING_PAD_ID, STREAMING_WORD_ID
@@ -24,6 +24,30 @@ def token(tokenizer: Tokenizer, piece: str) -> int:
         if tokenizer.piece(token_id) == piece.encode() and token_id > WORD:
             return token_id
     raise AssertionError(piece)
+
+
+@pytest.mark.parametrize(
+    ("draft", "confirmed", "rest"),
+    [
+        (" turn on the", " turn", " on the"),
+        (" turn on the", " turn on", " the"),
+        ("turn on", " Turn", " on"),
+        (" turn on", "turn", " on"),
+        (" heating now", " heat", "ing now"),
+        (" heating now", " Heat", "ing now"),
+        (" on. Now", " on", ". Now"),
+        (" on the", ",", " on the"),
+        (" on the", " ", "on the"),
+        (" turn off the", " turn on", ""),
+        (" turn", " turn on", ""),
+        ("天気", "天", "気"),
+        ("", " turn", ""),
+    ],
+)
+def test_what_is_confirmed_goes_from_a_draft_without_ids(
+    draft: str, confirmed: str, rest: str
+) -> None:
+    assert rest_of_draft(draft, confirmed) == rest
 
 
 class Both:

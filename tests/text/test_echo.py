@@ -12,6 +12,7 @@ from voxmlx.events import (
     ChannelEvent,
     DraftChanged,
     Event,
+    Finished,
     TextDelta,
     TokenDecoded,
     UtteranceEnd,
@@ -247,6 +248,48 @@ def test_text_that_waits_is_a_draft_and_follows_what_is_told() -> None:
     assert text[1:] == [" thanks", " turn it off"]
     assert "" in drafts[1]
     assert any(draft.startswith(" turn") for draft in drafts[1])
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_dictionary_hides_no_echo_and_writes_the_words_that_pass(keeps: bool) -> None:
+    """The source is in the dictionary, and its misheard echo is not."""
+    call = call_of([*HEARD, *OWN], SAID, 60)
+    written = {"turn it off": "Voxtral", "thanks": "many thanks"}
+    echo = EchoFilter(2, keeps=keeps, replacements=written)
+    for channel in (1, 2):
+        echo.push_sound(channel, call.sound(channel - 1))
+    events = [one for event in events_by_token(call) for one in echo.push(event)]
+    mine = [(word.text, word.is_echo) for word in words(events, 1)]
+    heard = [("turn", True), ("hit", True), ("of", True)] if keeps else []
+    assert mine == [*heard, ("many", False), ("thanks", False)]
+    assert [word.text for word in words(events, 2)] == ["Voxtral"]
+    deltas = [one.text for one in of(events, 2) if isinstance(one, TextDelta)]
+    assert deltas == [" Voxtral"]
+    # As the sessions wrote them, nothing of the echo is alike.
+    source = MeasuredWord(Word("Voxtral", 1000, 1800), -20.0)
+    assert not is_repeat(MeasuredWord(HEARD[0], -32.0), [source])
+
+
+def test_a_phrase_that_is_held_back_comes_with_the_end_of_its_utterance() -> None:
+    echo = EchoFilter(2, has_drafts=True, replacements={"turn it off": "Voxtral"})
+    told: list[Event] = []
+    for event in (
+        WordFinal(SAID[0], 1400),
+        WordFinal(SAID[1], 1600),
+        UtteranceEnd(1000, 1480, 2500),
+        Finished(4000, 50),
+    ):
+        told += of(echo.push(ChannelEvent(2, event)), 2)
+        told += of(echo.push(ChannelEvent(1, Finished(4000, 50))), 2)
+    final = [one for one in told if not isinstance(one, TextDelta | DraftChanged)]
+    assert final == [
+        WordFinal(SAID[0], 2500),
+        WordFinal(SAID[1], 2500),
+        UtteranceEnd(1000, 1480, 2500),
+        Finished(4000, 50),
+    ]
+    drafts = [one.text for one in told if isinstance(one, DraftChanged)]
+    assert drafts == [" turn", " turn it", ""]
 
 
 def test_what_is_remembered_does_not_grow_even_if_one_channel_stands_still() -> None:

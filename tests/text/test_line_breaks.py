@@ -11,6 +11,7 @@ from voxmlx.text.line_breaks import (
     is_joined,
     last_sign,
     may_break,
+    printable,
 )
 
 
@@ -80,3 +81,7 @@ def test_wide_letters_count_two_columns_and_marks_none() -> None:
     assert is_joined("\u0301")
     assert is_joined("\u200d")
     assert not is_joined("e")
+
+
+def test_a_terminal_is_never_sent_a_control_character() -> None:
+    assert printable("a\x1b[31mb\x07c\nd\u2028e\x9b") == "a[31mbc de"

@@ -13,7 +13,13 @@ from tests.sounds import noise, silence
 from voxmlx.audio.energy import EnergyDetector
 from voxmlx.events import TokenDecoded, Word
 from voxmlx.text.tokenizer import TextStream, Tokenizer
-from voxmlx.text.words import END_OFFSET_MS, SETTLE_TOKENS, WordAssembler, pieces_of
+from voxmlx.text.words import (
+    END_OFFSET_MS,
+    SETTLE_TOKENS,
+    WordAssembler,
+    changes,
+    pieces_of,
+)
 
 PAD, WORD = 32, 33
 BYTES = Tokenizer(1000, [bytes([value]) for value in range(256)])
@@ -229,3 +235,18 @@ def test_text_without_end_is_called_words_before_it_piles_up() -> None:
     # 16 words of 200 characters, and the white space before the next.
     assert max(held) < 16 * (200 + 400)
     assert n_words > 2500
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("", "ab", [0, 1, 2]),
+        ("ab", "", [2]),
+        ("kitten", "sitting", [6, 6, 5, 4, 3, 3, 2, 3]),
+        (["turn", "on"], ["turn", "it", "on"], [2, 1, 1, 1]),
+    ],
+)
+def test_changes_are_counted_for_each_beginning(
+    one: Sequence[str], other: Sequence[str], expected: list[int]
+) -> None:
+    assert changes(one, other) == expected

@@ -11,11 +11,13 @@ from voxmlx.errors import DeviceError
 __all__ = [
     "PortAudio",
     "describe_devices",
+    "devices_named",
     "find_device",
     "import_portaudio",
     "is_loopback",
     "listed",
     "mute_advice",
+    "start_anew",
 ]
 
 # Devices that no microphone stands behind, by a part of their names.
@@ -57,6 +59,12 @@ def import_portaudio() -> PortAudio:
     return sounddevice  # pyright: ignore[reportReturnType] -- a module
 
 
+def start_anew(portaudio: PortAudio) -> None:
+    """Let PortAudio see devices that came or went. The streams of all devices end."""
+    portaudio._terminate()  # pyright: ignore[reportPrivateUsage] -- no other way
+    portaudio._initialize()  # pyright: ignore[reportPrivateUsage]
+
+
 def describe_devices(portaudio: PortAudio) -> list[str]:
     """Return one line for each input device: its number, name, rate and number of inputs."""
     return [
@@ -70,6 +78,11 @@ def describe_devices(portaudio: PortAudio) -> list[str]:
 def _inputs(portaudio: PortAudio) -> list[dict[str, Any]]:
     devices: Sequence[dict[str, Any]] = portaudio.query_devices()
     return [device for device in devices if device["max_input_channels"] > 0]
+
+
+def devices_named(portaudio: PortAudio, name: str) -> list[dict[str, Any]]:
+    """Return PortAudio's records of all input devices of one name, in its order."""
+    return [device for device in _inputs(portaudio) if device["name"] == name]
 
 
 def find_device(portaudio: PortAudio, device: str | int | None) -> dict[str, Any]:
@@ -91,7 +104,7 @@ def find_device(portaudio: PortAudio, device: str | int | None) -> dict[str, Any
     if isinstance(device, int):
         found = [one for one in inputs if one["index"] == device]
     else:
-        found = [one for one in inputs if one["name"] == device] or [
+        found = devices_named(portaudio, device) or [
             one for one in inputs if device.casefold() in one["name"].casefold()
         ]
     if len(found) == 1:

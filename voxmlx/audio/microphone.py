@@ -10,10 +10,12 @@ from voxmlx.audio.block_queue import Block, BlockQueue
 from voxmlx.audio.channels import Channel, ChannelChooser
 from voxmlx.audio.devices import (
     PortAudio,
+    devices_named,
     find_device,
     import_portaudio,
     listed,
     mute_advice,
+    start_anew,
 )
 from voxmlx.audio.resample import Resampler
 from voxmlx.config import SAMPLE_RATE
@@ -46,6 +48,8 @@ class Microphone:
     A device that is unplugged is waited for, then replaced by the default one; the
     time without a device is heard as silence, so that stream time goes on and words
     already spoken come out. `notify` gets a sentence about everything of the kind.
+    PortAudio tells devices of one name apart by their order alone. So the order says
+    which of them is opened again.
 
     All inputs of the device are open: macOS hands out the first when one is asked for,
     and a voice may be on the second. One of them is heard, see ChannelChooser.
@@ -87,7 +91,7 @@ class Microphone:
         self._has_overflowed = self._is_overflow_said = False
         self._heard_until = clock()
         self.name = ""
-        self._open(device)
+        self._choose(device)
 
     def __enter__(self) -> Self:
         return self
@@ -162,7 +166,7 @@ class Microphone:
         self._is_paused = False
         self._heard_until = self._clock()
         try:
-            self._open(self.name)
+            self._open_again()
         except DeviceError:
             self._lose_device()
 
@@ -171,11 +175,15 @@ class Microphone:
         """Return whether its device has gone, and is waited for."""
         return self._stream is None and not self._is_paused and not self._is_stopped
 
+    @property
+    def n_alike(self) -> int:
+        """Return how many devices had its name when it was chosen, with itself."""
+        return self._n_alike
+
     def bring_back(self) -> bool:
         """Open the lost device again, if PortAudio has it; return whether it is open."""
         try:
-            # A number may mean another device by now, the name does not.
-            self._open(self.name)
+            self._open_again()
         except DeviceError:
             return False
         self.notify(f"{self.name} is back")
@@ -194,8 +202,23 @@ class Microphone:
         if stream is not None:
             stream.close()
 
-    def _open(self, device: str | int | None) -> None:
+    def _choose(self, device: str | int | None) -> None:
+        """Open a device, and note which of those of its name it is."""
         found = find_device(self._portaudio, device)
+        self._open(found)
+        alike = devices_named(self._portaudio, self.name)
+        self._n_alike = len(alike)
+        self._place = [one["index"] for one in alike].index(found["index"])
+
+    def _open_again(self) -> None:
+        """Open the chosen device. Raises DeviceError where none has its name."""
+        # A number may mean another device by now, name and order do not.
+        alike = devices_named(self._portaudio, self.name)
+        if not alike:
+            raise DeviceError(f"{self.name} is gone")
+        self._open(alike[min(self._place, len(alike) - 1)])
+
+    def _open(self, found: dict[str, Any]) -> None:
         self._rate = round(found["default_samplerate"])
         self._queue = BlockQueue(round(_MAX_WAITING_S * self._rate))
         self._resampler = Resampler(self._rate)
@@ -289,14 +312,15 @@ class Microphone:
         return [Block(np.zeros(n_silent, np.float32), now)] if n_silent else []
 
     def _reopen(self, *, may_fall_back: bool) -> None:
-        # PortAudio sees devices that came or went only when started anew.
-        self._portaudio._terminate()  # pyright: ignore[reportPrivateUsage] -- no other way
-        self._portaudio._initialize()  # pyright: ignore[reportPrivateUsage]
+        start_anew(self._portaudio)
         lost = self.name
-        if self.bring_back() or not may_fall_back:
+        is_there = len(devices_named(self._portaudio, lost)) >= self._n_alike
+        if (is_there or may_fall_back) and self.bring_back():
+            return
+        if not may_fall_back:
             return
         try:
-            self._open(None)
+            self._choose(None)
         except DeviceError:
             return
         self.notify(f"{lost} did not come back; hearing {self.name} instead")

@@ -12,6 +12,7 @@ from voxmlx.audio.channels import SPLIT, Channel, FileChannel
 from voxmlx.checkpoint import Checkpoint, load
 from voxmlx.cli.interruption import Interrupted
 from voxmlx.cli.standard_streams import robust_standard_streams
+from voxmlx.cli.start import let_interrupt
 from voxmlx.config import LEGAL_DELAYS_MS, SAMPLE_RATE, delay_tokens
 from voxmlx.decoding.speculation import MAX_POSITIONS
 from voxmlx.errors import DelayError, VoxmlxError
@@ -326,8 +327,9 @@ def run_command(command: Callable[[], int]) -> int:
 
 
 def _status(command: Callable[[], int]) -> int:
-    warn_of_other_package()
     try:
+        let_interrupt()
+        warn_of_other_package()
         status = command()
         if sys.stdout is not None:  # closed by who started us
             sys.stdout.flush()

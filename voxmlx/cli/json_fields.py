@@ -16,5 +16,5 @@ def fields_in(text: str | bytes) -> Mapping[str, Any]:
     """Return the fields of the object in a text; none if there is no such object."""
     try:
         return fields_of(json.loads(text))
-    except ValueError:
+    except (ValueError, RecursionError):  # nested without end
         return {}

@@ -16,6 +16,7 @@ __all__ = [
     "check_output",
     "name_one_file_twice",
     "plan_outputs",
+    "unwritable",
 ]
 
 # Names of most file systems are at most so long.
@@ -133,7 +134,7 @@ class ResultFile:
                 newline="\n",
             )
         except OSError as error:
-            raise _unwritable(str(self._path), error) from None
+            raise unwritable(self._path, error) from None
         return self
 
     def write(self, text: str) -> None:
@@ -142,7 +143,7 @@ class ResultFile:
             if text and self.is_journal:
                 self._file.flush()
         except OSError as error:
-            raise _unwritable(str(self._path), error) from None
+            raise unwritable(self._path, error) from None
 
     def cut(self) -> None:
         """Remove what the file holds beyond what has been written."""
@@ -167,7 +168,7 @@ class ResultFile:
                 os.replace(self.partial_path, self._path)
         except OSError as failure:
             self._end()
-            raise _unwritable(str(self._path), failure) from None
+            raise unwritable(self._path, failure) from None
         except BaseException:
             self._end()
             raise
@@ -217,7 +218,7 @@ class StandardOutput:
             raise
         except OSError as error:
             self._is_mid_line = False
-            raise _unwritable("standard output", error) from None
+            raise unwritable("standard output", error) from None
         self._is_mid_line = not text.endswith("\n")
 
     def __exit__(self, *_: object) -> None:
@@ -239,5 +240,6 @@ def _refuse_unwritable(directory: Path, advice: str) -> None:
         )
 
 
-def _unwritable(name: str, error: OSError) -> OutputError:
+def unwritable(name: Path | str, error: OSError) -> OutputError:
+    """Return the error of a result that the system does not let us write."""
     return OutputError(f"{name} cannot be written: {error.strerror or error}")

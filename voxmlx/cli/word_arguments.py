@@ -3,10 +3,15 @@
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, Generic, TypedDict, TypeVar, overload
 
 from voxmlx.cli.arguments import whole_number
-from voxmlx.decoding.hotwords import BOOST, read_hotwords
+from voxmlx.decoding.hotwords import (
+    BOOST,
+    HotwordTrie,
+    read_hotword_trie,
+    read_hotwords,
+)
 from voxmlx.decoding.rules import GUARDS
 from voxmlx.session_options import MAX_ALTERNATIVES, MAX_BOOST
 from voxmlx.text.replacements import read_replacements
@@ -100,30 +105,47 @@ def add_subtitle_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-class WordOptions(TypedDict):
+H = TypeVar("H")
+
+
+class WordOptions(TypedDict, Generic[H]):
     """Options of a Session, as add_word_arguments parsed them."""
 
     guards: Sequence[str]
-    hotwords: Sequence[str]
+    hotwords: H
     hotword_boost: float
     replacements: Mapping[str, str]
     alternatives: int
     pause_ms: int
 
 
+@overload
+def word_options(arguments: argparse.Namespace) -> WordOptions[Sequence[str]]: ...
+@overload
+def word_options(
+    arguments: argparse.Namespace, tokenizer: Tokenizer
+) -> WordOptions[Sequence[str] | HotwordTrie]: ...
 def word_options(
     arguments: argparse.Namespace, tokenizer: Tokenizer | None = None
-) -> WordOptions:
+) -> WordOptions[Any]:
     """The Session's options that the arguments ask for. Raises HotwordError.
 
-    Without a tokenizer, all that can be wrong before a model is loaded is checked.
+    Without a tokenizer, all that can be wrong before a model is loaded is checked. With
+    one, hot words are a trie, which all sessions share.
     """
-    hotwords = arguments.hotwords and read_hotwords(arguments.hotwords, tokenizer)
+    path, boost = arguments.hotwords, arguments.hotword_boost
+    hotwords: Sequence[str] | HotwordTrie = ()
+    if path is not None:
+        hotwords = (
+            read_hotwords(path)
+            if tokenizer is None
+            else read_hotword_trie(path, tokenizer, boost=boost)
+        )
     replacements = arguments.replace and read_replacements(arguments.replace)
     return WordOptions(
         guards=() if arguments.no_guards else tuple(GUARDS),
-        hotwords=hotwords or (),
-        hotword_boost=arguments.hotword_boost,
+        hotwords=hotwords,
+        hotword_boost=boost,
         replacements=replacements or {},
         alternatives=arguments.alternatives,
         pause_ms=arguments.pause,

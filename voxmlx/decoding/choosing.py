@@ -4,9 +4,11 @@ from collections.abc import Callable
 from functools import cache
 
 import mlx.core as mx
+import numpy as np
 
 from voxmlx.config import EOS_ID
-from voxmlx.kernels.evaluation import evaluate
+from voxmlx.kernels import runs_in_numpy
+from voxmlx.kernels.evaluation import as_numpy, evaluate
 
 __all__ = ["Choose", "doubtful", "greedy", "logits_of"]
 
@@ -24,12 +26,19 @@ def greedy(logits: mx.array) -> mx.array:
     Where a row holds a NaN, that may be taken for the greatest, or be overlooked
     beside numbers, as MLX's backends have it: `logits_of` tells which.
     """
+    if runs_in_numpy(logits):
+        possible = np.array(as_numpy(logits))
+        possible[:, EOS_ID : EOS_ID + 1] = -np.inf
+        return mx.array(possible.argmax(-1).astype(np.int32))
     possible = mx.where(_is_eos(logits.shape[-1]), -mx.inf, logits)
     return mx.argmax(possible, axis=-1).view(mx.int32)  # a cast would be a launch
 
 
 def logits_of(ids: mx.array, logits: mx.array) -> mx.array:
     """Return from logits [n, vocab] the logit of one id each: [n]."""
+    if runs_in_numpy(logits):
+        rows = as_numpy(logits)
+        return mx.array(rows[np.arange(len(rows)), as_numpy(ids)])
     return mx.take_along_axis(logits, ids[:, None], axis=-1)[:, 0]
 
 

@@ -33,7 +33,7 @@ another word. It is written, and the PAD after it makes the phrase complete.
 """
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,7 +43,7 @@ from voxmlx.text.lines import read_lines
 from voxmlx.text.tokenizer import Tokenizer
 from voxmlx.text.words import pieces_of
 
-__all__ = ["BOOST", "HotwordMatch", "HotwordTrie", "read_hotwords"]
+__all__ = ["BOOST", "HotwordMatch", "HotwordTrie", "read_hotword_trie", "read_hotwords"]
 
 # Logits by which one word may be helped, all its ids together: the most that lost no word
 # in 300 sentences of the demo's domain, with lists of five words of four letters or more.
@@ -84,7 +84,7 @@ class HotwordTrie:
         self._tokenizer = tokenizer
         self._spaced: set[int] = set()
         for phrase in phrases:
-            self._insert(_clean(phrase))
+            self.add(phrase)
 
     def __bool__(self) -> bool:
         return bool(self.root.children)
@@ -143,7 +143,9 @@ class HotwordTrie:
             for text in pieces_of(piece.decode("utf-8", "replace").strip()) or [""]
         ]
 
-    def _insert(self, text: str) -> None:
+    def add(self, phrase: str) -> None:
+        """Take another phrase, before any stream follows the trie."""
+        text = _clean(phrase)
         for spelling in _spellings(text):
             try:
                 ids = self._tokenizer.encode(spelling)
@@ -299,19 +301,32 @@ def _agree(
     ) and all(start >= late for _, start in (*a[n:], *b[n:]))
 
 
-def read_hotwords(path: Path, tokenizer: Tokenizer | None = None) -> list[str]:
+def read_hotwords(path: Path) -> list[str]:
     """One phrase per line of a UTF-8 file.
 
-    Raises HotwordError naming the file, and the line that is empty or that the
-    tokenizer, if there is one yet, cannot write.
+    Raises HotwordError naming the file, and the line that is empty.
     """
+    return _read(path, _clean)
+
+
+def read_hotword_trie(
+    path: Path, tokenizer: Tokenizer, *, boost: float = BOOST
+) -> HotwordTrie:
+    """The trie of such a file's phrases, which any number of streams may follow.
+
+    Raises HotwordError as read_hotwords, and for a line that the tokenizer cannot write.
+    """
+    trie = HotwordTrie(tokenizer, (), boost=boost)
+    _read(path, trie.add)
+    return trie
+
+
+def _read(path: Path, take: Callable[[str], object]) -> list[str]:
+    """The lines of a file, each taken. Raises HotwordError naming one that is refused."""
     phrases = read_lines(path, "hot words")
     for number, phrase in enumerate(phrases, 1):
         try:
-            if tokenizer is None:
-                _clean(phrase)
-            else:
-                HotwordTrie(tokenizer, [phrase])
+            take(phrase)
         except HotwordError as error:
             raise HotwordError(f"{path}, line {number}: {error}") from None
     return phrases

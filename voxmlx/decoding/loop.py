@@ -14,6 +14,7 @@ computed. A is done, B has an id, and C has between one and four.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -71,15 +72,18 @@ def decode_together(model: VoxtralRealtime, requests: Sequence[DecodeRequest]) -
     first, waited_for = 0, list[mx.array]()
     for request, n in zip(requests, n_chosen, strict=True):
         if n:
-            rows = slice(first, first + n)
-            of_best = None if best is None else best[rows]
-            of_leading = None if leading is None else leading[rows]
-            waited_for.append(request.receive_logits(logits[rows], of_best, of_leading))
+            parts_of_one = (_rows(x, first, n) for x in (logits, best, leading))
+            waited_for.append(request.receive_logits(*parts_of_one))
         first += n
     # The next pass is built while this one runs, but handed over only now that it
     # has ended: a ring that a queued pass still reads would be copied, not written.
     evaluate(queued)
     evaluate_async([state.token for state in states], waited_for)
+
+
+def _rows(x: mx.array | None, first: int, n: int) -> Any:
+    """Rows of x, if there is one; x itself where they are all of it."""
+    return x if x is None or n == len(x) else x[first : first + n]
 
 
 def decode_all(model: VoxtralRealtime, request: DecodeRequest) -> NDArray[np.int32]:

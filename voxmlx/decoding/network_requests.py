@@ -13,6 +13,7 @@ from voxmlx.config import STREAMING_PAD_ID
 from voxmlx.decoding.choosing import Choose, doubtful, logits_of
 from voxmlx.decoding.decoded import NO_TOKEN, NOT_FINITE
 from voxmlx.decoding.speculation import Guesses
+from voxmlx.kernels import positions
 from voxmlx.model.state import VoxtralState
 
 __all__ = [
@@ -86,7 +87,7 @@ class DecodeRequest:
         if following:
             tokens = mx.concatenate([tokens, mx.array([following], mx.int32)], axis=1)
         n = 1 + len(following)
-        return self.audio[:, self.n_done : self.n_done + n], tokens
+        return positions(self.audio, self.n_done, self.n_done + n), tokens
 
     def _outcomes(self) -> list[int]:
         """Of the positions to come, what is certain without the network."""

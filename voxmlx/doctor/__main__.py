@@ -1,9 +1,17 @@
 """python -m voxmlx.doctor: this machine, its kernels, and what it can hold."""
 
+import sys
+
+if __name__ == "__main__":
+    # Before all else is imported: Ctrl-C meanwhile should show no traceback.
+    from voxmlx.cli.start import doctor
+
+    sys.exit(doctor())
+
+
 import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -240,7 +248,3 @@ def step_times(checkpoint: Checkpoint, name: str, kv_bits: int) -> StepTimes:
         taken.append((time.perf_counter() - start) * 1000)
     steady = taken[-_N_STEPS:]
     return StepTimes(name, len(steady), median(steady), quantiles(steady, n=20)[-1])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """Chooses, once per process, the body each operation runs with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from voxmlx.kernels.evaluation import evaluate_async
+from voxmlx.kernels.evaluation import as_numpy, evaluate_async
 from voxmlx.kernels.metal import (
     MAX_STEP_QUERIES,
     MAX_WINDOW_SLOTS,
@@ -43,16 +43,20 @@ from voxmlx.kernels.switches import NUMPY, STOCK_ATTENTION, kernel_switches
 __all__ = [
     "Fused",
     "Rotation",
+    "add",
     "add_rms_norm",
     "attention",
     "begin",
     "concatenate",
     "dense_product",
+    "embedded",
     "gelu",
     "has_metal",
     "has_ring_attention_q8",
     "has_window_attention",
+    "positions",
     "quantize_rows",
+    "reshape",
     "ring_attention_q8",
     "rms_norm",
     "rotate",
@@ -183,6 +187,36 @@ def concatenate(first: mx.array, second: mx.array) -> mx.array:
     if runs_in_numpy(first):
         return concatenate_numpy(first, second)
     return mx.concatenate([first, second], axis=1)
+
+
+def positions(x: mx.array, start: int, stop: int | None = None) -> mx.array:
+    """Return x[:, start:stop] of x [B, n, ...]; x itself, where that is all of it."""
+    if start == 0 and (stop is None or stop >= x.shape[1]):
+        return x
+    if runs_in_numpy(x):
+        return mx.array(as_numpy(x)[:, start:stop])
+    return x[:, start:stop]
+
+
+def reshape(x: mx.array, shape: Sequence[int]) -> mx.array:
+    """Return x with another shape."""
+    if runs_in_numpy(x):
+        return mx.array(as_numpy(x).reshape(shape))
+    return mx.reshape(x, shape)
+
+
+def add(first: mx.array, second: mx.array) -> mx.array:
+    """Return the sum of two arrays of one shape."""
+    if runs_in_numpy(first) and second.dtype == mx.float32:
+        return mx.array(as_numpy(first) + as_numpy(second))
+    return first + second
+
+
+def embedded(ids: mx.array, weight: mx.array) -> mx.array:
+    """Return the rows [..., dim] of weight [vocab, dim] that ids [...] name."""
+    if runs_in_numpy(weight):
+        return mx.array(as_numpy(weight)[as_numpy(ids)])
+    return weight[ids]
 
 
 def windows(x: mx.array, size: int, stride: int) -> mx.array:

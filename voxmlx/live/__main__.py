@@ -1,9 +1,17 @@
 """Sound as it comes -> captions: `python -m voxmlx.live`."""
 
+import sys
+
+if __name__ == "__main__":
+    # Before all else is imported: Ctrl-C meanwhile should show no traceback.
+    from voxmlx.cli.start import live
+
+    sys.exit(live())
+
+
 import argparse
 import json
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -159,8 +167,7 @@ def _run(arguments: argparse.Namespace, portaudio: PortAudio | None) -> int:
         if resumed is not None and journal is not None:
             assert isinstance(stream, Session | ChangingStream)
             pieces, n = resumed.pieces(), resumed.n_samples
-            if not captions.replay(stream.replay_pieces(pieces, n, journal.tokens)):
-                raise KeyboardInterrupt
+            captions.replay(stream.replay_pieces(pieces, n, journal.tokens))
             for file in files:
                 if isinstance(file, CaptionFile):
                     file.cut()
@@ -331,7 +338,3 @@ def _print_summary(figures: Figures, arguments: argparse.Namespace) -> None:
     if arguments.stats:
         rounded = {name: round(value, 2) for name, value in asdict(figures).items()}
         sys.stderr.write(json.dumps(rounded) + "\n")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -119,16 +119,19 @@ class Captions:
             self._accept([Block(silence, self._clock())])
             self._n_flushed = self._waiting.n_heard
             self._n_flush_silence = len(silence)
-        return self._waiting.mark()
+        is_taken = self._waiting.mark()
+        # A stream may have words left to say that need no more sound.
+        return lambda: is_taken() and self._stream.samples_wanted > 0
 
-    def replay(self, replayed: Iterable[Sequence[Event]]) -> bool:
-        """Show events of sound that was heard before; False if it was stopped."""
+    def replay(self, replayed: Iterable[Sequence[Event]]) -> None:
+        """Show events of sound that was heard before, all of them.
+
+        A stop that comes meanwhile ends the stream in `run`: what was heard before is
+        in the files then, as after any stop.
+        """
         for events in replayed:
             self._show(events)
             self._tick()
-            if self.is_stopping:
-                return False
-        return True
 
     def run(self) -> None:
         """Return when the source has ended and every event has been shown."""
@@ -143,7 +146,7 @@ class Captions:
             self._tick()
         if isinstance(self._source, FileSource):
             self._show(self._source.take_warnings())
-        while self._waiting.n_samples:
+        while self._waiting.n_samples or not self._stream.samples_wanted:
             self._step()
             self._tick()
         self.is_stopping = True

@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from voxmlx.config import AUDIO_TOKEN_MS, SAMPLE_RATE, SAMPLES_PER_AUDIO_TOKEN
 from voxmlx.errors import SessionError
 from voxmlx.events import (
     DraftChanged,
@@ -32,18 +31,11 @@ from voxmlx.events import (
     UtteranceEnd,
     WordFinal,
 )
-from voxmlx.live.kept_sound import KeptSound
+from voxmlx.live.restart_sound import RestartSound
 from voxmlx.live.splice import Splice
 from voxmlx.session import Session
 
 __all__ = ["ChangingStream"]
-
-# So long before its text, a word has begun.
-_WORD_MS = 2000
-
-# Sound that may be heard again: 2 s before the last id, the longest delay, and what is
-# decoded in one step.
-_KEPT_SAMPLES = 20 * SAMPLE_RATE
 
 
 class ChangingStream:
@@ -57,11 +49,11 @@ class ChangingStream:
         self._open_session = open_session
         self._next: Session | None = None
         self._splice = Splice()
-        self._kept = KeptSound(_KEPT_SAMPLES)
+        self._sound = RestartSound()
         self._pending: list[Event] = []
         self._is_replaying = False
-        # Stream time of the last id, and of the last moment after which no word is said.
-        self._token_ms = self._silent_ms = self._base_ms = 0
+        self._token_ms = 0  # stream time of the last id
+        self._base_ms = 0  # where the session has begun
         self._is_speaking = False
         self._draft = ""
 
@@ -77,7 +69,7 @@ class ChangingStream:
     @property
     def n_kept(self) -> int:
         """Return how many samples are kept, as they may be heard again."""
-        return self._kept.end - self._kept.start
+        return self._sound.n_kept
 
     @property
     def samples_wanted(self) -> int:
@@ -96,7 +88,7 @@ class ChangingStream:
     def push(self, samples: np.ndarray, /) -> list[Event]:
         """Hear sound; return what became certain."""
         pending, self._pending = self._pending, []
-        self._kept.push(samples)
+        self._sound.push(samples)
         return pending + self._passed(self._session.push(samples))
 
     def replay_pieces(
@@ -125,7 +117,7 @@ class ChangingStream:
 
     def _noted(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         for piece in pieces:
-            self._kept.push(piece.astype(np.float32) / 32768)
+            self._sound.push(piece.astype(np.float32) / np.float32(32768))
             yield piece
 
     def _passed(self, events: Sequence[Event]) -> list[Event]:
@@ -142,11 +134,12 @@ class ChangingStream:
         match event:
             case TokenDecoded(time_ms=time_ms):
                 self._token_ms = max(self._token_ms, self._base_ms + time_ms)
+                self._sound.decoded(self._token_ms)
             case TextDelta() | WordFinal():
                 self._is_speaking = True
             case UtteranceEnd(end_ms=end_ms, time_ms=time_ms):
                 self._is_speaking = False
-                self._silent_ms = self._base_ms + (end_ms + time_ms) // 2
+                self._sound.paused(self._base_ms + end_ms, self._base_ms + time_ms)
             case DraftChanged(text):
                 self._draft = text
             case _:
@@ -161,13 +154,10 @@ class ChangingStream:
         if self._next is None or not self._may_take_over():
             return
         self._session, self._next = self._next, None
-        wanted_ms = max(self._silent_ms, self._token_ms - _WORD_MS)
-        n_tokens = wanted_ms // AUDIO_TOKEN_MS
-        start = self._kept.rewind(n_tokens * SAMPLES_PER_AUDIO_TOKEN)
-        self._base_ms = start * 1000 // SAMPLE_RATE
+        self._sound.rewind()
+        self._base_ms = self._sound.start_ms
         self._splice.restart(self._base_ms)
         if self._draft:  # of words that may have been none
             self._pending.append(DraftChanged("", self._token_ms))
             self._draft = ""
-        sound = self._kept.take(self._kept.end - start)
-        self._pending += self._passed(self._session.push(sound))
+        self._pending += self._passed(self._session.push(self._sound.take()))

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from voxmlx.errors import RequestError, VoxmlxError
-from voxmlx.events import ChannelEvent, Event, Finished
 from voxmlx.live.changing_stream import ChangingStream
 from voxmlx.live.json_display import JsonOutput
 from voxmlx.live.worker_commands import (
@@ -14,7 +13,6 @@ from voxmlx.live.worker_commands import (
     CommandReader,
     WrongCommand,
 )
-from voxmlx.text.split_writers import SplitEvent
 
 __all__ = ["CommandRunner", "Flushable", "PausableSource", "names_of"]
 
@@ -40,8 +38,12 @@ class Flushable(Protocol):
 class CommandRunner:
     """Runs commands, and answers each of them once. A listener of any loop.
 
+    It comes behind the display, which knows when the stream is over.
+
     A wrong command is answered by an error, and changes nothing. One flush is on its way
-    at a time: those that come meanwhile wait, and are then one flush together.
+    at a time: those that come meanwhile wait, and are then one flush together. A delay
+    waits until no flush is on its way. A flush behind a delay that waits is as long as
+    that delay needs. So a flush is answered after all words before it.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class CommandRunner:
         self._sources = sources
         self._pause_ms = pause_ms
         self._stream = stream
-        self._is_paused = self._is_over = False
+        self._is_paused = False
         self._taken: deque[Command | WrongCommand] = deque()
         # What says whether the words of the flush on its way are out, and whose it is.
         self._is_out: Callable[[], bool] | None = None
@@ -77,15 +79,12 @@ class CommandRunner:
     def on_audio(self, *heard: object) -> None:
         del heard
 
-    def on_events(self, events: Sequence[SplitEvent | Event], /) -> None:
-        """Note the end of the stream: nothing is answered after it."""
-        for event in events:
-            own = event.event if isinstance(event, ChannelEvent) else event
-            self._is_over = self._is_over or isinstance(own, Finished)
+    def on_events(self, *told: object) -> None:
+        del told
 
     def on_tick(self, metrics: object, /) -> None:
         del metrics
-        if self._is_over:
+        if self._display.is_over:
             return
         self._answer_what_is_done()
         if not self._taken and not self._captions.is_stopping:
@@ -106,10 +105,15 @@ class CommandRunner:
             return False
         if len(self._waiting) >= MAX_WAITING:
             return False
-        # The silence of a pause comes before what is heard after it.
-        one = self._taken[0]
-        is_resume = isinstance(one, Command) and one.name == "resume"
-        return not (is_resume and self._waiting)
+        match self._taken[0]:
+            # The silence of a pause comes before what is heard after it.
+            case Command("resume"):
+                return not self._waiting
+            # Another session hears again what is on its way, and is later.
+            case Command("delay"):
+                return self._is_out is None and not self._waiting
+            case _:
+                return True
 
     def _run(self, command: Command) -> None:
         match command.name:
@@ -146,7 +150,12 @@ class CommandRunner:
 
     def _begin_flush(self) -> None:
         """Have all flushes that wait on their way, as one."""
-        self._is_out = self._captions.flush(self._waiting_pause_ms)
+        pause_ms = self._waiting_pause_ms
+        if self._delay is not None and self._stream is not None:
+            assert self._delay.delay_ms is not None
+            # The session of that delay may take over before the silence is over.
+            pause_ms += max(0, self._delay.delay_ms - self._stream.delay_ms)
+        self._is_out = self._captions.flush(pause_ms)
         self._flushing, self._waiting = self._waiting, []
         self._waiting_pause_ms = 0
 

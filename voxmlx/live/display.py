@@ -24,6 +24,7 @@ from voxmlx.events import (
 )
 from voxmlx.live.stream_metrics import SILENT_DB, StreamMetrics
 from voxmlx.live.wrap import Wrapper
+from voxmlx.text.caption_text import PARAGRAPH_MS
 from voxmlx.text.formats import TxtWriter
 
 __all__ = [
@@ -40,9 +41,6 @@ REDRAW_EVERY_S = 0.1
 
 # Figures that need sorting are worked out anew this often.
 FIGURES_EVERY_S = 1.0
-
-# A silence of this length begins a new paragraph.
-_PARAGRAPH_MS = 2000
 
 _LEVEL_STEPS = " ▁▂▃▄▅▆▇█"
 _LEVEL_RANGE_DB = (-60.0, -6.0)
@@ -184,7 +182,7 @@ class TerminalDisplay:
         return max(2, self._console.width)
 
     def _add(self, text: str, time_ms: int) -> None:
-        if time_ms - self._text_ms > _PARAGRAPH_MS:
+        if time_ms - self._text_ms > PARAGRAPH_MS:
             self._print(self._wrapper.end_paragraph())
         self._text_ms = time_ms
         self._print(self._wrapper.feed(text, self._width))

@@ -42,6 +42,7 @@ class JsonOutput:
         self,
         first_line: Callable[[], str],
         *,
+        n_streams: int = 1,
         n_before: int = 0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -50,6 +51,12 @@ class JsonOutput:
         self._n_samples = n_before
         self._now = now
         self._status_at = now()
+        self._n_going_on = n_streams
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether all streams have finished: no line follows."""
+        return self._n_going_on == 0
 
     @property
     def time_ms(self) -> int:
@@ -72,9 +79,13 @@ class JsonOutput:
         line = json.dumps({"type": kind, **fields}, ensure_ascii=False)
         self._output.write(f"{line}\n")
 
+    def _note(self, event: Event) -> None:
+        """Note the end of a stream."""
+        self._n_going_on -= isinstance(event, Finished)
+
     def _is_status_due(self) -> bool:
         now = self._now()
-        if now - self._status_at < _STATUS_EVERY_S:
+        if self.is_over or now - self._status_at < _STATUS_EVERY_S:
             return False
         self._status_at = now
         return True
@@ -106,7 +117,6 @@ class JsonDisplay(JsonOutput):
         """`head` is what the first line says, see `head_line`."""
         options = FormatOptions(has_tokens=has_tokens)
         self._writer = make_writer("jsonl", options, head_line(head))
-        self._is_over = False
         # `end` of a stream that has said nothing is its first line.
         super().__init__(self._writer.end, n_before=n_before, now=now)
 
@@ -116,10 +126,10 @@ class JsonDisplay(JsonOutput):
     def on_events(self, events: Sequence[Event], /) -> None:
         for event in events:
             self._output.write(self._writer.feed(event))
-            self._is_over = self._is_over or isinstance(event, Finished)
+            self._note(event)
 
     def on_tick(self, metrics: StreamMetrics, /) -> None:
-        if not self._is_over and self._is_status_due():
+        if self._is_status_due():
             self._write_status(metrics)
 
 
@@ -138,8 +148,7 @@ class JsonSplitDisplay(JsonOutput):
         self._writer = make_split_writer("jsonl", labels, options, head_line(head))
         self._labels = labels
         self._n_heard = [0] * len(labels)
-        self._n_going_on = len(labels)
-        super().__init__(self._writer.end, now=now)
+        super().__init__(self._writer.end, n_streams=len(labels), now=now)
 
     def on_audio(self, channel: int, samples: np.ndarray, /) -> None:
         self._n_heard[channel - 1] += len(samples)
@@ -149,10 +158,10 @@ class JsonSplitDisplay(JsonOutput):
         for event in events:
             self._output.write(self._writer.feed(event))
             if isinstance(event, ChannelEvent):
-                self._n_going_on -= isinstance(event.event, Finished)
+                self._note(event.event)
 
     def on_tick(self, metrics: Sequence[StreamMetrics], /) -> None:
-        if self._n_going_on and self._is_status_due():
+        if self._is_status_due():
             for number, (label, one) in enumerate(
                 zip(self._labels, metrics, strict=True), 1
             ):

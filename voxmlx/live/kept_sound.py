@@ -22,6 +22,11 @@ class KeptSound:
         self.start = self.end = self.n_sent = 0
 
     @property
+    def n_kept(self) -> int:
+        """Return how many samples are kept."""
+        return self.end - self.start
+
+    @property
     def n_unsent(self) -> int:
         """Return the number of samples that are still to be sent."""
         return self.end - self.n_sent

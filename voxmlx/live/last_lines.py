@@ -3,12 +3,14 @@
 import os
 import secrets
 import stat
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from voxmlx.cli.outputs import check_output
+from voxmlx.cli.outputs import check_output, unwritable
 from voxmlx.errors import OutputError
 from voxmlx.live.wrap import Wrapper
 from voxmlx.text.caption_text import ShownText
@@ -37,17 +39,57 @@ def check_caption_file(path: Path, inputs: Sequence[str]) -> None:
             "another name"
         )
     try:
-        earlier = path.read_bytes() if path.exists() else b""
-        earlier.decode("utf-8")
+        is_caption = not path.exists() or _is_short_text(path)
     except OSError as error:
-        raise _unwritable(path, error) from None
-    except UnicodeDecodeError:
-        earlier = bytes(_MAX_EARLIER_BYTES + 1)
-    if len(earlier) > _MAX_EARLIER_BYTES:
+        raise unwritable(path, error) from None
+    if not is_caption:
         raise OutputError(
             f"{path} holds more than captions, and would be replaced; choose another "
             "name, or remove it"
         )
+
+
+@dataclass(slots=True, eq=False)
+class _Paragraph:
+    """A paragraph as far as it is wrapped: the last whole lines, and what follows."""
+
+    lines: deque[str]
+    text: str = ""
+    wrapper: Wrapper = field(default_factory=Wrapper)
+
+
+class _LastLines:
+    """The last lines of a text; only what its paragraphs have grown by is wrapped."""
+
+    def __init__(self, n_lines: int, width: int) -> None:
+        self._n_lines = n_lines
+        self._width = width
+        self._paragraphs: list[_Paragraph] = []
+
+    def of(self, text: str) -> list[str]:
+        lines: list[str] = []
+        paragraphs: list[_Paragraph] = []
+        for paragraph in reversed(text.split("\n")):
+            one = self._wrapped(paragraph)
+            paragraphs.append(one)
+            last = one.wrapper.current.rstrip(" ")
+            lines = [*one.lines, *([last] if last else []), *lines]
+            if len(lines) >= self._n_lines:
+                break
+        self._paragraphs = paragraphs
+        return lines[-self._n_lines :]
+
+    def _wrapped(self, text: str) -> _Paragraph:
+        """The paragraph of a text, which may have been wrapped in part."""
+        known = [one for one in self._paragraphs if text.startswith(one.text)]
+        if known:
+            one = max(known, key=lambda one: len(one.text))
+            self._paragraphs.remove(one)
+        else:
+            one = _Paragraph(deque(maxlen=self._n_lines))
+        one.lines.extend(one.wrapper.feed(text[len(one.text) :], self._width))
+        one.text = text
+        return one
 
 
 E = TypeVar("E")
@@ -68,8 +110,8 @@ class LastLinesFile(Generic[E]):
         """Raises OutputError where the file cannot be written."""
         self._path = Path(os.path.realpath(path))
         self._text = text
-        self._n_lines = n_lines
-        self._width = width
+        self._shown = ""
+        self._lines = _LastLines(n_lines, width)
         self._written: str | None = None
         self._mode = 0o666
         if self._path.exists():
@@ -80,8 +122,11 @@ class LastLinesFile(Generic[E]):
         del heard
 
     def on_events(self, events: Sequence[E], /) -> None:
-        if self._text.push(events):
-            self._replace("".join(f"{line}\n" for line in self._lines()))
+        # A draft is not shown here.
+        if self._text.push(events) and self._text.text != self._shown:
+            self._shown = self._text.text
+            lines = self._lines.of(self._shown)
+            self._replace("".join(f"{line}\n" for line in lines))
 
     def on_tick(self, metrics: object, /) -> None:
         del metrics
@@ -89,16 +134,6 @@ class LastLinesFile(Generic[E]):
     def close(self) -> None:
         """Empty the file: what was said is no caption any more."""
         self._replace("")
-
-    def _lines(self) -> list[str]:
-        lines: list[str] = []
-        for paragraph in reversed(self._text.text.split("\n")):
-            wrapper = Wrapper()
-            wrapped = [*wrapper.feed(paragraph, self._width), *wrapper.end_paragraph()]
-            lines = wrapped + lines
-            if len(lines) >= self._n_lines:
-                break
-        return lines[-self._n_lines :]
 
     def _replace(self, content: str) -> None:
         if content == self._written:
@@ -113,8 +148,19 @@ class LastLinesFile(Generic[E]):
         except OSError as error:
             with suppress(OSError):  # its directory may have gone
                 temporary.unlink(missing_ok=True)
-            raise _unwritable(self._path, error) from None
+            raise unwritable(self._path, error) from None
         self._written = content
+
+
+def _is_short_text(path: Path) -> bool:
+    """Whether a file may hold captions; of a large one only the beginning is read."""
+    with path.open("rb") as file:
+        earlier = file.read(_MAX_EARLIER_BYTES + 1)
+    try:
+        earlier.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return len(earlier) <= _MAX_EARLIER_BYTES
 
 
 def _is_open_as(descriptor: int, path: Path) -> bool:
@@ -123,7 +169,3 @@ def _is_open_as(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except OSError:
         return False
-
-
-def _unwritable(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"{path} cannot be written: {error.strerror or error}")

@@ -28,16 +28,23 @@ class LocalSessions:
 
 
 def open_sessions(
-    arguments: argparse.Namespace, *, has_confidence: bool, n_sessions: int = 1
+    arguments: argparse.Namespace,
+    *,
+    has_confidence: bool,
+    n_sessions: int = 1,
+    replaces: bool = True,
 ) -> LocalSessions:
     """Load the model of the arguments and open so many sessions of it.
 
+    Unless it `replaces`, their words are as they were heard: an EchoFilter replaces them.
     Raises CheckpointError, DelayError and HotwordError.
     """
     checkpoint = load_model(arguments)
     delay_ms = chosen_delay_ms(arguments, checkpoint)
     check_draft_delay(arguments, delay_ms)
     options = word_options(arguments, checkpoint.tokenizer)
+    if not replaces:
+        options["replacements"] = {}
 
     def open_session(delay_ms: int) -> Session:
         return Session(

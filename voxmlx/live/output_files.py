@@ -8,6 +8,7 @@ from typing import BinaryIO, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from voxmlx.cli.outputs import unwritable
 from voxmlx.errors import OutputError
 from voxmlx.events import Event
 from voxmlx.live.recorded import (
@@ -36,7 +37,8 @@ class _Writer(Protocol[E_contra]):
 class CaptionFile(Generic[E]):
     """Appends what its format makes of the events, and flushes at once.
 
-    A listener. Killed at any moment, the file holds every caption that was final.
+    A listener, of one stream or of several. Killed at any moment, the file holds every
+    caption that was final.
     """
 
     def __init__(
@@ -50,27 +52,34 @@ class CaptionFile(Generic[E]):
         self._path = path
         self._writer = writer
         self._file = _open_again(path) if is_resumed else create_file(path)
+        # Whether nothing of an earlier run stands behind what has been written.
+        self._is_cut = not is_resumed
 
     def cut(self) -> None:
         """Remove what the file holds beyond what has been written."""
         try:
             self._file.truncate()
         except OSError as error:
-            raise _unwritable(self._path, error) from None
+            raise unwritable(self._path, error) from None
+        self._is_cut = True
 
-    def on_audio(self, samples: np.ndarray, /) -> None:
-        del samples
+    def on_audio(self, *heard: object) -> None:
+        del heard
 
     def on_events(self, events: Sequence[E], /) -> None:
         self._append("".join(self._writer.feed(event) for event in events))
 
-    def on_tick(self, metrics: StreamMetrics, /) -> None:
+    def on_tick(self, metrics: object, /) -> None:
         del metrics
 
     def close(self) -> None:
-        """Write what the format still owes, as when a stream was broken off."""
+        """Write what the format still owes, as when a stream was broken off.
+
+        A file that is not `cut` yet owes nothing: it holds all of the earlier run.
+        """
         try:
-            self._append(self._writer.end())
+            if self._is_cut:
+                self._append(self._writer.end())
         finally:
             _close(self._file, self._path)
 
@@ -81,7 +90,7 @@ class CaptionFile(Generic[E]):
             self._file.write(text.encode("utf-8"))
             self._file.flush()
         except OSError as error:
-            raise _unwritable(self._path, error) from None
+            raise unwritable(self._path, error) from None
 
 
 class Recording:
@@ -110,7 +119,7 @@ class Recording:
         try:
             self._file.truncate(HEADER_BYTES + self._n_bytes)
         except OSError as error:
-            raise _unwritable(path, error) from None
+            raise unwritable(path, error) from None
         self._sync()
 
     def on_audio(self, samples: np.ndarray, /) -> None:
@@ -142,7 +151,7 @@ class Recording:
             self._file.flush()
             os.fsync(self._file.fileno())  # a power cut loses a second at most
         except OSError as error:
-            raise _unwritable(self._path, error) from None
+            raise unwritable(self._path, error) from None
         self._synced_at = self._clock()
 
     def _write(self, data: bytes) -> None:
@@ -150,7 +159,7 @@ class Recording:
             self._file.write(data)
             self._file.flush()
         except OSError as error:
-            raise _unwritable(self._path, error) from None
+            raise unwritable(self._path, error) from None
 
 
 def _open_again(path: Path) -> BinaryIO:
@@ -159,7 +168,7 @@ def _open_again(path: Path) -> BinaryIO:
     except FileNotFoundError:
         return create_file(path)
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
 
 
 def refuse_existing(paths: Iterable[Path | None]) -> None:
@@ -176,19 +185,15 @@ def create_file(path: Path) -> BinaryIO:
     except FileExistsError:
         raise _existing(path) from None
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
 
 
 def _close(file: BinaryIO, path: Path) -> None:
     try:
         file.close()  # which tries once more to write what could not be written
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
 
 
 def _existing(path: Path) -> OutputError:
     return OutputError(f"{path} exists and would be overwritten; choose another name")
-
-
-def _unwritable(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"{path} cannot be written: {error.strerror or error}")

@@ -1,6 +1,7 @@
 """Messages of a server in vLLM's dialect -> the events that a session has."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from voxmlx.events import (
     UtteranceEnd,
     Word,
 )
+from voxmlx.text.draft_text import rest_of_draft
 from voxmlx.text.event_assembler import EventAssembler
 
 __all__ = ["RemoteEvents"]
@@ -48,6 +50,7 @@ class RemoteEvents:
         self._open_text = ""
         self._time_ms = 0
         self.has_times = False
+        self._draft = DraftChanged("", 0)
 
     @property
     def duration_ms(self) -> int:
@@ -62,12 +65,30 @@ class RemoteEvents:
     def receive(self, message: Mapping[str, Any]) -> list[Event]:
         """Return the events of a message. Raises ServerError for a malformed message."""
         try:
-            return self._read(message)
+            return self._with_draft(self._read(message))
         except (KeyError, TypeError, ValueError) as error:
             kind = str(message.get("type"))[:60]
             raise ServerError(
                 f"its message {kind!r} is not of vLLM's dialect: {error!r}"
             ) from None
+
+    def _with_draft(self, events: list[Event]) -> list[Event]:
+        """Events, and behind text the draft without what is confirmed by it.
+
+        A session says both at once. A server's next draft is a message of its own, and
+        may be late.
+        """
+        told: list[Event] = []
+        for event in events:
+            told.append(event)
+            if isinstance(event, DraftChanged):
+                self._draft = event
+            elif isinstance(event, TextDelta) and self._draft.text:
+                rest = rest_of_draft(self._draft.text, event.text)
+                if rest != self._draft.text:
+                    self._draft = replace(self._draft, text=rest)
+                    told.append(self._draft)
+        return told
 
     def flush(self) -> list[Event]:
         """The words of all text so far: the server tells nothing more."""

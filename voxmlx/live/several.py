@@ -16,15 +16,14 @@ from voxmlx.batch import Batch
 from voxmlx.cli.arguments import raw_rate
 from voxmlx.cli.channel_arguments import echo_notice
 from voxmlx.cli.interruption import ended_by_first_signal
-from voxmlx.cli.word_arguments import cue_rules
-from voxmlx.events import SoundWarning
+from voxmlx.cli.word_arguments import cue_rules, word_options
 from voxmlx.file_transcript import channel_labels
 from voxmlx.live.captions import SoundSource
 from voxmlx.live.command_runner import CommandRunner, names_of
 from voxmlx.live.json_display import JsonSplitDisplay
 from voxmlx.live.lag_warning import LagWarning, RecoveryWarning
 from voxmlx.live.local_sessions import open_sessions
-from voxmlx.live.output_files import refuse_existing
+from voxmlx.live.output_files import CaptionFile, refuse_existing
 from voxmlx.live.several_captions import (
     LiveChannel,
     SeveralCaptions,
@@ -46,7 +45,7 @@ from voxmlx.live.sources import (
     open_devices,
 )
 from voxmlx.live.split_display import PlainSplitDisplay, TerminalSplitDisplay
-from voxmlx.live.split_files import SplitCaptionFile, SplitRecording
+from voxmlx.live.split_files import SplitRecording
 from voxmlx.live.stream_metrics import Figures
 from voxmlx.live.summary import summary
 from voxmlx.text.caption_text import SplitCaptionText
@@ -72,7 +71,9 @@ def run_several(arguments: argparse.Namespace, portaudio: PortAudio | None) -> i
         elsewhere = Elsewhere(arguments, stack)
         commands = open_commands(arguments, stack)
         # Confidence helps to tell an echo.
-        local = open_sessions(arguments, has_confidence=True, n_sessions=len(labels))
+        local = open_sessions(
+            arguments, has_confidence=True, n_sessions=len(labels), replaces=False
+        )
         waiting: list[str] = []
         sources: Sequence[DeviceSource | ChannelSource]
         if file is None and commands is not None and commands.has_ended:
@@ -99,7 +100,12 @@ def run_several(arguments: argparse.Namespace, portaudio: PortAudio | None) -> i
             LiveChannel(source, session)
             for source, session in zip(sources, local.sessions, strict=True)
         ]
-        echo = EchoFilter(len(labels), keeps=arguments.keep_echo, has_drafts=True)
+        echo = EchoFilter(
+            len(labels),
+            keeps=arguments.keep_echo,
+            has_drafts=True,
+            replacements=word_options(arguments)["replacements"],
+        )
         # First of all: where it cannot be written, there are no results either.
         shown = elsewhere.listeners(
             lambda: SplitCaptionText(
@@ -119,7 +125,7 @@ def run_several(arguments: argparse.Namespace, portaudio: PortAudio | None) -> i
             echo,
             listeners,
             is_recorded=arguments.record is not None,
-            take_warnings=_no_warnings if file is None else file.take_warnings,
+            take_warnings=tuple if file is None else file.take_warnings,
         )
         if commands is not None:
             assert isinstance(display, JsonSplitDisplay)
@@ -151,10 +157,6 @@ def _open_file(
     file = FileSource(audio, speed=1.0 if arguments.realtime else None)
     stack.callback(file.close)
     return file, labels
-
-
-def _no_warnings() -> Sequence[SoundWarning]:
-    return ()
 
 
 def _display(
@@ -202,7 +204,7 @@ def _open_files(
     )
     for path in arguments.output:
         name = path.suffix.removeprefix(".")
-        file = SplitCaptionFile(path, make_split_writer(name, labels, options, head))
+        file = CaptionFile(path, make_split_writer(name, labels, options, head))
         stack.callback(file.close)
         files.append(file)
     if arguments.record is not None:

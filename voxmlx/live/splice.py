@@ -30,7 +30,7 @@ from voxmlx.events import (
     UtteranceEnd,
     WordFinal,
 )
-from voxmlx.text.words import letters_of, pieces_of, starts_piece
+from voxmlx.text.words import changes, letters_of, pieces_of, starts_piece
 
 __all__ = ["Splice", "aligned"]
 
@@ -251,16 +251,11 @@ def aligned(said: Sequence[str], again: Sequence[str]) -> int:
     plain, others = [_plain(word) for word in said], [_plain(word) for word in again]
     if others[: len(plain)] == plain:
         return len(plain)
-    before = list(range(len(others) + 1))
-    for i, word in enumerate(plain):
-        row = [i + 1]
-        for j, other in enumerate(others):
-            row.append(min(before[j] + (word != other), before[j + 1] + 1, row[j] + 1))
-        before = row
+    n_changes = changes(plain, others)
 
     def rank(n: int) -> tuple[int, bool, int]:
         ends_alike = n > 0 and others[n - 1] == plain[-1]
-        return before[n], not ends_alike, abs(n - len(said))
+        return n_changes[n], not ends_alike, abs(n - len(said))
 
     return min(range(len(again) + 1), key=rank)
 

@@ -1,36 +1,15 @@
-"""Files of several channels: one labelled result, one recording with all of them."""
+"""One recording of several channels."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from voxmlx.live.output_files import CaptionFile, Recording
+from voxmlx.live.output_files import Recording
 from voxmlx.live.stream_metrics import StreamMetrics
-from voxmlx.text.split_writers import SplitEvent, SplitWriter
+from voxmlx.text.split_writers import SplitEvent
 
-__all__ = ["SplitCaptionFile", "SplitRecording"]
-
-
-class SplitCaptionFile:
-    """A CaptionFile of several channels. A listener."""
-
-    def __init__(self, path: Path, writer: SplitWriter) -> None:
-        """Create the file. Raises OutputError if it is there or cannot be made."""
-        self._file: CaptionFile[SplitEvent] = CaptionFile(path, writer)
-
-    def on_audio(self, channel: int, samples: np.ndarray, /) -> None:
-        del channel, samples
-
-    def on_events(self, events: Sequence[SplitEvent], /) -> None:
-        self._file.on_events(events)
-
-    def on_tick(self, metrics: Sequence[StreamMetrics], /) -> None:
-        del metrics
-
-    def close(self) -> None:
-        """Write what the format still owes, as when a stream was broken off."""
-        self._file.close()
+__all__ = ["SplitRecording"]
 
 
 class SplitRecording:

@@ -1,19 +1,17 @@
 """Text that grows at its end -> terminal lines that never change once complete."""
 
-import unicodedata
-
 from rich.cells import cell_len
 
-from voxmlx.text.line_breaks import Break, best_break, ends_clause, is_joined, may_break
+from voxmlx.text.line_breaks import (
+    Break,
+    best_break,
+    ends_clause,
+    is_joined,
+    may_break,
+    printable,
+)
 
-__all__ = ["Wrapper", "printable"]
-
-
-def printable(text: str) -> str:
-    """The text without control characters, which a terminal would obey."""
-    return "".join(
-        " " if c in "\n\t" else c for c in text if c in "\n\t" or not _is_control(c)
-    )
+__all__ = ["Wrapper"]
 
 
 class Wrapper:
@@ -70,7 +68,3 @@ def _whole_characters(text: str, cut: int) -> int:
     while cut < len(text) and is_joined(text[cut]):
         cut += 1
     return cut
-
-
-def _is_control(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")

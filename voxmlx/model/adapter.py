@@ -6,7 +6,7 @@
 import mlx.core as mx
 import mlx.nn as nn
 
-from voxmlx.kernels import gelu
+from voxmlx.kernels import gelu, reshape
 from voxmlx.model.linear import matmul
 
 __all__ = ["Adapter"]
@@ -23,5 +23,5 @@ class Adapter(nn.Module):
 
     def __call__(self, encoder_frames: mx.array) -> mx.array:
         B, T, dim = encoder_frames.shape
-        x = encoder_frames.reshape(B, T // self.group, dim * self.group)
+        x = reshape(encoder_frames, (B, T // self.group, dim * self.group))
         return matmul(self.linear2, gelu(matmul(self.linear1, x)))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import mlx.nn as nn
 
-from voxmlx.kernels import concatenate, dense_product, gelu, windows
+from voxmlx.kernels import concatenate, dense_product, gelu, positions, windows
 from voxmlx.model.stacking import concat_positions, split
 
 __all__ = ["CausalConv1d", "ConvState", "ConvStem", "ConvStemState"]
@@ -65,7 +65,7 @@ class CausalConv1d(nn.Module):
             x = concatenate(state.pending, x)
             B, n, C = x.shape
             T = max(0, (n - KERNEL_SIZE) // self.stride + 1)
-            state.pending = x[:, T * self.stride :]
+            state.pending = positions(x, T * self.stride)
             kept.append((start // self.stride, T))
             if T == 0:
                 continue

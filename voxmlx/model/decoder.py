@@ -12,7 +12,7 @@ import mlx.nn as nn
 import numpy as np
 
 from voxmlx.config import DecoderConfig
-from voxmlx.kernels import gelu
+from voxmlx.kernels import embedded, gelu, reshape
 from voxmlx.model.attention import begin_step
 from voxmlx.model.cache import RingKVCache
 from voxmlx.model.layer import Layer, Residual, pass_layers
@@ -115,6 +115,8 @@ class Decoder(nn.Module):
 
     def embed(self, token_ids: mx.array) -> mx.array:
         """[B, T] -> [B, T, dim]."""
+        if "scales" not in self.embedding:
+            return embedded(token_ids, self.embedding["weight"]).astype(self.dtype)
         # Modes without biases give bfloat16, whatever the network computes in.
         return self.embedding(token_ids).astype(self.dtype)
 
@@ -147,7 +149,7 @@ class Decoder(nn.Module):
         sizes = [e.shape[1] for e in embeddings]
         if len(states) == 1:
             logits = self.step(embeddings[0], states[0], n_logits=n_logits[0])
-            return logits[0] if n_logits[0] else None
+            return reshape(logits, logits.shape[1:]) if n_logits[0] else None
         step = begin_step(
             [s.cache for s in states], self.rotary, sizes, self.config.n_kv_heads
         )

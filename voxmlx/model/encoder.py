@@ -10,6 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from voxmlx.config import EncoderConfig
+from voxmlx.kernels import concatenate, positions
 from voxmlx.model.attention import begin_step
 from voxmlx.model.cache import RingKVCache
 from voxmlx.model.conv import ConvStem, ConvStemState
@@ -85,10 +86,10 @@ class Encoder(nn.Module):
         whole: list[mx.array] = []
         for x, state in zip(frames, states, strict=True):
             if state.pending.shape[1]:
-                x = mx.concatenate([state.pending, x], axis=1)
+                x = concatenate(state.pending, x)
             n = x.shape[1] // self.group * self.group
-            state.pending = x[:, n:]
-            whole.append(x if n == x.shape[1] else x[:, :n])
+            state.pending = positions(x, n)
+            whole.append(positions(x, 0, n))
         ready = [i for i, x in enumerate(whole) if x.shape[1]]
         if ready:
             sizes = [whole[i].shape[1] for i in ready]

@@ -19,7 +19,7 @@ from voxmlx.config import (
     ModelConfig,
     delay_tokens,
 )
-from voxmlx.kernels import self_check
+from voxmlx.kernels import add, self_check
 from voxmlx.model.adapter import Adapter
 from voxmlx.model.decoder import Decoder
 from voxmlx.model.encoder import Encoder
@@ -211,7 +211,7 @@ class VoxtralRealtime(nn.Module):
         """
         sizes = [part.shape[1] for part in tokens]
         embedded = split(self.decoder.embed(concat_positions(tokens)), sizes)
-        embeddings = [a + x for a, x in zip(audio, embedded, strict=True)]
+        embeddings = [add(a, x) for a, x in zip(audio, embedded, strict=True)]
         return self.decoder.step_together(
             embeddings, [state.decoder for state in states], n_logits
         )

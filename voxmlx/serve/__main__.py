@@ -1,8 +1,16 @@
 """A server that many clients use at once: `python -m voxmlx.serve`."""
 
+import sys
+
+if __name__ == "__main__":
+    # Before all else is imported: Ctrl-C meanwhile should show no traceback.
+    from voxmlx.cli.start import serve
+
+    sys.exit(serve())
+
+
 import argparse
 import os
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -326,7 +334,3 @@ def _run(arguments: argparse.Namespace) -> int:
         finally:
             scheduler.stop()
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

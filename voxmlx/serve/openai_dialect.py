@@ -14,6 +14,7 @@ from voxmlx.events import (
     TokenDecoded,
     UtteranceEnd,
 )
+from voxmlx.live.restart_sound import RestartSound
 from voxmlx.serve.json_object import JsonObject
 from voxmlx.serve.openai_session import OpenAiSession
 from voxmlx.serve.protocol import (
@@ -26,7 +27,6 @@ from voxmlx.serve.protocol import (
     Send,
     Served,
 )
-from voxmlx.serve.restart_sound import RestartSound
 from voxmlx.serve.text_buffer import TextBuffer
 from voxmlx.serve.token_logprobs import TokenLogprobs
 

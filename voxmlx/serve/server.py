@@ -1,5 +1,6 @@
 """A service on a socket, until a signal ends it gracefully."""
 
+import asyncio
 import socket
 import ssl
 import sys
@@ -60,13 +61,12 @@ class Server(BoundedServer):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen for both protocols."""
+        others: list[asyncio.Server] = []
         if self._wyoming is not None:
             clients = WyomingServer(self._service, self.sockets)
-            listening = await clients.listen(self._wyoming, BACKLOG)
-            await super().startup(sockets)
-            self.servers.append(listening)
-            return
+            others = [await clients.listen(self._wyoming, BACKLOG)]
         await super().startup(sockets)
+        self.servers += others
 
     async def main_loop(self) -> None:
         await super().main_loop()

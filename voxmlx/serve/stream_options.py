@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from voxmlx.config import DEFAULT_DELAY_MS, delay_tokens
-from voxmlx.errors import RequestError, VoxmlxError
+from voxmlx.errors import DelayError, RequestError, VoxmlxError
+from voxmlx.session_options import DRAFT_WINDOW_MS, check_draft
 from voxmlx.text.utterances import (
     DEFAULT_PAUSE_MS,
     MAX_PAUSE_MS,
@@ -70,13 +71,9 @@ def _check_draft(draft_ms: int | None, delay_ms: int) -> None:
     if draft_ms is None:
         return
     try:
-        delay_tokens(draft_ms)
-    except VoxmlxError as error:
+        check_draft(draft_ms, delay_ms, DRAFT_WINDOW_MS)
+    except DelayError as error:
         raise ValueError(f"draft_delay_ms: {error}") from None
-    if draft_ms >= delay_ms:
-        raise ValueError(
-            f"draft_delay_ms is {draft_ms}, expected less than the delay of {delay_ms} ms"
-        )
 
 
 def _check_hotwords(hotwords: Sequence[str]) -> None:

@@ -12,14 +12,15 @@ from voxmlx.events import (
     WordFinal,
 )
 from voxmlx.text.growing_lines import GrowingLines
+from voxmlx.text.line_breaks import printable
 from voxmlx.text.split_writers import SplitEvent
 
-__all__ = ["CaptionText", "ShownText", "SplitCaptionText"]
+__all__ = ["PARAGRAPH_MS", "CaptionText", "ShownText", "SplitCaptionText"]
 
 E_contra = TypeVar("E_contra", contravariant=True)
 
-# A silence of this length begins a new paragraph.
-_PARAGRAPH_MS = 2000
+PARAGRAPH_MS = 2000
+"""A silence of this length begins a new paragraph."""
 
 # Some two minutes of speech. A paragraph that is longer ends at its next word, or
 # where a text has no spaces, at twice the length.
@@ -62,7 +63,7 @@ class CaptionText:
                 case TextDelta(text, time_ms) if not self._has_final_words:
                     self._add(text, time_ms)
                 case DraftChanged(text) if not self._has_final_words:
-                    self.draft = _on_one_line(text)
+                    self.draft = printable(text)
                 case Finished():
                     self.draft = ""
                 case _:
@@ -70,8 +71,8 @@ class CaptionText:
         return (self.text, self.draft) != before
 
     def _add(self, text: str, time_ms: int) -> None:
-        text = _on_one_line(text)
-        is_new = time_ms - self._text_ms > _PARAGRAPH_MS
+        text = printable(text)
+        is_new = time_ms - self._text_ms > PARAGRAPH_MS
         self._text_ms = time_ms
         n_over = self._n_in_paragraph - _PARAGRAPH_CHARS
         is_long = n_over > (0 if text.startswith(" ") else _PARAGRAPH_CHARS)
@@ -104,11 +105,11 @@ class SplitCaptionText:
             if isinstance(event, SoundWarning):
                 continue
             for line in self._lines.push(event):
-                self._complete = _shortened(f"{self._complete}{_on_one_line(line)}\n")
+                self._complete = _shortened(f"{self._complete}{printable(line)}\n")
         growing = self._lines.growing()
-        lines = [_on_one_line(text) for text, _ in growing]
+        lines = [printable(text) for text, _ in growing]
         self.text = (self._complete + "\n".join(lines)).rstrip("\n")
-        self.draft = _on_one_line(growing[-1][1]) if growing else ""
+        self.draft = printable(growing[-1][1]) if growing else ""
         return (self.text, self.draft) != before
 
 
@@ -117,8 +118,3 @@ def _shortened(text: str) -> str:
     while len(text) > _MAX_CHARS and "\n" in text:
         text = text.partition("\n")[2]
     return text
-
-
-def _on_one_line(text: str) -> str:
-    """Return the text with its control characters as spaces."""
-    return "".join(c if c.isprintable() else " " for c in text)

@@ -73,7 +73,7 @@ def read_confidence_map(directory: Path) -> ConfidenceMap:
         )
     except FileNotFoundError:
         return IDENTITY
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{path} holds no map of confidence ({error!r}); remove it, or run "
             "`voxmlx convert --verify` again"

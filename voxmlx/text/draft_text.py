@@ -20,7 +20,7 @@ from voxmlx.config import AUDIO_TOKEN_MS, STREAMING_PAD_ID
 from voxmlx.text.tokenizer import TextStream, Tokenizer
 from voxmlx.text.words import MAX_WORD_CHARS, SETTLE_TOKENS, letters_of, starts_piece
 
-__all__ = ["DraftText"]
+__all__ = ["DraftText", "rest_of_draft"]
 
 # How far apart, in audio tokens, both streams may hear one word: its text is written
 # when the words before it are.
@@ -49,6 +49,27 @@ def _is_same(drafted: _DraftWord, confirmed: _DraftWord, *, is_whole: bool) -> b
     else:
         a, b = drafted.text, confirmed.text
     return a == b if is_whole else a.startswith(b)
+
+
+def rest_of_draft(draft: str, confirmed: str) -> str:
+    """Return what of a draft follows the text that is confirmed next.
+
+    It needs no ids: words count by their order. Where the draft has another word,
+    nothing is known of what follows.
+    """
+    if draft.startswith(confirmed):
+        return draft[len(confirmed) :]
+    rest = draft
+    for word in confirmed.split():
+        letters = letters_of(word)
+        if not letters:  # punctuation of the word before
+            continue
+        drafted, *_ = rest.split(maxsplit=1) or [""]
+        if not letters_of(drafted).startswith(letters):
+            return ""
+        is_whole = letters_of(drafted) == letters
+        rest = rest.lstrip()[len(drafted if is_whole else word) :]
+    return rest.lstrip() if confirmed[-1:].isspace() else rest
 
 
 class DraftText:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from voxmlx.events import Word
-from voxmlx.text.words import letters_of
+from voxmlx.text.words import changes, letters_of
 
 __all__ = ["EARLY_MS", "LATE_MS", "NEAR_MS", "MeasuredWord", "is_covered", "is_repeat"]
 
@@ -84,17 +84,4 @@ def _are_alike(letters: str, others: str) -> bool:
     allowed = int(_MAX_DIFFERENT * longer)
     if abs(len(letters) - len(others)) > allowed:
         return False
-    return _n_different(letters, others) <= allowed
-
-
-def _n_different(one: str, other: str) -> int:
-    """Return how many letters must be changed, put in or left out (Levenshtein)."""
-    before = list(range(len(other) + 1))
-    for i, letter in enumerate(one, 1):
-        row = [i]
-        for j, against in enumerate(other, 1):
-            row.append(
-                min(before[j - 1] + (letter != against), before[j] + 1, row[-1] + 1)
-            )
-        before = row
-    return before[-1]
+    return changes(letters, others)[-1] <= allowed

@@ -12,6 +12,9 @@ waits too, so that the order of a channel's events stays. States of a word:
     waiting -> echo       it repeats a word, or is doubtful right after an echo
     waiting -> doubtful   -> echo if the next word within a second is a repeat, else own
 
+Words are compared as they were heard: a dictionary writes those that pass. Else it might
+write the word, and not its misheard echo, and nothing would be alike.
+
 Where nobody else speaks, a word passes at once. Example: a loudspeaker says "turn on the
 lights" on channel 2, and the microphone, channel 1, hears it 100 ms later. "turn" of
 channel 1 waits until the "turn" of channel 2 is final, a few audio tokens, and is an
@@ -20,6 +23,7 @@ echo. "turn" of channel 2 passes as soon as channel 1 has gone on by 120 ms.
 
 import math
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -46,6 +50,7 @@ from voxmlx.text.echo import (
     is_covered,
     is_repeat,
 )
+from voxmlx.text.replacements import Replacements
 from voxmlx.text.words import SETTLE_TOKENS
 
 __all__ = ["EchoFilter"]
@@ -60,6 +65,7 @@ _BEFORE_ID_MS = 2 * AUDIO_TOKEN_MS
 
 @dataclass(slots=True)
 class _Channel:
+    replacements: Replacements
     levels: SoundLevels = field(default_factory=SoundLevels)
     # Events in order, and of words how loud they were.
     waiting: deque[tuple[Event, MeasuredWord | None]] = field(
@@ -78,13 +84,15 @@ class _Channel:
     # Of the utterance: the words that passed, and whether any did not.
     passed: tuple[int, int] | None = None
     has_echo: bool = False
+    is_marking: bool = False
     undecided: str = ""
     draft: str = ""
     shown_draft: str = ""
 
     def undecided_text(self) -> str:
         """Return the words that wait, and what may follow them."""
-        words = [one.word for _, one in self.waiting if one is not None]
+        waiting = [one.word for _, one in self.waiting if one is not None]
+        words = [*self.replacements.held, *waiting]
         text = "".join(word.lead + word.text for word in words)
         return text + self.undecided + self.draft
 
@@ -96,13 +104,22 @@ class EchoFilter:
     """
 
     def __init__(
-        self, n_channels: int, *, keeps: bool = False, has_drafts: bool = False
+        self,
+        n_channels: int,
+        *,
+        keeps: bool = False,
+        has_drafts: bool = False,
+        replacements: Mapping[str, str] | None = None,
     ) -> None:
         """Leave echoes out; or if it `keeps` them, mark their words `is_echo`.
 
-        Text that waits to be decided is told as a draft if it `has_drafts`.
+        Text that waits to be decided is told as a draft if it `has_drafts`. The words
+        that pass are written as `replacements` say, which the sessions do without.
+        Raises HotwordError for a replacement that cannot be written.
         """
-        self._channels = [_Channel() for _ in range(n_channels)]
+        self._channels = [
+            _Channel(Replacements(replacements or {})) for _ in range(n_channels)
+        ]
         self.keeps = keeps
         self._has_drafts = has_drafts
         self.n_echoes = 0
@@ -222,8 +239,12 @@ class EchoFilter:
                     break
                 told += self._decided(channel, event, is_echo)
             elif isinstance(event, UtteranceEnd):
+                told += _written(channel.replacements.flush(), event.time_ms)
                 told += self._ended(channel, event)
             else:
+                if isinstance(event, Finished):
+                    words = channel.replacements.flush()
+                    told += _written(words, event.duration_ms)
                 told.append(event)
             channel.waiting.popleft()
         if self._has_drafts:
@@ -238,16 +259,21 @@ class EchoFilter:
         self, channel: _Channel, event: WordFinal, is_echo: bool
     ) -> list[Event]:
         word = event.word
+        words: list[Word] = []
+        if is_echo != channel.is_marking:  # no phrase goes on there
+            words += channel.replacements.flush()
+            channel.is_marking = is_echo
         if is_echo:
             self.n_echoes += 1
             channel.echo_ms = word.end_ms
             channel.has_echo = True
             if not self.keeps:
-                return []
-            event = replace(event, word=replace(word, is_echo=True))
+                return _written(words, event.time_ms)
+            word = replace(word, is_echo=True)
         start_ms = word.start_ms if channel.passed is None else channel.passed[0]
         channel.passed = start_ms, word.end_ms
-        return [TextDelta(word.lead + word.text, event.time_ms), event]
+        words += channel.replacements.push(word)
+        return _written(words, event.time_ms)
 
     def _ended(self, channel: _Channel, event: UtteranceEnd) -> list[Event]:
         """Return the utterance's end, as far as words of it have passed."""
@@ -260,6 +286,18 @@ class EchoFilter:
         return [replace(event, start_ms=passed[0], end_ms=passed[1])]
 
 
+def _written(words: Sequence[Word], time_ms: int) -> list[Event]:
+    """Return the events of words that pass."""
+    return [
+        event
+        for word in words
+        for event in (
+            TextDelta(word.lead + word.text, time_ms),
+            WordFinal(word, time_ms),
+        )
+    ]
+
+
 def _oldest_ms(channel: _Channel) -> float:
     """Return the time before which no word is undecided."""
     starts = (one.word.start_ms for _, one in channel.waiting if one is not None)
@@ -267,6 +305,6 @@ def _oldest_ms(channel: _Channel) -> float:
 
 
 def _without(text: str, word: Word) -> str:
-    """Return what follows a word in the text that it begins; replaced words end it."""
+    """Return what follows a word in the text that it begins; other words end it."""
     rest = text.lstrip()
     return rest[len(word.text) :] if rest.startswith(word.text) else ""

@@ -15,6 +15,9 @@ from voxmlx.events import Alternative, TokenDecoded
 
 __all__ = ["Journal", "read_journal", "settings_key"]
 
+# What a line raises that is not ours, or was cut, whatever stands in it.
+_WRONG = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
 
 @dataclass(frozen=True, slots=True)
 class Journal:
@@ -47,7 +50,7 @@ def read_journal(path: Path) -> Journal:
                 tokens += _tokens(fields, len(tokens))
             elif fields["type"] == "token":
                 tokens.append(_token(fields, len(tokens)))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except _WRONG:
             break
     return Journal(head, tokens)
 

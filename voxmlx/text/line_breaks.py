@@ -1,4 +1,4 @@
-"""Line breaks of text in any language: where a line may end, and where it ends best."""
+"""Line breaks of text in any language: where a line ends best, and what it may hold."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ __all__ = [
     "is_joined",
     "last_sign",
     "may_break",
+    "printable",
 ]
 
 # What may not begin a line, after JIS X 4051 and GB/T 15834: closing brackets and
@@ -106,6 +107,22 @@ def columns(text: str) -> int:
         0 if unicodedata.category(char)[0] == "M" else 2 if _is_wide(char) else 1
         for char in text
     )
+
+
+def printable(text: str) -> str:
+    """Return the text on one line, without control characters, which a terminal obeys.
+
+    Joiners stay: Persian, Hindi and emoji are written with them.
+    """
+    return "".join(
+        " " if char in "\n\t" else char
+        for char in text
+        if char in "\n\t" or not _is_control(char)
+    )
+
+
+def _is_control(char: str) -> bool:
+    return unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
 
 
 def _is_wide(char: str) -> bool:

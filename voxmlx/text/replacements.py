@@ -1,6 +1,6 @@
 """A user's dictionary, applied to words as they become final."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -36,6 +36,11 @@ class Replacements:
             self._texts[parts] = text
             self._prefixes |= {parts[:n] for n in range(1, len(parts))}
         self._held: list[Word] = []
+
+    @property
+    def held(self) -> Sequence[Word]:
+        """Return the words that are held back."""
+        return self._held
 
     def push(self, word: Word) -> list[Word]:
         """The next word; the words that are certain now."""
@@ -111,6 +116,7 @@ def _written(heard: list[Word], text: str) -> list[Word]:
             start_ms + span_ms * (i + 1) // n,
             min(known) if known else None,
             " " if i else heard[0].lead,
+            heard[0].is_echo,
         )
         for i, part in enumerate(parts)
     ]

@@ -75,7 +75,7 @@ class Tokenizer:
             raise TokenizerError(
                 f"{path} is missing; a model directory needs its tekken.json"
             ) from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise TokenizerError(f"{path} is not readable JSON: {error}") from None
         try:
             return cls._from_content(path, content, vocab_size)

@@ -2,6 +2,7 @@
 
 import math
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from voxmlx.audio.energy import EnergyDetector
@@ -12,6 +13,7 @@ from voxmlx.text.confidence_map import IDENTITY, ConfidenceMap
 __all__ = [
     "MAX_WORD_CHARS",
     "WordAssembler",
+    "changes",
     "letters_of",
     "pieces_of",
     "starts_piece",
@@ -106,6 +108,22 @@ def pieces_of(text: str) -> list[str]:
 def letters_of(text: str) -> str:
     """Return a text as it is compared: without its case, punctuation and white space."""
     return "".join(char for char in text.casefold() if char.isalnum())
+
+
+def changes(one: Sequence[object], other: Sequence[object]) -> list[int]:
+    """Return how many changes make `one` of the first 0, 1, 2, ... items of `other`.
+
+    A change replaces an item, puts one in or leaves one out (Levenshtein).
+    """
+    before = list(range(len(other) + 1))
+    for i, item in enumerate(one, 1):
+        row = [i]
+        for j, against in enumerate(other):
+            row.append(
+                min(before[j] + (item != against), before[j + 1] + 1, row[j] + 1)
+            )
+        before = row
+    return before
 
 
 @dataclass(frozen=True, slots=True)

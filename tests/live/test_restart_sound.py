@@ -3,7 +3,7 @@
 import numpy as np
 
 from voxmlx.live.kept_sound import KeptSound
-from voxmlx.serve.restart_sound import RestartSound
+from voxmlx.live.restart_sound import RestartSound
 
 
 def pushed(sound: RestartSound, n_samples: int) -> None:

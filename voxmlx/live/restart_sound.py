@@ -1,4 +1,4 @@
-"""Sound of a client that its next stream may hear again, and from where."""
+"""Sound of a stream that the next one may hear again, and from where."""
 
 from collections import deque
 
@@ -13,8 +13,8 @@ __all__ = ["RestartSound"]
 # So long before its text, a word has begun.
 _WORD_MS = 2000
 
-# A stream does not begin anew that would hear more than this again: what waits of one
-# client would hold up the others, at each change of its options.
+# A server's stream does not begin anew that would hear more than this again: what waits
+# of one client would hold up the others, at each change of its options.
 _AGAIN_SAMPLES = 60 * SAMPLE_RATE
 _KEPT_SAMPLES = _AGAIN_SAMPLES + 10 * SAMPLE_RATE
 
@@ -24,7 +24,8 @@ class RestartSound:
 
     A stream ends where nobody speaks: in the middle of a pause, or at a flush. By the
     time that this is known, it has heard sound of the words after it. The next stream
-    begins at that quiet moment, and hears that sound again.
+    begins at that quiet moment, or 2 s before the last id if that is later. All words
+    before are out. It hears again what came since.
     """
 
     def __init__(self) -> None:
@@ -36,7 +37,7 @@ class RestartSound:
     @property
     def n_kept(self) -> int:
         """Return how many samples are kept."""
-        return self._kept.end - self._kept.start
+        return self._kept.n_kept
 
     @property
     def n_again(self) -> int:
@@ -46,7 +47,7 @@ class RestartSound:
     @property
     def may_rewind(self) -> bool:
         """Return whether little enough has to be heard again."""
-        return self._kept.end - max(self._quiet, self._known) <= _AGAIN_SAMPLES
+        return self._kept.end - self._restart <= _AGAIN_SAMPLES
 
     @property
     def start_ms(self) -> int:
@@ -68,24 +69,29 @@ class RestartSound:
 
     def decoded(self, time_ms: int) -> None:
         """Note the time of an id; sound long before it goes."""
-        until = (time_ms - _WORD_MS) * SAMPLE_RATE // 1000
-        until = self._known = min([until, *self._flushes])
-        if until - self._kept.start >= SAMPLE_RATE:  # not for each id
-            self._kept.forget(until)
+        self._known = max(self._known, self._place_of(time_ms - _WORD_MS))
+        if self._known - self._kept.start >= SAMPLE_RATE:  # not for each id
+            self._kept.forget(self._known)
 
     def paused(self, end_ms: int, time_ms: int) -> None:
         """Note an end of words, and when it was known that nobody goes on speaking."""
-        ms = max((end_ms + time_ms) // 2, time_ms - _WORD_MS)
-        place = ms * SAMPLE_RATE // 1000
-        place -= place % SAMPLES_PER_AUDIO_TOKEN
-        place = min([place, self._kept.end, *self._flushes])
-        self._quiet = max(self._quiet, place)
+        self._quiet = max(self._quiet, self._place_of((end_ms + time_ms) // 2))
 
     def rewind(self) -> None:
-        """Go back to the last quiet moment."""
-        self._kept.rewind(self._quiet)
+        """Go back to where the next stream begins."""
+        self._kept.rewind(self._restart)
 
     def take(self) -> NDArray[np.float32]:
         """Return the sound to hear again, [n]."""
         pcm = self._kept.take(self.n_again)
         return pcm.astype(np.float32) / np.float32(32768)
+
+    @property
+    def _restart(self) -> int:
+        return max(self._quiet, self._known)
+
+    def _place_of(self, ms: int) -> int:
+        """Return the place of a whole audio token, before all flushes on their way."""
+        place = ms * SAMPLE_RATE // 1000
+        place -= place % SAMPLES_PER_AUDIO_TOKEN
+        return min([place, self._kept.end, *self._flushes])
