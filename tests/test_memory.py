@@ -1,11 +1,14 @@
 """What MLX may wire and keep, and what loading takes."""
 
 import ctypes
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import psutil
 import pytest
 from mlx.utils import tree_flatten
@@ -17,7 +20,7 @@ from voxmlx import MemoryLimits, demo, limit_memory, load
 from voxmlx.checkpoint import DtypeName
 from voxmlx.cli import arguments as cli
 from voxmlx.doctor import __main__ as doctor
-from voxmlx.memory import give_back_memory
+from voxmlx.memory import give_back_memory, peak_bytes
 
 GB = 10**9
 MB = 2**20
@@ -147,3 +150,12 @@ def test_the_system_gets_back_what_lies_between_what_is_used() -> None:
     give_back_memory()
     assert process.memory_info().rss < before - 40 * MB
     assert all(len(block) == 2000 for block in kept)
+
+
+def test_a_process_is_not_told_the_memory_of_who_started_it() -> None:
+    """Linux hands `ru_maxrss` down to programs that a large process starts."""
+    large = np.ones(50_000_000)
+    code = "from voxmlx.memory import peak_bytes; print(peak_bytes())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert 10e6 < int(done.stdout) < large.nbytes
+    assert peak_bytes() > large.nbytes

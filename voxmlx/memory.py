@@ -1,13 +1,22 @@
 """Limits of what MLX wires and keeps on a Mac, and memory that the system gets back."""
 
 import ctypes
+import resource
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import mlx.core as mx
 
-__all__ = ["MemoryLimits", "give_back_memory", "limit_memory", "little_cache"]
+__all__ = [
+    "MemoryLimits",
+    "give_back_memory",
+    "limit_memory",
+    "little_cache",
+    "peak_bytes",
+]
 
 # What steps free and take again is less than the smallest cache. A share of what the
 # machine has left is for what grows: rings that are copied, more sessions.
@@ -68,3 +77,17 @@ def give_back_memory() -> None:
         c_library.malloc_trim(ctypes.c_size_t(0))
     elif hasattr(c_library, "malloc_zone_pressure_relief"):  # macOS
         c_library.malloc_zone_pressure_relief(None, ctypes.c_size_t(0))
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process ever held, in bytes.
+
+    On Linux `ru_maxrss` begins with what the parent held when it started the process.
+    """
+    status = Path("/proc/self/status")
+    if sys.platform == "linux" and status.exists():
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

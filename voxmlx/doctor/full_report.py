@@ -1,7 +1,6 @@
 """One file with everything that this project wants to know of a Mac."""
 
 import platform
-import resource
 import subprocess
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from voxmlx.doctor.estimate import N_LAUNCHES
 from voxmlx.doctor.report import Report
 from voxmlx.kernels import kernel_switches
 from voxmlx.kernels.switches import COMPILED_LAYERS
-from voxmlx.memory import MemoryLimits
+from voxmlx.memory import MemoryLimits, peak_bytes
 
 __all__ = ["FORMAT", "MeasuredSteps", "full_report", "measured_steps", "power_source"]
 
@@ -128,15 +127,13 @@ def full_report(
 
 def _memory(limits: MemoryLimits | None) -> dict[str, int | None]:
     """Bytes that MLX has, has had at most and keeps, and that the process had at most."""
-    unit = 1 if platform.system() == "Darwin" else 1024
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return {
         "active_bytes": mx.get_active_memory(),
         "peak_bytes": mx.get_peak_memory(),
         "cache_bytes": mx.get_cache_memory(),
         "wired_limit_bytes": None if limits is None else limits.wired_bytes,
         "cache_limit_bytes": None if limits is None else limits.cache_bytes,
-        "process_peak_bytes": largest,
+        "process_peak_bytes": peak_bytes(),
     }
 
 

@@ -1,8 +1,6 @@
 """Cost and lag of a live stream: figures for people and for --stats."""
 
 import math
-import resource
-import sys
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from voxmlx.config import AUDIO_TOKEN_MS, SAMPLE_RATE
+from voxmlx.memory import peak_bytes
 
 __all__ = ["Figures", "StreamMetrics", "peak_memory_mb", "percentile"]
 
@@ -93,5 +92,4 @@ def percentile(values: Collection[float], percent: float) -> float:
 
 def peak_memory_mb() -> float:
     """The most memory this process ever held, in MB of 2^20 bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    return peak_bytes() / 2**20
