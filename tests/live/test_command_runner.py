@@ -354,3 +354,23 @@ def test_a_pause_after_a_signal_does_not_keep_a_stream_from_its_end(
     captions.run()
     source.close()
     assert kinds(output.lines) == ["finished"]
+
+
+def test_a_delay_that_waits_for_a_flush_holds_up_neither_pause_nor_stop() -> None:
+    runner, loop, source, output = driven(["flush", "delay 960", "pause"])
+    runner.on_tick(None)
+    assert source.log == ["pause"]
+    assert kinds(output.lines) == ["paused"]
+    source.steps.append("stop")
+    runner.on_tick(None)
+    assert loop.is_stopping
+
+
+def test_what_waits_behind_a_delay_is_answered_when_the_stream_ends() -> None:
+    flush = '{"type": "flush", "id": %d}'
+    delay = '{"type": "delay", "delay_ms": 960, "id": 2}'
+    runner, loop, _, output = driven([flush % 1, delay, flush % 3])
+    runner.on_tick(None)
+    loop.stop()
+    runner.on_tick(None)
+    assert sorted(ids(output, "error")) == [2, 3]

@@ -251,6 +251,54 @@ def test_options_that_change_all_the_time_leave_a_stream_time_to_come_forward() 
     assert sum(isinstance(command, Open) for command in talk.commands) < 10
 
 
+def test_options_that_change_all_the_time_do_not_leave_a_stream_behind() -> None:
+    """The decoder is half as fast again as speech, and options change each 80 ms."""
+    conversation = Conversation(served(), OPENAI)
+    conversation.receive(update())
+    n_sent = n_decoded = most = 0
+
+    def follow(effects: list[Effect]) -> None:
+        nonlocal n_sent, n_decoded
+        for effect in effects:
+            match effect:
+                case Open():
+                    n_sent = n_decoded = 0
+                case PushAudio(samples):
+                    n_sent += len(samples)
+                case Finish():
+                    follow(conversation.notice(Finished(0, 0)))
+                case _:
+                    pass
+
+    for i in range(1500):
+        follow(conversation.receive(json.dumps(append(1280))))
+        follow(conversation.receive(update(delay=("high", "low")[i % 2])))
+        for _ in range(1 + i % 2):
+            if n_decoded + 1280 <= n_sent:
+                n_decoded += 1280
+                follow(conversation.notice(TokenDecoded(32, 0, n_decoded // 16)))
+        most = max(most, n_sent - n_decoded)
+    assert most < 5 * 16_000
+
+
+def test_the_end_of_one_stream_does_not_cut_the_next() -> None:
+    conversation = Conversation(served(), OPENAI)
+    conversation.receive(update())
+    conversation.receive(json.dumps(append(16_000)))
+    conversation.receive(update(delay="high"))
+    conversation.quiet()
+    assert Finish() in conversation.notice(Flushed(0))
+    opened = conversation.receive(json.dumps(append(32_000)))
+    assert isinstance(opened[0], Open)
+    conversation.receive(update(delay="low"))
+    for i in range(20):  # the last ids of the first
+        assert conversation.notice(TokenDecoded(32, i, 1000)) == []
+    conversation.notice(Finished(1000, 20))
+    told = [conversation.notice(TokenDecoded(32, i, 80 * i)) for i in range(13)]
+    assert not any(told[:12])
+    assert any(isinstance(effect, Open) for effect in told[12])
+
+
 def test_a_client_far_ahead_of_its_words_is_not_heard_again() -> None:
     talk = Talk(OPENAI)
     talk.says(update(), append(32_000))

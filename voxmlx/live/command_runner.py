@@ -75,6 +75,8 @@ class CommandRunner:
         self._waiting: list[Command] = []
         self._waiting_pause_ms = 0
         self._delay: Command | None = None
+        # A delay that waits for all flushes before it.
+        self._held: Command | None = None
 
     def on_audio(self, *heard: object) -> None:
         del heard
@@ -105,15 +107,10 @@ class CommandRunner:
             return False
         if len(self._waiting) >= MAX_WAITING:
             return False
-        match self._taken[0]:
+        if isinstance(one := self._taken[0], Command) and one.name == "resume":
             # The silence of a pause comes before what is heard after it.
-            case Command("resume"):
-                return not self._waiting
-            # Another session hears again what is on its way, and is later.
-            case Command("delay"):
-                return self._is_out is None and not self._waiting
-            case _:
-                return True
+            return not self._waiting
+        return True
 
     def _run(self, command: Command) -> None:
         match command.name:
@@ -127,8 +124,12 @@ class CommandRunner:
                     for source in self._sources:
                         source.resume()
                 self._answer("resumed", command, source=names_of(self._sources))
-            case "delay":
+            case "delay" if self._is_out is None:
                 self._change_delay(command)
+            case "delay":
+                # Another session hears again what is on its way, and is later.
+                self._replace(self._held)
+                self._held = command
             case _:
                 self._captions.stop()
 
@@ -165,6 +166,9 @@ class CommandRunner:
             "the stream ends, and its last words come before finished", code="stopped"
         )
         waiting, self._waiting = self._waiting, []
+        if self._held is not None:
+            waiting.append(self._held)
+            self._held = None
         for command in waiting:
             self._refuse(error, command)
 
@@ -183,16 +187,23 @@ class CommandRunner:
         except VoxmlxError as error:
             self._refuse(RequestError(str(error), code="invalid_value"), command)
             return
-        replaced, self._delay = self._delay, command
-        if replaced is not None:
+        self._replace(self._delay)
+        self._delay = command
+
+    def _replace(self, delay: Command | None) -> None:
+        """Tell that another delay has come, if one waits."""
+        if delay is not None:
             error = RequestError("another delay was asked for", code="replaced")
-            self._refuse(error, replaced)
+            self._refuse(error, delay)
 
     def _answer_what_is_done(self) -> None:
         while self._is_out is not None and self._is_out():
             self._is_out = None
             for command in self._flushing:
                 self._answer("flushed", command)
+            if self._held is not None and not self._captions.is_stopping:
+                held, self._held = self._held, None
+                self._change_delay(held)
             if self._waiting and not self._captions.is_stopping:
                 self._begin_flush()
         if self._delay is None or self._stream is None:

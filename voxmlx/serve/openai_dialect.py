@@ -32,9 +32,9 @@ from voxmlx.serve.token_logprobs import TokenLogprobs
 
 __all__ = ["OpenAiDialect"]
 
-# Where nobody speaks, a stream is not renewed before its first second: who changes
-# options all the time has a stream that comes forward.
-_SETTLED_IDS = 13
+# Where nobody speaks, the first stream is renewed after a second at the earliest, and one
+# that hears sound again after six: it begins 2 s before, and has to come forward.
+_SETTLED_IDS, _RENEWED_IDS = 13, 75
 
 
 @dataclass(slots=True)
@@ -75,6 +75,7 @@ class OpenAiDialect(Dialect):
         self._opened_with = self.options  # of the stream that is open
         self._sound = RestartSound()
         self._n_ids = 0  # of the stream that is open
+        self._n_settled = _SETTLED_IDS
         self._n_cut = 0  # streams whose text is dropped, up to their `Finished`
         self._starts_ms: deque[int] = deque()  # of streams, on the client's clock
 
@@ -124,8 +125,10 @@ class OpenAiDialect(Dialect):
             case TokenDecoded():
                 self._logprobs.push(event)
                 self._sound.decoded(self.client_ms(event.time_ms))
+                if self._n_unfinished > 1:  # of a stream that is ending
+                    return []
                 self._n_ids += 1
-                return self._renew_stream() if self._n_ids >= _SETTLED_IDS else []
+                return self._renew_stream() if self._n_ids >= self._n_settled else []
             case TextDelta():
                 return self._delta(event)
             case DraftChanged(text):
@@ -314,7 +317,7 @@ class OpenAiDialect(Dialect):
     def open(self) -> list[Effect]:
         if not self.is_open:
             self._opened_with = self.options
-            self._n_ids = 0
+            self._n_ids, self._n_settled = 0, _SETTLED_IDS
             self._starts_ms.append(self._sound.start_ms)
         return super().open()
 
@@ -339,6 +342,7 @@ class OpenAiDialect(Dialect):
         self._n_cut += 1
         pcm, self.is_open = self._pcm, False
         opened = self.open()
+        self._n_settled = _RENEWED_IDS
         self._pcm = pcm  # the sound goes on
         return [*told, Finish(is_cut=True), *opened, PushAudio(self._sound.take())]
 
