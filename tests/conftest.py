@@ -19,13 +19,18 @@ settings.load_profile("untimed")
 
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible() -> Iterator[None]:
-    """Let the commands that tests start be ended by SIGINT.
+    """Let the commands that tests start be ended by SIGINT and SIGHUP.
 
-    What a shell starts in the background ignores it, and so does all that it starts.
+    What a shell starts in the background ignores the one, what `nohup` starts the other,
+    and so does all that they start.
     """
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    previous = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    }
     yield
-    signal.signal(signal.SIGINT, previous)
+    for number, handler in previous.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
