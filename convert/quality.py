@@ -109,16 +109,21 @@ def _transcript(path: Path) -> str | None:
 
 
 def is_certified(directory: Path, sounds: Sequence[Sound]) -> bool:
-    """Return whether a model's quality.json is of these sounds, if any are given."""
+    """Return whether a model's quality.json is of these sounds, if any are given.
+
+    One that cannot be read is of none.
+    """
     path = directory / "quality.json"
     if not sounds:
         return True
     if not path.is_file():
         return False
-    rows = json.loads(path.read_text(encoding="utf-8"))["sounds"]
-    return [(row["sha256"], row["transcript"]) for row in rows] == [
-        (sound.digest, sound.transcript) for sound in sounds
-    ]
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["sounds"]
+        found = [(row["sha256"], row["transcript"]) for row in rows]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+    return found == [(sound.digest, sound.transcript) for sound in sounds]
 
 
 def certificate(

@@ -1,13 +1,15 @@
 """Law 1, asserted once for every layer: chunking is not observable."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import mlx.core as mx
 import numpy as np
 from hypothesis import strategies as st
 
-__all__ = ["assert_chunking_is_not_observable", "cut", "piece_sizes"]
+from voxmlx import Batch, Event, Session
+
+__all__ = ["assert_chunking_is_not_observable", "cut", "piece_sizes", "said_together"]
 
 S = TypeVar("S")
 
@@ -41,3 +43,18 @@ def assert_chunking_is_not_observable(
     got = np.concatenate(parts, axis=1)
     assert got.shape == expected.shape
     np.testing.assert_allclose(got, expected, rtol=0, atol=atol)
+
+
+def said_together(
+    batch: Batch, sounds: Mapping[Session, np.ndarray]
+) -> dict[Session, list[Event]]:
+    """Step whole sounds through a batch; what each session says."""
+    said: dict[Session, list[Event]] = {session: [] for session in sounds}
+    for session, sound in sounds.items():
+        batch.add(session)
+        session.timeline.push(sound)
+        session.timeline.end()
+    while len(batch):
+        for session, events in batch.step():
+            said[session] += events
+    return said

@@ -12,6 +12,7 @@ import mlx.utils
 import numpy as np
 import pytest
 
+from tests.contract import said_together
 from tests.held_out import held_out
 from tests.sounds import speech_like
 from voxmlx import (
@@ -121,18 +122,11 @@ def test_whatever_a_session_asks_for_concerns_it_alone(
         {"confidence": True, "hotwords": ["café"], "hotword_boost": 6.0},
     ]
     sounds = [3, 7, 4, 5]
-    batch = Batch(tiny_checkpoint.model)
     sessions = [Session(tiny_checkpoint, **one) for one in options]
-    said: dict[int, list[int]] = {id(session): [] for session in sessions}
-    for session, which in zip(sessions, sounds, strict=True):
-        batch.add(session)
-        session.timeline.push(SOUNDS[which])
-        session.timeline.end()
-    while batch.n_due:
-        for session, events in batch.step():
-            said[id(session)] += ids(events)
+    heard = {s: SOUNDS[which] for s, which in zip(sessions, sounds, strict=True)}
+    said = said_together(Batch(tiny_checkpoint.model), heard)
     for session, which, one in zip(sessions, sounds, options, strict=True):
-        assert said[id(session)] == ids(alone(tiny_checkpoint, SOUNDS[which], **one))
+        assert ids(said[session]) == ids(alone(tiny_checkpoint, SOUNDS[which], **one))
 
 
 def without_probabilities(events: Sequence[Event]) -> list[Event]:
@@ -165,20 +159,13 @@ def acting_in_a_batch(
 
     All of a session's events are those it says alone.
     """
-    batch = Batch(checkpoint.model)
     sessions = [Session(checkpoint, **one) for one in options]
-    said: dict[int, list[Event]] = {id(session): [] for session in sessions}
-    for session, sound in zip(sessions, sounds, strict=True):
-        batch.add(session)
-        session.timeline.push(sound)
-        session.timeline.end()
-    while len(batch):
-        for session, events in batch.step():
-            said[id(session)] += events
+    heard = dict(zip(sessions, sounds, strict=True))
+    said = said_together(Batch(checkpoint.model), heard)
     acted: set[str] = set()
     changed: list[bool] = []
     for session, sound, one in zip(sessions, sounds, options, strict=True):
-        events = said[id(session)]
+        events = said[session]
         whole = alone(checkpoint, sound, **one)
         assert without_probabilities(events) == without_probabilities(whole)
         assert logprobs(events) == pytest.approx(logprobs(whole), abs=1e-4)

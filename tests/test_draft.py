@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.contract import cut, piece_sizes
+from tests.contract import cut, piece_sizes, said_together
 from tests.held_out import held_out, one_stream
 from tests.sounds import speech_like
 from voxmlx import (
@@ -161,16 +161,8 @@ def test_sessions_with_and_without_drafts_share_a_batch(
         {"delay_ms": delay_ms, "draft_delay_ms": draft_ms}
         for draft_ms, delay_ms in [*PAIRS, (None, 480)]
     ]
-    batch = Batch(tiny_checkpoint.model)
     sessions = [Session(tiny_checkpoint, **one) for one in options]
-    said: dict[Session, list[Event]] = {session: [] for session in sessions}
-    for session in sessions:
-        batch.add(session)
-        session.timeline.push(SOUND)
-        session.timeline.end()
-    while len(batch):
-        for session, events in batch.step():
-            said[session] += events
+    said = said_together(Batch(tiny_checkpoint.model), dict.fromkeys(sessions, SOUND))
     for session, one in zip(sessions, options, strict=True):
         assert said[session] == run(tiny_checkpoint, SOUND, **one)
 

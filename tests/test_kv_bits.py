@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.contract import cut
+from tests.contract import cut, said_together
 from voxmlx import (
     Checkpoint,
     Session,
@@ -98,19 +98,14 @@ def test_sessions_in_16_and_8_bits_share_a_model_and_a_batch(
         for i in range(2)
         for bits in KV_BITS
     }
-    batch = Batch(demo_checkpoint.model)
     sessions = {(i, bits): Session(demo_checkpoint, kv_bits=bits) for i, bits in alone}
-    ids: dict[Session, list[int]] = {}
-    for (i, _), session in sessions.items():
-        batch.add(session)
-        session.timeline.push(sounds[i])
-        session.timeline.end()
-        ids[session] = []
-    while batch.n_due:
-        for session, events in batch.step():
-            ids[session] += [e.token_id for e in events if isinstance(e, TokenDecoded)]
+    said = said_together(
+        Batch(demo_checkpoint.model),
+        {session: sounds[i] for (i, _), session in sessions.items()},
+    )
     for kind, session in sessions.items():
-        assert ids[session] == alone[kind]
+        ids = [e.token_id for e in said[session] if isinstance(e, TokenDecoded)]
+        assert ids == alone[kind]
 
 
 def test_rings_are_as_large_as_their_session_says(demo_checkpoint: Checkpoint) -> None:

@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from tests.contract import cut
+from tests.contract import cut, said_together
 from tests.decoding.test_guesses import Free
 from tests.sounds import speech_like
 from voxmlx import Batch, Checkpoint, Event, Session, TokenDecoded
@@ -61,17 +61,8 @@ def test_sessions_of_a_batch_say_what_each_says_alone(
     tiny_checkpoint: Checkpoint,
 ) -> None:
     delays = [80, 480, 2400]
-    batch = Batch(tiny_checkpoint.model)
-    said: dict[Session, list[Event]] = {}
-    for delay_ms in delays:
-        session = Session(tiny_checkpoint, delay_ms=delay_ms)
-        said[session] = []
-        batch.add(session)
-        session.timeline.push(SOUND)
-        session.timeline.end()
-    while len(batch):
-        for session, events in batch.step():
-            said[session] += events
+    sessions = [Session(tiny_checkpoint, delay_ms=delay_ms) for delay_ms in delays]
+    said = said_together(Batch(tiny_checkpoint.model), dict.fromkeys(sessions, SOUND))
     alone = [whole(tiny_checkpoint, delay_ms=delay_ms) for delay_ms in delays]
     assert [ids(events) for events in said.values()] == alone
 

@@ -47,6 +47,7 @@ from voxmlx.cli.transcribe_arguments import (
 from voxmlx.cli.word_arguments import (
     cue_rules,
     word_options,
+    word_replacements,
 )
 from voxmlx.config import DEFAULT_DELAY_MS
 from voxmlx.errors import AudioError
@@ -255,7 +256,7 @@ def _do(
                 echo = EchoFilter(
                     audio.n_channels,
                     keeps=arguments.keep_echo,
-                    replacements=word_options(arguments)["replacements"],
+                    replacements=word_replacements(arguments),
                 )
             for event in _events(audio, model, progress, tokens, echo):
                 if isinstance(event, SoundWarning):

@@ -224,3 +224,14 @@ def test_too_little_room_for_logits_is_one_line_and_the_weights_are_kept(
     assert line.count("\n") == 1
     assert "to verify with" in line
     assert main(arguments) == 0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff", b"[]", b"{}", b'{"sounds": [1]}', b'{"sounds": ' + b"[" * 100_000],
+)
+def test_a_certificate_that_cannot_be_read_is_of_no_sounds(
+    tmp_path: Path, sound: Path, content: bytes
+) -> None:
+    (tmp_path / "quality.json").write_bytes(content)
+    assert not quality.is_certified(tmp_path, quality.read_sounds([sound]))

@@ -10,7 +10,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.contract import cut
+from tests.contract import cut, said_together
 from tests.decoding.test_guesses import Free
 from tests.sounds import speech_like
 from voxmlx import Checkpoint, Event, Session, TokenDecoded, WordFinal, demo, load
@@ -150,17 +150,11 @@ def test_pieces_of_any_size_change_nothing(demo_checkpoint: Checkpoint) -> None:
 def test_sessions_in_a_batch_speculate_too(demo_checkpoint: Checkpoint) -> None:
     sounds = [SHORT, SAMPLE[40_000:200_000], SAMPLE[::-1][:120_000]]
     alone = [heard(demo_checkpoint, sound) for sound in sounds]
-    batch = Batch(demo_checkpoint.model)
-    said: dict[Session, list[Event]] = {}
-    for i, sound in enumerate(sounds):
-        session = Session(demo_checkpoint, speculate=Free() if i < 2 else False)
-        said[session] = []
-        batch.add(session)
-        session.timeline.push(sound)
-        session.timeline.end()
-    while len(batch):
-        for session, events in batch.step():
-            said[session] += events
+    sessions = [
+        Session(demo_checkpoint, speculate=Free() if i < 2 else False) for i in range(3)
+    ]
+    heard_by = dict(zip(sessions, sounds, strict=True))
+    said = said_together(Batch(demo_checkpoint.model), heard_by)
     assert list(said.values()) == alone
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "add_word_arguments",
     "cue_rules",
     "word_options",
+    "word_replacements",
 ]
 
 
@@ -141,15 +142,20 @@ def word_options(
             if tokenizer is None
             else read_hotword_trie(path, tokenizer, boost=boost)
         )
-    replacements = arguments.replace and read_replacements(arguments.replace)
     return WordOptions(
         guards=() if arguments.no_guards else tuple(GUARDS),
         hotwords=hotwords,
         hotword_boost=boost,
-        replacements=replacements or {},
+        replacements=word_replacements(arguments),
         alternatives=arguments.alternatives,
         pause_ms=arguments.pause,
     )
+
+
+def word_replacements(arguments: argparse.Namespace) -> Mapping[str, str]:
+    """What the file of --replace says; nothing without one. Raises HotwordError."""
+    path = arguments.replace
+    return {} if path is None else read_replacements(path)
 
 
 def cue_rules(arguments: argparse.Namespace) -> CueRules:

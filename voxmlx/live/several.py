@@ -16,7 +16,7 @@ from voxmlx.batch import Batch
 from voxmlx.cli.arguments import raw_rate
 from voxmlx.cli.channel_arguments import echo_notice
 from voxmlx.cli.interruption import ended_by_first_signal
-from voxmlx.cli.word_arguments import cue_rules, word_options
+from voxmlx.cli.word_arguments import cue_rules, word_replacements
 from voxmlx.file_transcript import channel_labels
 from voxmlx.live.captions import SoundSource
 from voxmlx.live.command_runner import CommandRunner, names_of
@@ -104,7 +104,7 @@ def run_several(arguments: argparse.Namespace, portaudio: PortAudio | None) -> i
             len(labels),
             keeps=arguments.keep_echo,
             has_drafts=True,
-            replacements=word_options(arguments)["replacements"],
+            replacements=word_replacements(arguments),
         )
         # First of all: where it cannot be written, there are no results either.
         shown = elsewhere.listeners(
