@@ -419,6 +419,16 @@ def test_a_token_is_expected_with_the_message_that_makes_it_whole(
         )
 
 
+def test_tiny_messages_are_no_burst_that_goes_on_for_ever(steps: Steps) -> None:
+    live = Client(steps.scheduler)
+    says_at_its_pace(steps, live, speech_like(3 * 1280, seed=2), 16)
+    (slot,) = steps.scheduler.slots
+    assert slot.stream is not None
+    assert slot.stream.expected_at is not None
+    wanted_s = slot.stream.session.samples_wanted / 16_000
+    assert slot.stream.expected_at - steps.now == pytest.approx(wanted_s, abs=0.006)
+
+
 def test_what_was_freed_is_given_back_once_nobody_has_been_there_for_a_second(
     steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:

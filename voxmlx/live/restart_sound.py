@@ -47,7 +47,12 @@ class RestartSound:
     @property
     def may_rewind(self) -> bool:
         """Return whether little enough has to be heard again."""
-        return self._kept.end - self._restart <= _AGAIN_SAMPLES
+        return self.n_to_rewind <= _AGAIN_SAMPLES
+
+    @property
+    def n_to_rewind(self) -> int:
+        """Return how many samples a stream would hear again that begins now."""
+        return self._kept.end - self._restart
 
     @property
     def start_ms(self) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from voxmlx.config import SAMPLE_RATE
 from voxmlx.errors import RequestError
 from voxmlx.events import (
     DraftChanged,
@@ -35,6 +36,9 @@ __all__ = ["OpenAiDialect"]
 # Where nobody speaks, the first stream is renewed after a second at the earliest, and one
 # that hears sound again after six: it begins 2 s before, and has to come forward.
 _SETTLED_IDS, _RENEWED_IDS = 13, 75
+
+# Nor is one that is behind: on a slow machine each would begin further behind.
+_CLOSE_SAMPLES = 5 * SAMPLE_RATE
 
 
 @dataclass(slots=True)
@@ -128,7 +132,9 @@ class OpenAiDialect(Dialect):
                 if self._n_unfinished > 1:  # of a stream that is ending
                     return []
                 self._n_ids += 1
-                return self._renew_stream() if self._n_ids >= self._n_settled else []
+                is_settled = self._n_ids >= self._n_settled
+                is_close = self._sound.n_to_rewind <= _CLOSE_SAMPLES
+                return self._renew_stream() if is_settled and is_close else []
             case TextDelta():
                 return self._delta(event)
             case DraftChanged(text):

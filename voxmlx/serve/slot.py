@@ -48,15 +48,17 @@ class SlotStream:
     arrivals: deque[tuple[int, float]] = field(default_factory=deque[tuple[int, float]])
     came_at: float | None = None  # of the latest sound
     n_came: int = 0  # samples that came with it, at once
+    began_at: float | None = None  # when the first of those came
     flushing: Flushed | None = None
     is_ending: bool = False
 
     def note_arrival(self, end_ms: int, came_at: float, n_samples: int = 0) -> None:
         """Note that sound of the client, or a flush, came that ends at `end_ms`."""
         if n_samples:
-            if self.came_at is not None and came_at - self.came_at < _TOGETHER_S:
-                n_samples += self.n_came
-            self.n_came, self.came_at = n_samples, came_at
+            if self.began_at is None or came_at - self.began_at >= _TOGETHER_S:
+                self.began_at, self.n_came = came_at, 0
+            self.n_came += n_samples
+            self.came_at = came_at
         last = self.arrivals[-1][0] if self.arrivals else -1
         if last // _ARRIVAL_MS == end_ms // _ARRIVAL_MS:
             self.arrivals.pop()
