@@ -153,7 +153,7 @@ def word_options(
 
 
 def word_replacements(arguments: argparse.Namespace) -> Mapping[str, str]:
-    """What the file of --replace says; nothing without one. Raises HotwordError."""
+    """Return what the file of --replace says, if there is one. Raises HotwordError."""
     path = arguments.replace
     return {} if path is None else read_replacements(path)
 
