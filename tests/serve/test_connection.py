@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -110,13 +110,22 @@ def test_eight_clients_get_the_ids_that_each_gets_alone(
         assert got == text(expected)
 
 
-async def kill_one(server: Loopback, rng: random.Random) -> None:
-    """Be a client that is gone at some moment, with or without a word."""
+async def kill_one(
+    server: Loopback, rng: random.Random, has_begun: Callable[[], bool] | None
+) -> None:
+    """Be a client that is gone at some moment, with or without a word.
+
+    It sends sound and waits for streams that have begun, if it is told to.
+    """
     websocket = await connect_async(f"{server.ws}/v1/realtime", close_timeout=0.1)
     messages = list(sound(speech_like(rng.randrange(1300, 5000), seed=1), piece=640))
     messages += [FINAL, *messages[:2]]
-    for message in messages[: rng.randrange(len(messages) + 1)]:
+    least = 0 if has_begun is None else 1
+    for message in messages[: rng.randrange(least, len(messages) + 1)]:
         await websocket.send(message)
+    end = time.monotonic() + PATIENCE_S
+    while has_begun is not None and not has_begun() and time.monotonic() < end:
+        await asyncio.sleep(0.001)
     if rng.random() < 0.5:
         await asyncio.sleep(rng.random() * 0.02)
     if rng.random() < 0.3:
@@ -159,13 +168,18 @@ def n_objects() -> int:
     return sum(issubclass(type(one), kinds) for one in gc.get_objects())
 
 
-def kill_a_hundred(server: Loopback) -> None:
-    """One after the other, four at a time."""
+def kill_a_hundred(server: Loopback, opened: list[weakref.ref[Session]]) -> None:
+    """One after the other, four at a time; every other four once a stream is `opened`.
+
+    A busy machine would have all of them gone before that.
+    """
     rng = random.Random(11)
 
     async def kill() -> None:
-        for _ in range(25):
-            await asyncio.gather(*(kill_one(server, rng) for _ in range(4)))
+        for i in range(25):
+            n = len(opened) + 4
+            has_begun = (lambda n=n: len(opened) >= n) if i % 2 else None
+            await asyncio.gather(*(kill_one(server, rng, has_begun) for _ in range(4)))
 
     asyncio.run(kill())
 
@@ -193,13 +207,13 @@ def test_a_hundred_killed_clients_disturb_nobody_and_leave_nothing(
             mx.get_active_memory(),
         )
 
-    kill_a_hundred(server)  # whatever is made once has been made
+    kill_a_hundred(server, opened)  # whatever is made once has been made
     until(lambda: left()[:3] == (0, 0, 0) and left()[5] == 0)
     before, n_objects_before = left(), n_objects()
     n_before = len(opened)
     with ThreadPoolExecutor(3) as pool:
         staying = [pool.submit(stay, server, samples) for samples in sounds]
-        kill_a_hundred(server)
+        kill_a_hundred(server, opened)
         session_ids = [client.result(PATIENCE_S) for client in staying]
     assert len(opened) > n_before + 30, "most were gone before their streams began"
     for session_id, expected in zip(session_ids, alone_ids, strict=True):
