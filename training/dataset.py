@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Dataset", "Utterance", "write_dataset"]
+__all__ = ["Dataset", "Utterance", "to_pcm16", "write_dataset"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,11 @@ class Utterance:
     voice: str
 
 
+def to_pcm16(samples: np.ndarray) -> np.ndarray:
+    """Round float samples to int16; what exceeds full scale is cut off."""
+    return np.clip(np.round(samples * 32768), -32768, 32767).astype("<i2")
+
+
 def write_dataset(folder: Path, utterances: Iterable[Utterance]) -> int:
     """Write `samples.pcm` and `utterances.jsonl`; return how many there were."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -29,8 +34,7 @@ def write_dataset(folder: Path, utterances: Iterable[Utterance]) -> int:
         (folder / "utterances.jsonl").open("w") as lines,
     ):
         for item in utterances:
-            scaled = np.clip(np.round(item.samples * 32768), -32768, 32767)
-            pcm.write(scaled.astype("<i2").tobytes())
+            pcm.write(to_pcm16(item.samples).tobytes())
             row = {
                 "voice": item.voice,
                 "start": start,

@@ -16,13 +16,13 @@ _MS = 16  # samples
 
 _LANGUAGES = ("en-us", "en-gb", "en-gb-x-rp", "en-us-nyc", "en-029")
 # The variants that still sound like a person.
-_VARIANTS = (
+VARIANTS = (
     "f1 f2 f3 f4 f5 m1 m2 m3 m4 m5 m6 m7 m8 klatt klatt2 adam Alex Alicia Andrea Andy "
     "Annie anika benjamin boris caleb david ed edward Gene john Lee linda Marco max "
     "michael mike norbert paul rob robert sandro shelby steph travis victor zac"
 ).split()
 
-__all__ = ["Espeak"]
+__all__ = ["VARIANTS", "Espeak"]
 
 
 class _Identity(ctypes.Union):
@@ -55,7 +55,7 @@ class Espeak:
     """English voices of espeak-ng, each a language and a variant."""
 
     name = "espeak"
-    voices = tuple(f"{lang}+{v}" for lang in _LANGUAGES for v in _VARIANTS)
+    voices = tuple(f"{lang}+{v}" for lang in _LANGUAGES for v in VARIANTS)
 
     def __init__(self) -> None:
         self._library = ctypes.CDLL("libespeak-ng.so.1")

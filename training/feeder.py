@@ -1,13 +1,12 @@
-"""Batches made in another process while the trainer's core does matrices."""
+"""Batches made in other processes while the trainer does matrices."""
 
-import multiprocessing
 import os
 import queue
 from collections.abc import Callable
 from contextlib import suppress
 
-import numpy as np
 import torch
+from torch import multiprocessing
 
 from training.streams import Batch, StreamMaker
 
@@ -29,47 +28,56 @@ def _make(
     os.nice(10)
     torch.set_num_threads(1)
     streams = make_streams(seed)
-    arrays: list[np.ndarray] | None = None
+    batch: Batch | None = None
     while os.getppid() != 1:  # the trainer may be killed while this waits for room
-        if arrays is None:
-            b = streams.batch(n_rows)
-            tensors = (b.log_mel, b.token_ids, b.targets, b.delay_tokens)
-            arrays = [tensor.numpy() for tensor in tensors]
+        batch = batch or streams.batch(n_rows)
         with suppress(queue.Full):
-            batches.put(arrays, timeout=_PATIENCE_S)
-            arrays = None
+            batches.put(batch, timeout=_PATIENCE_S)
+            batch = None
 
 
 class Feeder:
-    """Takes batches from a process of low priority, or makes one where none waits."""
+    """Takes batches from processes of low priority.
+
+    One process shares the trainer's few cores: where it has none ready, the trainer
+    makes a batch itself. With more, the trainer waits.
+    """
 
     def __init__(
         self,
         make_streams: Callable[[int], StreamMaker],
         n_rows: int,
+        n_processes: int,
         seed: int,
         core: int | None,
     ) -> None:
-        """`make_streams` is called with a seed, here and in the process."""
-        self._streams = make_streams(seed)
+        """`make_streams` is called with a seed, here and in each process."""
+        self._streams = make_streams(seed) if n_processes == 1 else None
         self._n_rows = n_rows
         self.n_made_here = 0
         context = multiprocessing.get_context("spawn")
+        # Tensors travel in shared memory.
         self._batches = context.Queue(_N_WAITING)
-        self._process = context.Process(
-            target=_make,
-            args=(self._batches, make_streams, n_rows, seed + 500, core),
-            daemon=True,
-        )
-        self._process.start()
+        self._processes = [
+            context.Process(
+                target=_make,
+                args=(self._batches, make_streams, n_rows, seed + 500 + i, core),
+                daemon=True,
+            )
+            for i in range(n_processes)
+        ]
+        for process in self._processes:
+            process.start()
 
     def batch(self) -> Batch:
+        if self._streams is None:
+            return self._batches.get()
         try:
-            arrays = self._batches.get_nowait()
+            return self._batches.get_nowait()
         except queue.Empty:
             self.n_made_here += 1
             return self._streams.batch(self._n_rows)
-        return Batch(*(torch.from_numpy(array) for array in arrays))
 
     def close(self) -> None:
-        self._process.terminate()
+        for process in self._processes:
+            process.terminate()

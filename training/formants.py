@@ -1,6 +1,7 @@
 """Another speaker's vocal tract: formants moved, pitch and tempo kept."""
 
 import numpy as np
+from scipy import fft
 
 from training.synthesis import SAMPLE_RATE
 
@@ -25,10 +26,10 @@ def warp_formants(samples: np.ndarray, factor: float) -> np.ndarray:
     padded[3 * _HOP : 3 * _HOP + n] = samples
     window = np.hanning(_N_FFT + 1)[:-1].astype(np.float32)
     views = np.lib.stride_tricks.sliding_window_view(padded, _N_FFT)[::_HOP]
-    spectra = np.fft.rfft(views * window).astype(np.complex64)  # [F, bins]
+    spectra = fft.rfft(views * window)  # complex64 [F, bins]
     envelope = _log_envelope(spectra)
     gain = np.exp(np.clip(_stretch(envelope, factor) - envelope, -_MAX_GAIN, _MAX_GAIN))
-    pieces = np.fft.irfft(spectra * gain).astype(np.float32) * window
+    pieces = fft.irfft(spectra * gain) * window
     out = np.zeros(len(padded), np.float32)
     for quarter in range(4):  # overlap and add
         part = pieces[:, quarter * _HOP : (quarter + 1) * _HOP].ravel()
@@ -40,9 +41,9 @@ def warp_formants(samples: np.ndarray, factor: float) -> np.ndarray:
 def _log_envelope(spectra: np.ndarray) -> np.ndarray:
     """Return the smooth part of the log magnitudes [F, bins]."""
     log_magnitude = np.log(np.abs(spectra) + 1e-5)
-    cepstrum = np.fft.irfft(log_magnitude)
+    cepstrum = fft.irfft(log_magnitude)
     cepstrum[:, _N_CEPSTRUM : _N_FFT - _N_CEPSTRUM + 1] = 0
-    return np.fft.rfft(cepstrum).real.astype(np.float32)
+    return fft.rfft(cepstrum).real
 
 
 def _stretch(envelope: np.ndarray, factor: float) -> np.ndarray:

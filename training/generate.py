@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from training import domain
+from training.accents import Accented
 from training.dataset import Utterance, write_dataset
 from training.espeak import Espeak
 from training.festival import Festival
@@ -19,6 +20,7 @@ from training.rhvoice import RHVoice
 from training.synthesis import Synthesiser, finish
 
 _ENGINES: dict[str, Callable[[], Synthesiser]] = {
+    Accented.name: Accented,
     Espeak.name: Espeak,
     Festival.name: Festival,
     Flite.name: Flite,

@@ -48,9 +48,10 @@ class _Instrument:
         time = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
         bend = 1 - self.glide * np.exp(-20 * time)
         bend = bend + self.vibrato_depth * np.sin(2 * np.pi * self.vibrato_hz * time)
-        angle = np.cumsum(2 * np.pi * hertz / SAMPLE_RATE * bend)
+        angle = np.cumsum(2 * np.pi * hertz / SAMPLE_RATE * bend).astype(np.float32)
         n = max(1, min(_N_HARMONICS, int(7600 / hertz)))
-        wave = self.harmonics[:n] @ np.sin(np.arange(1, n + 1)[:, None] * angle)
+        order = np.arange(1, n + 1, dtype=np.float32)[:, None]
+        wave = self.harmonics[:n].astype(np.float32) @ np.sin(order * angle)
         edge = np.minimum(time / self.attack_s, (seconds - time) / 0.03).clip(0, 1)
         return wave * edge * np.exp(-self.decay * time)
 

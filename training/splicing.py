@@ -9,9 +9,12 @@ from training.dataset import Dataset, Utterance
 from training.domain import DIGITS
 from training.synthesis import SAMPLE_RATE
 
-_DIGITS_ODDS = 0.6
+_DIGITS_ODDS = 0.8
 _MOST_WORDS = 8
 _LONGEST_PAUSES_S = (0.08, 0.35, 0.7)
+_GATED_ODDS = 0.6
+_GATE_DB = (-38.0, -12.0)
+_GATE_FRAME = 80  # samples: 5 ms
 
 __all__ = ["Splicer"]
 
@@ -64,5 +67,23 @@ def _cut(item: Utterance, rng: np.random.Generator) -> tuple[np.ndarray, int]:
     sound = change_speed(item.samples, speed)
     end = min(int(item.word_ends[0] / speed), len(sound))
     first, last = int(rng.uniform(0, 480)), end + int(rng.uniform(0, 800))
+    if rng.random() < _GATED_ODDS:
+        first, end = _gate(sound[:end], rng.uniform(*_GATE_DB))
+        last = end
     level = np.float32(10 ** (rng.uniform(-5, 0) / 20))
     return sound[first:last] * level, max(end - first, 1)
+
+
+def _gate(sound: np.ndarray, threshold_db: float) -> tuple[int, int]:
+    """Return where sound first and last is within `threshold_db` of its loudest.
+
+    So a gate cuts words: the s of "six" and the th of "three" may be lost.
+    """
+    n_frames = len(sound) // _GATE_FRAME
+    frames = sound[: n_frames * _GATE_FRAME].reshape(n_frames, _GATE_FRAME)
+    power = np.square(frames).mean(1)
+    is_open = power >= power.max(initial=0) * 10 ** (threshold_db / 10)
+    at = np.flatnonzero(is_open)
+    if not len(at):
+        return 0, len(sound)
+    return int(at[0]) * _GATE_FRAME, (int(at[-1]) + 1) * _GATE_FRAME

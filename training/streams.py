@@ -12,9 +12,8 @@ from training.augment import (
     augment_utterance,
     background_noise,
 )
-from training.dataset import Dataset, Utterance
+from training.dataset import Dataset, Utterance, to_pcm16
 from training.formants import warp_formants
-from training.mel import LogMel
 from training.microphones import record, set_peak
 from training.noises import draw_non_speech
 from training.rooms import desk, in_room, shoebox
@@ -33,8 +32,6 @@ IGNORED = -100  # cross_entropy's ignore_index
 # 2400 ms stands far from its neighbours and learns nothing from them: drawn more.
 _DELAY_ODDS = np.where(np.array(LEGAL_DELAYS) == max(LEGAL_DELAYS), 2.0, 1.0)
 _DELAY_ODDS /= _DELAY_ODDS.sum()
-FEATURE_MASK = -0.3  # a middling log-mel value, in place of what is hidden
-MEL_FRAMES_PER_TOKEN = 8
 
 __all__ = ["IGNORED", "Batch", "StreamMaker"]
 
@@ -43,8 +40,8 @@ __all__ = ["IGNORED", "Batch", "StreamMaker"]
 class _Odds:
     """How often an utterance, or a row, is what."""
 
-    spliced: float = 0.35
-    non_speech: float = 0.14
+    spliced: float = 0.42
+    non_speech: float = 0.1
     formants: float = 0.5
     room: float = 0.2
     background: float = 0.25
@@ -58,7 +55,7 @@ ODDS = _Odds()
 class Batch:
     """B rows of N audio tokens."""
 
-    log_mel: torch.Tensor  # float32 [B, 128, 8 N]
+    samples: torch.Tensor  # int16 [B, 1280 N]
     token_ids: torch.Tensor  # int64 [B, N], the token before each position
     targets: torch.Tensor  # int64 [B, N], IGNORED where there is no loss
     delay_tokens: torch.Tensor  # int64 [B]
@@ -90,18 +87,15 @@ class StreamMaker:
         self._n_tokens = n_tokens
         self._mid_stream_odds = mid_stream_odds
         self._rng = np.random.default_rng(seed)
-        self._log_mel = LogMel()
         self._text_ids: list[int] = []
         self._unheard: list[list[int]] = [[] for _ in sources]
         self._splicers = [Splicer(dataset) for dataset in self._sources]
 
     def batch(self, n_rows: int) -> Batch:
         rows = [self._row() for _ in range(n_rows)]
-        log_mel = self._log_mel(torch.from_numpy(np.stack([r.samples for r in rows])))
-        log_mel = self._warp_features(log_mel)
-        self._mask_features(log_mel)
+        samples = np.stack([r.samples for r in rows])
         return Batch(
-            log_mel,
+            torch.from_numpy(to_pcm16(samples)),
             torch.tensor([r.token_ids for r in rows]),
             torch.tensor([r.targets for r in rows]),
             torch.tensor([r.delay_tokens for r in rows]),
@@ -206,40 +200,3 @@ class StreamMaker:
             is_text = token_ids[i] not in (BOS_ID, PAD_ID, WORD_ID)
             if is_text and self._rng.random() < 0.05:
                 token_ids[i] = int(self._rng.choice(self._text_ids))
-
-    def _warp_features(self, log_mel: torch.Tensor) -> torch.Tensor:
-        """Stretch the mel axis of three rows in four, as another throat would.
-
-        Playing faster moves pitch, spectrum and time together; this moves the
-        spectrum alone, its lower and upper parts not quite alike, so that more
-        speakers come of the few voices there are.
-        """
-        n_mels = log_mel.shape[1]
-        bands = torch.arange(n_mels, dtype=torch.float32)
-        knots = np.linspace(0, n_mels - 1, 5)
-        warped = []
-        for row in log_mel:
-            if self._rng.random() < 0.25:
-                warped.append(row)
-                continue
-            stretch = math.exp(self._rng.uniform(-0.15, 0.15))
-            bend = np.interp(bands, knots, self._rng.uniform(-2.5, 2.5, len(knots)))
-            position = bands * stretch + torch.from_numpy(bend).float()
-            position = position.clamp(0, n_mels - 1.001)
-            below = position.long()
-            part = (position - below)[:, None]
-            warped.append(row[below].lerp(row[below + 1], part))
-        return torch.stack(warped)
-
-    def _mask_features(self, log_mel: torch.Tensor) -> None:
-        """Hide a few mel bands and moments of each row, in place."""
-        rng = self._rng
-        n_mels, n_frames = log_mel.shape[1:]
-        first = LEFT_PAD_TOKENS * MEL_FRAMES_PER_TOKEN
-        for row in log_mel:
-            for _ in range(rng.integers(0, 3)):
-                band = int(rng.integers(0, n_mels - 12))
-                row[band : band + int(rng.integers(1, 13))] = FEATURE_MASK
-            for _ in range(rng.integers(0, 5)):
-                frame = int(rng.integers(first, n_frames - 10))
-                row[:, frame : frame + int(rng.integers(1, 7))] = FEATURE_MASK

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from training.dataset import Dataset
 from training.export import load_checkpoint
+from training.features import Features
 from training.feeder import Feeder
 from training.grow import grow
 from training.model import TinyConfig, TinyVoxtral
@@ -47,6 +48,10 @@ class Trainer:
         self.averaged = {k: v.clone() for k, v in model.state_dict().items()}
         self.optimiser = MuonAdam(model)
         self.progress = Progress()
+
+    def begin_with(self, model: TinyVoxtral) -> None:
+        self.model.load_state_dict(model.state_dict())
+        self.averaged = {k: v.clone() for k, v in self.model.state_dict().items()}
 
     def save(self, path: Path) -> None:
         """Write everything needed to go on, whole or not at all."""
@@ -114,15 +119,16 @@ def _prepare_loss(
 
 
 def _gradient_maker(
-    model: TinyVoxtral, *, use_bfloat16: bool, use_compiler: bool
+    model: TinyVoxtral, seed: int, *, use_bfloat16: bool, use_compiler: bool
 ) -> Callable[[Batch], int]:
     """Adds the gradient of a batch's summed loss; returns the tokens in it."""
     loss = _prepare_loss(model, use_bfloat16=use_bfloat16, use_compiler=use_compiler)
 
+    features = Features("cpu", seed)
+
     def add_gradient(batch: Batch) -> int:
-        entropy, _ = loss(
-            batch.log_mel, batch.token_ids, batch.targets, batch.delay_tokens
-        )
+        log_mel = features(batch.samples)
+        entropy, _ = loss(log_mel, batch.token_ids, batch.targets, batch.delay_tokens)
         entropy.sum().backward()
         return int((batch.targets != IGNORED).sum())
 
@@ -199,9 +205,7 @@ def train(args: argparse.Namespace) -> None:
     if state_path.exists():
         trainer.load(state_path)
     elif args.init is not None:
-        weights = grow(load_checkpoint(args.init), config).state_dict()
-        trainer.model.load_state_dict(weights)
-        trainer.averaged = {k: v.clone() for k, v in weights.items()}
+        trainer.begin_with(grow(load_checkpoint(args.init), config))
     progress = trainer.progress
     first_step = progress.step
     end = _end(args)
@@ -211,10 +215,12 @@ def train(args: argparse.Namespace) -> None:
     feeder = Feeder(
         make_streams,
         args.rows,
+        args.feeders,
         # Another seed after every resumption: no row is seen again.
         seed=args.seed + 1000 * progress.step,
         core=args.feeder_core,
     )
+    features = Features(device, args.seed + 1000 * progress.step)
     partner = None
     if args.partner_rows:
         partner = Partner(
@@ -222,6 +228,7 @@ def train(args: argparse.Namespace) -> None:
             make_streams,
             partial(
                 _gradient_maker,
+                seed=args.seed + 1000 * progress.step + 251,
                 use_bfloat16=args.bfloat16,
                 use_compiler=args.compile,
             ),
@@ -238,8 +245,8 @@ def train(args: argparse.Namespace) -> None:
     last_time = last_saved = time.monotonic()
     while (minutes_left := (end - time.time()) / 60) > 0:
         batch = feeder.batch()
-        inputs = (batch.log_mel, batch.token_ids, batch.targets, batch.delay_tokens)
-        entropy, ids = loss(*(x.to(device) for x in inputs))
+        rest = (batch.token_ids, batch.targets, batch.delay_tokens)
+        entropy, ids = loss(features(batch.samples), *(x.to(device) for x in rest))
         n_counted = int((batch.targets != IGNORED).sum())
         trainer.model.zero_grad()
         entropy.sum().backward()
@@ -295,6 +302,7 @@ def main() -> None:
     add("--adam-lr", type=float, default=3e-3)
     add("--seed", type=int, default=1)
     add("--threads", type=int, default=1)
+    add("--feeders", type=int, default=1, help="processes that make batches")
     add("--feeder-core", type=int, help="core of batches and of the partner")
     add("--partner-rows", type=int, default=0, help="rows on that core at each step")
     add("--device", default="cpu")
