@@ -9,7 +9,7 @@ from training.espeak import VARIANTS, Espeak
 from training.synthesis import Speech
 
 # Zero to nine, spelled so that the language's own voice says the English word.
-_SPELLINGS = {
+SPELLINGS = {
     "de": "siero uann tuh srie fohr feif six ßewwen ejt nein",
     "nl": "zieroo wan toe srie foor faif siks seven eet nain",
     "sv": "siro oann to tri får fajv siks seven ejt najn",
@@ -32,14 +32,14 @@ _SPELLINGS = {
     "id": "ziro wan tu tri for faif siks seven eit nain",
 }
 
-__all__ = ["Accented"]
+__all__ = ["SPELLINGS", "Accented"]
 
 
 class Accented:
     """Voices of espeak-ng's other languages, each with its variants; digits alone."""
 
     name = "accents"
-    voices = tuple(f"{language}+{v}" for language in _SPELLINGS for v in VARIANTS)
+    voices = tuple(f"{language}+{v}" for language in SPELLINGS for v in VARIANTS)
 
     def __init__(self) -> None:
         self._espeak = Espeak()
@@ -49,6 +49,6 @@ class Accented:
     ) -> Speech | None:
         if len(words) != 1 or words[0] not in DIGITS:
             return None
-        spellings = _SPELLINGS[voice.partition("+")[0]].split()
+        spellings = SPELLINGS[voice.partition("+")[0]].split()
         spoken = spellings[DIGITS.index(words[0])]
         return self._espeak.speak([spoken], voice, rng)

@@ -11,7 +11,7 @@ from training.targets import LEFT_PAD_TOKENS
 MASKED = -0.3  # a middling log-mel value, in place of what is hidden
 MEL_FRAMES_PER_TOKEN = 8
 _N_KNOTS = 5
-_AS_IT_IS_ODDS = 0.25
+AS_IT_IS_ODDS = 0.25
 
 __all__ = ["Features"]
 
@@ -39,7 +39,7 @@ class Features:
         speakers come of the few voices there are.
         """
         position = torch.from_numpy(self._draw_positions(len(log_mel))).to(self._device)
-        below = position.long()
+        below = position.long().clamp(max=N_MELS - 2)
         part = (position - below)[..., None]
         row = torch.arange(len(log_mel), device=self._device)[:, None]
         return log_mel[row, below].lerp(log_mel[row, below + 1], part)
@@ -51,11 +51,11 @@ class Features:
         positions = np.empty((n_rows, N_MELS), np.float32)
         for position in positions:
             stretch, bend = 1.0, np.zeros(N_MELS)
-            if self._rng.random() >= _AS_IT_IS_ODDS:
+            if self._rng.random() >= AS_IT_IS_ODDS:
                 stretch = math.exp(self._rng.uniform(-0.15, 0.15))
                 bend = np.interp(bands, knots, self._rng.uniform(-2.5, 2.5, _N_KNOTS))
             position[:] = bands * stretch + bend
-        return positions.clip(0, N_MELS - 1.001)
+        return positions.clip(0, N_MELS - 1)
 
     def _draw_hidden(self, n_rows: int, n_frames: int) -> np.ndarray:
         """Return where a few mel bands and moments are hidden, bool [rows, 128, T]."""

@@ -12,11 +12,11 @@ from training.synthesis import SAMPLE_RATE
 _DIGITS_ODDS = 0.8
 _MOST_WORDS = 8
 _LONGEST_PAUSES_S = (0.08, 0.35, 0.7)
-_GATED_ODDS = 0.6
+GATED_ODDS = 0.6
 _GATE_DB = (-38.0, -12.0)
 _GATE_FRAME = 80  # samples: 5 ms
 
-__all__ = ["Splicer"]
+__all__ = ["Splicer", "gate"]
 
 
 class Splicer:
@@ -67,14 +67,14 @@ def _cut(item: Utterance, rng: np.random.Generator) -> tuple[np.ndarray, int]:
     sound = change_speed(item.samples, speed)
     end = min(int(item.word_ends[0] / speed), len(sound))
     first, last = int(rng.uniform(0, 480)), end + int(rng.uniform(0, 800))
-    if rng.random() < _GATED_ODDS:
-        first, end = _gate(sound[:end], rng.uniform(*_GATE_DB))
+    if rng.random() < GATED_ODDS:
+        first, end = gate(sound[:end], rng.uniform(*_GATE_DB))
         last = end
     level = np.float32(10 ** (rng.uniform(-5, 0) / 20))
     return sound[first:last] * level, max(end - first, 1)
 
 
-def _gate(sound: np.ndarray, threshold_db: float) -> tuple[int, int]:
+def gate(sound: np.ndarray, threshold_db: float) -> tuple[int, int]:
     """Return where sound first and last is within `threshold_db` of its loudest.
 
     So a gate cuts words: the s of "six" and the th of "three" may be lost.

@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="training needs torch: .[training]")
 pytest.importorskip("scipy", reason="training needs scipy: .[training]")
 pytest.importorskip("soxr", reason="training needs soxr: .[training]")
 
-from training import streams
+from training import splicing, streams
 from training.dataset import Dataset, Utterance, write_dataset
 from training.domain import DIGITS
 from training.streams import IGNORED, StreamMaker
@@ -82,3 +82,25 @@ def test_a_spliced_word_is_due_where_its_sound_ends(
             assert loud[end - 400 : end].mean() > 0.8
         last = int(np.nonzero(loud)[0][-1])
         assert abs(last - item.word_ends[-1]) < 16  # a millisecond
+
+
+def test_a_gated_word_keeps_what_is_loud() -> None:
+    rng = np.random.default_rng(3)
+    weak = 0.003 * rng.standard_normal(1600)
+    loud = 0.3 * rng.standard_normal(3200)
+    sound = np.concatenate([weak, loud, weak]).astype(np.float32)
+    first, end = splicing.gate(sound, -20)
+    assert abs(first - 1600) <= 80
+    assert abs(end - 4800) <= 80
+    assert splicing.gate(sound, -60) == (0, len(sound))
+
+
+def test_gated_digits_end_where_their_sound_does(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splicing, "GATED_ODDS", 1.0)
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        item = splicing.Splicer(digits).splice(rng)
+        for end in item.word_ends:
+            assert np.abs(item.samples[end - 400 : end]).max() > 0.02
