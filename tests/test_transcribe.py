@@ -19,6 +19,7 @@ import pytest
 import soundfile
 import webvtt
 
+import voxmlx
 from tests.audio.bad_files import BAD_FILES
 from tests.audio.wav_bytes import encode, wav_bytes
 from tests.sounds import speech_like
@@ -71,7 +72,7 @@ class Shop:
 
     def __call__(self, arguments: argparse.Namespace) -> Recognizer:
         self.asked.append(arguments)
-        return Recognizer("counting", self._start)
+        return Recognizer("counting", self._start, dtype="float32")
 
 
 def no_model(arguments: argparse.Namespace) -> Recognizer:
@@ -114,6 +115,8 @@ def test_json_has_the_text_the_ids_and_where_they_are_from(
         "file": talk,
         "model": "counting",
         "delay_ms": 960,
+        "dtype": "float32",
+        "package_version": voxmlx.__version__,
         "duration_ms": 3000,
         "text": TALK_TEXT,
         "segments": [

@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import voxmlx
 from voxmlx.audio.channels import SPLIT
 from voxmlx.audio.files import AudioFile, open_audio
 from voxmlx.batch import Batch
@@ -80,6 +81,7 @@ class Recognizer:
     delay_ms: int = DEFAULT_DELAY_MS
     # What steps the streams of one file's channels together.
     open_batch: Callable[[], Batch] | None = None
+    dtype: str | None = None  # of its arithmetic
 
 
 def main(
@@ -114,6 +116,7 @@ def load_recognizer(arguments: argparse.Namespace) -> Recognizer:
         ),
         delay_ms,
         lambda: Batch(checkpoint.model),
+        checkpoint.dtype,
     )
 
 
@@ -295,7 +298,13 @@ def _head(
     job: Job, model: Recognizer, arguments: argparse.Namespace
 ) -> Mapping[str, Any]:
     delay_ms = model.delay_ms if arguments.delay is None else arguments.delay
-    return {"file": job.name, "model": model.model_name, "delay_ms": delay_ms}
+    return {
+        "file": job.name,
+        "model": model.model_name,
+        "delay_ms": delay_ms,
+        "dtype": model.dtype,
+        "package_version": voxmlx.__version__,
+    }
 
 
 def _results(

@@ -24,7 +24,24 @@ from voxmlx.serve.protocol import (
 )
 from voxmlx.serve.stream_options import StreamOptions
 
-__all__ = ["Talk", "WyomingTalk", "append", "audio", "served"]
+__all__ = [
+    "BETA",
+    "DIALECTS",
+    "MISTRAL",
+    "OPENAI",
+    "Talk",
+    "WyomingTalk",
+    "append",
+    "audio",
+    "first_sound",
+    "served",
+]
+
+OPENAI = Hints(intent="transcription")
+BETA = Hints(is_beta=True, has_openai_headers=True)
+MISTRAL = Hints(path="/v1/audio/transcriptions/realtime")
+# How a client of each dialect over a websocket connects.
+DIALECTS = {"vllm": Hints(), "openai": OPENAI, "beta": BETA, "mistral": MISTRAL}
 
 
 def served() -> Served:
@@ -39,6 +56,13 @@ def served() -> Served:
 
 def audio(n_samples: int, dtype: str = "<i2") -> str:
     return base64.b64encode(np.zeros(n_samples, dtype).tobytes()).decode()
+
+
+def first_sound(hints: Hints, n_samples: int = 2400) -> dict[str, Any]:
+    """Return the message with which a client of a dialect sends sound."""
+    if hints is MISTRAL:
+        return {"type": "input_audio.append", "audio": audio(n_samples)}
+    return append(n_samples)
 
 
 def append(n_samples: int = 160) -> dict[str, Any]:

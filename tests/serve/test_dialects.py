@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.serve.scripts import Talk, append, audio
+from tests.serve.scripts import (
+    DIALECTS,
+    MISTRAL,
+    OPENAI,
+    Talk,
+    append,
+    audio,
+    first_sound,
+)
 from voxmlx.config import STREAMING_PAD_ID, STREAMING_WORD_ID
 from voxmlx.events import (
     Finished,
@@ -23,8 +31,6 @@ from voxmlx.serve.protocol import Finish, Flush, Open, PushAudio
 from voxmlx.serve.token_logprobs import TokenLogprobs
 from voxmlx.text.utterances import MAX_PAUSE_MS, MIN_PAUSE_MS
 
-OPENAI = Hints(intent="transcription")
-MISTRAL = Hints(path="/v1/audio/transcriptions/realtime")
 LOGPROBS = "item.input_audio_transcription.logprobs"
 
 
@@ -288,13 +294,6 @@ def test_base64_may_have_line_breaks(line_break: str) -> None:
     assert completed["usage"]["seconds"] == 0.1
 
 
-ALL = {"vllm": Hints(), "openai": OPENAI, "mistral": MISTRAL}
-
-
-def sound_for(hints: Hints) -> dict[str, Any]:
-    return mistral_audio() if hints is MISTRAL else append(2400)
-
-
 def quiet(talk: Talk) -> list[dict[str, Any]]:
     n = len(talk.told)
     talk.follow(talk.conversation.quiet())
@@ -313,14 +312,14 @@ def test_sound_that_is_refused_opens_no_stream() -> None:
     assert kinds(talk) == [Open, PushAudio]
 
 
-@pytest.mark.parametrize("hints", ALL.values(), ids=ALL)
+@pytest.mark.parametrize("hints", DIALECTS.values(), ids=DIALECTS)
 def test_a_client_that_stops_sending_gets_its_last_words_once(hints: Hints) -> None:
     talk = Talk(hints)
     assert quiet(talk) == []  # before any sound there are none
-    talk.says(sound_for(hints))
+    talk.says(first_sound(hints))
     assert " flushed" in json.dumps(quiet(talk))
     assert quiet(talk) == []
-    talk.says(sound_for(hints))
+    talk.says(first_sound(hints))
     assert " flushed" in json.dumps(quiet(talk))
     assert kinds(talk) == [Open, PushAudio, Flush, PushAudio, Flush]
 

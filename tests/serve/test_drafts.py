@@ -16,7 +16,16 @@ from wyoming.client import AsyncTcpClient
 from wyoming.event import Event as WyomingEvent
 
 from tests.serve.loopback import PATIENCE_S, Loopback, said, serving, sound
-from tests.serve.scripts import Talk, WyomingTalk, append, audio, served
+from tests.serve.scripts import (
+    BETA,
+    MISTRAL,
+    OPENAI,
+    Talk,
+    WyomingTalk,
+    append,
+    audio,
+    served,
+)
 from tests.sounds import speech_like
 from voxmlx import Checkpoint, Session
 from voxmlx.events import DraftChanged, Event, TextDelta, UtteranceEnd
@@ -27,9 +36,6 @@ from voxmlx.serve.protocol import Close, Open
 from voxmlx.serve.scheduler import Scheduler
 from voxmlx.web.limits import Limits
 
-OPENAI = Hints(intent="transcription")
-BETA = Hints(is_beta=True, has_openai_headers=True)
-MISTRAL = Hints(path="/v1/audio/transcriptions/realtime")
 MONO: dict[str, Any] = {"rate": 16_000, "width": 2, "channels": 1}
 ITEM = "conversation.item.input_audio_transcription"
 

@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.serve.scripts import Talk, append, audio
+from tests.serve.scripts import (
+    BETA,
+    DIALECTS,
+    MISTRAL,
+    OPENAI,
+    Talk,
+    append,
+    audio,
+    first_sound,
+)
 from voxmlx.errors import RequestError
 from voxmlx.events import TextDelta, UtteranceEnd, Word, WordFinal
 from voxmlx.serve.conversation import Hints
@@ -20,9 +29,6 @@ from voxmlx.serve.protocol import Failed, Finish, Flush, Lagging, Open, PushAudi
 from voxmlx.serve.stream_options import StreamOptions
 from voxmlx.serve.text_buffer import TextBuffer
 
-OPENAI = Hints(intent="transcription")
-BETA = Hints(is_beta=True, has_openai_headers=True)
-MISTRAL = Hints(path="/v1/audio/transcriptions/realtime")
 GA_UPDATE = {"type": "session.update", "session": {"type": "transcription"}}
 
 
@@ -342,10 +348,8 @@ def test_speakers_are_refused_rather_than_ignored() -> None:
 
 # ----------------------------------------------------------- all of them
 
-ALL = {"vllm": Hints(), "openai": OPENAI, "beta": BETA, "mistral": MISTRAL}
 
-
-@pytest.mark.parametrize("hints", ALL.values(), ids=ALL)
+@pytest.mark.parametrize("hints", DIALECTS.values(), ids=DIALECTS)
 @pytest.mark.parametrize(
     "message",
     [
@@ -377,7 +381,7 @@ def test_a_message_that_is_wrong_gets_an_error_and_no_more(
 
 @pytest.mark.parametrize("name", ["mistral", "vllm"])
 def test_options_cannot_change_once_there_is_sound(name: str) -> None:
-    talk = Talk(ALL[name])
+    talk = Talk(DIALECTS[name])
     change: dict[str, Any]
     if name == "mistral":
         talk.says({"type": "input_audio.append", "audio": audio(160)})
@@ -388,7 +392,7 @@ def test_options_cannot_change_once_there_is_sound(name: str) -> None:
     assert types(talk.says({"type": "session.update", **change})) == ["error"]
 
 
-@pytest.mark.parametrize("hints", ALL.values(), ids=ALL)
+@pytest.mark.parametrize("hints", DIALECTS.values(), ids=DIALECTS)
 def test_a_stream_that_fails_ends_the_connection_with_the_reason(hints: Hints) -> None:
     talk = Talk(hints)
     told = talk.hears(Failed(RequestError("full", code="at_capacity", status=503)))
@@ -397,11 +401,10 @@ def test_a_stream_that_fails_ends_the_connection_with_the_reason(hints: Hints) -
     assert talk.is_closed
 
 
-@pytest.mark.parametrize("hints", ALL.values(), ids=ALL)
+@pytest.mark.parametrize("hints", DIALECTS.values(), ids=DIALECTS)
 def test_a_server_that_goes_away_brings_out_the_last_words(hints: Hints) -> None:
     talk = Talk(hints)
-    sound = {"type": "input_audio.append", "audio": audio(160)}
-    talk.says(sound if hints is MISTRAL else append())
+    talk.says(first_sound(hints))
     talk.follow(talk.conversation.end())
     assert talk.is_closed
     assert "end" in json.dumps(talk.told[-1])
@@ -536,7 +539,7 @@ def converse(hints: Hints, messages: list[str]) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(list(ALL.values())), st.lists(MESSAGES, max_size=8))
+@given(st.sampled_from(list(DIALECTS.values())), st.lists(MESSAGES, max_size=8))
 def test_no_message_whatever_breaks_a_conversation(
     hints: Hints, messages: list[str]
 ) -> None:
@@ -545,7 +548,10 @@ def test_no_message_whatever_breaks_a_conversation(
 
 @pytest.mark.slow
 @settings(max_examples=2500, deadline=None)
-@given(st.sampled_from(list(ALL.values())), st.lists(MESSAGES, min_size=4, max_size=12))
+@given(
+    st.sampled_from(list(DIALECTS.values())),
+    st.lists(MESSAGES, min_size=4, max_size=12),
+)
 def test_ten_thousand_messages_break_no_conversation(
     hints: Hints, messages: list[str]
 ) -> None:

@@ -55,8 +55,8 @@ class Microphone:
     and a voice may be on the second. One of them is heard, see ChannelChooser.
 
     `read`, `stop` and `close` are for one thread, and `notify` may be replaced there.
-    PortAudio's own thread copies one input of each block into a queue and does nothing
-    else.
+    PortAudio's own thread measures the inputs of each block, and copies the one that is
+    heard, or their mean, into a queue. It does nothing else.
 
     A context manager, and an iterable of float32 samples [n] at 16 kHz.
     """

@@ -12,7 +12,8 @@ One turn of the loop (`DecodeRequest`):
     verifying   the ids up to the first that was guessed wrong are taken
     learning    `observe(ids)` for the n-grams, `passed(...)` for the costs
 
-Invariants: no id of a stream depends on its guesses; what is remembered has a bound; this
+Invariants: no id of a stream depends on its guesses, but for a near tie, which the last
+bits decide; what is remembered has a bound; this
 file has no clock: who owns the loop hands one in. With a fixed `n_guesses` none is
 read, so a run can be repeated pass by pass.
 

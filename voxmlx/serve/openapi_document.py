@@ -57,7 +57,7 @@ def openapi_document(
             "title": "voxmlx",
             "version": voxmlx.__version__,
             "description": "Live speech to text: the protocols of OpenAI, Mistral and "
-            "vLLM.",
+            "vLLM. Wyoming's is spoken on a port of its own, where one is asked for.",
         },
         "servers": [{"url": "/"}],
         "paths": paths,

@@ -19,16 +19,16 @@ __all__ = [
     "starts_piece",
 ]
 
-# A word ended within the 80 ms of sound that its marker's id stands for, so on
+# A word ended within the 80 ms of sound that its WORD token stands for, so on
 # average half an audio token before the id's time.
 END_OFFSET_MS = -AUDIO_TOKEN_MS // 2
-# A marker that had to wait for the word before to be written comes later. Over 116
-# words of two synthesisers at 480 ms, ends were 0 ms late (deviation 37) after a
-# blank and 30 ms late after text.
+# A WORD token that had to wait for the word before to be written comes later. Over
+# 116 words of two synthesisers at 480 ms, ends were 0 ms late (deviation 37) after a
+# PAD token and 30 ms late after text.
 WAITED_MS = 30
 
-# Blanks after which a word's text is taken to be complete. Sub-words come one per
-# audio token without blanks between, so one would do for what the model was
+# PAD tokens after which a word's text is taken to be complete. Sub-words come one per
+# audio token without PAD between, so one would do for what the model was
 # trained on; the others allow a straggler.
 SETTLE_TOKENS = 3
 
