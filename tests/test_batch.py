@@ -191,7 +191,7 @@ def test_guards_and_hot_words_that_act_do_the_same_in_a_batch(
         [said[i].samples for i in (0, 2, 3, 4, 5)],
         [
             {"delay_ms": 960},
-            {"hotwords": ["ninety", "five hundred"], "hotword_boost": 12.0},
+            {"hotwords": ["seventy", "five hundred"], "hotword_boost": 12.0},
             {"hotwords": ["march"], "hotword_boost": 12.0, **all_guards},
             {"delay_ms": 240, **all_guards},
             {"hotwords": ["nine", "two"], "hotword_boost": 16.0, "confidence": True},

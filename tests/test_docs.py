@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.held_out import held_out
 from tests.markdown import GUIDE, PROJECT, README, ROOT, blocks, links
-from tests.sounds import speech_like
 from voxmlx import demo
 from voxmlx.__main__ import COMMANDS
 from voxmlx.checkpoint import Checkpoint
@@ -96,7 +96,7 @@ def test_every_python_snippet_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    sound = speech_like(3 * 16_000, seed=2)
+    sound = held_out("flite")[2].samples
     soundfile.write("talk.wav", (sound * 32768).astype(np.int16), 16_000)
     snippet = snippet.replace(DEFAULT_MODEL, str(tiny_checkpoint_dir))
     assert not HUB_ID.search(snippet)

@@ -185,7 +185,8 @@ def _do_there(
     delay = {"delay_ms": arguments.delay} if served.is_ours and arguments.delay else {}
 
     def write(job: Job, events: Sequence[Event]) -> None:
-        head = {"file": job.name, "model": served.name, **delay}
+        version = {"package_version": voxmlx.__version__}
+        head = {"file": job.name, "model": served.name, **delay, **version}
         with interruption.held(), _results(job, arguments, head, None) as results:
             _begin_print(job, arguments, results)
             for event in events:

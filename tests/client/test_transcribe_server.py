@@ -100,6 +100,7 @@ def test_our_server_gives_the_files_that_this_machine_gives(
     told = [json.loads((d / "sample.json").read_text("utf-8")) for d in (here, there)]
     for one in told:
         del one["tokens"]  # a server tells no ids
+    assert told[0].pop("dtype") == "float32"  # nor its dtype
     assert told[0] == told[1]
     assert told[1]["delay_ms"] == 480
 
