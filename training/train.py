@@ -208,6 +208,8 @@ def train(args: argparse.Namespace) -> None:
         trainer.begin_with(grow(load_checkpoint(args.init), config))
     progress = trainer.progress
     first_step = progress.step
+    # Another seed after every resumption: no row is seen again.
+    seed = args.seed + 1000 * first_step
     end = _end(args)
     make_streams = partial(
         _make_streams, args.data, args.sources, args.tokenizer, args.tokens
@@ -216,11 +218,10 @@ def train(args: argparse.Namespace) -> None:
         make_streams,
         args.rows,
         args.feeders,
-        # Another seed after every resumption: no row is seen again.
-        seed=args.seed + 1000 * progress.step,
+        seed=seed,
         core=args.feeder_core,
     )
-    features = Features(device, args.seed + 1000 * progress.step)
+    features = Features(device, seed)
     partner = None
     if args.partner_rows:
         partner = Partner(
@@ -228,12 +229,12 @@ def train(args: argparse.Namespace) -> None:
             make_streams,
             partial(
                 _gradient_maker,
-                seed=args.seed + 1000 * progress.step + 251,
+                seed=seed + 251,
                 use_bfloat16=args.bfloat16,
                 use_compiler=args.compile,
             ),
             args.partner_rows,
-            seed=args.seed + 1000 * progress.step + 250,
+            seed=seed + 250,
             core=args.feeder_core,
         )
     loss = _prepare_loss(

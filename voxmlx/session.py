@@ -101,10 +101,10 @@ class Session:
         `replacements` what final words to write otherwise (not the TextDeltas, which
         are sooner). An UtteranceEnd comes after `pause_ms` without speech. `speculate`
         decodes sound that is there already, a file's or a backlog's, several ids at a
-        time where that is faster; it changes no id, but for near ties in the last bits. A Speculation instead of True has its
-        own clock or number of guesses, and is of this session alone. `kv_bits` is how the session
-        remembers the last eleven minutes: 16 (the default) in the model's dtype, 8 in
-        about half the memory.
+        time where that is faster; it changes no id, but for near ties in the last bits. A
+        Speculation instead of True has its own clock or number of guesses, and is of this
+        session alone. `kv_bits` is how the session remembers the last eleven minutes: 16
+        (the default) in the model's dtype, 8 in about half the memory.
 
         With `draft_delay_ms`, shorter than the delay, DraftChanged events tell sooner
         what may follow the text. A second decoder row takes the same passes, so weights
@@ -114,7 +114,8 @@ class Session:
         `silence_block` is how many audio tokens of silence, at most, are collected and
         stepped together, 1 to 16. Where no text is due, nobody waits for those ids; the
         first audio token that may be speech ends the collection at once. It changes no
-        id, but for near ties in the last bits. 8 read the weights an eighth as often, so a machine stays cool.
+        id, but for near ties in the last bits. 8 read the weights an eighth as often, so a
+        machine stays cool.
 
         Raises DelayError unless the delay is one of LEGAL_DELAYS_MS, HotwordError
         for a phrase or replacement that is empty or cannot be written, and

@@ -34,6 +34,7 @@ __all__ = [
     "append",
     "audio",
     "first_sound",
+    "mistral_append",
     "served",
 ]
 
@@ -60,9 +61,11 @@ def audio(n_samples: int, dtype: str = "<i2") -> str:
 
 def first_sound(hints: Hints, n_samples: int = 2400) -> dict[str, Any]:
     """Return the message with which a client of a dialect sends sound."""
-    if hints is MISTRAL:
-        return {"type": "input_audio.append", "audio": audio(n_samples)}
-    return append(n_samples)
+    return mistral_append(n_samples) if hints is MISTRAL else append(n_samples)
+
+
+def mistral_append(n_samples: int = 160) -> dict[str, Any]:
+    return {"type": "input_audio.append", "audio": audio(n_samples)}
 
 
 def append(n_samples: int = 160) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from tests.serve.scripts import (
     append,
     audio,
     first_sound,
+    mistral_append,
 )
 from voxmlx.config import STREAMING_PAD_ID, STREAMING_WORD_ID
 from voxmlx.events import (
@@ -113,7 +114,7 @@ def test_a_list_that_is_empty_takes_hot_words_back() -> None:
         session = {"context_bias": hotwords}
         mistral.says({"type": "session.update", "session": session})
     vllm.says(append(160))
-    mistral.says(mistral_audio(160))
+    mistral.says(mistral_append(160))
     opened = [
         c for t in (talk, vllm, mistral) for c in t.commands if isinstance(c, Open)
     ]
@@ -123,17 +124,13 @@ def test_a_list_that_is_empty_takes_hot_words_back() -> None:
 # ------------------------------------------------------------- Mistral
 
 
-def mistral_audio(n_samples: int = 16_000) -> dict[str, Any]:
-    return {"type": "input_audio.append", "audio": audio(n_samples)}
-
-
 FLUSH, END = {"type": "input_audio.flush"}, {"type": "input_audio.end"}
 
 
 def test_each_flushed_utterance_has_its_done_and_the_session_goes_on() -> None:
     talk = Talk(MISTRAL)
     for n_seconds, text in ((2, " one"), (1, " two")):
-        talk.says(mistral_audio(n_seconds * 16_000))
+        talk.says(mistral_append(n_seconds * 16_000))
         talk.hears(TokenDecoded(1000, 0, 80), TextDelta(text, 80))
         done = talk.says(FLUSH)[-1]
         assert done["type"] == "transcription.done"
@@ -148,7 +145,7 @@ def test_each_flushed_utterance_has_its_done_and_the_session_goes_on() -> None:
 
 def test_the_prompt_is_counted_once_however_many_segments() -> None:
     talk = Talk(MISTRAL)
-    talk.says(mistral_audio(), FLUSH, mistral_audio(), FLUSH, END)
+    talk.says(mistral_append(16_000), FLUSH, mistral_append(16_000), FLUSH, END)
     usages = [m["usage"] for m in of_type(talk.told, "transcription.done")]
     assert [usage["prompt_tokens"] for usage in usages] == [39, 0, 0]
 
@@ -166,7 +163,7 @@ def test_a_flush_before_any_sound_is_answered() -> None:
 
 def test_a_flush_without_new_sound_decodes_no_silence() -> None:
     talk = Talk(MISTRAL)
-    talk.says(mistral_audio(), FLUSH)
+    talk.says(mistral_append(16_000), FLUSH)
     (done,) = talk.says(FLUSH)
     assert (done["type"], done["text"]) == ("transcription.done", "")
     assert kinds(talk) == [Open, PushAudio, Flush]
@@ -175,7 +172,7 @@ def test_a_flush_without_new_sound_decodes_no_silence() -> None:
 def test_turns_keep_the_clients_clock_across_a_flush() -> None:
     talk = Talk(MISTRAL)
     talk.says({"type": "session.update", "session": {"turn_detection": {}}})
-    talk.says(mistral_audio(), FLUSH)
+    talk.says(mistral_append(16_000), FLUSH)
     told = talk.hears(
         UtteranceEnd(0, 900, 1000), TextDelta(" x", 3000), UtteranceEnd(0, 3500, 4300)
     )
@@ -357,7 +354,7 @@ def test_a_clear_without_new_sound_decodes_no_silence() -> None:
 def test_mistrals_transcript_is_not_done_because_its_client_is_quiet() -> None:
     """The official package ends at the first `transcription.done`."""
     talk = Talk(MISTRAL)
-    talk.says(mistral_audio())
+    talk.says(mistral_append(16_000))
     assert of_type(quiet(talk), ".done") == []
     assert talk.says(END)[-1]["text"] == " flushed end"
     assert kinds(talk)[-1] is Finish

@@ -23,7 +23,7 @@ from tests.serve.scripts import (
     Talk,
     WyomingTalk,
     append,
-    audio,
+    mistral_append,
     served,
 )
 from tests.sounds import speech_like
@@ -92,7 +92,7 @@ DIALECTS = {
     "mistral": Dialect(
         lambda: Talk(MISTRAL),
         lambda asked: {"type": "session.update", "session": asked},
-        {"type": "input_audio.append", "audio": audio(160)},
+        mistral_append(),
         "transcription.draft",
         "text",
         ("transcription.text.delta", "text"),

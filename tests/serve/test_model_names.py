@@ -11,7 +11,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from tests.serve.loopback import PATIENCE_S, Loopback, serving
-from tests.serve.scripts import Talk, WyomingTalk, append, served
+from tests.serve.scripts import OPENAI, Talk, WyomingTalk, append, served
 from tests.serve.test_requests import TRANSCRIPTIONS, wav
 from tests.sounds import speech_like
 from voxmlx import Checkpoint
@@ -20,7 +20,6 @@ from voxmlx.errors import RequestError
 from voxmlx.serve.conversation import Conversation, Hints
 from voxmlx.serve.model_names import check_model, read_model_name
 
-OPENAI = Hints(intent="transcription")
 KNOWN = [
     *("demo", "whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"),
     *("gpt-4o-mini-transcribe-2025-12-15", "gpt-realtime", "gpt-realtime-whisper"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.serve.loopback import sound
-from tests.serve.scripts import Talk, append, served
+from tests.serve.scripts import OPENAI, Talk, append, served
 from voxmlx import Checkpoint
 from voxmlx.events import (
     DraftChanged,
@@ -17,7 +17,7 @@ from voxmlx.events import (
     TokenDecoded,
     UtteranceEnd,
 )
-from voxmlx.serve.conversation import Conversation, Hints
+from voxmlx.serve.conversation import Conversation
 from voxmlx.serve.protocol import (
     Effect,
     Finish,
@@ -30,7 +30,6 @@ from voxmlx.serve.protocol import (
 )
 from voxmlx.serve.scheduler import Scheduler
 
-OPENAI = Hints(intent="transcription")
 ITEM = "conversation.item.input_audio_transcription"
 PIECE_S = 0.1
 

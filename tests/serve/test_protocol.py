@@ -20,6 +20,7 @@ from tests.serve.scripts import (
     append,
     audio,
     first_sound,
+    mistral_append,
 )
 from voxmlx.errors import RequestError
 from voxmlx.events import TextDelta, UtteranceEnd, Word, WordFinal
@@ -384,7 +385,7 @@ def test_options_cannot_change_once_there_is_sound(name: str) -> None:
     talk = Talk(DIALECTS[name])
     change: dict[str, Any]
     if name == "mistral":
-        talk.says({"type": "input_audio.append", "audio": audio(160)})
+        talk.says(mistral_append())
         change = {"session": {"target_streaming_delay_ms": 960}}
     else:
         talk.says(append())

@@ -13,9 +13,9 @@ One turn of the loop (`DecodeRequest`):
     learning    `observe(ids)` for the n-grams, `passed(...)` for the costs
 
 Invariants: no id of a stream depends on its guesses, but for a near tie, which the last
-bits decide; what is remembered has a bound; this
-file has no clock: who owns the loop hands one in. With a fixed `n_guesses` none is
-read, so a run can be repeated pass by pass.
+bits decide; what is remembered has a bound; this file has no clock: who owns the loop
+hands one in. With a fixed `n_guesses` none is read, so a run can be repeated pass by
+pass.
 
 Example: a pass over 1 position takes 10 ms and one over 4 takes 12 ms. The last 40 ids
 are PAD, so each of the next three is PAD with a chance of 0.9. Three guesses
