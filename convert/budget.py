@@ -29,6 +29,7 @@ from voxmlx.layouts import Module, packed_path
 from voxmlx.layouts.configs import Precision
 from voxmlx.layouts.recipes import ADA_RULE, Recipe, Rule
 
+from . import tied_embedding
 from .affine import Floats, dequantized
 from .disk import amount
 from .gptq import Inputs, gptq
@@ -52,7 +53,6 @@ __all__ = [
 BUDGET_BITS = (3, 4, 5, 6, 8)
 _GROUP_SIZE = 64
 _PROBE_BITS = 4
-_GUESS_DAMPING = 0.03
 # Headers of files grow with the numbers in them.
 _SLACK_BYTES = 16_000
 # More sound says little more of which matrix matters, and each matrix hears it.
@@ -101,9 +101,10 @@ def measured(
     ids = free_ids(checkpoint, audio)
     before = _log_probabilities(checkpoint, audio, ids)
     modules = modules_of(checkpoint.model)
+    norm = np.array(checkpoint.model.decoder.norm.weight.astype(mx.float32))
     found: dict[str, float] = {}
     for i, unit in enumerate(wanted):
-        with replaced_weight(modules[unit.path], _probe(unit)):
+        with replaced_weight(modules[unit.path], _probe(unit, norm)):
             is_early = not unit.path.startswith("decoder.")
             inputs = heard(checkpoint, some) if is_early else audio
             after = _log_probabilities(checkpoint, inputs, ids)
@@ -126,13 +127,14 @@ def _first(sounds: Sequence[Sound]) -> list[Sound]:
     return [Sound(sound.name, sound.samples[: most // n], None) for sound in some]
 
 
-def _probe(unit: Unit) -> Callable[[Floats], Floats]:
+def _probe(unit: Unit, norm: Floats) -> Callable[[Floats], Floats]:
     precision = Precision(_PROBE_BITS, _GROUP_SIZE)
 
     def rounded(rows: Floats) -> Floats:
         if unit.path.endswith("embedding"):
             # As the search rounds it: plain least squares would make it look worse.
-            inputs = Inputs.of(mx.array(rows.T @ rows), _GUESS_DAMPING)
+            hessian = tied_embedding.guessed_hessian([mx.array(rows)], norm)
+            inputs = Inputs.of(hessian, tied_embedding.DAMPING)
             return dequantized(gptq(rows, inputs, precision, "bfloat16"))
         return dequantized(search(rows, precision, "bfloat16"))
 

@@ -24,9 +24,9 @@ from voxmlx.layouts import Module, packed_path
 from voxmlx.layouts.configs import Precision
 from voxmlx.layouts.recipes import DtypeName
 
+from . import tied_embedding
 from .affine import Floats, Rounded
 from .calibration import Calibration
-from .products import gram
 from .refinement import refined
 from .rounding import Nearest, Round, as_stored
 from .search import nearest_codes, search
@@ -36,8 +36,8 @@ __all__ = ["Gptq", "Inputs", "Search", "gptq"]
 
 # Added to H's diagonal, as a share of its mean: for inputs never seen.
 _DAMPING = 0.01
-# The same where H is a guess: more of it is not to be trusted.
-_GUESS_DAMPING = 0.03
+
+_LAST_NORM = "decoder.norm"
 
 # A triangle of this size is inverted as any matrix.
 _SMALL = 64
@@ -114,9 +114,9 @@ def gptq(
 class Search:
     """Rounds to the scales and biases of the least squared error found.
 
-    The tied embedding is rounded by `gptq`, its inputs guessed without any sound: what
-    the last layer gives lies in the directions of the rows that it chooses among, so
-    H = W^T W. On the demo, 5 bits, KL is 0.0005 so, and 0.0028 by search alone.
+    The tied embedding is rounded by `gptq`, its inputs guessed without any sound as
+    `tied_embedding` says. On the demo, 3 bits, it alone costs 0.014 nats so, 0.028 by
+    search alone, and 0.2 rounded to nearest.
     """
 
     def __init__(self, dtype: DtypeName) -> None:
@@ -133,7 +133,10 @@ class Search:
                 self._dtype,
                 lambda rows: search(rows, precision, self._dtype),
             )
-        inputs = Inputs.of(gram(source.blocks(module, mx.float32)), _GUESS_DAMPING)
+        norm = source.whole(source.files.modules[_LAST_NORM], "weight", mx.float32)
+        blocks = source.blocks(module, mx.float32)
+        hessian = tied_embedding.guessed_hessian(blocks, as_numpy(norm))
+        inputs = Inputs.of(hessian, tied_embedding.DAMPING)
         return as_stored(
             module,
             precision,
@@ -156,7 +159,9 @@ class Gptq:
         if precision.mode != "affine" or ".ada." in module.path:
             # The delay's matrices run once per stream: nothing is known of inputs.
             return self._search.begin(module, precision, source)
-        inputs = self._inputs_of(packed_path(module.path))
+        is_tied = module.kind == "embedding"
+        damping = tied_embedding.DAMPING if is_tied else _DAMPING
+        inputs = self._inputs_of(packed_path(module.path), damping)
         return as_stored(
             module,
             precision,
@@ -164,9 +169,9 @@ class Gptq:
             lambda rows: gptq(rows, inputs, precision, self._dtype),
         )
 
-    def _inputs_of(self, path: str) -> Inputs:
+    def _inputs_of(self, path: str, damping: float) -> Inputs:
         if self._inputs is None or path != self._path:
             self._inputs = None  # free it before the next is made
-            self._inputs = Inputs.of(self._calibration.hessian(path))
+            self._inputs = Inputs.of(self._calibration.hessian(path), damping)
             self._path = path
         return self._inputs
