@@ -15,6 +15,7 @@ memory. Here no gradient is needed, and no second model.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from voxmlx import Checkpoint
 from voxmlx.config import SAMPLE_RATE
 from voxmlx.errors import OutputError
+from voxmlx.kernels.evaluation import as_numpy
 from voxmlx.layouts import Module, packed_path
 from voxmlx.layouts.configs import Precision
 from voxmlx.layouts.recipes import ADA_RULE, Recipe, Rule
@@ -45,6 +47,7 @@ __all__ = [
     "Unit",
     "allocated",
     "budget_recipe",
+    "costs_of",
     "measured",
     "n_bytes_of",
     "units",
@@ -53,6 +56,9 @@ __all__ = [
 BUDGET_BITS = (3, 4, 5, 6, 8)
 _GROUP_SIZE = 64
 _PROBE_BITS = 4
+_PROBE = Precision(_PROBE_BITS, _GROUP_SIZE)
+# Sounds that are heard side by side.
+_ROWS = 16
 # Headers of files grow with the numbers in them.
 _SLACK_BYTES = 16_000
 # More sound says little more of which matrix matters, and each matrix hears it.
@@ -96,25 +102,45 @@ def measured(
     on_measured: OnMeasured | None = None,
 ) -> dict[str, float]:
     """Return KL to the unchanged model, in nats, when each unit alone has 4 bits."""
-    some = _first(sounds)
-    audio = heard(checkpoint, some)
-    ids = free_ids(checkpoint, audio)
+    groups = {unit.path: [unit] for unit in wanted}
+    return costs_of(checkpoint, groups, _first(sounds), on_measured=on_measured)
+
+
+def costs_of(
+    checkpoint: Checkpoint,
+    groups: Mapping[str, Sequence[Unit]],
+    sounds: Sequence[Sound],
+    precision: Precision = _PROBE,
+    on_measured: OnMeasured | None = None,
+) -> dict[str, float]:
+    """Return KL to the unchanged model, in nats, when each group alone is rounded.
+
+    It is the mean of all tokens of `sounds`, each after the unchanged model's tokens.
+    The model stays as it was.
+    """
+    parts = [sounds[i : i + _ROWS] for i in range(0, len(sounds), _ROWS)]
+    audio = [heard(checkpoint, part) for part in parts]
+    ids = [free_ids(checkpoint, x) for x in audio]
     before = _log_probabilities(checkpoint, audio, ids)
     modules = modules_of(checkpoint.model)
-    norm = np.array(checkpoint.model.decoder.norm.weight.astype(mx.float32))
+    weights: mx.array = checkpoint.model.decoder.norm.weight
+    norm = np.asarray(as_numpy(weights.astype(mx.float32)))
     found: dict[str, float] = {}
-    for i, unit in enumerate(wanted):
-        with replaced_weight(modules[unit.path], _probe(unit, norm)):
-            is_early = not unit.path.startswith("decoder.")
-            inputs = heard(checkpoint, some) if is_early else audio
+    for i, (name, units) in enumerate(groups.items()):
+        with ExitStack() as changed:
+            for unit in units:
+                change = _rounded(unit, precision, norm)
+                changed.enter_context(replaced_weight(modules[unit.path], change))
+            is_late = all(unit.path.startswith("decoder.") for unit in units)
+            inputs = audio if is_late else [heard(checkpoint, part) for part in parts]
             after = _log_probabilities(checkpoint, inputs, ids)
         divergence = [
             (np.exp(p) * (p - q)).sum(axis=1)
             for p, q in zip(before, after, strict=True)
         ]
-        found[unit.path] = float(np.mean(np.concatenate(divergence), dtype=np.float64))
+        found[name] = float(np.mean(np.concatenate(divergence), dtype=np.float64))
         if on_measured is not None:
-            on_measured(i + 1, len(wanted))
+            on_measured(i + 1, len(groups))
     return found
 
 
@@ -127,9 +153,9 @@ def _first(sounds: Sequence[Sound]) -> list[Sound]:
     return [Sound(sound.name, sound.samples[: most // n], None) for sound in some]
 
 
-def _probe(unit: Unit, norm: Floats) -> Callable[[Floats], Floats]:
-    precision = Precision(_PROBE_BITS, _GROUP_SIZE)
-
+def _rounded(
+    unit: Unit, precision: Precision, norm: Floats
+) -> Callable[[Floats], Floats]:
     def rounded(rows: Floats) -> Floats:
         if unit.path.endswith("embedding"):
             # As the search rounds it: plain least squares would make it look worse.
@@ -142,13 +168,19 @@ def _probe(unit: Unit, norm: Floats) -> Callable[[Floats], Floats]:
 
 
 def _log_probabilities(
-    checkpoint: Checkpoint, audio: Sequence[mx.array], ids: Sequence[NDArray[np.int32]]
+    checkpoint: Checkpoint,
+    audio: Sequence[Sequence[mx.array]],
+    ids: Sequence[Sequence[NDArray[np.int32]]],
 ) -> list[Floats]:
-    rows: list[list[Floats]] = [[] for _ in ids]
-    for i, block in forced_together(checkpoint, audio, ids):
-        shifted = block - block.max(axis=1, keepdims=True)
-        rows[i].append(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
-    return [np.concatenate(parts) for parts in rows]
+    """Return those of each sound [n, vocab], some sounds side by side."""
+    found: list[Floats] = []
+    for inputs, histories in zip(audio, ids, strict=True):
+        rows: list[list[Floats]] = [[] for _ in histories]
+        for i, block in forced_together(checkpoint, inputs, histories):
+            shifted = block - block.max(axis=1, keepdims=True)
+            rows[i].append(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+        found += [np.concatenate(parts) for parts in rows]
+    return found
 
 
 def allocated(

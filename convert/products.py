@@ -22,6 +22,7 @@ __all__ = [
     "gram",
     "modules_of",
     "replaced_weight",
+    "shapes_of",
     "times",
 ]
 
@@ -70,6 +71,12 @@ def _flat(x: mx.array) -> Floats:
 def modules_of(network: nn.Module) -> dict[str, nn.Module]:
     """Return all modules by their path."""
     return dict(network.named_modules())
+
+
+def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each module's weight, by the module's path."""
+    found = modules_of(network).items()
+    return {path: m["weight"].shape for path, m in found if "weight" in m}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What is known of the tied embedding's inputs where no sound is heard.
+"""Guesses the inputs of the tied embedding's product where no sound is heard.
 
 The last product gives each id's logit: its row of the embedding times what the last norm
 makes of the stream. The stream begins with the row of the id before, and that norm
@@ -53,11 +53,15 @@ def guessed_hessian(blocks: Iterable[mx.array], norm: Floats) -> mx.array:
                 frequent.append(np.array(rows[token_id - n_rows]))
         n_rows += len(rows)
     mean = (total / max(n_rows, 1)).astype(np.float32)
-    result = _of_trace_one(of_rows * np.outer(norm, norm))
+    result = _of_trace_one(of_rows * _outer(norm))
     for row in frequent:
-        direction = norm * (row - mean)
-        result += np.float32(_SHARE) * _of_trace_one(np.outer(direction, direction))
+        direction = np.multiply(norm, row - mean, dtype=np.float32)
+        result += np.float32(_SHARE) * _of_trace_one(_outer(direction))
     return mx.array(result)
+
+
+def _outer(vector: Floats) -> Floats:
+    return np.outer(vector, vector).astype(np.float32, copy=False)
 
 
 def _of_trace_one(matrix: Floats) -> Floats:

@@ -109,7 +109,7 @@ def test_what_awni_cannot_keep_is_one_line_and_leaves_nothing(
     assert main([*arguments, "--layout", "awni"]) == 1
     line = capsys.readouterr().err
     assert line.count("\n") == 1
-    assert "4 bits in groups of 64 (affine), 6 bits" in line
+    assert "4 bits in groups of 64 (affine), 5 bits" in line
     assert {path.name for path in tmp_path.iterdir()} == {"mixed"}
 
 

@@ -10,11 +10,10 @@ import soundfile
 
 from convert import disk, model_reading, quality
 from convert.__main__ import main
-from convert.sensitivity import GROUPS, rank
+from convert.sensitivity import GROUPS, SensitivityRow, sensitivities, wanted_bits
 from tests.sounds import speech_like
 from voxmlx import load
 from voxmlx.errors import AudioError
-from voxmlx.layouts.configs import Precision
 
 
 @pytest.fixture(scope="module")
@@ -101,17 +100,26 @@ def test_ids_a_model_chose_are_those_its_forced_logits_choose(
     np.testing.assert_array_equal(logits.argmax(axis=1), found.ids)
 
 
-def test_sensitivity_ranks_every_group_and_leaves_the_model_as_it_was(
+def test_sensitivity_has_every_group_and_leaves_the_model_as_it_was(
     source: Path, sound: Path
 ) -> None:
     checkpoint = load(source, "float32")
     sounds = quality.read_sounds([sound])
-    rows = rank(checkpoint, sounds, Precision(4, 64))
-    assert {row.group for row in rows} == set(GROUPS)
-    costs = [row.error_per_saved_mb for row in rows]
-    assert costs == sorted(costs, reverse=True)
-    assert min(row.error for row in rows) > 0
-    assert rank(checkpoint, sounds, Precision(4, 64)) == rows
+    rows = sensitivities(checkpoint, sounds)
+    assert tuple(row.group for row in rows) == GROUPS
+    assert min(row.kl for row in rows) > 0
+    assert sensitivities(checkpoint, sounds) == rows
+
+
+def test_four_times_the_kl_per_weight_wants_a_bit_more() -> None:
+    rows = [
+        SensitivityRow("a", 1000, 1e-4),
+        SensitivityRow("b", 1000, 4e-4),
+        SensitivityRow("c", 4000, 4e-4),
+        SensitivityRow("d", 250, 8e-4),
+    ]
+    wanted = wanted_bits(rows, 3)
+    assert wanted == pytest.approx({"a": 3, "b": 4, "c": 3, "d": 5.5})
 
 
 def reading_of(ids: list[int], logits: np.ndarray, text: str) -> quality.ModelReading:

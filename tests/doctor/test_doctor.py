@@ -207,10 +207,10 @@ def test_every_recipe_in_affine_groups_is_estimated() -> None:
 
 
 def test_parts_of_a_mixed_recipe_have_their_own_bits() -> None:
-    # Embedding, decoder attention (q, o, k, v) and adapter get two bits more.
-    n = 131072 * 3072 + 26 * 2 * 3072 * (4096 + 1024) + (5120 + 3072) * 3072
+    # Attention (q, o, k, v) and adapter get one bit more, the embedding two.
+    n = 26 * 2 * 3072 * (4096 + 1024) + 32 * 4 * 1280 * 2048 + (5120 + 3072) * 3072
     mixed, plain = (weight_bytes(RECIPES[name]) for name in ("q4-mixed", "q4"))
-    assert mixed - plain == n * 2 // 8
+    assert mixed - plain == (n + 2 * 131072 * 3072) // 8
 
 
 def test_bytes_are_those_of_the_field() -> None:

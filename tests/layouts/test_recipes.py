@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.held_out import write_held_out
 from convert.quality import read_sounds
-from convert.sensitivity import GROUPS, rank
+from convert.sensitivity import GROUPS, SensitivityRow, sensitivities, wanted_bits
 from tests.convert.directories import MODEL
 from tests.tiny import TinyModel
 from voxmlx import demo, load
@@ -16,8 +17,6 @@ from voxmlx.config import ModelConfig
 from voxmlx.layouts import Module, model_modules, packed_path
 from voxmlx.layouts.configs import Precision
 from voxmlx.layouts.recipes import RECIPES, Recipe, Rule
-
-Q4 = Precision(4, 64)
 
 MODULES = list(model_modules(ModelConfig.from_params(MODEL.params())))
 RECORD = Path(__file__).parents[2] / "benchmarks" / "results" / "sensitivity.md"
@@ -64,8 +63,7 @@ def test_rows_of_no_whole_number_of_groups_are_left_alone() -> None:
     assert found["encoder.layers.0.attention.q_proj"] == Precision(4, 64)
 
 
-def protected(name: str) -> set[str]:
-    """The groups of the ranking to which a recipe gives more than its fewest bits."""
+def bits_of_groups(name: str) -> dict[str, int]:
     bits: dict[str, set[int]] = defaultdict(set)
     for module in MODULES:
         precision = RECIPES[name].precision(module)
@@ -75,22 +73,33 @@ def protected(name: str) -> set[str]:
                 bits[group].add(precision.bits)
     assert bits.keys() == set(GROUPS)
     assert {len(kinds) for kinds in bits.values()} == {1}
-    fewest = min(min(kinds) for kinds in bits.values())
-    return {group for group, (n,) in bits.items() if n > fewest}
+    return {group: n for group, (n,) in bits.items()}
 
 
-def test_the_mixed_recipe_protects_the_top_of_the_recorded_ranking() -> None:
+def stored_bits(wanted: float) -> int:
+    """The nearest number of bits that MLX stores."""
+    return min((2, 3, 4, 5, 6, 8), key=lambda bits: abs(bits - wanted))
+
+
+@pytest.mark.parametrize(("name", "fewest"), [("q4-mixed", 4), ("q3-mixed", 3)])
+def test_each_group_of_a_mixed_recipe_has_the_bits_that_the_record_wants(
+    name: str, fewest: int
+) -> None:
     table = RECORD.read_text(encoding="utf-8").split("```")[3]
-    recorded = re.findall(r"^(\S+) +[\d,]+ +[\d.]+ +[\d.]+$", table, re.MULTILINE)
-    assert sorted(recorded) == sorted(GROUPS)
-    chosen = protected("q4-mixed")
-    assert 0 < len(chosen) < len(GROUPS) / 2
-    assert set(recorded[: len(chosen)]) == chosen
-    assert not protected("q4")
+    recorded = re.findall(r"^(\S+) +([\d,]+) +([\d.e-]+) +[\d.]+$", table, re.MULTILINE)
+    rows = [
+        SensitivityRow(group, int(n.replace(",", "")), float(kl))
+        for group, n, kl in recorded
+    ]
+    assert sorted(row.group for row in rows) == sorted(GROUPS)
+    wanted = {g: stored_bits(bits) for g, bits in wanted_bits(rows, fewest).items()}
+    assert bits_of_groups(name) == wanted
 
 
 @pytest.mark.slow
-def test_the_mixed_recipe_protects_the_top_of_the_ranking_on_the_demos_sample() -> None:
-    rows = rank(load(demo.DIRECTORY, "float32"), read_sounds([demo.SAMPLE]), Q4)
-    chosen = protected("q4-mixed")
-    assert {row.group for row in rows[: len(chosen)]} == chosen
+def test_the_record_is_of_the_demo(tmp_path: Path) -> None:
+    sounds = read_sounds(write_held_out(tmp_path))
+    rows = sensitivities(load(demo.DIRECTORY, "float32"), sounds)
+    recorded = bits_of_groups("q4-mixed")
+    for group, wanted in wanted_bits(rows).items():
+        assert wanted == pytest.approx(recorded[group], abs=0.6), group

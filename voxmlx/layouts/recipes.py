@@ -88,18 +88,18 @@ def _uniform(precision: Precision) -> tuple[Rule, ...]:
     return (ADA_RULE, Rule("*", precision))
 
 
-def _mixed(usual: Precision, protected: Precision) -> tuple[Rule, ...]:
+def _mixed(fewest: int) -> tuple[Rule, ...]:
+    """What each group wants by benchmarks/results/sensitivity.md, as a test has it."""
     return (
         ADA_RULE,
-        # The top of benchmarks/results/sensitivity.md, as a test has it.
-        Rule("decoder.embedding", protected),
-        Rule("decoder.layers.*.attention.*", protected),
-        Rule("adapter.*", protected),
-        Rule("*", usual),
+        Rule("decoder.embedding", Precision(fewest + 2, 64)),
+        Rule("*.attention.*", Precision(fewest + 1, 64)),
+        Rule("adapter.*", Precision(fewest + 1, 64)),
+        Rule("*", Precision(fewest, 64)),
     )
 
 
-_Q3, _Q4, _Q5, _Q6, _Q8 = (Precision(bits, 64) for bits in (3, 4, 5, 6, 8))
+_Q3, _Q4, _Q6, _Q8 = (Precision(bits, 64) for bits in (3, 4, 6, 8))
 
 DEFAULT_RECIPE = "q4"
 
@@ -113,14 +113,14 @@ RECIPES = {
         Recipe("q4", "4 bits, embedding and adapter included", _uniform(_Q4)),
         Recipe(
             "q4-mixed",
-            "4 bits, 6 where they pay: embedding, decoder attention, adapter",
-            _mixed(_Q4, _Q6),
+            "4 bits, and where they pay more: attention and adapter 5, embedding 6",
+            _mixed(4),
         ),
         Recipe("q3", "3 bits, for 8 GB; embedding and adapter included", _uniform(_Q3)),
         Recipe(
             "q3-mixed",
-            "3 bits, 5 where they pay: embedding, decoder attention, adapter",
-            _mixed(_Q3, _Q5),
+            "3 bits, and where they pay more: attention and adapter 4, embedding 5",
+            _mixed(3),
         ),
         *(
             Recipe(
