@@ -93,7 +93,7 @@ def read_calibration(paths: Sequence[Path]) -> list[Sound]:
         step = _PIECE_SECONDS * SAMPLE_RATE
         for start in range(0, len(samples), step):
             piece = samples[start : start + step]
-            sounds.append(Sound(sound.name, piece, None))
+            sounds.append(Sound(sound.name, piece, None, sound.has_words))
     return sounds
 
 
@@ -124,6 +124,11 @@ class Calibration:
         self._network = empty_network(files, tokenizer.left_pad_tokens)
         self._stages = self._run()
         self._sums: dict[str, mx.array] = {}
+
+    @property
+    def has_words(self) -> bool:
+        """Return whether there may be a word in any of the sounds."""
+        return any(sound.has_words for sound in self._sounds)
 
     def hessian(self, path: str) -> mx.array:
         """Return H [n, n], float32, of the network's module `path`.

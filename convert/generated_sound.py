@@ -29,7 +29,10 @@ def generated_sounds() -> list[Sound]:
     """Return six minutes of sound, the same every time."""
     rng = np.random.default_rng(0)
     n = _SECONDS * SAMPLE_RATE
-    return [Sound(f"generated {i}", _sound(n, rng), None) for i in range(_N_SOUNDS)]
+    return [
+        Sound(f"generated {i}", _sound(n, rng), None, has_words=False)
+        for i in range(_N_SOUNDS)
+    ]
 
 
 def _sound(n: int, rng: np.random.Generator) -> NDArray[np.float32]:

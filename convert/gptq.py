@@ -160,6 +160,9 @@ class Gptq:
             # The delay's matrices run once per stream: nothing is known of inputs.
             return self._search.begin(module, precision, source)
         is_tied = module.kind == "embedding"
+        if is_tied and not self._calibration.has_words:
+            # What it sees is what was understood: a guess knows more.
+            return self._search.begin(module, precision, source)
         damping = tied_embedding.DAMPING if is_tied else _DAMPING
         inputs = self._inputs_of(packed_path(module.path), damping)
         return as_stored(

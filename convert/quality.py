@@ -46,6 +46,7 @@ class Sound:
     name: str
     samples: NDArray[np.float32]
     transcript: str | None
+    has_words: bool = True
 
     @property
     def digest(self) -> str:
