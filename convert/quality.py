@@ -46,7 +46,7 @@ class Sound:
     name: str
     samples: NDArray[np.float32]
     transcript: str | None
-    has_words: bool = True
+    has_words: bool = True  # False where nothing can be understood in it
 
     @property
     def digest(self) -> str:
