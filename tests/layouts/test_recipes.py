@@ -98,7 +98,7 @@ def test_each_group_of_a_mixed_recipe_has_the_bits_that_the_record_wants(
 
 @pytest.mark.slow
 def test_the_record_is_of_the_demo(tmp_path: Path) -> None:
-    sounds = read_sounds(write_held_out(tmp_path))
+    sounds = read_sounds(write_held_out(tmp_path / "sounds"))
     rows = sensitivities(load(demo.DIRECTORY, "float32"), sounds)
     recorded = bits_of_groups("q4-mixed")
     for group, wanted in wanted_bits(rows).items():
