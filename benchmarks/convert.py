@@ -18,6 +18,7 @@ import mlx.core as mx
 import numpy as np
 
 from benchmarks.provenance import closing_line
+from benchmarks.resident_memory import Resident, resident
 from convert.__main__ import convert
 from convert.source import BLOCK_BYTES
 from voxmlx import load
@@ -135,19 +136,13 @@ class _Memory:
         self._thread.join()
 
     def _watch(self) -> None:
-        status = Path("/proc/self/status")
         while not self._stop.wait(0.02):
-            if status.exists():
-                lines = dict(
-                    line.split(":", 1)
-                    for line in status.read_text(encoding="utf-8").splitlines()
-                )
-                kb = {key: int(lines[key].split()[0]) for key in ("RssAnon", "VmRSS")}
-            else:  # macOS keeps a maximum only
-                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-                kb = {"RssAnon": peak, "VmRSS": peak}
-            self.anonymous = max(self.anonymous, 1024 * kb["RssAnon"])
-            self.resident = max(self.resident, 1024 * kb["VmRSS"])
+            found = resident(os.getpid())
+            if found is None:  # macOS keeps a maximum only
+                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                found = Resident(peak, peak)
+            self.anonymous = max(self.anonymous, found.anonymous)
+            self.resident = max(self.resident, found.all)
 
 
 if __name__ == "__main__":

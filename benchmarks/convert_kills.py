@@ -6,7 +6,6 @@ but the card, which holds the folder's name, must be equal; else the exit status
 """
 
 import argparse
-import hashlib
 import random
 import subprocess
 import sys
@@ -14,12 +13,14 @@ import time
 from pathlib import Path
 
 from benchmarks.provenance import closing_line
+from benchmarks.resident_memory import resident
+from convert.manifest import MANIFEST_NAME, digest_of
 from convert.rounding import ROUNDINGS
 from voxmlx.layouts.recipes import RECIPES
 
 __all__ = ["main"]
 
-_CARD = {"README.md", "SHA256SUMS"}
+_CARD = {"README.md", MANIFEST_NAME}
 _POLL_SECONDS = 0.05
 
 
@@ -76,7 +77,8 @@ def _run(options: argparse.Namespace, result: Path, limit: float | None) -> int 
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     started, peak = time.monotonic(), 0
     while process.poll() is None:
-        peak = max(peak, _anonymous_bytes(process.pid))
+        if found := resident(process.pid):
+            peak = max(peak, found.anonymous)
         if limit is not None and time.monotonic() - started > limit:
             process.kill()
         time.sleep(_POLL_SECONDS)
@@ -85,23 +87,9 @@ def _run(options: argparse.Namespace, result: Path, limit: float | None) -> int 
     return peak if process.returncode == 0 else None
 
 
-def _anonymous_bytes(pid: int) -> int:
-    """What Linux says of it; 0 on other systems and of an ended process."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    found = [line.split()[1] for line in lines if line.startswith("RssAnon")]
-    return 1024 * int(found[0]) if found else 0
-
-
 def _digests(directory: Path) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for path in sorted(directory.iterdir()):
-        if path.name not in _CARD:
-            with path.open("rb") as file:
-                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+    names = {path.name for path in directory.iterdir()} - _CARD
+    return {name: digest_of(directory / name) for name in sorted(names)}
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ from voxmlx.layouts import Module, packed_path
 from voxmlx.layouts.configs import Precision
 from voxmlx.layouts.recipes import ADA_RULE, Recipe, Rule
 
-from . import tied_embedding
 from .affine import Floats, dequantized
 from .disk import amount
 from .gptq import Inputs, gptq
@@ -134,11 +133,8 @@ def costs_of(
             is_late = all(unit.path.startswith("decoder.") for unit in units)
             inputs = audio if is_late else [heard(checkpoint, part) for part in parts]
             after = _log_probabilities(checkpoint, inputs, ids)
-        divergence = [
-            (np.exp(p) * (p - q)).sum(axis=1)
-            for p, q in zip(before, after, strict=True)
-        ]
-        found[name] = float(np.mean(np.concatenate(divergence), dtype=np.float64))
+        each = [_divergence(p, q) for p, q in zip(before, after, strict=True)]
+        found[name] = float(np.mean(np.concatenate(each), dtype=np.float64))
         if on_measured is not None:
             on_measured(i + 1, len(groups))
     return found
@@ -159,8 +155,7 @@ def _rounded(
     def rounded(rows: Floats) -> Floats:
         if unit.path.endswith("embedding"):
             # As the search rounds it: plain least squares would make it look worse.
-            hessian = tied_embedding.guessed_hessian([mx.array(rows)], norm)
-            inputs = Inputs.of(hessian, tied_embedding.DAMPING)
+            inputs = Inputs.guessed([mx.array(rows)], norm)
             return dequantized(gptq(rows, inputs, precision, "bfloat16"))
         return dequantized(search(rows, precision, "bfloat16"))
 
@@ -181,6 +176,16 @@ def _log_probabilities(
             rows[i].append(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
         found += [np.concatenate(parts) for parts in rows]
     return found
+
+
+def _divergence(p: Floats, q: Floats) -> Floats:
+    """KL [n] of log-probabilities [n, vocab], never less than 0.
+
+    Both sum to 1, so p (log p - log q) may have q - p added. Then no term is negative,
+    and rounding cannot make the sum so.
+    """
+    lead = p - q
+    return (np.exp(p) * (lead + np.expm1(-lead))).sum(axis=1)
 
 
 def allocated(

@@ -14,6 +14,7 @@ rounded to the stored type before codes are chosen; any number of bits; the embe
 too; one product's H in memory at a time.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -68,6 +69,12 @@ class Inputs:
         lower = np.linalg.cholesky(damped[::-1, ::-1])
         factor = np.ascontiguousarray(_inverse(lower)[::-1, ::-1])
         return cls(damped, factor)
+
+    @classmethod
+    def guessed(cls, blocks: Iterable[mx.array], norm: Floats) -> "Inputs":
+        """Make them for the tied embedding, as `tied_embedding.guessed_hessian` has it."""
+        hessian = tied_embedding.guessed_hessian(blocks, norm)
+        return cls.of(hessian, tied_embedding.DAMPING)
 
 
 def _inverse(lower: Floats) -> Floats:
@@ -135,8 +142,7 @@ class Search:
             )
         norm = source.whole(source.files.modules[_LAST_NORM], "weight", mx.float32)
         blocks = source.blocks(module, mx.float32)
-        hessian = tied_embedding.guessed_hessian(blocks, as_numpy(norm))
-        inputs = Inputs.of(hessian, tied_embedding.DAMPING)
+        inputs = Inputs.guessed(blocks, as_numpy(norm))
         return as_stored(
             module,
             precision,

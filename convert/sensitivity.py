@@ -17,10 +17,11 @@ from pathlib import Path
 
 from voxmlx import Checkpoint, load
 from voxmlx.cli.arguments import run_command
+from voxmlx.errors import CheckpointError
 from voxmlx.layouts.configs import Precision
 
 from .budget import Unit, costs_of
-from .products import shapes_of
+from .products import modules_of, shapes_of
 from .quality import Sound, read_sounds
 
 __all__ = ["GROUPS", "SensitivityRow", "main", "sensitivities", "wanted_bits"]
@@ -53,7 +54,15 @@ class SensitivityRow:
 def sensitivities(
     checkpoint: Checkpoint, sounds: Sequence[Sound], bits: int = 4
 ) -> list[SensitivityRow]:
-    """Return a row for each of GROUPS, in their order. The model stays as it was."""
+    """Return a row for each of GROUPS, in their order. The model stays as it was.
+
+    Raises CheckpointError where the model is quantized already.
+    """
+    if any("scales" in module for module in modules_of(checkpoint.model).values()):
+        raise CheckpointError(
+            "the model is quantized already; give the one in 16 bits to measure what "
+            "bits cost"
+        )
     found: dict[str, list[Unit]] = {group: [] for group in GROUPS}
     for path, shape in shapes_of(checkpoint.model).items():
         for group in GROUPS:
@@ -68,10 +77,16 @@ def sensitivities(
 
 
 def wanted_bits(rows: Sequence[SensitivityRow], fewest: float = 4) -> dict[str, float]:
-    """Return the bits of each group where the least sensitive one has `fewest`."""
+    """Return the bits of each group where the least sensitive one has `fewest`.
+
+    A group that costs nothing has as many as that one.
+    """
     per_weight = {row.group: row.kl / row.n_weights for row in rows}
-    least = min(per_weight.values())
-    return {group: fewest + log2(kl / least) / 2 for group, kl in per_weight.items()}
+    least = min((kl for kl in per_weight.values() if kl > 0), default=1)
+    return {
+        group: fewest + log2(max(kl, least) / least) / 2
+        for group, kl in per_weight.items()
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

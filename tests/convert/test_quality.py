@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from convert import disk, model_reading, quality
+from convert import disk, model_reading, quality, sensitivity
 from convert.__main__ import main
 from convert.sensitivity import GROUPS, SensitivityRow, sensitivities, wanted_bits
 from tests.sounds import speech_like
@@ -120,6 +120,30 @@ def test_four_times_the_kl_per_weight_wants_a_bit_more() -> None:
     ]
     wanted = wanted_bits(rows, 3)
     assert wanted == pytest.approx({"a": 3, "b": 4, "c": 3, "d": 5.5})
+    free = [SensitivityRow("free", 9, 0)]
+    assert wanted_bits([*rows, *free], 3) == pytest.approx(wanted | {"free": 3})
+    assert wanted_bits(free, 3) == {"free": 3}
+
+
+@pytest.mark.parametrize("bits", [2, 8])
+def test_many_bits_cost_little_and_never_less_than_nothing(
+    bits: int, source: Path, sound: Path
+) -> None:
+    checkpoint = load(source, "float32")
+    rows = sensitivities(checkpoint, quality.read_sounds([sound]), bits)
+    assert min(row.kl for row in rows) >= 0
+    assert min(wanted_bits(rows, bits).values()) == bits
+
+
+def test_sensitivity_of_a_quantized_model_is_one_line(
+    source: Path, sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(source), str(tmp_path / "q4")]) == 0
+    capsys.readouterr()
+    assert sensitivity.main([str(tmp_path / "q4"), "--audio", str(sound)]) == 1
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "is quantized already; give the one in 16 bits" in line
 
 
 def reading_of(ids: list[int], logits: np.ndarray, text: str) -> quality.ModelReading:

@@ -12,7 +12,7 @@ from convert.model_reading import forced_together, free_ids, heard
 from convert.products import replaced_weight
 from convert.quality import read_sounds
 from convert.search import search
-from convert.tied_embedding import DAMPING, guessed_hessian
+from convert.tied_embedding import guessed_hessian
 from voxmlx import demo, load
 from voxmlx.config import STREAMING_PAD_ID, STREAMING_WORD_ID
 from voxmlx.layouts.configs import Precision
@@ -59,8 +59,8 @@ def test_a_vocabulary_without_pad_or_word_has_a_guess(n_rows: int) -> None:
 
 def test_rows_of_zeros_can_be_rounded_by_it() -> None:
     rows, norm = embedding()
-    hessian = guessed_hessian(blocks(0 * rows), norm)
-    found = gptq(0 * rows, Inputs.of(hessian, DAMPING), THREE, "bfloat16")
+    inputs = Inputs.guessed(blocks(0 * rows), norm)
+    found = gptq(0 * rows, inputs, THREE, "bfloat16")
     assert not dequantized(found).any()
 
 
@@ -80,7 +80,7 @@ def test_it_costs_less_than_half_of_a_search_alone_on_the_demo() -> None:
         return logits - np.log(np.exp(logits).sum(1, keepdims=True))
 
     def by_guess(rows: Floats) -> Floats:
-        inputs = Inputs.of(guessed_hessian([mx.array(rows)], norm), DAMPING)
+        inputs = Inputs.guessed([mx.array(rows)], norm)
         return dequantized(gptq(rows, inputs, THREE, "bfloat16"))
 
     def by_search(rows: Floats) -> Floats:
