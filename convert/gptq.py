@@ -20,9 +20,11 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
+from voxmlx.errors import CheckpointError
 from voxmlx.kernels.evaluation import as_numpy
 from voxmlx.layouts import Module, packed_path
 from voxmlx.layouts.configs import Precision
+from voxmlx.layouts.finite import is_finite
 from voxmlx.layouts.recipes import DtypeName
 
 from . import tied_embedding
@@ -58,7 +60,12 @@ class Inputs:
 
     @classmethod
     def of(cls, hessian: mx.array, damping: float = _DAMPING) -> "Inputs":
-        """Make them of H = X^T X [n, n], float32."""
+        """Make them of H = X^T X [n, n], float32. Raises CheckpointError."""
+        if not is_finite(hessian):
+            raise CheckpointError(
+                "the squares of a product's inputs are too large for float32; the "
+                "source is damaged"
+            )
         n = hessian.shape[0]
         damped = np.array(as_numpy(hessian), np.float32)
         mean = np.trace(damped, dtype=np.float64) / n
@@ -73,7 +80,8 @@ class Inputs:
     @classmethod
     def guessed(cls, blocks: Iterable[mx.array], norm: Floats) -> "Inputs":
         """Make them for the tied embedding, as `tied_embedding.guessed_hessian` has it."""
-        hessian = tied_embedding.guessed_hessian(blocks, norm)
+        with np.errstate(over="ignore", invalid="ignore"):
+            hessian = tied_embedding.guessed_hessian(blocks, norm)
         return cls.of(hessian, tied_embedding.DAMPING)
 
 

@@ -36,7 +36,9 @@ def gram(inputs: Iterable[mx.array]) -> mx.array:
             total = total + flat.T @ flat
         else:
             rows = np.asarray(flat)
-            total = total + mx.array(rows.T @ rows)
+            # What is too large is infinite, and for the caller to refuse.
+            with np.errstate(over="ignore", invalid="ignore"):
+                total = total + mx.array(rows.T @ rows)
         mx.eval(total)
     return total
 

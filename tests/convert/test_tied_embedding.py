@@ -1,11 +1,15 @@
 """The tied embedding's inputs, guessed: rows times the last norm, PAD and WORD most."""
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
+from convert.__main__ import main
 from convert.affine import Floats, dequantized
 from convert.gptq import Inputs, gptq
 from convert.model_reading import forced_together, free_ids, heard
@@ -62,6 +66,31 @@ def test_rows_of_zeros_can_be_rounded_by_it() -> None:
     inputs = Inputs.guessed(blocks(0 * rows), norm)
     found = gptq(0 * rows, inputs, THREE, "bfloat16")
     assert not dequantized(found).any()
+
+
+@pytest.mark.parametrize("factor", [1e20, 1e25, 1e35])
+def test_rows_too_large_to_be_guessed_from_are_one_line_and_leave_nothing(
+    factor: float,
+    source: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    directory = tmp_path / "huge"
+    shutil.copytree(source, directory)
+    path = directory / "consolidated.safetensors"
+    weights = dict(cast("dict[str, mx.array]", mx.load(str(path))))
+    (name,) = (name for name in weights if name.endswith("tok_embeddings.weight"))
+    huge = weights[name].astype(mx.float32) * factor
+    weights[name] = huge.astype(mx.bfloat16)
+    mx.eval(weights)
+    mx.save_safetensors(str(path), weights)
+    assert main([str(directory), str(tmp_path / "ours")]) == 1
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "too large for float32; the source is damaged" in line
+    assert not recwarn.list
+    assert not (tmp_path / "ours").exists()
 
 
 def test_it_costs_less_than_half_of_a_search_alone_on_the_demo() -> None:
