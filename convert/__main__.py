@@ -12,9 +12,9 @@ if __name__ == "__main__":
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 
+import voxmlx
 from voxmlx import load
 from voxmlx.cli.arguments import CommandParser, run_command
 from voxmlx.errors import CheckpointError
@@ -271,7 +271,7 @@ def convert(
             recipe,
             recipe.dtype or dtype or _own_dtype(files),
             name,
-            metadata.version("voxmlx-realtime"),
+            voxmlx.__version__,
             shard_bytes,
             rounding,
             calibration,

@@ -1,5 +1,6 @@
 """The command: one line for every mistake, and what it says when it works."""
 
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +187,15 @@ def test_the_card_names_a_hub_source_and_hides_a_local_path(
     convert("mistralai/Voxtral", tmp_path / "hub")
     card = (tmp_path / "hub" / "README.md").read_text()
     assert "base_model: mistralai/Voxtral\n" in card
+
+
+def test_a_folder_that_pip_does_not_know_converts_and_says_so(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+    assert main([str(source), str(tmp_path / "ours")]) == 0
+    card = (tmp_path / "ours" / "README.md").read_text("utf-8")
+    assert "0+unknown" in card
