@@ -7,7 +7,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -93,7 +93,7 @@ def test_strange_names_and_strange_pages_are_refused(
         ({"Host": "rebound.example"}, 421),
         ({"Origin": "https://evil.example"}, 403),
     ):
-        answer = httpx.get(f"{server.url}{path}", headers=headers)
+        answer = httpx.get(f"{server.url}{path}", headers=headers, timeout=PATIENCE_S)
         assert answer.status_code == status
         assert "Content-Security-Policy" in answer.headers
 
@@ -101,17 +101,19 @@ def test_strange_names_and_strange_pages_are_refused(
 def test_only_files_of_the_page_are_there_and_nothing_may_be_sent(
     server: CaptionServer,
 ) -> None:
-    assert httpx.get(f"{server.url}/page/look.js").status_code == 200
+    assert (
+        httpx.get(f"{server.url}/page/look.js", timeout=PATIENCE_S).status_code == 200
+    )
     for path in ("/page/../caption_app.py", "/page/%2e%2e/caption_app.py", "/else"):
-        assert httpx.get(f"{server.url}{path}").status_code == 404
-    assert httpx.post(f"{server.url}/events").status_code == 405
+        assert httpx.get(f"{server.url}{path}", timeout=PATIENCE_S).status_code == 404
+    assert httpx.post(f"{server.url}/events", timeout=PATIENCE_S).status_code == 405
 
 
 def test_the_page_may_load_nothing_from_elsewhere_and_run_nothing_inline(
     server: CaptionServer,
 ) -> None:
     for path in ("/", "/help"):
-        answer = httpx.get(f"{server.url}{path}")
+        answer = httpx.get(f"{server.url}{path}", timeout=PATIENCE_S)
         rules = answer.headers["Content-Security-Policy"]
         assert "default-src 'none'" in rules
         assert "unsafe" not in rules
@@ -138,7 +140,7 @@ def test_the_page_is_served_though_standard_output_is_closed(
 ) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     with showing() as server:
-        assert httpx.get(server.url).status_code == 200
+        assert httpx.get(server.url, timeout=PATIENCE_S).status_code == 200
 
 
 def test_a_page_that_cannot_be_served_is_an_error_and_no_address(
