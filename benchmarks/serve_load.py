@@ -285,14 +285,22 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _round(
     address: str, arguments: argparse.Namespace, n_pieces: int, n_uploads: int
 ) -> tuple[list[float], float]:
-    """Lags in ms of live clients beside uploads, and those uploads' speed."""
+    """Lags in ms of live clients beside uploads, and those uploads' speed.
+
+    Live clients go first, so uploads may get no step at all beside them. Then the time
+    until the first step counts too.
+    """
     clients = _clients(arguments)
     with ExitStack() as stack:
         if n_uploads:
             stack.enter_context(uploading(address, n_uploads, demo_sound(), _UPLOAD_S))
-        before = _metrics(address)[_FILE_TOKENS]
-        _, took_s = asyncio.run(_load(address, clients, n_pieces, is_full=False))
-        n_tokens = _metrics(address)[_FILE_TOKENS] - before
+        before, start = _metrics(address)[_FILE_TOKENS], time.perf_counter()
+        asyncio.run(_load(address, clients, n_pieces, is_full=False))
+        while not (n_tokens := _metrics(address)[_FILE_TOKENS] - before) and n_uploads:
+            if time.perf_counter() - start > arguments.seconds + _PATIENCE_S:
+                raise SystemExit(f"no step of an upload within {_PATIENCE_S:g} s")
+            time.sleep(0.05)
+        took_s = time.perf_counter() - start
     for client in clients:
         if client.refusal is not None:
             raise SystemExit(f"a live client was refused: {client.refusal}")
