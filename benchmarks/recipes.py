@@ -27,7 +27,7 @@ from benchmarks.provenance import closing_line
 from convert import search
 from convert.__main__ import convert
 from convert.affine import Floats, Rounded, stored
-from convert.calibration import Calibration, read_calibration
+from convert.calibration import Calibration, calibration_path, read_calibration
 from convert.disk import amount, write_whole
 from convert.plan import Plan
 from convert.quality import Sound, read_sounds
@@ -91,7 +91,9 @@ def main() -> None:
         help="sounds, with a .txt beside those whose words are known (default: the "
         "demo model's 120 test sentences)",
     )
-    parser.add_argument("--calibrate", nargs="+", type=Path, default=[Path(demo.NAME)])
+    parser.add_argument(
+        "--calibrate", nargs="+", type=calibration_path, default=[Path(demo.NAME)]
+    )
     parser.add_argument("--every", type=int, default=1, help="of the sounds, each n-th")
     parser.add_argument(
         "--recipe",

@@ -10,6 +10,7 @@ if __name__ == "__main__":
 
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from voxmlx.text.tokenizer import Tokenizer
 from . import quality
 from .bars import progress, steps
 from .budget import LEAST, budget_recipe, measured, n_bytes_of, units
-from .calibration import Calibration, OnHeard, read_calibration
+from .calibration import Calibration, OnHeard, calibration_path, read_calibration
 from .disk import amount
 from .distillation import check_mlx_lm
 from .dwq import Dwq, learn
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.check is not None:
         if options.source is not None:
             parser.error("--check DEST takes no SOURCE; give one or the other")
+        if (reason := _ignored_by_check(parser, options)) is not None:
+            parser.error(reason)
         return run_command(lambda: _check(options.check))
     if options.source is None or options.destination is None:
         parser.error("SOURCE and DEST are required; or use --check DEST")
@@ -74,17 +77,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"recipe {options.recipe} stores {fixed}, --dtype says {options.dtype}; "
             "leave one of them out"
         )
+    if options.reference_dtype is not None and not options.verify:
+        parser.error(
+            "--reference-dtype is for --verify; give it sounds, or leave it out"
+        )
     for reason in (_wrong_rounding(options), _wrong_layout(options)):
         if reason is not None:
             parser.error(reason)
     return run_command(lambda: _run(options))
 
 
+def _ignored_by_check(parser: CommandParser, options: argparse.Namespace) -> str | None:
+    """Name an option that --check has no use for; None: there is none."""
+    for name, value in vars(options).items():
+        if name != "check" and value != parser.get_default(name):
+            return f"--check takes nothing else; leave --{name.replace('_', '-')} out"
+    return None
+
+
 def _wrong_rounding(options: argparse.Namespace) -> str | None:
     """What of --rounding and --calibrate does not fit; None: all fits."""
     recipe = RECIPES[options.recipe]
     if options.rounding is not None and not recipe.is_rounded:
-        return f"recipe {recipe.name} rounds nothing; leave --rounding out"
+        rounds = any(rule.precision is not None for rule in recipe.rules)
+        why = "has one way to round only" if rounds else "rounds nothing"
+        return f"recipe {recipe.name} {why}; leave --rounding out"
     is_calibrated = options.rounding in CALIBRATED
     if is_calibrated and not options.calibrate:
         return (
@@ -157,7 +174,7 @@ def make_parser() -> CommandParser:
     parser.add_argument(
         "--calibrate",
         nargs="+",
-        type=_path,
+        type=calibration_path,
         default=[],
         metavar="AUDIO",
         help="sounds, or folders of them, that gptq, dwq and --budget listen to; demo "
@@ -175,7 +192,7 @@ def make_parser() -> CommandParser:
         "--dtype",
         choices=_DTYPES,
         help="type of scales and of what is not quantized (default: float16 where the "
-        "source's is, else bfloat16)",
+        "source's is, float32 so too for --recipe keep, else bfloat16)",
     )
     parser.add_argument(
         "--verify",
@@ -207,7 +224,8 @@ def _size(text: str) -> int:
 
 
 def _path(text: str) -> Path:
-    return Path(text).expanduser()
+    # Unlike Path's, this leaves the name of an unknown user as it is.
+    return Path(os.path.expanduser(text))
 
 
 def _check(directory: Path) -> int:
@@ -263,13 +281,13 @@ def convert(
     # Now rather than after an hour: the result is useless without it.
     Tokenizer.from_file(files.tokenizer_path, files.config.decoder.vocab_size)
     chosen = RECIPES[recipe]
-    name = source if not Path(source).expanduser().is_dir() else files.directory.name
+    name = files.directory.name if _path(source).is_dir() else source
 
     def planned(recipe: Recipe) -> Plan:
         return make_plan(
             files,
             recipe,
-            recipe.dtype or dtype or _own_dtype(files),
+            recipe.dtype or dtype or _own_dtype(files, recipe),
             name,
             voxmlx.__version__,
             shard_bytes,
@@ -352,11 +370,17 @@ def _rounder(plan: Plan, on_heard: OnHeard) -> Rounder:
     return Nearest(plan.dtype)
 
 
-def _own_dtype(files: ModelFiles) -> DtypeName:
-    """float16 where most of the source is: its scales then stay what they are."""
-    n_bytes = {"F16": 0, "BF16": 0, "F32": 0}
+def _own_dtype(files: ModelFiles, recipe: Recipe) -> DtypeName:
+    """float16 where most of the source is: its scales then stay what they are.
+
+    float32 so too where the recipe keeps the source's bits, else bfloat16.
+    """
+    n_bytes = {"F16": 0, "BF16": 0, "F32": 0, "F64": 0}
     for tensor in files.tensors.values():
         if tensor.dtype in n_bytes:
             n_bytes[tensor.dtype] += tensor.n_bytes
-    is_half = n_bytes["F16"] > n_bytes["BF16"] + n_bytes["F32"]
-    return "float16" if is_half else "bfloat16"
+    half = sum(n_bytes.values()) / 2
+    if n_bytes["F16"] > half:
+        return "float16"
+    is_wide = n_bytes["F32"] + n_bytes["F64"] > half
+    return "float32" if is_wide and recipe.is_source_kept else "bfloat16"

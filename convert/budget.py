@@ -185,7 +185,10 @@ def _divergence(p: Floats, q: Floats) -> Floats:
     and rounding cannot make the sum so.
     """
     lead = p - q
-    return (np.exp(p) * (lead + np.expm1(-lead))).sum(axis=1)
+    # Far from 0 nothing cancels, and expm1 would be infinite.
+    is_near = np.abs(lead) < 1
+    near = np.exp(p) * (lead + np.expm1(np.where(is_near, -lead, 0)))
+    return np.where(is_near, near, np.exp(p) * (lead - 1) + np.exp(q)).sum(axis=1)
 
 
 def allocated(
@@ -245,7 +248,7 @@ def budget_recipe(
 
 def n_bytes_of(text: str) -> int:
     """Return the bytes that "2.2GB" or "900 MB" names. Raises ValueError."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]B)\s*", text, re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d{1,12}(?:\.\d+)?)\s*([KMG]B)\s*", text, re.IGNORECASE)
     if match is None:
         raise ValueError(f"{text!r} is no size; write it like 2.2GB or 900MB")
     powers = {"KB": 3, "MB": 6, "GB": 9}

@@ -9,6 +9,7 @@ for the ids that it makes of the sound.
 # pyright: standard
 # mlx.nn has no types.
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -37,11 +38,18 @@ from voxmlx.model.rope import RotaryEmbedding
 from voxmlx.text.tokenizer import Tokenizer
 
 from .generated_sound import generated_sounds
-from .model_reading import prompt_ids, ring_of_layer, stem_frames
+from .model_reading import chosen_ids, prompt_ids, ring_of_layer, stem_frames
 from .products import gram
 from .quality import DELAY_MS, Sound, read_sounds
 
-__all__ = ["GENERATED", "MAX_SECONDS", "Calibration", "OnHeard", "read_calibration"]
+__all__ = [
+    "GENERATED",
+    "MAX_SECONDS",
+    "Calibration",
+    "OnHeard",
+    "calibration_path",
+    "read_calibration",
+]
 
 # Stands for sound that nobody has to bring.
 GENERATED = "generated"
@@ -65,6 +73,16 @@ _ROWS = 16
 _NO_SOUND = {".txt", ".json", ".md"}
 
 
+def calibration_path(text: str) -> Path:
+    """Return the path that a user has typed, for `read_calibration`.
+
+    "./demo" is a folder, though Path makes "demo" of it, which is the demo model's sound.
+    """
+    path = Path(os.path.expanduser(text))
+    names = (demo.NAME, GENERATED)
+    return path.absolute() if str(path) in names and text not in names else path
+
+
 def read_calibration(paths: Sequence[Path]) -> list[Sound]:
     """Read sounds, and every sound of folders, up to MAX_SECONDS in all.
 
@@ -78,10 +96,15 @@ def read_calibration(paths: Sequence[Path]) -> list[Sound]:
             made = generated_sounds()
             continue
         folder = demo.CALIBRATION if str(path) == demo.NAME else path
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # False also of a path that cannot be
             found.append(folder)
             continue
-        inside = [p for p in sorted(folder.iterdir()) if _is_sound(p)]
+        try:
+            inside = [p for p in sorted(folder.iterdir()) if _is_sound(p)]
+        except OSError as error:
+            raise AudioError(
+                f"{folder} cannot be read: {error.strerror}; name a folder that can"
+            ) from None
         if not inside:
             raise AudioError(f"{folder} holds no sound; name a folder that does")
         found += inside
@@ -201,8 +224,8 @@ class Calibration:
                 self._on_heard(done, n_all)
             n_heard += sum(request.n_done for request in requests)
             for request in requests:
-                ids = request.ids()
-                tokens = np.concatenate([prompt, ids[ids >= 0]])[: len(ids)]
+                tokens = np.concatenate([prompt, chosen_ids(request)])
+                tokens = tokens[: request.audio.shape[1]]
                 known = mx.array(tokens[None].astype(np.int32))
                 inputs.append(request.audio + network.decoder.embed(known))
             mx.eval(inputs)

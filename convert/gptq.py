@@ -64,7 +64,7 @@ class Inputs:
         if not is_finite(hessian):
             raise CheckpointError(
                 "the squares of a product's inputs are too large for float32; the "
-                "source is damaged"
+                "source is damaged, so fetch it again"
             )
         n = hessian.shape[0]
         damped = np.array(as_numpy(hessian), np.float32)
@@ -98,6 +98,7 @@ def _inverse(lower: Floats) -> Floats:
     return result
 
 
+@np.errstate(divide="ignore", over="ignore", invalid="ignore")
 def gptq(
     rows: Floats, inputs: Inputs, precision: Precision, dtype: DtypeName
 ) -> Rounded:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from voxmlx.errors import CheckpointError
 
+from .disk import source_errors
+
 __all__ = ["MANIFEST_NAME", "check", "digest_of", "write_manifest"]
 
 # The format of `sha256sum`, which can check it too.
@@ -42,24 +44,34 @@ def check(directory: Path) -> int:
     path = directory / MANIFEST_NAME
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(
             f"{path} is missing; --check wants a directory that convert has written"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not readable: {error}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise CheckpointError(
+            f"{path} is no text, expected digests and names; fetch or convert the model "
+            "again"
+        ) from None
     for line in lines:
         match = _LINE.fullmatch(line)
         if match is None:
-            raise CheckpointError(f"{path} has the line {line!r}, expected a digest")
+            raise CheckpointError(
+                f"{path} has the line {line!r}, expected a digest and a name; fetch or "
+                "convert the model again"
+            )
         expected, name = match.groups()
         file = directory / name
-        if not file.is_file():
+        with source_errors(file):
+            found = digest_of(file) if file.is_file() else None
+        if found is None:
             raise CheckpointError(
                 f"{file} is missing, and {MANIFEST_NAME} lists it; fetch or convert "
                 "the model again"
             )
-        if (found := digest_of(file)) != expected:
+        if found != expected:
             raise CheckpointError(
                 f"{file} is damaged: its SHA-256 is {found[:12]}..., the manifest says "
                 f"{expected[:12]}...; fetch or convert the model again"

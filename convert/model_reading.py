@@ -18,8 +18,10 @@ from voxmlx.config import (
     EncoderConfig,
     delay_tokens,
 )
+from voxmlx.decoding.decoded import NOT_FINITE
 from voxmlx.decoding.loop import decode_together
 from voxmlx.decoding.network_requests import DecodeRequest
+from voxmlx.errors import CheckpointError
 from voxmlx.kernels.evaluation import as_numpy, evaluate
 from voxmlx.model import VoxtralRealtime
 from voxmlx.model.cache import RingKVCache
@@ -28,6 +30,7 @@ from .disk import disk_errors
 from .quality import DELAY_MS, ModelReading, Sound
 
 __all__ = [
+    "chosen_ids",
     "forced_logits",
     "forced_together",
     "free_ids",
@@ -39,6 +42,9 @@ __all__ = [
     "ring_of_layer",
     "stem_frames",
 ]
+
+# Larger ones are no logits: their differences would be infinite.
+_LARGEST_LOGIT = 1e30
 
 # Positions per pass, of one stream and of all: bounds what scores and logits take.
 _POSITIONS = 64
@@ -168,7 +174,22 @@ def free_ids(
     requests = [DecodeRequest(x, model.make_state(DELAY_MS)) for x in audio]
     while left := [request for request in requests if not request.is_done]:
         decode_together(model, left)
-    return [ids[ids >= 0] for ids in (request.ids() for request in requests)]
+    return [chosen_ids(request) for request in requests]
+
+
+def chosen_ids(request: DecodeRequest) -> NDArray[np.int32]:
+    """Return the ids that were chosen after the prompt. Raises CheckpointError."""
+    ids = request.ids()
+    if NOT_FINITE in ids:
+        raise _not_finite()
+    return ids[ids >= 0]
+
+
+def _not_finite() -> CheckpointError:
+    return CheckpointError(
+        "the model gives logits that are NaN, infinite or above 1e30; its weights are "
+        "damaged, so fetch it again, or too large for the type they are computed in"
+    )
 
 
 def _encoded(
@@ -225,6 +246,8 @@ def forced_together(
             evaluate([state.cache.arrays() for state in of_left])
             continue
         rows = np.asarray(as_numpy(logits.astype(mx.float32)), np.float32)
+        if not np.abs(rows).max(initial=0) < _LARGEST_LOGIT:
+            raise _not_finite()
         ends = np.cumsum(n_logits)
         for i, n, end in zip(left, n_logits, ends.tolist(), strict=True):
             if n:

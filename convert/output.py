@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Container, Generator, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +22,7 @@ from voxmlx.text.confidence_map import MAP_NAME
 
 from .card import model_card
 from .disk import check_room, disk_errors, sync, write_whole
-from .manifest import digest_of, write_manifest
+from .manifest import MANIFEST_NAME, digest_of, write_manifest
 from .plan import INDEX_NAME, Plan, Shard
 from .rounding import Rounder
 from .source import Source
@@ -36,10 +37,17 @@ _SLACK_BYTES = 2**20
 # Directories in DEST.partial for the logits of a --verify.
 SCRATCH_PREFIX = "verify-"
 # What else may be there: ours, and what a Mac puts where somebody has looked.
-_NAMES = {
-    *("model", "plan", "plan.part", "done", "lock", ".DS_Store"),
-    *("rounded", "rounded.partial", "learned.safetensors", "begun-learned.safetensors"),
+_DIRECTORIES = {"model", "rounded", "rounded.partial"}
+_FILES = {
+    *("plan", "plan.part", "done", "lock", ".DS_Store"),
+    *("learned.safetensors", "begun-learned.safetensors"),
 }
+# The same in model/.
+_DESCRIPTIONS = {
+    *("config.json", "tekken.json", "README.md", "quality.json", ".DS_Store"),
+    *(INDEX_NAME, MAP_NAME, MANIFEST_NAME),
+}
+_SHARD = re.compile(r"model-\d{5,}-of-\d{5,}\.safetensors")
 
 
 class Output:
@@ -71,17 +79,18 @@ class Output:
         Where it is this conversion's and not what `is_wanted`, it is taken back, to be
         completed.
         """
-        if not self.destination.is_dir() or not self.partial.is_dir():
-            return False
-        if self._strangers():
-            return False
+        with disk_errors(self.destination, is_begun=False):
+            if not self.destination.is_dir() or not self.partial.is_dir():
+                return False
+            if self._strangers():
+                return False
         with disk_errors(self.destination), self._lock_path.open("w") as lock:
             if not _is_locked(lock) or self.model.exists():
                 return False
             if not self._plan_path.is_file():
                 self._clean_up()
                 return False
-            if self._plan_path.read_text(encoding="utf-8") != self.plan.identity:
+            if self._plan_path.read_bytes() != self.plan.identity.encode():
                 return False
             if is_wanted(self.destination):
                 self._clean_up()
@@ -91,7 +100,9 @@ class Output:
 
     def check_destination(self) -> None:
         """Raise OutputError when DEST exists."""
-        if self.destination.exists() or self.destination.is_symlink():
+        with disk_errors(self.destination, is_begun=False):
+            is_there = self.destination.exists() or self.destination.is_symlink()
+        if is_there:
             raise OutputError(
                 f"{self.destination} exists; remove it, or name another destination"
             )
@@ -105,15 +116,24 @@ class Output:
         turns out to be unfit, nothing is left: nothing could be made of it.
         """
         self.check_destination()
-        if not self.partial.exists():
+        with disk_errors(self.destination, is_begun=False):
+            is_begun = self.partial.exists()
+            strangers = self._strangers()
+            is_directory = self.partial.is_dir()
+        if not is_begun:
             self._check_room()
-        elif strangers := self._strangers():
+        elif not is_directory:
+            raise OutputError(
+                f"{self.partial} is no directory; move it away, or name another "
+                "destination"
+            )
+        elif strangers:
             raise OutputError(
                 f"{self.partial} holds {min(strangers)}, which is not of a conversion; "
                 "move it away, or name another destination"
             )
         with ExitStack() as stack:
-            with disk_errors(self.destination, is_begun=self.partial.exists()):
+            with disk_errors(self.destination, is_begun=is_begun):
                 self.model.mkdir(parents=True, exist_ok=True)
                 lock = stack.enter_context(self._lock_path.open("w"))
                 if not _is_locked(lock):
@@ -137,14 +157,15 @@ class Output:
             self._done_path.unlink(missing_ok=True)
             self._remove_all_but(())
             write_whole(self._plan_path, identity.encode())
-        elif self._plan_path.read_text(encoding="utf-8") != identity:
+        elif self._plan_path.read_bytes() != identity.encode():
             raise OutputError(
                 f"{self.partial} holds the beginning of another conversion (another "
                 "source, recipe, type or version); finish that one or remove it"
             )
         recorded: dict[str, str] = {}
         if self._done_path.exists():
-            for line in self._done_path.read_text(encoding="utf-8").splitlines():
+            done = self._done_path.read_text(encoding="utf-8", errors="replace")
+            for line in done.splitlines():
                 digest, _, name = line.partition("  ")
                 recorded[name] = digest
         for shard in self.plan.shards:
@@ -159,11 +180,14 @@ class Output:
         self._remove_all_but(self._digests)
 
     def _strangers(self) -> set[str]:
-        """What DEST.partial holds that we do not put there."""
+        """What DEST.partial and its model/ hold that we do not put there."""
         if not self.partial.is_dir():
             return set()
-        names = {path.name for path in self.partial.iterdir()} - _NAMES
-        return {name for name in names if not name.startswith(SCRATCH_PREFIX)}
+        found = {path.name for path in self.partial.iterdir() if not _is_ours(path)}
+        if self.model.exists() and self.model.name not in found:
+            inside = (path for path in self.model.iterdir() if not _is_of_model(path))
+            found |= {f"{self.model.name}/{path.name}" for path in inside}
+        return found
 
     def _remove_all_but(self, shards: Container[str]) -> None:
         for path in self.model.iterdir():
@@ -261,6 +285,21 @@ class Output:
             self.model.rename(self.destination)
             sync(self.destination.parent)
             self._clean_up()
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether what lies in DEST.partial may be of a conversion."""
+    is_directory = path.name in _DIRECTORIES or path.name.startswith(SCRATCH_PREFIX)
+    if is_directory:
+        return path.is_dir() and not path.is_symlink()
+    return path.name in _FILES and path.is_file()
+
+
+def _is_of_model(path: Path) -> bool:
+    """Whether what lies in model/ may be of a conversion."""
+    name = path.name.removesuffix(".part")
+    is_named = name in _DESCRIPTIONS or _SHARD.fullmatch(name) is not None
+    return is_named and path.is_file()
 
 
 def _is_locked(lock: IO[str]) -> bool:

@@ -105,8 +105,9 @@ def search(
         if by_group is not None:
             index = np.arange(start, min(start + _TILE, len(groups))) % per_row
             chosen = np.ascontiguousarray(by_group[index].T)
-        found = _Tile(np.ascontiguousarray(groups[part].T), precision.bits, chosen)
-        scales[part], biases[part], best = found.search(dtype)
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            found = _Tile(np.ascontiguousarray(groups[part].T), precision.bits, chosen)
+            scales[part], biases[part], best = found.search(dtype)
         codes[part] = best.T
 
     with ThreadPoolExecutor(_n_threads()) as pool:
@@ -137,19 +138,18 @@ class _Tile:
 
     def search(self, dtype: DtypeName) -> tuple[Floats, Floats, NDArray[np.uint8]]:
         """Return scales, biases [n] as stored, and codes [size, n]."""
-        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            kept = self._kept()
-            full = full_ranges(self._groups, self._bits)
-            scales, biases = (stored(part, dtype) for part in full)
-            errors = self._errors(scales, biases)
-            for fit in kept:
-                for _ in range(_N_FITS):
-                    fit = self._fitted(fit.scales, fit.biases)
-                for candidate in self._stored_candidates(fit, dtype):
-                    is_better = candidate.errors < errors
-                    errors = np.where(is_better, candidate.errors, errors)
-                    scales = np.where(is_better, candidate.scales, scales)
-                    biases = np.where(is_better, candidate.biases, biases)
+        kept = self._kept()
+        full = full_ranges(self._groups, self._bits)
+        scales, biases = (stored(part, dtype) for part in full)
+        errors = self._errors(scales, biases)
+        for fit in kept:
+            for _ in range(_N_FITS):
+                fit = self._fitted(fit.scales, fit.biases)
+            for candidate in self._stored_candidates(fit, dtype):
+                is_better = candidate.errors < errors
+                errors = np.where(is_better, candidate.errors, errors)
+                scales = np.where(is_better, candidate.scales, scales)
+                biases = np.where(is_better, candidate.biases, biases)
         codes = nearest_codes(self._groups, scales, biases, self._bits)
         return scales, biases, codes.astype(np.uint8)
 

@@ -16,7 +16,7 @@ from math import log2, prod
 from pathlib import Path
 
 from voxmlx import Checkpoint, load
-from voxmlx.cli.arguments import run_command
+from voxmlx.cli.arguments import CommandParser, run_command
 from voxmlx.errors import CheckpointError
 from voxmlx.layouts.configs import Precision
 
@@ -56,7 +56,7 @@ def sensitivities(
 ) -> list[SensitivityRow]:
     """Return a row for each of GROUPS, in their order. The model stays as it was.
 
-    Raises CheckpointError where the model is quantized already.
+    Raises CheckpointError where the model is quantized already, or cannot be.
     """
     if any("scales" in module for module in modules_of(checkpoint.model).values()):
         raise CheckpointError(
@@ -69,6 +69,11 @@ def sensitivities(
             if fnmatchcase(path, group) and shape[-1] % _GROUP_SIZE == 0:
                 found[group].append(Unit(path, prod(shape)))
     found = {group: units for group, units in found.items() if units}
+    if not found:
+        raise CheckpointError(
+            f"no matrix has rows of whole groups of {_GROUP_SIZE} weights, so none can "
+            "be rounded; give a model that has"
+        )
     costs = costs_of(checkpoint, found, sounds, Precision(bits, _GROUP_SIZE))
     return [
         SensitivityRow(group, sum(unit.n_weights for unit in units), costs[group])
@@ -91,9 +96,8 @@ def wanted_bits(rows: Sequence[SensitivityRow], fewest: float = 4) -> dict[str, 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False,
-        prog="python -m convert.sensitivity",
+    parser = CommandParser(
+        "python -m convert.sensitivity",
         description="Say how much KL to the unchanged model each group of weights "
         "causes when it alone has few bits, and how many bits it wants where the least "
         "sensitive group has that many.",

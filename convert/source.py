@@ -177,9 +177,9 @@ def _as_floats(array: mx.array, dtype: mx.Dtype) -> mx.array:
 def finite(module: Module, array: mx.array) -> mx.array:
     """Return `array`; raises CheckpointError where it holds NaN or infinity."""
     if array.dtype not in (mx.uint32, mx.uint8) and not is_finite(array):
-        why = "damaged"
+        why = "damaged, so fetch it again"
         if array.dtype == mx.float16:
-            why = "damaged, or float16 too narrow for it (try --dtype bfloat16)"
+            why = "damaged, or float16 too narrow for it: try bfloat16"
         raise CheckpointError(
             f"{module.path} holds NaN or infinite weights; the source is {why}"
         )

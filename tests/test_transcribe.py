@@ -7,7 +7,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -580,8 +579,24 @@ def run(
     )
 
 
-def start_counting(*arguments: str, **streams: Any) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", WITH_COUNTING, *arguments]
+# The same, telling of each word once it is written.
+WITH_WORDS_TOLD = """
+from tests.test_transcribe import *
+from voxmlx.cli.results import Results
+feed = Results.feed
+def told(results, event):
+    feed(results, event)
+    if isinstance(event, WordFinal):
+        print(event.word.end_ms, flush=True)
+Results.feed = told
+sys.exit(main(sys.argv[1:], recognizer=Shop()))
+"""
+
+
+def start_counting(
+    *arguments: str, code: str = WITH_COUNTING, **streams: Any
+) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", code, *arguments]
     return subprocess.Popen[bytes](command, env=environment(), **streams)
 
 
@@ -786,17 +801,18 @@ def test_a_signal_ends_the_command_and_keeps_what_was_written(
             "--format",
             "srt",
         ),
+        code=WITH_WORDS_TOLD,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
         assert process.stdin is not None
+        assert process.stdout is not None
         assert process.stderr is not None
         process.stdin.write(bytes(64_000))
         process.stdin.flush()
-        while not (results.exists() and len(list(results.iterdir())) == 2):
-            assert process.poll() is None
-        time.sleep(0.5)  # what was sent is read and its words written
+        assert [process.stdout.readline() for _ in range(2)] == [b"1000\n", b"2000\n"]
+        assert len(list(results.iterdir())) == 2
         process.send_signal(number)
         assert process.stderr.read() == b""
     assert process.returncode == 128 + number

@@ -1,5 +1,6 @@
 """A model's name -> a local directory, downloaded from the Hub if need be."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,17 @@ def locate(model: str | Path) -> Path:
     """
     if model == demo.NAME:
         return demo.DIRECTORY
-    path = Path(model).expanduser()
-    if path.is_dir():
+    # Unlike Path's, this leaves the name of an unknown user as it is.
+    path = Path(os.path.expanduser(model))
+    try:
+        is_directory, is_there = path.is_dir(), path.exists()
+    except OSError as error:
+        raise CheckpointError(
+            f"{model} cannot be read: {error.strerror}; name another model directory"
+        ) from None
+    if is_directory:
         return path
-    if path.exists():
+    if is_there:
         raise CheckpointError(
             f"{model} is a file; name the directory that holds {', '.join(MISTRAL_FILES)}"
         )

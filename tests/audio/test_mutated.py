@@ -62,9 +62,9 @@ def test_a_mutated_file_is_read_or_refused_alike_from_a_file_and_a_pipe(
     contents: dict[str, bytes], seed: int
 ) -> None:
     broken = mutated(contents[FORMATS[seed % len(FORMATS)]], seed)
-    started = time.monotonic()
+    started = time.process_time()  # a busy machine takes none of it
     first, second = outcome(io.BytesIO(broken)), outcome(Forward(broken))
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
     assert first[0] == second[0]
     if first[0] != "refused":
         assert first == second
@@ -79,11 +79,11 @@ def test_no_mutated_file_succeeds_without_text_in_silence(
     checkpoint = load("demo")
     for seed in range(N_FILES):
         broken = mutated(contents[FORMATS[seed % len(FORMATS)]], seed)
-        started = time.monotonic()
+        started = time.process_time()
         try:
             with open_audio(io.BytesIO(broken), name="talk") as audio:
                 events = [*file_events(audio, Session(checkpoint))]
         except AudioError:
             continue
         assert any(isinstance(event, TextDelta | SoundWarning) for event in events)
-        assert time.monotonic() - started < 10, seed
+        assert time.process_time() - started < 10, seed

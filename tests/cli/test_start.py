@@ -34,7 +34,8 @@ def interrupted(
 ) -> tuple[int, str, list[str]]:
     """Status, stdout and lines of stderr of a command that gets SIGINT while it loads.
 
-    Python tells of each module that is loaded: the signal comes after `n_modules`.
+    Python tells of each module that is loaded: the signal comes after `n_modules`. The
+    pipe holds some 60 lines, so the command waits for us, however late we read.
     """
     command = [sys.executable, "-X", "importtime", "-m", module, "--help"]
     if ignored:
@@ -43,6 +44,7 @@ def interrupted(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        pipesize=4096,
         text=True,
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},

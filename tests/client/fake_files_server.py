@@ -50,6 +50,8 @@ class FakeServer:
     n_requests: int = 0
     n_now: int = 0
     n_most: int = 0
+    # So many requests wait for each other, unless there are fewer left.
+    n_together: int = 1
 
     async def list_models(self, request: Request) -> Response:
         if (refused := self._refused(request)) is not None:
@@ -87,7 +89,9 @@ class FakeServer:
             content = await file.read()
         if fields["model"][0] not in self.models:
             return vllm_error(404, f"The model `{fields['model'][0]}` does not exist.")
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(PATIENCE_S):
+            while self.n_most < self.n_together:
+                await asyncio.sleep(0.01)
         try:
             info = soundfile.info(io.BytesIO(content))
         except soundfile.LibsndfileError:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pysrt
 import pytest
@@ -234,11 +235,12 @@ def test_folders_are_done_several_files_at_a_time_and_once(
     (folder / "notes.txt").write_text("no sound")
     write_sound(folder / ".hidden.wav")
     arguments = [str(folder), "--server", fake.url, "--output-dir", str(out)]
+    fake.n_together = 3
     assert main([*arguments, "--jobs", "3"]) == 0
     texts = sorted(out.rglob("*.txt"))
     assert [path.name for path in texts] == [f"talk{i}.txt" for i in range(9)]
     assert {path.read_text("utf-8") for path in texts} == {f"{WORDS}\n"}
-    assert 2 <= fake.n_most <= 3
+    assert fake.n_most == 3
     assert main([*arguments, "--skip-existing"]) == 0
     assert len(fake.received) == 9
     assert "9 of 9 inputs skipped" in capsys.readouterr().err
@@ -282,7 +284,7 @@ def test_a_server_that_stays_full_is_given_up(
     started = time.monotonic()
     arguments = ["--server", fake.url, "--reconnect", "2"]
     assert main([talk, *others, *arguments]) == 1
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 100  # 120 s are the default
     *_, line = capsys.readouterr().err.splitlines()
     assert line.startswith("voxmlx: error: ")
     assert "all taken; tried for 2 s (--reconnect)" in line
@@ -329,13 +331,21 @@ def test_a_model_must_be_named_where_there_are_several(
 
 
 def test_a_server_that_is_not_there_is_told_at_once(
-    talk: str, capsys: pytest.CaptureFixture[str]
+    talk: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    started = time.monotonic()
+    n_attempts = 0
+    connect = socket.create_connection
+
+    def counted(*arguments: Any, **options: Any) -> socket.socket:
+        nonlocal n_attempts
+        n_attempts += 1
+        return connect(*arguments, **options)
+
+    monkeypatch.setattr(socket, "create_connection", counted)
     assert main([talk, "--server", f"127.0.0.1:{port}"]) == 1
-    assert time.monotonic() - started < 5
+    assert n_attempts == 1
     assert "cannot reach the server" in error_of(capsys)
 
 

@@ -105,6 +105,7 @@ def test_a_size_has_a_number_and_a_unit(text: str, expected: int) -> None:
     [
         (["--budget", "2.2"], "write it like 2.2GB"),
         (["--budget=-1GB"], "write it like 2.2GB"),
+        (["--budget", "9" * 400 + "GB"], "is no size"),
         (["--budget", "2GB"], "add --calibrate FOLDER"),
         (["--budget", "2GB", "--recipe", "q4"], "give one of them"),
         (

@@ -41,6 +41,9 @@ def test_an_unknown_recipe_lists_the_known_ones(
         (["a", "--check", "b"], "takes no SOURCE"),
         (["a", "b", "--recipe", "bf16", "--dtype", "float16"], "stores bfloat16"),
         (["a", "b", "--dtype", "int8"], "invalid choice: 'int8'"),
+        (["a", "b", "--reference-dtype", "float32"], "is for --verify"),
+        (["--check", "a", "--recipe", "q8"], "leave --recipe out"),
+        (["--check", "a", "--verify", "b.wav"], "leave --verify out"),
     ],
 )
 def test_wrong_arguments_are_one_line_and_status_2(
@@ -87,6 +90,73 @@ def test_a_place_where_nothing_can_be_made_is_one_line(
     assert main([str(source), str(tmp_path / "file" / "ours")]) == 1
     line = one_line(capsys)
     assert "Not a directory; name another destination" in line
+
+
+TOO_LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["{source}", TOO_LONG], "File name too long; name another destination"),
+        # With ".partial" behind it, it is too long.
+        (["{source}", TOO_LONG[:250]], "File name too long; name another destination"),
+        ([TOO_LONG, "ours"], "File name too long; name another model directory"),
+        (["~nobody-of-that-name/model", "ours"], "no directory '~nobody-of-that-name"),
+        (["--check", TOO_LONG], "File name too long"),
+        (["--check", "~nobody-of-that-name/model"], "SHA256SUMS is missing"),
+        (["--check", "{source}/params.json"], "wants a directory that convert has"),
+        (
+            ["{source}", "ours", "--rounding", "gptq", "--calibrate", TOO_LONG],
+            "File name too long",
+        ),
+        (
+            ["{source}", "ours", "--rounding", "gptq", "--calibrate", "./generated"],
+            "generated does not exist",
+        ),
+    ],
+)
+def test_a_path_that_cannot_be_is_one_line(
+    arguments: list[str],
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    source: Path,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([text.format(source=source) for text in arguments]) == 1
+    assert expected in one_line(capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_destination_in_the_home_of_nobody_is_a_folder_of_that_name(
+    monkeypatch: pytest.MonkeyPatch, source: Path, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([str(source), "~nobody-of-that-name"]) == 0
+    assert main(["--check", "./~nobody-of-that-name"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "is empty; fetch"),
+        (b"\xff\xfe", "is no text, expected digests and names; fetch"),
+        (b"0\n", "has the line '0', expected a digest and a name; fetch"),
+        (b"0" * 64 + b"  " + TOO_LONG.encode() + b"\n", "File name too long"),
+        (b"0" * 64 + b"  ..\n", ".. is missing"),
+    ],
+)
+def test_checksums_that_are_damaged_are_one_line(
+    content: bytes,
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "SHA256SUMS").write_bytes(content)
+    assert main(["--check", str(tmp_path)]) == 1
+    assert expected in one_line(capsys)
 
 
 def test_check_accepts_what_was_written_and_names_what_changed(

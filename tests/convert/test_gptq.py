@@ -152,7 +152,10 @@ def test_other_sound_is_another_conversion(
         (["--rounding", "search", "--calibrate", "demo"], "is for --rounding gptq"),
         (["--recipe", "bf16", "--rounding", "search"], "bf16 rounds nothing"),
         (["--recipe", "keep", "--rounding", "nearest"], "keep rounds nothing"),
-        (["--recipe", "mxfp4", "--rounding", "search"], "mxfp4 rounds nothing"),
+        (
+            ["--recipe", "mxfp4", "--rounding", "search"],
+            "mxfp4 has one way to round only",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line_and_status_2(

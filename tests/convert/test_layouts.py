@@ -123,6 +123,19 @@ def test_a_quantized_directory_loads_as_it_is_and_converted(
     np.testing.assert_array_equal(logits(ours), logits(direct))
 
 
+def test_a_source_of_float32_that_is_kept_stays_float32(
+    tmp_path: Path, reference: Checkpoint
+) -> None:
+    directory = MODEL.write(tmp_path / "source")
+    convert(str(directory), tmp_path / "ours", recipe="keep")
+    ours = load(tmp_path / "ours", "float32")
+    np.testing.assert_array_equal(logits(ours), logits(reference))
+    convert(str(directory), tmp_path / "q4", rounding="nearest")
+    assert json.loads((tmp_path / "q4" / "config.json").read_text())["dtype"] == (
+        "bfloat16"
+    )
+
+
 def test_a_quantized_source_can_be_quantized_otherwise(tmp_path: Path) -> None:
     directory = write_mlx_audio(tmp_path / "source", 8)
     convert(

@@ -176,6 +176,80 @@ def test_a_folder_of_somebodys_own_is_not_taken_for_a_conversions(
     assert kept.read_bytes() == b"1"
 
 
+def a_file(partial: Path) -> Path:
+    return partial
+
+
+def a_file_for_model(partial: Path) -> Path:
+    return partial / "model"
+
+
+def a_file_in_model(partial: Path) -> Path:
+    return partial / "model" / "notes.txt"
+
+
+def a_folder_in_model(partial: Path) -> Path:
+    return partial / "model" / "config.json" / "notes.txt"
+
+
+def a_folder_for_plan(partial: Path) -> Path:
+    return partial / "plan" / "notes.txt"
+
+
+def a_link_for_model(partial: Path) -> Path:
+    elsewhere = partial.with_name("elsewhere")
+    elsewhere.mkdir()
+    partial.mkdir()
+    (partial / "model").symlink_to(elsewhere)
+    return elsewhere / "config.json"
+
+
+@pytest.mark.parametrize(
+    ("place", "named"),
+    [
+        (a_file, "is no directory"),
+        (a_file_for_model, "holds model, which"),
+        (a_file_in_model, "holds model/notes.txt, which"),
+        (a_folder_in_model, "holds model/config.json, which"),
+        (a_folder_for_plan, "holds plan, which"),
+        (a_link_for_model, "holds model, which"),
+    ],
+)
+def test_files_of_somebodys_own_in_a_conversions_place_are_left_and_named(
+    place: Callable[[Path], Path], named: str, source: Path, tmp_path: Path
+) -> None:
+    kept = place(tmp_path / "ours.partial")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(b"1")
+    with pytest.raises(OutputError, match=f"{named}.*move it away"):
+        convert(str(source), tmp_path / "ours")
+    assert kept.read_bytes() == b"1"
+
+
+def test_a_plan_that_is_no_text_is_another_conversions(
+    source: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "ours.partial").mkdir()
+    (tmp_path / "ours.partial" / "plan").write_bytes(b"\xff\xfe")
+    with pytest.raises(OutputError, match="beginning of another conversion"):
+        convert(str(source), tmp_path / "ours")
+
+
+def test_a_list_of_shards_that_is_no_text_lists_none(
+    monkeypatch: pytest.MonkeyPatch,
+    source: Path,
+    tmp_path: Path,
+    undisturbed: dict[str, bytes],
+) -> None:
+    with monkeypatch.context() as patch:
+        dies_at(patch, 100, Killed())
+        with pytest.raises(Killed):
+            convert(str(source), tmp_path / "ours", shard_bytes=SHARD_BYTES)
+    (tmp_path / "ours.partial" / "done").write_bytes(b"\xff\xfe")
+    convert(str(source), tmp_path / "ours", shard_bytes=SHARD_BYTES)
+    assert contents(tmp_path / "ours") == undisturbed
+
+
 def sound(path: Path, seed: int) -> Path:
     soundfile.write(path, speech_like(16_000, seed=seed), 16_000, subtype="PCM_16")
     return path

@@ -208,6 +208,38 @@ def test_the_error_rate_is_of_normalised_words_over_all_sounds() -> None:
     assert "BasicTextNormalizer" in content["normaliser"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "the following arguments are required"),
+        (["demo", "--audio"], "expected at least one argument"),
+        (["demo", "--audio", "a.wav", "--bits", "7"], "invalid choice: 7"),
+    ],
+)
+def test_wrong_arguments_of_the_sensitivity_are_one_line_and_status_2(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        sensitivity.main(arguments)
+    assert raised.value.code == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert expected in line
+
+
+def test_a_model_that_no_bits_fit_has_no_sensitivity(
+    source: Path,
+    sound: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sensitivity, "_GROUP_SIZE", 1000)
+    assert sensitivity.main([str(source), "--audio", str(sound)]) == 1
+    seen = capsys.readouterr()
+    assert not seen.out
+    assert "no matrix has rows of whole groups of 1000" in seen.err
+
+
 def test_a_silent_sound_or_an_unreadable_transcript_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "said.wav"
     soundfile.write(path, np.zeros(16_000), 16_000)

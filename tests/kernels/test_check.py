@@ -1,7 +1,6 @@
 """A kernel that fails on the machine itself is switched off, and says so once."""
 
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,8 +42,30 @@ def raising() -> mx.array:
     raise RuntimeError("[metal::Device] Unable to build metal library\nfrom source")
 
 
+class Clock:
+    """Time that passes when somebody sleeps, and else stands still."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+CLOCK = Clock()
+
+
+@pytest.fixture(autouse=True)
+def _no_time_but_what_is_slept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine would make any case slow."""
+    monkeypatch.setattr(check, "time", CLOCK)
+
+
 def slow() -> mx.array:
-    time.sleep(0.15)
+    CLOCK.sleep(0.15)
     return RIGHT
 
 
@@ -110,7 +131,7 @@ def test_no_kernel_runs_before_its_first_case_has_passed() -> None:
 
 def test_every_kernel_is_tried_once_however_long_compiling_takes() -> None:
     switches = KernelSwitches("on", None, are_tried=False)
-    some = [case(lambda: (time.sleep(0.02), RIGHT)[1], name) for name in NAMES]
+    some = [case(lambda: (CLOCK.sleep(0.02), RIGHT)[1], name) for name in NAMES]
     again = [case(raising, name) for name in NAMES]
     assert len(check_kernels([*some, *again], switches, budget_s=0.0)) == len(NAMES)
     assert all(switches.is_on(name) for name in NAMES)
@@ -125,7 +146,7 @@ def test_one_slow_run_is_not_the_kernels_fault() -> None:
     delays = iter([0.0, 0.15, 0.0])
 
     def run() -> mx.array:
-        time.sleep(next(delays))
+        CLOCK.sleep(next(delays))
         return RIGHT
 
     assert run_case(case(run)).fault is None
@@ -155,10 +176,10 @@ def test_a_product_that_fails_is_told_though_nothing_can_replace_it(
 
 
 def test_the_check_ends_when_its_time_is_spent() -> None:
-    seconds = [case(lambda: (time.sleep(0.02), RIGHT)[1]) for _ in range(50)]
-    start = time.perf_counter()
+    seconds = [case(lambda: (CLOCK.sleep(0.02), RIGHT)[1]) for _ in range(50)]
+    start = CLOCK.now
     assert len(check_kernels(seconds, KernelSwitches("on", None), budget_s=0.1)) < 10
-    assert time.perf_counter() - start < 1
+    assert CLOCK.now - start < 1
 
 
 @pytest.mark.usefixtures("working")

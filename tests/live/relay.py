@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 __all__ = ["Relay", "relaying"]
@@ -16,6 +16,7 @@ class Relay:
         self.n_connections = 0
         self.n_back = 0  # bytes that came from the server
         self.is_mute = False
+        self._due: tuple[int, Callable[[], None]] | None = None
         self._pairs: list[socket.socket] = []
         self._listener: socket.socket | None = None
         self.port = 0
@@ -29,6 +30,13 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, args=[self._listener]).start()
+
+    @contextmanager
+    def after(self, n_bytes: int, do: Callable[[], None]) -> Iterator[None]:
+        """Do something once the server has said so much, before any more is passed."""
+        self._due = n_bytes, do
+        yield
+        assert self._due is None, "the server has said less"
 
     def cut(self) -> None:
         """As when the server is killed: nobody listens, nobody says goodbye."""
@@ -59,6 +67,12 @@ class Relay:
             for ends in ((here, there), (there, here)):
                 threading.Thread(target=self._pass, args=ends).start()
 
+    def _do_what_is_due(self) -> None:
+        if self._due is not None and self.n_back > self._due[0]:
+            _, do = self._due
+            self._due = None
+            do()
+
     def _pass(self, source: socket.socket, sink: socket.socket) -> None:
         n_connection = self.n_connections
         with suppress(OSError):
@@ -67,6 +81,7 @@ class Relay:
                     continue
                 if source.getpeername()[1] == self.target:
                     self.n_back += len(piece)
+                    self._do_what_is_due()
                 sink.sendall(piece)
         for one in (source, sink):
             with suppress(OSError):

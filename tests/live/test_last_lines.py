@@ -67,15 +67,19 @@ def test_a_reader_never_sees_a_part_of_a_version(tmp_path: Path) -> None:
     file = opened(path, n_lines=1, width=400)
     versions = {"", *(f"{i} {'x' * 300} {i}\n" for i in range(300))}
     seen: set[str] = set()
-    is_over = threading.Event()
+    is_over, is_read = threading.Event(), threading.Event()
 
     def read() -> None:
         while not is_over.is_set():
             seen.add(path.read_text())
+            is_read.set()
 
     reader = threading.Thread(target=read)
     reader.start()
     for i in range(300):
+        if i % 100 == 0:  # however late the reader is, it sees some versions
+            is_read.clear()
+            assert is_read.wait(60)
         file.on_events([TextDelta(f" {i} {'x' * 300} {i}", 3000 * (i + 1))])
     is_over.set()
     reader.join()

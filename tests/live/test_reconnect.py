@@ -5,19 +5,19 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import soundfile
+import websockets.sync.client
 from websockets.sync.server import ServerConnection, serve
 
-from tests.live.relay import Relay, relaying
+from tests.live.relay import relaying
 from tests.live.test_remote import abort, error_line, lines
 from tests.live.vllm_like import VllmLike, listening
-from tests.serve.loopback import Loopback, serving, until
+from tests.serve.loopback import Loopback, serving
 from voxmlx import Checkpoint, demo, load
 from voxmlx.live.__main__ import main
 
@@ -66,20 +66,6 @@ def here(talk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@contextmanager
-def after(relay: Relay, n_bytes: int, do: Callable[[], None]) -> Iterator[None]:
-    """Do something once the server has said so much."""
-
-    def watch() -> None:
-        until(lambda: relay.n_back > n_bytes)
-        do()
-
-    watching = threading.Thread(target=watch)
-    watching.start()
-    yield
-    watching.join()
-
-
 def same_files(directory: Path, here: Path) -> None:
     for name in NAMES:
         assert (directory / name).read_bytes() == (here / name).read_bytes(), name
@@ -102,14 +88,14 @@ def test_a_server_that_is_killed_and_started_again_costs_no_word(
         time.sleep(1)
         relay.open()
 
-    with relaying(server.port) as relay, after(relay, MIDDLE, restart):
+    with relaying(server.port) as relay, relay.after(MIDDLE, restart):
         assert live(talk, tmp_path, "--server", relay.address) == 0
         assert relay.n_connections == 2
     same_files(tmp_path, here)
     assert told(tmp_path) == told(here)  # confidence too
     lost, again, summary = capsys.readouterr().err.splitlines()
     assert "has ended the connection; trying again for 120 s, sound is kept" in lost
-    assert re.search(r"there again after \d s; nothing is lost", again)
+    assert re.search(r"there again after \d+ s; nothing is lost", again)
     assert summary.startswith("voxmlx: heard 0:09")
 
 
@@ -143,7 +129,7 @@ def test_a_server_that_shuts_down_for_a_while_costs_no_word(
             relay.target = server.port
             first.end()
 
-        with after(relay, MIDDLE, end):
+        with relay.after(MIDDLE, end):
             assert live(talk, tmp_path, "--server", relay.address, "--realtime") == 0
     same_files(tmp_path, here)
 
@@ -163,7 +149,7 @@ def test_a_silent_connection_is_given_up(
     def fall_silent() -> None:
         relay.is_mute = True
 
-    with relaying(server.port) as relay, after(relay, MIDDLE, fall_silent):
+    with relaying(server.port) as relay, relay.after(MIDDLE, fall_silent):
         assert live(talk, tmp_path, "--server", relay.address) == 0
     same_files(tmp_path, here)
     assert "does not answer any more (ping timeout)" in capsys.readouterr().err
@@ -206,7 +192,7 @@ def test_a_key_that_is_refused_is_not_tried_again(
             relay.target = other.port
             relay.drop()
 
-        with after(relay, MIDDLE, change):
+        with relay.after(MIDDLE, change):
             assert fails(relay.address, talk)
         assert relay.n_connections == 2
     out, err = capsys.readouterr()
@@ -219,9 +205,9 @@ def test_a_server_that_stays_away_is_told_with_what_was_heard(
     server: Loopback, talk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     started = time.monotonic()
-    with relaying(server.port) as relay, after(relay, MIDDLE, relay.cut):
+    with relaying(server.port) as relay, relay.after(MIDDLE, relay.cut):
         assert fails(relay.address, talk, "--reconnect", "2")
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 100  # 120 s are the default
     out, err = capsys.readouterr()
     _, error = err.splitlines()
     assert "cannot reach" in error
@@ -255,7 +241,7 @@ def test_sound_beyond_what_is_kept_is_said_to_be_lost(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("voxmlx.live.remote._KEPT_SAMPLES", 2 * 16_000)
-    with relaying(server.port) as relay, after(relay, MIDDLE, relay.drop):
+    with relaying(server.port) as relay, relay.after(MIDDLE, relay.drop):
         assert not fails(relay.address, talk)
     out, err = capsys.readouterr()
     assert re.search(r"; [67] s of sound are lost", err)
@@ -264,9 +250,18 @@ def test_sound_beyond_what_is_kept_is_said_to_be_lost(
 
 def test_the_first_connection_is_not_tried_again(
     talk: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    started = time.monotonic()
+    n_attempts = 0
+    connect = websockets.sync.client.connect
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal n_attempts
+        n_attempts += 1
+        return connect(*arguments, **options)
+
+    monkeypatch.setattr("websockets.sync.client.connect", counted)
     assert fails("ws://127.0.0.1:1", talk)
-    assert time.monotonic() - started < 5
+    assert n_attempts == 1
     assert "refused" in error_line(capsys)

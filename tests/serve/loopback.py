@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +25,16 @@ from voxmlx.web.listening import listen
 __all__ = ["PATIENCE_S", "Loopback", "pcm16", "said", "serving", "sound", "until"]
 
 PATIENCE_S = 120
+
+
+class Connections(set[Any]):
+    """Connections that are open, and how many there have been."""
+
+    n_added = 0
+
+    def add(self, connection: Any, /) -> None:
+        super().add(connection)
+        self.n_added += 1
 
 
 class Loopback:
@@ -57,6 +68,7 @@ class Loopback:
         self._wyoming = listen("127.0.0.1", 0)
         self.wyoming_port: int = self._wyoming.getsockname()[1]
         self._server = Server(self.service, limits, wyoming=self._wyoming)
+        self._connections = self._server.sockets.connections = Connections()
         self._thread = threading.Thread(target=self._run, name="loopback")
 
     def _run(self) -> None:
@@ -90,6 +102,26 @@ class Loopback:
         self._socket.close()
         self._wyoming.close()
         self.scheduler.stop()
+
+    def lets_all_go(self, within_s: float) -> Future[bool]:
+        """Whether connections that come from now on end in so many seconds.
+
+        They are those of the server's loop, whose timers run in the order of their
+        times, however busy the machine is.
+        """
+
+        async def look() -> bool:
+            while self._connections.n_added == n_before:
+                await asyncio.sleep(0.01)
+            end = self.loop.time() + within_s
+            while self._connections and self.loop.time() < end:
+                await asyncio.sleep(0.01)
+            for _ in range(9):  # what was due by then is done
+                await asyncio.sleep(0)
+            return not self._connections
+
+        n_before = self._connections.n_added
+        return asyncio.run_coroutine_threadsafe(look(), self.loop)
 
     def tasks(self) -> list[str]:
         """What runs in the server's loop, by the names of the coroutines."""

@@ -184,8 +184,10 @@ def test_sockets_and_requests_with_such_a_key_are_served(
     with serving(tiny_checkpoint, keys=(key,)) as server:
         authorization = {b"Authorization": f"Bearer {key}".encode()}
         url = f"{server.http}/v1/models"
-        assert httpx.get(url, headers=authorization).status_code == 200
-        refused = httpx.get(url)
+        assert (
+            httpx.get(url, headers=authorization, timeout=PATIENCE_S).status_code == 200
+        )
+        refused = httpx.get(url, timeout=PATIENCE_S)
         assert (refused.status_code, refused.headers["www-authenticate"]) == (
             401,
             "Bearer",
@@ -213,7 +215,7 @@ def test_every_answer_tells_a_browser_what_it_may_do(
     tiny_checkpoint: Checkpoint, path: str
 ) -> None:
     with serving(tiny_checkpoint) as server:
-        headers = httpx.get(f"{server.http}{path}").headers
+        headers = httpx.get(f"{server.http}{path}", timeout=PATIENCE_S).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert "default-src 'self'" in headers["content-security-policy"]
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
@@ -242,12 +244,17 @@ def test_with_a_certificate_requests_and_sockets_are_encrypted(
     context = ssl.create_default_context(cafile=str(cert))
     with started(*files) as (_, url):
         assert url.startswith("https://127.0.0.1:")
-        assert httpx.get(f"{url}/health", verify=context).status_code == 200
+        assert (
+            httpx.get(f"{url}/health", verify=context, timeout=PATIENCE_S).status_code
+            == 200
+        )
         address = url.replace("https", "wss")
         with connect(f"{address}/v1/realtime", ssl=context) as websocket:
             assert "session.created" in str(websocket.recv(timeout=PATIENCE_S))
         same_page = {"Origin": url}
-        answer = httpx.get(f"{url}/v1/models", verify=context, headers=same_page)
+        answer = httpx.get(
+            f"{url}/v1/models", verify=context, headers=same_page, timeout=PATIENCE_S
+        )
         assert answer.status_code == 200
 
 

@@ -54,7 +54,7 @@ def test_a_signal_ends_it_when_clients_have_heard_their_last_words(
     with open_audio(SAMPLE) as audio:
         samples = next(audio.pieces(3.0))
     with started() as (process, url):
-        assert httpx.get(f"{url}/health").json()["status"] == "ok"
+        assert httpx.get(f"{url}/health", timeout=PATIENCE_S).json()["status"] == "ok"
         with connect(f"{url.replace('http', 'ws')}/v1/realtime") as websocket:
             for message in sound(samples):
                 websocket.send(message)
@@ -108,9 +108,9 @@ def test_wyoming_beyond_this_machine_is_asked_for_and_warned_of() -> None:
 def test_a_model_is_served_by_the_names_that_it_is_given() -> None:
     names = ("--served-model-name", "demo", "--served-model-name", "stt")
     with started(*names) as (_, url):
-        models = httpx.get(f"{url}/v1/models").json()["data"]
+        models = httpx.get(f"{url}/v1/models", timeout=PATIENCE_S).json()["data"]
         assert [one["id"] for one in models] == ["demo", "stt"]
-        assert httpx.get(f"{url}/v1/models/stt").status_code == 200
+        assert httpx.get(f"{url}/v1/models/stt", timeout=PATIENCE_S).status_code == 200
 
 
 def test_other_machines_are_let_in_with_a_key_of_the_environment(
@@ -119,9 +119,9 @@ def test_other_machines_are_let_in_with_a_key_of_the_environment(
     monkeypatch.setenv("VOXMLX_API_KEY", "secret")
     with started("--host", "0.0.0.0") as (_, url):
         url = url.replace("0.0.0.0", "127.0.0.1")
-        assert httpx.get(f"{url}/v1/models").status_code == 401
+        assert httpx.get(f"{url}/v1/models", timeout=PATIENCE_S).status_code == 401
         headers = {"Authorization": "Bearer secret"}
-        answer = httpx.get(f"{url}/v1/models", headers=headers)
+        answer = httpx.get(f"{url}/v1/models", headers=headers, timeout=PATIENCE_S)
         assert json.loads(answer.text)["data"][0]["id"] == "demo"
 
 

@@ -1,10 +1,10 @@
 """Requests by HTTP: what is answered, what is refused, and how."""
 
 import asyncio
-import contextlib
 import http.client
 import io
 import json
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -118,14 +118,17 @@ def test_a_request_without_a_file_is_told_so(client: httpx.Client) -> None:
 
 
 @contextmanager
-def begun(server: Loopback, *headers: str) -> Iterator[http.client.HTTPConnection]:
+def begun(
+    server: Loopback, *headers: tuple[str, str]
+) -> Iterator[http.client.HTTPConnection]:
     """A request for a transcript whose body is still to come."""
     connection = http.client.HTTPConnection(
         "127.0.0.1", server.port, timeout=PATIENCE_S
     )
-    connection.putrequest("POST", TRANSCRIPTIONS)
-    connection.putheader("Content-Type", "multipart/form-data; boundary=x")
-    connection.putheader(*headers)
+    connection.putrequest("POST", TRANSCRIPTIONS, skip_host=True)
+    form = {"host": "127.0.0.1", "content-type": "multipart/form-data; boundary=x"}
+    for name, value in (form | dict(headers)).items():
+        connection.putheader(name, value)
     connection.endheaders()
     yield connection
     connection.close()
@@ -154,7 +157,7 @@ def test_a_form_that_has_no_file_is_told_why(
 
 
 def test_a_body_that_is_too_large_is_refused_before_it_comes(tiny: Loopback) -> None:
-    with begun(tiny, "Content-Length", str(3 << 20)) as connection:
+    with begun(tiny, ("content-length", str(3 << 20))) as connection:
         answer = connection.getresponse()
         assert answer.status == 413
         assert json.load(answer)["error"]["code"] == "body_too_large"
@@ -162,16 +165,17 @@ def test_a_body_that_is_too_large_is_refused_before_it_comes(tiny: Loopback) -> 
 
 def test_a_large_body_that_does_not_say_so_is_cut(tiny: Loopback) -> None:
     head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
-    n_sent = 0
-    with (
-        begun(tiny, "Transfer-EncodeRequest", "chunked") as connection,
-        contextlib.suppress(OSError),
-    ):
-        for part in [head, *[bytes(65_536)] * 200]:
+    with begun(tiny, ("transfer-encoding", "chunked")) as connection:
+        # Sent until there is an answer; sockets hold less than 20 MB.
+        for part in [head, *[bytes(65_536)] * 400]:
+            if select.select([connection.sock], [], [], 0.001)[0]:
+                break
             connection.send(b"%x\r\n%s\r\n" % (len(part), part))
-            n_sent += 1
-            time.sleep(0.001)
-    assert n_sent < 200
+        else:
+            pytest.fail("all of it was taken")
+        answer = connection.getresponse()
+        assert answer.status == 413
+        assert json.load(answer)["error"]["code"] == "body_too_large"
     until(lambda: tiny.scheduler.n_slots == 0)
 
 
@@ -180,7 +184,7 @@ def test_a_body_that_stops_coming_is_not_waited_for(
 ) -> None:
     with (
         serving(tiny_checkpoint, limits=Limits(body_idle_s=0.3)) as server,
-        begun(server, "Content-Length", "1000") as connection,
+        begun(server, ("content-length", "1000")) as connection,
     ):
         connection.send(b"--x\r\n")
         assert connection.getresponse().status == 408
@@ -207,12 +211,15 @@ def test_a_client_that_hangs_up_leaves_nothing(
     tiny: Loopback, is_stream: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    tasks = tiny.tasks()
+    # Of what was asked before, nothing is under way.
+    idle = ["Loopback._run.<locals>.run", "Loopback.tasks.<locals>.names"]
+    until(lambda: tiny.tasks() == idle)
 
     async def hang_up() -> None:
         sound = wav(speech_like(30 * 16_000, seed=1).astype(np.float32))
         files, fields = {"file": ("a.wav", sound)}, {"stream": is_stream}
-        async with httpx.AsyncClient(base_url=tiny.http, timeout=0.3) as client:
+        patience = httpx.Timeout(PATIENCE_S, read=0.3)
+        async with httpx.AsyncClient(base_url=tiny.http, timeout=patience) as client:
             try:
                 async with client.stream(
                     "POST", TRANSCRIPTIONS, files=files, data=fields
@@ -225,7 +232,7 @@ def test_a_client_that_hangs_up_leaves_nothing(
     asyncio.run(hang_up())
     scheduler = tiny.scheduler
     until(lambda: (scheduler.n_slots, scheduler.n_streams) == (0, 0))
-    until(lambda: tiny.tasks() == tasks)
+    until(lambda: tiny.tasks() == idle)
     until(lambda: list(tmp_path.iterdir()) == [])
 
 
@@ -274,16 +281,12 @@ def test_only_the_thread_that_reads_a_file_touches_it(
         lambda file, **options: Owned(open_audio(file, **options), uses),
     )
     sound = wav(speech_like(20 * 16_000, seed=1).astype(np.float32))
-    with (
-        httpx.Client(base_url=tiny.http, timeout=0.3) as client,
-        contextlib.suppress(httpx.TimeoutException),
-        client.stream(
-            "POST",
-            TRANSCRIPTIONS,
-            files={"file": ("a.wav", sound)},
-            data={"stream": is_stream},
-        ),
-    ):
+    files, fields = {"file": ("a.wav", sound)}, {"stream": is_stream}
+    request = httpx.Request(
+        "POST", tiny.http + TRANSCRIPTIONS, files=files, data=fields
+    )
+    with begun(tiny, *request.headers.items()) as connection:
+        connection.send(request.read())
         until(lambda: len(uses) > 1)
     until(lambda: tiny.scheduler.n_slots == 0)
     until(lambda: uses[-1][0] == "close")
@@ -293,8 +296,16 @@ def test_only_the_thread_that_reads_a_file_touches_it(
 
 
 def test_a_transcript_that_is_being_made_is_finished_at_the_end(
-    tiny_checkpoint: Checkpoint,
+    tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    may_end = threading.Event()
+    take_warnings = AudioFile.take_warnings
+
+    def take_late(audio: AudioFile) -> list[SoundWarning]:
+        assert may_end.wait(PATIENCE_S)
+        return take_warnings(audio)
+
+    monkeypatch.setattr(AudioFile, "take_warnings", take_late)
     sound = speech_like(160_000, seed=6)
     session = Session(tiny_checkpoint)
     whole = Transcript.from_events(session.push(sound) + session.finish())
@@ -307,6 +318,8 @@ def test_a_transcript_that_is_being_made_is_finished_at_the_end(
         asking.start()
         until(lambda: server.scheduler.n_streams == 1)
         server.end()
+        until(lambda: server.scheduler.is_draining)
+        may_end.set()
         asking.join(PATIENCE_S)
         assert told[0].json()["text"] == whole.text
 
@@ -334,6 +347,8 @@ def test_a_file_waits_for_a_client_that_does_not_read_its_events(
         await job.receive(form)
         await job.start(TranscriptionParams(StreamOptions()), form.finish())
         n_unread = -1
+        while job.n_unread <= 20:
+            await asyncio.sleep(0.01)
         while n_unread != job.n_unread:  # until nothing more comes
             n_unread = job.n_unread
             await asyncio.sleep(1.0)
@@ -348,6 +363,7 @@ def test_a_file_waits_for_a_client_that_does_not_read_its_events(
 
 
 def test_health_counts_sessions(client: httpx.Client, tiny: Loopback) -> None:
+    until(lambda: tiny.scheduler.n_slots == 0)
     slot = tiny.scheduler.open_slot(lambda _: None)
     assert client.get("/health").json() == {
         "status": "ok",
@@ -359,8 +375,9 @@ def test_health_counts_sessions(client: httpx.Client, tiny: Loopback) -> None:
 
 
 def test_metrics_say_what_happened(
-    client: httpx.Client, tiny_checkpoint: Checkpoint
+    client: httpx.Client, tiny: Loopback, tiny_checkpoint: Checkpoint
 ) -> None:
+    until(lambda: tiny.scheduler.n_slots == 0)
     session = Session(tiny_checkpoint)
     session.push(SOUND)
     finished = session.finish()[-1]
@@ -377,6 +394,7 @@ def test_metrics_say_what_happened(
     before = samples()
     assert post(client).status_code == 200
     assert client.get("/nowhere").status_code == 404
+    until(lambda: tiny.scheduler.n_slots == 0)
     after = samples()
     gained = {name: value - before.get(name, 0) for name, value in after.items()}
     assert gained["voxmlx_tokens_totalfile"] == finished.n_tokens

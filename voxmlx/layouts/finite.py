@@ -33,7 +33,8 @@ def is_finite(array: mx.array) -> bool:
 def refuse_infinite(name: str, array: mx.array) -> None:
     """Raise CheckpointError unless the numbers of the tensor `name` are finite."""
     if not is_finite(array):
+        dtype = str(array.dtype).removeprefix("mlx.core.")
         raise CheckpointError(
-            f"{name} holds NaN or infinite weights; the file is damaged, or "
-            f"{array.dtype} is too narrow for it"
+            f"{name} holds NaN or infinite weights; fetch the file again, which is "
+            f"damaged, or choose another dtype if {dtype} is too narrow for it"
         )
