@@ -6,16 +6,21 @@ but the card, which holds the folder's name, must be equal; else the exit status
 """
 
 import argparse
+import math
 import random
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.provenance import closing_line
 from benchmarks.resident_memory import resident
+from convert.calibration import calibration_path
+from convert.disk import disk_errors
 from convert.manifest import MANIFEST_NAME, digest_of
 from convert.rounding import ROUNDINGS
+from voxmlx.cli.arguments import CommandParser, run_command, whole_number
 from voxmlx.layouts.recipes import RECIPES
 
 __all__ = ["main"]
@@ -24,17 +29,25 @@ _CARD = {"README.md", MANIFEST_NAME}
 _POLL_SECONDS = 0.05
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print what happens, then one line of JSON; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = CommandParser("python -m benchmarks.convert_kills", description=__doc__)
     parser.add_argument("source")
     parser.add_argument("place", type=Path)
     parser.add_argument("--recipe", choices=RECIPES, default="q4")
-    parser.add_argument("--rounding", choices=ROUNDINGS, default="search")
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--most-seconds", type=float, default=180, help="before a kill")
-    options = parser.parse_args()
-    options.place.mkdir(parents=True, exist_ok=True)
+    parser.add_argument("--rounding", choices=ROUNDINGS, help="default: the recipe's")
+    parser.add_argument("--calibrate", nargs="+", type=calibration_path, default=[])
+    parser.add_argument("--kills", type=whole_number(0, 10_000), default=20)
+    parser.add_argument(
+        "--most-seconds", type=_seconds, default=180.0, help="before a kill"
+    )
+    options = parser.parse_args(arguments)
+    return run_command(lambda: _compare(options))
+
+
+def _compare(options: argparse.Namespace) -> int:
+    with disk_errors(options.place, is_begun=False):
+        options.place.mkdir(parents=True, exist_ok=True)
     whole, killed = (options.place / name for name in ("whole", "killed"))
 
     started = time.monotonic()
@@ -70,10 +83,21 @@ def main() -> int:
     return 0 if is_equal else 1
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
 def _run(options: argparse.Namespace, result: Path, limit: float | None) -> int | None:
     """Convert; return the peak of anonymous memory, or None where it was killed."""
     command = [sys.executable, "-m", "convert", options.source, str(result)]
-    command += ["--recipe", options.recipe, "--rounding", options.rounding]
+    command += ["--recipe", options.recipe]
+    if options.rounding is not None:
+        command += ["--rounding", options.rounding]
+    if options.calibrate:
+        command += ["--calibrate", *map(str, options.calibrate)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     started, peak = time.monotonic(), 0
     while process.poll() is None:

@@ -1,13 +1,16 @@
 """python -m benchmarks.full_size_checkpoint DIR: random weights in the true shapes."""
 
-import argparse
 import base64
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from convert.disk import check_room, disk_errors
 from tests.tiny import TinyModel
+from voxmlx.cli.arguments import CommandParser, run_command
 from voxmlx.config import ModelConfig
 from voxmlx.layouts import model_modules
 from voxmlx.layouts.names import MISTRAL
@@ -29,20 +32,29 @@ FULL_SIZE = TinyModel(
     vocab_size=131072,
 )
 _N_TENSORS = 711
+_N_BYTES = 8_900_000_000
 _POOL = 2**23  # weights drawn once; tensors are cut from it
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Write params.json, consolidated.safetensors (8.86 GB) and tekken.json."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    prog = "python -m benchmarks.full_size_checkpoint"
+    parser = CommandParser(prog, description=__doc__)
     parser.add_argument("directory", type=Path)
-    directory = parser.parse_args().directory
-    directory.mkdir(parents=True)
-    params = FULL_SIZE.params()
-    (directory / "params.json").write_text(json.dumps(params), encoding="utf-8")
-    (directory / "tekken.json").write_text(json.dumps(_tekken()), encoding="utf-8")
-    n_bytes = _write_weights(directory / "consolidated.safetensors", params)
+    directory = parser.parse_args(arguments).directory
+    return run_command(lambda: _write(directory))
+
+
+def _write(directory: Path) -> int:
+    with disk_errors(directory, is_begun=False):
+        check_room(directory, _N_BYTES)
+        directory.mkdir(parents=True)
+        params = FULL_SIZE.params()
+        (directory / "params.json").write_text(json.dumps(params), encoding="utf-8")
+        (directory / "tekken.json").write_text(json.dumps(_tekken()), encoding="utf-8")
+        n_bytes = _write_weights(directory / "consolidated.safetensors", params)
     print(f"{directory}: {n_bytes / 1e9:.2f} GB")
+    return 0
 
 
 def _write_weights(path: Path, params: dict[str, object]) -> int:
@@ -100,4 +112,4 @@ def _tekken() -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -6,11 +6,12 @@ plot of bits against KL go to benchmarks/results/recipes.md and recipes.png with
 type before the codes are chosen: what the order of rounding alone gains.
 
 With --keep FOLDER each row is kept there once it is measured, and the same command goes
-on after an interruption.
+on after an interruption. Rows of another model or of other sounds are refused.
 """
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -28,12 +29,14 @@ from convert import search
 from convert.__main__ import convert
 from convert.affine import Floats, Rounded, stored
 from convert.calibration import Calibration, calibration_path, read_calibration
-from convert.disk import amount, write_whole
+from convert.disk import amount, disk_errors, write_whole
 from convert.plan import Plan
 from convert.quality import Sound, read_sounds
 from convert.rounding import CALIBRATED
 from convert.verify import References, read_references, verify_against
 from voxmlx import demo
+from voxmlx.cli.arguments import CommandParser, run_command, whole_number
+from voxmlx.errors import OutputError
 from voxmlx.layouts.configs import Precision
 from voxmlx.layouts.recipes import RECIPES, DtypeName
 
@@ -80,9 +83,12 @@ python -m benchmarks.recipes --rounding nearest control search gptq --write
 CONTROL = "control"
 
 
-def main() -> None:
-    """Print a Markdown table as it is measured, then one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a Markdown table as it is measured, then one line of JSON.
+
+    Returns the exit status.
+    """
+    parser = CommandParser("python -m benchmarks.recipes", description=__doc__)
     parser.add_argument("--model", default=demo.NAME)
     parser.add_argument(
         "--audio",
@@ -94,7 +100,12 @@ def main() -> None:
     parser.add_argument(
         "--calibrate", nargs="+", type=calibration_path, default=[Path(demo.NAME)]
     )
-    parser.add_argument("--every", type=int, default=1, help="of the sounds, each n-th")
+    parser.add_argument(
+        "--every",
+        type=whole_number(1, 1000),
+        default=1,
+        help="of the sounds, each n-th",
+    )
     parser.add_argument(
         "--recipe",
         nargs="+",
@@ -109,7 +120,11 @@ def main() -> None:
     )
     parser.add_argument("--keep", type=Path, help="a folder for rows already measured")
     parser.add_argument("--write", action="store_true", help="write the results")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    return run_command(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         paths = options.audio or write_held_out(directory / "sounds")
@@ -126,6 +141,7 @@ def main() -> None:
     if options.write:
         (_RESULTS / "recipes.md").write_text(_PREFACE + table, encoding="utf-8")
         _plot(certificates, _RESULTS / "recipes.png")
+    return 0
 
 
 def _measured(
@@ -135,14 +151,24 @@ def _measured(
     for line in (_line(COLUMNS), _line(["---"] * len(COLUMNS))):
         print(line, flush=True)
     if options.keep is not None:
-        options.keep.mkdir(parents=True, exist_ok=True)
+        with disk_errors(options.keep, is_begun=False):
+            options.keep.mkdir(parents=True, exist_ok=True)
+    calibration: Sequence[Sound] = []
+    if not CALIBRATED.isdisjoint(options.rounding):
+        calibration = read_calibration(options.calibrate)
     with _calibrated_once():
         for recipe, rounding in _pairs(options.recipe, options.rounding):
+            heard = calibration if rounding in CALIBRATED else []
+            inputs = {
+                "model": options.model,
+                "sounds": [[sound.digest, sound.transcript] for sound in sounds],
+                "calibration": [sound.digest for sound in heard],
+            }
             kept = options.keep and options.keep / f"{recipe}-{rounding}.json"
             if kept is not None and kept.is_file():
-                certificate = json.loads(kept.read_text("utf-8"))
+                certificate = _kept_row(kept, inputs)
             else:
-                plan = _converted(options, directory, recipe, rounding)
+                plan = _converted(options.model, directory, recipe, rounding, heard)
                 with redirect_stdout(StringIO()):
                     if references is None:
                         references = read_references(plan, sounds, directory)
@@ -150,22 +176,42 @@ def _measured(
                         references, plan, _place(directory, recipe, rounding), directory
                     )
                 certificate["rounding"] = rounding
+                certificate["inputs"] = inputs
             if kept is not None:
                 write_whole(kept, json.dumps(certificate).encode())
             print(_line(_row(certificate)), flush=True)
             yield certificate
 
 
+def _kept_row(path: Path, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Return a row measured before. Raises OutputError where it had other inputs."""
+    certificate: dict[str, Any] = {}
+    try:
+        certificate = json.loads(path.read_text("utf-8"))
+        found = dict(certificate["inputs"])
+    except (OSError, ValueError, KeyError, TypeError):
+        found = dict.fromkeys(inputs)
+    others = [name for name in inputs if found.get(name) != inputs[name]]
+    if others:
+        raise OutputError(
+            f"{path} is of other inputs ({', '.join(others)}); remove it, or name "
+            "another folder for --keep"
+        )
+    return certificate
+
+
 def _converted(
-    options: argparse.Namespace, directory: Path, recipe: str, rounding: str | None
+    model: str,
+    directory: Path,
+    recipe: str,
+    rounding: str | None,
+    calibration: Sequence[Sound],
 ) -> Plan:
-    is_calibrated = rounding in CALIBRATED
-    calibration = read_calibration(options.calibrate) if is_calibrated else []
     # pyright cannot narrow a name that is none of ours.
     ours: Any = "search" if rounding in (CONTROL, None) else rounding
     with redirect_stdout(StringIO()), _controlled(rounding == CONTROL):
         return convert(
-            options.model,
+            model,
             _place(directory, recipe, rounding),
             recipe=recipe,
             rounding=ours,
@@ -248,7 +294,7 @@ def _table(certificates: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield _line(["---"] * len(COLUMNS))
     total = first["total"]
     margin, wer = total["reference_pad_margin"], _percent(total["reference_wer"])
-    yield _line(["(source)", *[""] * 8, f"{margin:.2f}", wer, ""])
+    yield _line(["(source)", *[""] * 8, _margin(margin), wer, ""])
     for certificate in certificates:
         yield _line(_row(certificate))
 
@@ -266,7 +312,7 @@ def _row(certificate: dict[str, Any]) -> list[str]:
         f"{total['free_token_agreement']:.2%}",
         f"{total['mean_kl']:.2e}",
         f"{total['p99_kl']:.2e}",
-        f"{total['pad_margin']:.2f}",
+        _margin(total["pad_margin"]),
         _percent(total["wer"]),
         "" if interval is None else f"{interval[0]:.2%} to {interval[1]:.2%}",
     ]
@@ -313,6 +359,11 @@ def _plot(certificates: Sequence[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
+def _margin(lead: float | None) -> str:
+    """Write the lead of PAD; the source may never have chosen PAD."""
+    return "" if lead is None else f"{lead:.2f}"
+
+
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.2%}"
 
@@ -322,4 +373,4 @@ def _line(cells: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

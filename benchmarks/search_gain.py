@@ -6,9 +6,9 @@ are rounded one by one, so some of them say what all would. Then the time per we
 a larger matrix, on all cores.
 """
 
-import argparse
 import os
 import time
+from collections.abc import Sequence
 
 import mlx.core as mx
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from benchmarks.provenance import closing_line
 from convert.affine import Floats, packed
 from convert.search import search
+from voxmlx.cli.arguments import CommandParser, whole_number
 from voxmlx.layouts.configs import Precision
 
 __all__ = ["error_share", "main"]
@@ -26,12 +27,12 @@ TIMED = 2048, 3072
 N_WEIGHTS = 4.42e9  # of the full-size model's matrices
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print a table, then one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--rows", type=int, default=32)
+    parser = CommandParser("python -m benchmarks.search_gain", description=__doc__)
+    parser.add_argument("--rows", type=whole_number(1, 1_000_000), default=32)
     parser.add_argument("--group-size", type=int, default=64, choices=(32, 64, 128))
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     rng = np.random.default_rng(0)
     shares: dict[str, dict[str, float]] = {}
     print(f"| weights | width | {' | '.join(f'{b} bits' for b in BITS)} |")

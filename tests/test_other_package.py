@@ -24,6 +24,16 @@ def test_our_own_installation_is_not_the_other_package(
     assert capsys.readouterr().err == ""
 
 
+def test_a_search_path_that_cannot_be_read_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As a folder without permission does, a name too long raises from `is_dir`.
+    (tmp_path / "voxmlx-0.0.2.dist-info").mkdir()
+    monkeypatch.setattr("sys.path", ["a" * 300, str(tmp_path)])
+    assert other_package() == tmp_path / "voxmlx-0.0.2.dist-info"
+    assert run_command(lambda: 0) == 0
+
+
 def test_every_command_says_that_the_other_package_is_installed_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

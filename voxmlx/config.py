@@ -193,7 +193,11 @@ def read_object(path: Path) -> dict[str, Any]:
             f"{path} is missing; a model directory needs params.json, "
             "consolidated.safetensors and tekken.json"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}; check its permissions"
+        ) from None
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not readable JSON: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds no JSON object")

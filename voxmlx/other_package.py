@@ -1,6 +1,7 @@
 """A warning about the other package that installs a folder `voxmlx`."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = [
@@ -22,8 +23,10 @@ def other_package() -> Path | None:
     A look at file names takes a millisecond; importlib.metadata takes fifty.
     """
     for folder in sys.path:
-        for record in Path(folder or ".").glob("voxmlx-[0-9]*.dist-info"):
-            return record
+        # A folder that may not be read, or a name that none can have, holds nothing.
+        with suppress(OSError, ValueError):
+            for record in Path(folder or ".").glob("voxmlx-[0-9]*.dist-info"):
+                return record
     return None
 
 

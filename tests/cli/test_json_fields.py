@@ -35,6 +35,13 @@ def test_a_file_that_nests_without_end_is_refused(text: str, tmp_path: Path) -> 
         read_confidence_map(tmp_path)
 
 
+def test_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        read_object(tmp_path)
+    with pytest.raises(TokenizerError, match="cannot be read: Is a directory"):
+        Tokenizer.from_file(tmp_path, 100)
+
+
 @pytest.mark.parametrize("text", NESTED)
 def test_a_journal_ends_at_a_line_that_nests_without_end(
     text: str, tmp_path: Path

@@ -51,7 +51,11 @@ def read_header(path: Path) -> dict[str, HeaderEntry]:
             f"{path} is missing; a model directory needs params.json, "
             "consolidated.safetensors and tekken.json"
         ) from None
-    except (_Damage, OSError) as error:
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error.strerror}; check its permissions"
+        ) from None
+    except _Damage as error:
         raise CheckpointError(
             f"{path} is damaged or cut short ({error}); fetch it again"
         ) from None

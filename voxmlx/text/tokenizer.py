@@ -75,7 +75,11 @@ class Tokenizer:
             raise TokenizerError(
                 f"{path} is missing; a model directory needs its tekken.json"
             ) from None
-        except (OSError, ValueError, RecursionError) as error:
+        except OSError as error:
+            raise TokenizerError(
+                f"{path} cannot be read: {error.strerror}; check its permissions"
+            ) from None
+        except (ValueError, RecursionError) as error:
             raise TokenizerError(f"{path} is not readable JSON: {error}") from None
         try:
             return cls._from_content(path, content, vocab_size)
