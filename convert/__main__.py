@@ -27,7 +27,13 @@ from voxmlx.text.tokenizer import Tokenizer
 from . import quality
 from .bars import progress, steps
 from .budget import LEAST, budget_recipe, measured, n_bytes_of, units
-from .calibration import Calibration, OnHeard, calibration_path, read_calibration
+from .calibration import (
+    Calibration,
+    OnHeard,
+    calibration_path,
+    read_calibration,
+    warn_of_little_sound,
+)
 from .disk import amount
 from .distillation import check_mlx_lm
 from .dwq import Dwq, learn
@@ -238,6 +244,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.upload is not None:
         check_token()
     sounds = quality.read_sounds(options.verify)
+    calibration = read_calibration(options.calibrate)
     convert(
         options.source,
         options.destination,
@@ -246,10 +253,12 @@ def _run(options: argparse.Namespace) -> int:
         sounds=sounds,
         reference_dtype=options.reference_dtype,
         rounding=options.rounding or DEFAULT_ROUNDING,
-        calibration=read_calibration(options.calibrate),
+        calibration=calibration,
         layout=options.layout,
         budget=options.budget,
     )
+    if options.rounding in CALIBRATED:
+        warn_of_little_sound(options.rounding, calibration)
     if options.upload is not None:
         print(upload(options.destination, options.upload))
     return 0

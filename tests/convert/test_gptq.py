@@ -143,6 +143,25 @@ def test_other_sound_is_another_conversion(
     assert "beginning of another conversion" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("seconds", "n_lines"), [(2, 1), (61, 0)])
+def test_a_model_made_of_too_little_sound_comes_with_one_line_that_says_so(
+    seconds: int,
+    n_lines: int,
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sounds = [quality.Sound("s", np.zeros(seconds * 16_000, np.float32), None)]
+    monkeypatch.setattr("convert.__main__.read_calibration", lambda _: sounds)
+    monkeypatch.setattr("convert.__main__.convert", lambda *_, **__: None)
+    arguments = [str(source), str(tmp_path / "ours"), "--rounding", "gptq"]
+    assert main([*arguments, "--calibrate", "s.wav"]) == 0
+    line = capsys.readouterr().err
+    assert line.count("\n") == n_lines
+    assert ("heard 2 s of sound" in line) == bool(n_lines)
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
