@@ -5,7 +5,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -90,24 +89,43 @@ def test_a_journal_of_other_options_is_not_used(
     assert [path.name for path in tmp_path.iterdir()] == ["talk.jsonl"]
 
 
+# The command, which waits once its journal has some seconds, and says so.
+_HELD = """
+import sys
+from pathlib import Path
+from voxmlx.cli.results import Results
+from voxmlx.transcribe import main
+journal, feed = Path(sys.argv[1]), Results.feed
+def held(results, event):
+    feed(results, event)
+    if not sys.stdin.closed and journal.stat().st_size >= 2000:
+        print("there", flush=True)
+        sys.stdin.read()
+        sys.stdin.close()
+Results.feed = held
+sys.exit(main(sys.argv[2:]))
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_transcription_goes_on(
     transcription: Transcription, tmp_path: Path, number: int
 ) -> None:
     results = tmp_path / "results"
     command = [sys.executable, "-m", "voxmlx.transcribe"]
-    process = subprocess.Popen(
-        [*command, *transcription.arguments(results, *FORMATS)], cwd=ROOT
-    )
-    journal = results / "talk.partial.jsonl"
-    try:
-        while not journal.exists() or journal.stat().st_size < 2000:
-            assert process.poll() is None
-            time.sleep(0.002)
-    finally:
+    held = [sys.executable, "-c", _HELD, str(results / "talk.partial.jsonl")]
+    with subprocess.Popen(
+        [*held, *transcription.arguments(results, *FORMATS)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"there\n"
         process.send_signal(number)
-        process.wait()
-    assert not (results / "talk.json").exists(), "too late"
+        process.stdin.close()
+    assert not (results / "talk.json").exists()
     done = subprocess.run(
         [*command, *transcription.arguments(results, *FORMATS)],
         cwd=ROOT,

@@ -333,8 +333,6 @@ def test_a_model_must_be_named_where_there_are_several(
 def test_a_server_that_is_not_there_is_told_at_once(
     talk: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     n_attempts = 0
     connect = socket.create_connection
 
@@ -344,7 +342,10 @@ def test_a_server_that_is_not_there_is_told_at_once(
         return connect(*arguments, **options)
 
     monkeypatch.setattr(socket, "create_connection", counted)
-    assert main([talk, "--server", f"127.0.0.1:{port}"]) == 1
+    with socket.socket() as mute:  # it has the port, and does not listen
+        mute.bind(("127.0.0.1", 0))
+        port = mute.getsockname()[1]
+        assert main([talk, "--server", f"127.0.0.1:{port}"]) == 1
     assert n_attempts == 1
     assert "cannot reach the server" in error_of(capsys)
 

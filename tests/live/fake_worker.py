@@ -4,8 +4,12 @@ The first time that it is opened it plays two utterances, and then two others; a
 part there is silence. Standard error tells when the device opens and closes.
 
     python -m tests.live.fake_worker ARGUMENTS
+
+With FIRST_PART_S in the environment it says nothing after so many seconds, not even
+silence, until it is opened again.
 """
 
+import os
 import sys
 import threading
 import time
@@ -15,12 +19,14 @@ import soundfile
 
 from tests.live.fake_portaudio import FakePortAudio
 from voxmlx import demo
+from voxmlx.audio import microphone
 from voxmlx.live.__main__ import main
 
 RATE = 16_000
 CUTS_S = (5.2, 9.4)
 SPEED = 4.0
 BLOCK = RATE // 100
+N_FIRST = float(os.environ.get("FIRST_PART_S", "inf")) * RATE
 
 
 def play(portaudio: FakePortAudio) -> None:
@@ -36,7 +42,8 @@ def play(portaudio: FakePortAudio) -> None:
             was_open = is_open
             sys.stderr.write("opened\n" if is_open else "closed\n")
             sys.stderr.flush()
-        if is_open:
+        is_held = len(portaudio.streams) == 1 and n_played >= N_FIRST
+        if is_open and not is_held:
             if len(portaudio.streams) > 1 and len(parts) > 1:
                 parts.pop(0)
                 n_played = 0
@@ -48,6 +55,8 @@ def play(portaudio: FakePortAudio) -> None:
 
 
 if __name__ == "__main__":
+    # No device is lost here, however long this machine stands still.
+    microphone._GONE_AFTER_S = 3600.0
     fake = FakePortAudio(Mic=float(RATE))
     fake.n_inputs = 1
     threading.Thread(target=play, args=[fake], daemon=True).start()

@@ -230,9 +230,10 @@ def fails(url: str, *arguments: str) -> bool:
 def test_a_server_that_is_not_there_is_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    assert fails(f"127.0.0.1:{port}")
+    with socket.socket() as mute:  # it has the port, and does not listen
+        mute.bind(("127.0.0.1", 0))
+        port = mute.getsockname()[1]
+        assert fails(f"127.0.0.1:{port}")
     line = error_line(capsys)
     assert f"cannot reach the server ws://127.0.0.1:{port}/v1/realtime" in line
     assert "refused" in line

@@ -111,6 +111,7 @@ def working(
     *arguments: str,
     stdin: int = subprocess.PIPE,
     module: str = "tests.live.fake_worker",
+    environment: dict[str, str] | None = None,
 ) -> Iterator[Worker]:
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
@@ -119,6 +120,7 @@ def working(
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
+        env=os.environ | (environment or {}),
     )
     with process:
         try:
@@ -191,7 +193,10 @@ def test_a_program_pauses_resumes_flushes_changes_the_delay_and_stops(
 
 
 def test_words_that_were_spoken_come_out_of_a_pause_in_mid_sentence() -> None:
-    with working("--format", "jsonl", "--delay", "2400") as worker:
+    # In mid sentence however late we are to say so.
+    part = {"FIRST_PART_S": "4.0"}
+    given = ["--format", "jsonl", "--delay", "2400"]
+    with working(*given, environment=part) as worker:
         worker.wait("stream")
         worker.wait("word")
         worker.send("pause")
@@ -221,9 +226,10 @@ def test_a_worker_whose_program_has_gone_closes_the_microphone() -> None:
         worker.wait("finished")
         assert worker.process.wait(PATIENCE_S) == 0
         worker.wait_until(lambda: "nothing is open" in worker.device)
-    with working("--format", "jsonl") as worker:
-        assert worker.process.stdin is not None
-        worker.process.stdin.close()  # before the model is loaded
+    end, writer = os.pipe()
+    os.close(writer)  # before the model is loaded
+    with working("--format", "jsonl", stdin=end) as worker:
+        os.close(end)
         assert worker.process.wait(PATIENCE_S) == 0
         assert "opened" not in worker.device
         assert worker.lines == []

@@ -327,7 +327,9 @@ def test_only_the_newest_draft_waits_for_a_slow_reader(
         for i in range(30_000):  # of 6 MB, more than may wait
             slot.deliver([DraftChanged(f"draft {i} " + "x" * 200, 80 * i)])
         slot.deliver([TextDelta(" one", 80), DraftChanged(" last", 90)])
-        await asyncio.sleep(0.1)
+        is_delivered = asyncio.Event()
+        asyncio.get_running_loop().call_soon(is_delivered.set)  # behind all of those
+        await is_delivered.wait()
         transport.may_read.set()
         while len(transport.sent) < 3:
             await asyncio.sleep(0)

@@ -288,8 +288,16 @@ def test_a_file_that_is_dropped_is_transcribed(
     soundfile.write(path, sample[: int(6.9 * 16_000)], 16_000)
     other.write_text("nothing")
     page.open(server.http)
+    page.value(
+        """(() => {
+            const sending = document.getElementById('sending');
+            wasSeen = false;
+            new MutationObserver(() => { wasSeen ||= !sending.hidden; }).observe(
+                sending, { attributes: true });
+        })()"""
+    )
     drop(page, path)
-    page.wait("!document.getElementById('sending').hidden")
+    page.wait("wasSeen")
     wait_for_state(page, "is transcribed")
     page.wait("document.getElementById('sending').hidden")
     assert saved(page, "txt").split() == SAID.split()
@@ -350,10 +358,12 @@ def test_who_stops_before_it_has_begun_is_not_told_of_errors(
 ) -> None:
     page.open(server.http)
     for n_clicks in (2, 8):
+        page.value("document.getElementById('state').textContent = ''")
         page.value(
             f"for (let i = 0; i < {n_clicks}; i++)"
             " document.getElementById('listen').click()"
         )
+        wait_for_state(page, "Ended")
         page.value("new Promise((resolve) => setTimeout(resolve, 500))")
         assert text_of(page, "state") == "Ended"
         assert text_of(page, "listen") == "Start listening"
