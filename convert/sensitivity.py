@@ -7,8 +7,16 @@ doubling of its KL per weight (reverse water-filling; Cover and Thomas, Elements
 Information Theory, section 10.3.3).
 """
 
-import argparse
 import sys
+
+if __name__ == "__main__":
+    # Before all else is imported: Ctrl-C meanwhile should show no traceback.
+    from voxmlx.cli.start import start
+
+    sys.exit(start(f"{__package__}.sensitivity"))
+
+
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -121,7 +129,3 @@ def _run(options: argparse.Namespace) -> int:
             f"{wanted[row.group]:11.1f}"
         )
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -24,6 +24,7 @@ MODULES = [
     "voxmlx.serve",
     "voxmlx.doctor",
     "convert",
+    "convert.sensitivity",
 ]
 # Every command loads more than twice as many modules after `voxmlx.cli.start`.
 N_MODULES = 120
