@@ -17,9 +17,10 @@ from websockets.sync.server import ServerConnection, serve
 from tests.live.relay import relaying
 from tests.live.test_remote import abort, error_line, lines
 from tests.live.vllm_like import VllmLike, listening
-from tests.serve.loopback import Loopback, serving
+from tests.serve.loopback import PATIENCE_S, Loopback, serving
 from voxmlx import Checkpoint, demo, load
 from voxmlx.live.__main__ import main
+from voxmlx.web.limits import Limits
 
 NAMES = ("talk.txt", "talk.srt", "talk.vtt", "talk.wav")
 
@@ -123,7 +124,8 @@ def test_a_server_that_shuts_down_for_a_while_costs_no_word(
     checkpoint: Checkpoint, server: Loopback, talk: Path, here: Path, tmp_path: Path
 ) -> None:
     # Its last words are about half a word, and silence that nobody has sent.
-    with serving(checkpoint) as first, relaying(first.port) as relay:
+    limits = Limits(grace_s=PATIENCE_S)
+    with serving(checkpoint, limits=limits) as first, relaying(first.port) as relay:
 
         def end() -> None:
             relay.target = server.port

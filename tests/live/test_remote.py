@@ -366,7 +366,7 @@ def test_a_server_that_shuts_down_says_its_last_words(
         until(lambda: heard.exists() and len(heard.read_text("utf-8").split()) >= 5)
         server.end()
 
-    with serving(checkpoint) as server:
+    with serving(checkpoint, limits=Limits(grace_s=PATIENCE_S)) as server:
         ending = threading.Thread(target=end)
         ending.start()
         options = ("--realtime", "--reconnect", "0", "--output", str(heard))

@@ -375,7 +375,11 @@ def test_a_server_that_is_ended_brings_out_the_last_words(
 ) -> None:
     samples = sample[: 3 * 16_000]
     expected = text(alone(demo_checkpoint, samples, 480))
-    with serving(demo_checkpoint) as ending, realtime(ending) as websocket:
+    limits = Limits(grace_s=PATIENCE_S)
+    with (
+        serving(demo_checkpoint, limits=limits) as ending,
+        realtime(ending) as websocket,
+    ):
         assert json.loads(websocket.recv())["type"] == "session.created"
         for message in sound(samples):
             websocket.send(message)

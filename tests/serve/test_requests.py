@@ -309,7 +309,7 @@ def test_a_transcript_that_is_being_made_is_finished_at_the_end(
     session = Session(tiny_checkpoint)
     whole = Transcript.from_events(session.push(sound) + session.finish())
     with (
-        serving(tiny_checkpoint) as server,
+        serving(tiny_checkpoint, limits=Limits(grace_s=PATIENCE_S)) as server,
         httpx.Client(base_url=server.http, timeout=PATIENCE_S) as client,
     ):
         told: list[httpx.Response] = []

@@ -662,7 +662,7 @@ def test_connections_of_all_kinds_have_one_bound(tiny_checkpoint: Checkpoint) ->
 def test_a_server_that_is_ended_brings_out_what_was_said(
     tiny_checkpoint: Checkpoint,
 ) -> None:
-    with serving(tiny_checkpoint) as server:
+    with serving(tiny_checkpoint, limits=Limits(grace_s=PATIENCE_S)) as server:
 
         async def talk(client: AsyncTcpClient) -> list[str]:
             await client.write_event(AudioStart(**MONO).event())
