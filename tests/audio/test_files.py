@@ -334,15 +334,16 @@ def test_nothing_stays_open(files: Path, tmp_path: Path, suffix: str) -> None:
     page = tmp_path / "page.html"
     page.write_text("<html>not found</html>" * 9)
     read(files / f"44100.{suffix}")
-    n_open, n_threads = process.num_fds(), threading.active_count()
+    # Threads of other tests may end, and close their files, meanwhile.
+    n_open, threads = process.num_fds(), {*threading.enumerate()}
     for _ in range(3):
         with open_audio(files / f"44100.{suffix}") as audio:
             next(audio.pieces(0.01))
         read(cut)
         with pytest.raises(AudioError):
             read(page)
-    assert process.num_fds() == n_open
-    assert threading.active_count() == n_threads
+    assert process.num_fds() <= n_open
+    assert {*threading.enumerate()} <= threads
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac"])

@@ -1,5 +1,6 @@
 """The page that a bug report begins with."""
 
+import itertools
 import json
 import math
 from importlib import metadata
@@ -15,6 +16,7 @@ from benchmarks.launches import full_size_network, traced_decoder, traced_encode
 from benchmarks.mac_table import table
 from voxmlx.config import ModelConfig
 from voxmlx.doctor import __main__ as doctor
+from voxmlx.doctor import estimate
 from voxmlx.doctor.chips import ASSUMPTIONS, chip_of
 from voxmlx.doctor.estimate import (
     ESTIMATED,
@@ -243,10 +245,13 @@ def test_a_fast_machine_can_and_a_slow_or_small_one_cannot() -> None:
     assert slow["q8", 16] == "no"
 
 
-def test_speed_is_measured() -> None:
+def test_speed_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.count(step=0.002)  # that one run takes, on any machine
+    clock = SimpleNamespace(perf_counter=lambda: next(seconds))
+    monkeypatch.setattr(estimate, "time", clock)
     speed = measured_speed(probe_bytes=4_000_000)
-    assert speed.bytes_per_s > 1e7
-    assert 0 < speed.launch_s < 0.1
+    assert speed.bytes_per_s == pytest.approx(2e9)
+    assert 0 < speed.launch_s < 0.002
 
 
 def test_a_report_is_a_page_of_text(tiny_config: ModelConfig) -> None:

@@ -91,17 +91,21 @@ def end(process: subprocess.Popen[bytes], number: int) -> tuple[str, str]:
 def test_a_signal_in_mid_sentence_loses_nothing_that_was_heard(
     number: int, tmp_path: Path
 ) -> None:
-    recording = tmp_path / "heard.wav"
+    recording, talk = tmp_path / "heard.wav", tmp_path / "talk.wav"
+    samples, rate = soundfile.read(demo.SAMPLE, dtype="int16")
+    # However late the signal is sent, there is more to hear.
+    silence = np.zeros(300 * rate, np.int16)
+    soundfile.write(talk, np.concatenate([samples, silence]), rate)
     outputs = [tmp_path / f"out.{suffix}" for suffix in ("txt", "srt", "vtt")]
     named = [argument for path in outputs for argument in ("--output", path)]
     with live(
-        *("--input", demo.SAMPLE, "--realtime", "--record", recording), *named
+        *("--input", talk, "--realtime", "--record", recording), *named
     ) as process:
         wait_for_sound(recording, 4.5, process)
         printed, err = end(process, number)
         assert process.returncode == 0
     assert "Traceback" not in err
-    assert soundfile.info(recording).duration < 15
+    assert soundfile.info(recording).duration < 300
     # The end of the stream brings out the last words, as the end of a file does.
     assert printed == run("voxmlx.transcribe", recording)
     assert len(printed.split()) >= 6

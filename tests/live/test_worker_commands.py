@@ -87,7 +87,7 @@ def reading() -> Iterator[tuple[int, CommandReader]]:
 
 def taken(reader: CommandReader, n: int) -> list[Command | WrongCommand]:
     found: list[Command | WrongCommand] = []
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while len(found) < n and time.monotonic() < end:
         found += reader.take()
         time.sleep(0.005)
@@ -95,7 +95,7 @@ def taken(reader: CommandReader, n: int) -> list[Command | WrongCommand]:
 
 
 def wait(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not is_so():
         assert time.monotonic() < end
         time.sleep(0.005)

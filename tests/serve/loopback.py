@@ -22,9 +22,21 @@ from voxmlx.web.access import Access
 from voxmlx.web.limits import Limits
 from voxmlx.web.listening import listen
 
-__all__ = ["PATIENCE_S", "Loopback", "pcm16", "said", "serving", "sound", "until"]
+__all__ = [
+    "IDLE",
+    "PATIENCE_S",
+    "Loopback",
+    "pcm16",
+    "said",
+    "serving",
+    "sound",
+    "until",
+]
 
 PATIENCE_S = 120
+
+# What runs in the loop of a server that has nothing to do.
+IDLE = ["Loopback._run.<locals>.run", "Loopback.tasks.<locals>.names"]
 
 
 class Connections(set[Any]):

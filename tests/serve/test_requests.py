@@ -19,7 +19,7 @@ import soundfile
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import Request
 
-from tests.serve.loopback import PATIENCE_S, Loopback, serving, until
+from tests.serve.loopback import IDLE, PATIENCE_S, Loopback, serving, until
 from tests.sounds import speech_like
 from voxmlx import Checkpoint, Session, Transcript
 from voxmlx.audio.files import AudioFile, open_audio
@@ -212,8 +212,7 @@ def test_a_client_that_hangs_up_leaves_nothing(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     # Of what was asked before, nothing is under way.
-    idle = ["Loopback._run.<locals>.run", "Loopback.tasks.<locals>.names"]
-    until(lambda: tiny.tasks() == idle)
+    until(lambda: tiny.tasks() == IDLE)
 
     async def hang_up() -> None:
         sound = wav(speech_like(30 * 16_000, seed=1).astype(np.float32))
@@ -232,7 +231,7 @@ def test_a_client_that_hangs_up_leaves_nothing(
     asyncio.run(hang_up())
     scheduler = tiny.scheduler
     until(lambda: (scheduler.n_slots, scheduler.n_streams) == (0, 0))
-    until(lambda: tiny.tasks() == idle)
+    until(lambda: tiny.tasks() == IDLE)
     until(lambda: list(tmp_path.iterdir()) == [])
 
 

@@ -24,7 +24,7 @@ from wyoming.event import Event, async_read_event
 from wyoming.info import Describe, Info
 from wyoming.ping import Ping, Pong
 
-from tests.serve.loopback import PATIENCE_S, Loopback, pcm16, said, serving, until
+from tests.serve.loopback import IDLE, PATIENCE_S, Loopback, pcm16, said, serving, until
 from tests.serve.scripts import WyomingTalk, served
 from tests.sounds import speech_like
 from voxmlx import Checkpoint
@@ -517,12 +517,7 @@ def test_slots_are_of_all_clients_and_questions_need_none(
         until(lambda: server.scheduler.n_slots == 0)
         with connect(f"{server.ws}/v1/realtime") as websocket:
             assert said(websocket, "session.created")
-        until(
-            lambda: (
-                server.tasks()
-                == ["Loopback._run.<locals>.run", "Loopback.tasks.<locals>.names"]
-            )
-        )
+        until(lambda: server.tasks() == IDLE)
 
 
 def answer(server: Loopback, content: bytes) -> list[Event]:
