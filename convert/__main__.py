@@ -230,6 +230,8 @@ def _size(text: str) -> int:
 
 
 def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty; name a directory")
     # Unlike Path's, this leaves the name of an unknown user as it is.
     return Path(os.path.expanduser(text))
 
@@ -290,7 +292,8 @@ def convert(
     # Now rather than after an hour: the result is useless without it.
     Tokenizer.from_file(files.tokenizer_path, files.config.decoder.vocab_size)
     chosen = RECIPES[recipe]
-    name = files.directory.name if _path(source).is_dir() else source
+    is_local = os.path.isdir(os.path.expanduser(source))
+    name = files.directory.name if is_local else source
 
     def planned(recipe: Recipe) -> Plan:
         return make_plan(

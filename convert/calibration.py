@@ -11,6 +11,7 @@ for the ids that it makes of the sound.
 
 import os
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -83,7 +84,10 @@ def calibration_path(text: str) -> Path:
     """Return the path that a user has typed, for `read_calibration`.
 
     "./demo" is a folder, though Path makes "demo" of it, which is the demo model's sound.
+    Raises ArgumentTypeError.
     """
+    if not text:
+        raise ArgumentTypeError("the name is empty; name a sound or a folder")
     path = Path(os.path.expanduser(text))
     names = (demo.NAME, GENERATED)
     return path.absolute() if str(path) in names and text not in names else path

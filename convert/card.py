@@ -52,9 +52,11 @@ def _quality_rows(quality: dict[str, Any]) -> list[str]:
     total = quality["total"]
     at_load = quality.get("embedding_bits_at_load")
     against = f"the source in {quality['reference_dtype']}"
+    n = len(quality["sounds"])
+    sounds = "1 sound" if n == 1 else f"{n} sounds"
     rows = [
         f"| measured against | {against}, {total['n_tokens']} tokens of "
-        f"{len(quality['sounds'])} sounds, delay {quality['delay_ms']} ms |",
+        f"{sounds}, delay {quality['delay_ms']} ms |",
         f"| token agreement, same history | {total['token_agreement']:.2%} |",
         f"| token agreement, own history | {total['free_token_agreement']:.2%} |",
         f"| logit error, mean / max | {total['mean_logit_error']:.4f} / "

@@ -65,11 +65,12 @@ def learn(plan: Plan, rounded: Path, learned: Path, on_learned: OnLearned) -> No
     has_metal = mx.metal.is_available()
     network = load(rounded, "bfloat16" if has_metal else "float32").model
     of_source = plan.files.precisions
-    fixed = {
-        packed_path(path)
+    fixed_paths = {
+        path
         for path, precision in plan.precisions.items()
         if of_source.get(path) == precision
     }
+    fixed = {packed_path(path) for path in fixed_paths}
     found = distilled(
         network,
         pieces,
@@ -89,6 +90,14 @@ def learn(plan: Plan, rounded: Path, learned: Path, on_learned: OnLearned) -> No
         starts[product] = part.stop
         for suffix, rows in zip(("scales", "biases"), found[product], strict=True):
             content[f"{path}.{suffix}"] = rows[part]
+    # What runs once per stream, as the delay's matrices do, learns nothing.
+    made = open_model(rounded)
+    with Source(made, [Stamp.of(path) for path in made.paths]) as kept:
+        for path in plan.precisions.keys() - fixed_paths:
+            for suffix in ("scales", "biases"):
+                if (name := f"{path}.{suffix}") not in content:
+                    array = kept.whole(made.modules[path], suffix, plan.mx_dtype)
+                    content[name] = array
     begun = learned.with_name("begun-" + learned.name)
     with disk_errors(learned):
         # MLX's stub leaves out that nothing is returned.

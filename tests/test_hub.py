@@ -62,6 +62,15 @@ def test_a_directory_is_itself(tmp_path: Path) -> None:
     assert locate(tmp_path) == tmp_path
 
 
+def test_an_empty_name_is_not_the_working_directory(
+    tiny_checkpoint_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_checkpoint_dir)
+    assert locate(".") == Path()
+    with pytest.raises(CheckpointError, match="no directory '', and it is no Hub id"):
+        locate("")
+
+
 def test_a_complete_cached_copy_needs_no_network(
     monkeypatch: pytest.MonkeyPatch, snapshot: Path
 ) -> None:

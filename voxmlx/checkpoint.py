@@ -245,7 +245,16 @@ def _quantize_modules(
 
 
 def _stored(files: ModelFiles) -> dict[str, mx.array]:
-    """Every tensor under the name its file has for it, not read yet."""
+    """Every tensor under the name its file has for it, not read yet.
+
+    Raises CheckpointError for float64, which MLX reads from no file.
+    """
+    wide = [name for name, tensor in files.tensors.items() if tensor.dtype == "F64"]
+    if wide:
+        raise CheckpointError(
+            f"{wide[0]} is float64, which MLX cannot read; convert the model first: "
+            f"voxmlx convert {files.directory} DEST --recipe bf16"
+        )
     stored: dict[str, mx.array] = {}
     for path in files.paths:
         loaded: Any = mx.load(str(path))

@@ -40,7 +40,9 @@ def locate(model: str | Path) -> Path:
     # Unlike Path's, this leaves the name of an unknown user as it is.
     path = Path(os.path.expanduser(model))
     try:
-        is_directory, is_there = path.is_dir(), path.exists()
+        # Path makes the working directory of "", which a script's empty variable gives.
+        is_there = model != "" and path.exists()
+        is_directory = is_there and path.is_dir()
     except OSError as error:
         raise CheckpointError(
             f"{model} cannot be read: {error.strerror}; name another model directory"

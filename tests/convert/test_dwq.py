@@ -1,5 +1,6 @@
 """DWQ lowers the distance to the source, by scales and biases alone."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.convert.interrupted import SHARD_BYTES, Killed, contents, dies_at
 from tests.sounds import speech_like
 from voxmlx import load
 from voxmlx.kernels import kernel_switches
+from voxmlx.layouts.recipes import DtypeName
 from voxmlx.model import VoxtralRealtime
 
 
@@ -186,6 +188,42 @@ def test_a_killed_conversion_goes_on_to_the_same_bytes(
             for name, factor in (("weight", 1), ("scales", 2), ("biases", 1)):
                 expected = factor * by_path[path][name]
                 assert mx.array_equal(module[name], expected), (path, name)
+
+
+def test_matrices_that_learn_nothing_stay_as_they_were_rounded(
+    monkeypatch: pytest.MonkeyPatch,
+    source: Path,
+    tmp_path: Path,
+    sounds: list[Sound],
+) -> None:
+    # awni/voxmlx has the delay's matrices quantized too, which run once per stream.
+    def unchanged(
+        network: VoxtralRealtime,
+        _pieces: object,
+        dtype: DtypeName,
+        fixed: Collection[str],
+        **_options: object,
+    ) -> dict[str, tuple[mx.array, mx.array]]:
+        products = learnable(network, dtype, fixed)
+        return {path: product.stored() for path, product in products.items()}
+
+    monkeypatch.setattr("convert.__main__.check_mlx_lm", lambda: None)
+    monkeypatch.setattr("convert.dwq.distilled", unchanged)
+    weights: list[bytes] = []
+    roundings: tuple[RoundingName, ...] = ("gptq", "dwq")
+    for rounding in roundings:
+        made = tmp_path / rounding
+        convert(
+            str(source),
+            made,
+            rounding=rounding,
+            calibration=sounds[:1],
+            layout="awni",
+        )
+        load(made, "float32")
+        (path,) = made.glob("*.safetensors")
+        weights.append(path.read_bytes())
+    assert weights[0] == weights[1]
 
 
 def test_without_mlx_lm_there_is_one_line(

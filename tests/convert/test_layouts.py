@@ -11,6 +11,7 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
+from safetensors.numpy import save_file
 
 from benchmarks.full_size_checkpoint import FULL_SIZE
 from convert.__main__ import convert
@@ -134,6 +135,20 @@ def test_a_source_of_float32_that_is_kept_stays_float32(
     assert json.loads((tmp_path / "q4" / "config.json").read_text())["dtype"] == (
         "bfloat16"
     )
+
+
+def test_a_source_of_float64_converts_and_is_else_one_line(tmp_path: Path) -> None:
+    directory = MODEL.write(tmp_path / "source")
+    path = directory / "consolidated.safetensors"
+    wide = {
+        name: np.array(array.astype(mx.float32), np.float64)
+        for name, array in read_tensors(path).items()
+    }
+    save_file(wide, str(path))
+    with pytest.raises(CheckpointError, match="is float64, which MLX cannot read; con"):
+        load(directory, "float32")
+    convert(str(directory), tmp_path / "ours", recipe="bf16")
+    load(tmp_path / "ours", "float32")
 
 
 def test_a_quantized_source_can_be_quantized_otherwise(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def test_fewer_bits_cost_more(source: Path, tmp_path: Path, sound: Path) -> None
     assert eight["bits_per_weight"] > four["bits_per_weight"]
     assert eight["bytes_per_audio_token"] > four["bytes_per_audio_token"]
     card = (tmp_path / "q4" / "README.md").read_text()
+    assert " tokens of 1 sound, delay 480 ms" in card
     assert f"{four['total']['token_agreement']:.2%}" in card
     assert main(["--check", str(tmp_path / "q4")]) == 0
 
