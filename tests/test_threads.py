@@ -109,7 +109,7 @@ def test_a_second_call_at_once_is_refused_and_the_session_stays_whole(
 
     def waiting(*arguments: Any) -> mx.array:
         is_inside.set()
-        assert may_go_on.wait(60)
+        assert may_go_on.wait(300)
         return encode(*arguments)
 
     first, *others = pieces(SOUND)
@@ -117,7 +117,7 @@ def test_a_second_call_at_once_is_refused_and_the_session_stays_whole(
     monkeypatch.setattr(type(tiny_checkpoint.model), "encode", waiting)
     with ThreadPoolExecutor(1) as pool:
         pushed = pool.submit(session.push, np.concatenate([first[100:], others[0]]))
-        assert is_inside.wait(60)
+        assert is_inside.wait(300)
         for call in (lambda: session.push(SOUND), session.flush, session.finish):
             with pytest.raises(SessionError, match=r"voxmlx\.stream"):
                 call()
@@ -188,7 +188,7 @@ def run_script(script: str, arguments: Sequence[str]) -> list[str]:
         [sys.executable, "-c", script, *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=True,
     )
     return done.stdout.splitlines()
