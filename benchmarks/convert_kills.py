@@ -1,17 +1,18 @@
 """python -m benchmarks.convert_kills SOURCE PLACE: kills and resumes give the same bytes.
 
 It converts once undisturbed, and once with as many kills (SIGKILL) as asked for, each
-after a random time, each followed by the same command. Both results stay in PLACE. All
-but the card, which holds the folder's name, must be equal; else the exit status is 1.
+followed by the same command. The kills come when random shares of the weights have been
+written, so that they fall into all of the conversion. Both results stay in PLACE. All but
+the card, which holds the folder's name, must be equal; else the exit status is 1.
 """
 
 import argparse
-import math
 import random
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.provenance import closing_line
@@ -38,9 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounding", choices=ROUNDINGS, help="default: the recipe's")
     parser.add_argument("--calibrate", nargs="+", type=calibration_path, default=[])
     parser.add_argument("--kills", type=whole_number(0, 10_000), default=20)
-    parser.add_argument(
-        "--most-seconds", type=_seconds, default=180.0, help="before a kill"
-    )
+    parser.add_argument("--shard-size", default="128MB", help="default: %(default)s")
     options = parser.parse_args(arguments)
     return run_command(lambda: _compare(options))
 
@@ -57,14 +56,14 @@ def _compare(options: argparse.Namespace) -> int:
     seconds = time.monotonic() - started
     print(f"undisturbed: {seconds:.0f} s, {peak / 1e6:.0f} MB anonymous", flush=True)
 
-    rng = random.Random(0)
+    rng, total = random.Random(0), _written(whole)
     n_kills = 0
-    while n_kills < options.kills and not killed.exists():
-        # Short times as often as long ones: a kill may come at the very beginning.
-        limit = options.most_seconds ** rng.random()
+    for limit in sorted(rng.randrange(total) for _ in range(options.kills)):
+        if killed.exists():
+            break
         if _run(options, killed, limit) is None:
             n_kills += 1
-            print(f"kill {n_kills} after {limit:.0f} s", flush=True)
+            print(f"kill {n_kills} at {limit / total:.0%}", flush=True)
     if not killed.exists():
         _run(options, killed, None)
     is_equal = _digests(whole) == _digests(killed)
@@ -83,32 +82,39 @@ def _compare(options: argparse.Namespace) -> int:
     return 0 if is_equal else 1
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-    return seconds
-
-
 def _run(options: argparse.Namespace, result: Path, limit: float | None) -> int | None:
-    """Convert; return the peak of anonymous memory, or None where it was killed."""
+    """Convert; return the peak of anonymous memory, or None where it was killed.
+
+    It is killed once `limit` bytes of weights have been written.
+    """
     command = [sys.executable, "-m", "convert", options.source, str(result)]
-    command += ["--recipe", options.recipe]
+    command += ["--recipe", options.recipe, "--shard-size", options.shard_size]
     if options.rounding is not None:
         command += ["--rounding", options.rounding]
     if options.calibrate:
         command += ["--calibrate", *map(str, options.calibrate)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    started, peak = time.monotonic(), 0
+    partial, peak = result.with_name(f"{result.name}.partial"), 0
     while process.poll() is None:
         if found := resident(process.pid):
             peak = max(peak, found.anonymous)
-        if limit is not None and time.monotonic() - started > limit:
+        if limit is not None and _written(partial) >= limit:
             process.kill()
         time.sleep(_POLL_SECONDS)
     if process.returncode > 0:
         raise SystemExit(process.returncode)
     return peak if process.returncode == 0 else None
+
+
+def _written(directory: Path) -> int:
+    """Return the bytes of weights in a result, or in what is to become one."""
+    n_bytes = 0
+    for path in directory.rglob("*.safetensors*"):
+        if path.suffix == ".json":
+            continue
+        with suppress(FileNotFoundError):  # renamed since
+            n_bytes += path.stat().st_size
+    return n_bytes
 
 
 def _digests(directory: Path) -> dict[str, str]:

@@ -201,6 +201,14 @@ def make_parser() -> CommandParser:
         "source's is, float32 so too for --recipe keep, else bfloat16)",
     )
     parser.add_argument(
+        "--shard-size",
+        type=_size,
+        default=SHARD_BYTES,
+        metavar="SIZE",
+        help="of each file of weights, such as 500MB; an interruption loses what is done "
+        "of one file (default: 1 GiB)",
+    )
+    parser.add_argument(
         "--verify",
         nargs="+",
         type=Path,
@@ -224,9 +232,12 @@ def make_parser() -> CommandParser:
 
 def _size(text: str) -> int:
     try:
-        return n_bytes_of(text)
+        size = n_bytes_of(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    if not size:
+        raise argparse.ArgumentTypeError(f"{text!r} is nothing; write it like 2.2GB")
+    return size
 
 
 def _path(text: str) -> Path:
@@ -258,6 +269,7 @@ def _run(options: argparse.Namespace) -> int:
         calibration=calibration,
         layout=options.layout,
         budget=options.budget,
+        shard_bytes=options.shard_size,
     )
     if options.rounding in CALIBRATED:
         warn_of_little_sound(options.rounding, calibration)

@@ -87,7 +87,7 @@ def test_a_row_kept_of_other_sounds_is_refused_and_not_taken(
         (recipes.main, ["--every", "0"], 2, "not a whole number from 1"),
         (recipes.main, ["--keep", "{file}", "--audio", "{sound}"], 1, "cannot be wri"),
         (convert_kills.main, ["demo", "{file}"], 1, "cannot be written: File exists"),
-        (convert_kills.main, ["a", "b", "--most-seconds", "-1"], 2, "seconds above 0"),
+        (convert_kills.main, ["a", "b", "--kills", "-1"], 2, "not a whole number"),
         (search_gain.main, ["--rows", "0"], 2, "not a whole number from 1"),
         (full_size_checkpoint.main, ["{file}"], 1, "cannot be written: File exists"),
     ],

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import mlx.core as mx
 import pytest
 from huggingface_hub.errors import HFValidationError
 
@@ -41,6 +42,8 @@ def test_an_unknown_recipe_lists_the_known_ones(
         (["a", "--check", "b"], "takes no SOURCE"),
         (["a", "b", "--recipe", "bf16", "--dtype", "float16"], "stores bfloat16"),
         (["a", "b", "--dtype", "int8"], "invalid choice: 'int8'"),
+        (["a", "b", "--shard-size", "0MB"], "'0MB' is nothing"),
+        (["a", "b", "--shard-size", "much"], "'much' is no size"),
         (["a", ""], "the name is empty; name a directory"),
         (["--check", ""], "the name is empty; name a directory"),
         (["a", "b", "--rounding", "gptq", "--calibrate", ""], "the name is empty"),
@@ -272,3 +275,20 @@ def test_a_folder_that_pip_does_not_know_converts_and_says_so(
     assert main([str(source), str(tmp_path / "ours")]) == 0
     card = (tmp_path / "ours" / "README.md").read_text("utf-8")
     assert "0+unknown" in card
+
+
+def test_files_of_weights_are_as_small_as_asked_for(
+    source: Path, tmp_path: Path
+) -> None:
+    n_files: list[int] = []
+    weights: list[dict[str, mx.array]] = []
+    for size in ("1GB", "20KB"):
+        result = tmp_path / size
+        assert main([str(source), str(result), "--shard-size", size]) == 0
+        files = sorted(result.glob("*.safetensors"))
+        n_files.append(len(files))
+        weights.append({k: v for file in files for k, v in mx.load(str(file)).items()})
+    assert n_files[0] == 1 < n_files[1]
+    one, many = weights
+    assert one.keys() == many.keys()
+    assert all(mx.array_equal(one[name], many[name]) for name in one)
