@@ -82,7 +82,7 @@ def _compare(options: argparse.Namespace) -> int:
     return 0 if is_equal else 1
 
 
-def _run(options: argparse.Namespace, result: Path, limit: float | None) -> int | None:
+def _run(options: argparse.Namespace, result: Path, limit: int | None) -> int | None:
     """Convert; return the peak of anonymous memory, or None where it was killed.
 
     It is killed once `limit` bytes of weights have been written.
@@ -109,10 +109,8 @@ def _run(options: argparse.Namespace, result: Path, limit: float | None) -> int 
 def _written(directory: Path) -> int:
     """Return the bytes of weights in a result, or in what is to become one."""
     n_bytes = 0
-    for path in directory.rglob("*.safetensors*"):
-        if path.suffix == ".json":
-            continue
-        with suppress(FileNotFoundError):  # renamed since
+    with suppress(FileNotFoundError):  # a file, or the directory, is renamed meanwhile
+        for path in directory.rglob("model-*"):
             n_bytes += path.stat().st_size
     return n_bytes
 

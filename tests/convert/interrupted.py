@@ -1,6 +1,7 @@
 """Conversions that end early, and what they may leave."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,14 @@ from convert import output
 from voxmlx import load
 from voxmlx.errors import CheckpointError
 
-__all__ = ["SHARD_BYTES", "Killed", "contents", "dies_at", "refuses_to_load"]
+__all__ = [
+    "SHARD_BYTES",
+    "Killed",
+    "contents",
+    "dies_at",
+    "killed_at",
+    "refuses_to_load",
+]
 
 SHARD_BYTES = 30_000
 
@@ -37,6 +45,15 @@ def dies_at(monkeypatch: pytest.MonkeyPatch, n: int, error: BaseException) -> No
         real(self, content)
 
     monkeypatch.setattr(output.HashingFile, "write", write)
+
+
+@contextmanager
+def killed_at(monkeypatch: pytest.MonkeyPatch, n: int) -> Iterator[None]:
+    """Expect that what runs here is killed by its n-th write to a shard."""
+    with monkeypatch.context() as patch:
+        dies_at(patch, n, Killed())
+        with pytest.raises(Killed):
+            yield
 
 
 def refuses_to_load(directory: Path) -> None:

@@ -16,7 +16,7 @@ from convert.model_reading import forced_together, heard
 from convert.quality import Sound
 from convert.rounding import RoundingName
 from convert.student import Piece, Student, learnable, pieces_of
-from tests.convert.interrupted import SHARD_BYTES, Killed, contents, dies_at
+from tests.convert.interrupted import SHARD_BYTES, contents, killed_at
 from tests.sounds import speech_like
 from voxmlx import load
 from voxmlx.kernels import kernel_switches
@@ -173,10 +173,8 @@ def test_a_killed_conversion_goes_on_to_the_same_bytes(
     assert not (tmp_path / "ours.partial").exists()
     # While GPTQ writes, while the result is written, and once more.
     for n in (40, 120, 30):
-        with monkeypatch.context() as patch:
-            dies_at(patch, n, Killed())
-            with pytest.raises(Killed):
-                run("again")
+        with killed_at(monkeypatch, n):
+            run("again")
     assert run("again") == whole
     assert n_learned == 2  # once for each of both
     # The codes are GPTQ's, and so are the biases.

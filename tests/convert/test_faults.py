@@ -18,13 +18,7 @@ from convert.output import Output
 from convert.plan import make_plan
 from convert.rounding import Nearest
 from tests.convert.directories import read_tensors
-from tests.convert.interrupted import (
-    SHARD_BYTES,
-    Killed,
-    contents,
-    dies_at,
-    refuses_to_load,
-)
+from tests.convert.interrupted import SHARD_BYTES, contents, killed_at, refuses_to_load
 from voxmlx.errors import CheckpointError, OutputError
 from voxmlx.layouts import open_model
 from voxmlx.layouts.recipes import RECIPES
@@ -68,10 +62,8 @@ def test_a_source_that_cannot_be_read_keeps_what_is_done(
     def broken(*_: Any, **__: Any) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    with monkeypatch.context() as patch:
-        dies_at(patch, 100, Killed())
-        with pytest.raises(Killed):
-            convert(str(copied), tmp_path / "ours", shard_bytes=SHARD_BYTES)
+    with killed_at(monkeypatch, 100):
+        convert(str(copied), tmp_path / "ours", shard_bytes=SHARD_BYTES)
     kept = contents(tmp_path / "ours.partial" / "model")
     with monkeypatch.context() as patch:
         patch.setattr(source_module.mmap, "mmap", broken)
@@ -133,10 +125,8 @@ def test_weights_that_are_no_numbers_are_refused_and_leave_nothing(
 def test_another_tokenizer_makes_it_another_conversion(
     monkeypatch: pytest.MonkeyPatch, copied: Path, tmp_path: Path
 ) -> None:
-    with monkeypatch.context() as patch:
-        dies_at(patch, 100, Killed())
-        with pytest.raises(Killed):
-            convert(str(copied), tmp_path / "ours")
+    with killed_at(monkeypatch, 100):
+        convert(str(copied), tmp_path / "ours")
     (copied / "tekken.json").touch()
     with pytest.raises(OutputError, match="beginning of another conversion"):
         convert(str(copied), tmp_path / "ours")

@@ -15,7 +15,7 @@ from convert.calibration import Calibration, read_calibration
 from convert.gptq import Inputs, gptq
 from convert.refinement import refined
 from convert.search import search
-from tests.convert.interrupted import SHARD_BYTES, Killed, contents, dies_at
+from tests.convert.interrupted import SHARD_BYTES, contents, killed_at
 from tests.sounds import speech_like
 from voxmlx import load
 from voxmlx.decoding.loop import greedy_ids
@@ -113,10 +113,8 @@ def test_a_run_after_a_killed_one_gives_the_same_bytes(
     assert b'"rounding": "gptq"' in whole["config.json"]
     load(tmp_path / "ours")
     for n in (40, 60):
-        with monkeypatch.context() as patch:
-            dies_at(patch, n, Killed())
-            with pytest.raises(Killed):
-                run("again")
+        with killed_at(monkeypatch, n):
+            run("again")
     run("again")
     # The card and its digest hold the directory's name.
     again = contents(tmp_path / "again")
@@ -135,10 +133,8 @@ def test_other_sound_is_another_conversion(
         samples = speech_like(16_000) * np.float32(1 - i / 2)
         soundfile.write(tmp_path / f"{i}.wav", samples, 16_000)
     arguments = [str(source), str(tmp_path / "ours"), "--rounding", "gptq"]
-    with monkeypatch.context() as patch:
-        dies_at(patch, 100, Killed())
-        with pytest.raises(Killed):
-            main([*arguments, "--calibrate", str(tmp_path / "0.wav")])
+    with killed_at(monkeypatch, 100):
+        main([*arguments, "--calibrate", str(tmp_path / "0.wav")])
     assert main([*arguments, "--calibrate", str(tmp_path / "1.wav")]) == 1
     assert "beginning of another conversion" in capsys.readouterr().err
 

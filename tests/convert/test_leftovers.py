@@ -15,7 +15,7 @@ from tests.convert.interrupted import (
     SHARD_BYTES,
     Killed,
     contents,
-    dies_at,
+    killed_at,
     refuses_to_load,
 )
 from tests.sounds import speech_like
@@ -67,10 +67,8 @@ def test_shards_that_no_plan_speaks_for_are_not_taken(
     tmp_path: Path,
     undisturbed: dict[str, bytes],
 ) -> None:
-    with monkeypatch.context() as patch:
-        dies_at(patch, 100, Killed())
-        with pytest.raises(Killed):
-            convert(str(source), tmp_path / "ours", shard_bytes=SHARD_BYTES)
+    with killed_at(monkeypatch, 100):
+        convert(str(source), tmp_path / "ours", shard_bytes=SHARD_BYTES)
     partial = tmp_path / "ours.partial"
     shard = min((partial / "model").glob("*.safetensors"))
     changed = shard.read_bytes()[:-1] + b"?"
@@ -85,17 +83,13 @@ def test_shards_that_no_plan_speaks_for_are_not_taken(
 def test_scratch_of_a_killed_verification_does_not_take_the_room(
     monkeypatch: pytest.MonkeyPatch, source: Path, tmp_path: Path
 ) -> None:
-    with monkeypatch.context() as patch:
-        dies_at(patch, 100, Killed())
-        with pytest.raises(Killed):
-            convert(str(source), tmp_path / "ours", shard_bytes=SHARD_BYTES)
+    with killed_at(monkeypatch, 100):
+        convert(str(source), tmp_path / "ours", shard_bytes=SHARD_BYTES)
     scratch = tmp_path / "ours.partial" / f"{output.SCRATCH_PREFIX}abc"
     scratch.mkdir()
     (scratch / "x.logits").write_bytes(b"0" * 100)
-    with monkeypatch.context() as patch:
-        dies_at(patch, 1, Killed())
-        with pytest.raises(Killed):
-            convert(str(source), tmp_path / "ours", shard_bytes=SHARD_BYTES)
+    with killed_at(monkeypatch, 1):
+        convert(str(source), tmp_path / "ours", shard_bytes=SHARD_BYTES)
     assert not scratch.exists()
 
 
@@ -241,10 +235,8 @@ def test_a_list_of_shards_that_is_no_text_lists_none(
     tmp_path: Path,
     undisturbed: dict[str, bytes],
 ) -> None:
-    with monkeypatch.context() as patch:
-        dies_at(patch, 100, Killed())
-        with pytest.raises(Killed):
-            convert(str(source), tmp_path / "ours", shard_bytes=SHARD_BYTES)
+    with killed_at(monkeypatch, 100):
+        convert(str(source), tmp_path / "ours", shard_bytes=SHARD_BYTES)
     (tmp_path / "ours.partial" / "done").write_bytes(b"\xff\xfe")
     convert(str(source), tmp_path / "ours", shard_bytes=SHARD_BYTES)
     assert contents(tmp_path / "ours") == undisturbed

@@ -17,9 +17,9 @@ from convert.plan import make_plan
 from tests.convert.directories import read_tensors
 from tests.convert.interrupted import (
     SHARD_BYTES,
-    Killed,
     contents,
     dies_at,
+    killed_at,
     refuses_to_load,
 )
 from voxmlx import load
@@ -51,10 +51,8 @@ def test_a_run_after_a_killed_one_gives_the_same_bytes(
     undisturbed: dict[str, bytes],
 ) -> None:
     destination = tmp_path / "ours"
-    with monkeypatch.context() as patch:
-        dies_at(patch, n, Killed())
-        with pytest.raises(Killed):
-            convert(str(source), destination, shard_bytes=SHARD_BYTES)
+    with killed_at(monkeypatch, n):
+        convert(str(source), destination, shard_bytes=SHARD_BYTES)
     assert not destination.exists()
     refuses_to_load(tmp_path / "ours.partial")
     convert(str(source), destination, shard_bytes=SHARD_BYTES)
@@ -66,10 +64,8 @@ def test_whole_shards_are_not_written_again(
     monkeypatch: pytest.MonkeyPatch, source: Path, tmp_path: Path
 ) -> None:
     destination = tmp_path / "ours"
-    with monkeypatch.context() as patch:
-        dies_at(patch, 100, Killed())
-        with pytest.raises(Killed):
-            convert(str(source), destination, shard_bytes=SHARD_BYTES)
+    with killed_at(monkeypatch, 100):
+        convert(str(source), destination, shard_bytes=SHARD_BYTES)
     whole = list((tmp_path / "ours.partial" / "model").glob("*.safetensors"))
     stamps = {path.name: path.stat().st_mtime_ns for path in whole}
     assert stamps
@@ -85,10 +81,8 @@ def test_a_damaged_shard_of_an_earlier_run_is_written_again(
     undisturbed: dict[str, bytes],
 ) -> None:
     destination = tmp_path / "ours"
-    with monkeypatch.context() as patch:
-        dies_at(patch, 100, Killed())
-        with pytest.raises(Killed):
-            convert(str(source), destination, shard_bytes=SHARD_BYTES)
+    with killed_at(monkeypatch, 100):
+        convert(str(source), destination, shard_bytes=SHARD_BYTES)
     shard = min((tmp_path / "ours.partial" / "model").glob("*.safetensors"))
     content = bytearray(shard.read_bytes())
     content[-1] ^= 1
@@ -175,10 +169,8 @@ def test_an_existing_destination_is_refused(source: Path, tmp_path: Path) -> Non
 def test_the_beginning_of_another_conversion_is_not_thrown_away(
     monkeypatch: pytest.MonkeyPatch, source: Path, tmp_path: Path
 ) -> None:
-    with monkeypatch.context() as patch:
-        dies_at(patch, 100, Killed())
-        with pytest.raises(Killed):
-            convert(str(source), tmp_path / "ours", shard_bytes=SHARD_BYTES)
+    with killed_at(monkeypatch, 100):
+        convert(str(source), tmp_path / "ours", shard_bytes=SHARD_BYTES)
     before = contents(tmp_path / "ours.partial" / "model")
     with pytest.raises(OutputError, match="beginning of another conversion"):
         convert(str(source), tmp_path / "ours", recipe="q8")
